@@ -1,0 +1,71 @@
+"""The only file that states Numba options.
+
+Every kernel of hfp8sim is a plain function of integers and arrays under `@jit`: with
+`NUMBA_DISABLE_JIT=1` the same text runs uncompiled.
+
+Compiled code is kept on disk, so that a second process starts fast. Numba's cache notices an edit of
+the file a function stands in, but not of the functions it calls; so the cache lies in a folder named
+after the state of all kernel sources, and an edit anywhere starts a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numba
+from numba import config
+
+_KERNEL_ROOMS = ("formats", "units", "machine", "analysis")
+_KEPT_CACHES = 4
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _cache_root() -> Path:
+    given = os.environ.get("HFP8SIM_CACHE_DIR")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hfp8sim"
+
+
+def _source_state() -> str:
+    package = Path(__file__).parent
+    digest = hashlib.sha256(numba.__version__.encode())
+    files = [Path(__file__)] + [f for room in _KERNEL_ROOMS for f in (package / room).rglob("*.py")]
+    for file in sorted(files):
+        stat = file.stat()
+        digest.update(f"{file}:{stat.st_mtime_ns}:{stat.st_size};".encode())
+    return digest.hexdigest()[:16]
+
+
+def _prepare_cache() -> bool:
+    """Point Numba at this source state's cache; False where no folder can be written."""
+    if config.CACHE_DIR:  # the user's own NUMBA_CACHE_DIR
+        return True
+    try:
+        root = _cache_root()
+        folder = root / _source_state()
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+        folder.touch()
+        for old in sorted(root.iterdir(), key=lambda p: -p.stat().st_mtime)[_KEPT_CACHES:]:
+            shutil.rmtree(old, ignore_errors=True)
+    except (OSError, RuntimeError):  # read-only, full, or no home at all: compile each time
+        return False
+    config.CACHE_DIR = str(folder)
+    return True
+
+
+_CACHE = _prepare_cache()
+
+
+def jit(function: F) -> F:
+    """Compile `function` with Numba: cached, releasing the GIL, IEEE division, no bounds checks."""
+    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
