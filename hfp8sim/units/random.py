@@ -1,0 +1,86 @@
+"""The random source: every word is a pure function of what is rounded (docs/numerics.md, section 4).
+
+Counter-based, so that tiles, threads and order cannot change a bit; and the look-alike of a hardware
+LFSR. All words are 32 bits wide; a rounding with r random bits uses the top r of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hfp8sim._jit import jit
+
+#: Which rounding a word is for.
+ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN, CONVERT, UPDATE = range(6)
+#: Where a GEMM's words come from; the index is the number kernels and the C reference see.
+SOURCES = ("row-column", "counter", "lfsr")
+ROW_COLUMN, COUNTER, LFSR = range(3)
+#: Columns and rows of lanes of the machine whose LFSRs are imitated.
+LFSR_ROWS, LFSR_COLUMNS = 8, 64
+
+_G = np.uint64(0x9E3779B97F4A7C15)
+_M1 = np.uint64(0xBF58476D1CE4E5B9)
+_M2 = np.uint64(0x94D049BB133111EB)
+_S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
+_ONE, _LOW32 = np.uint64(1), np.uint64(0xFFFFFFFF)
+_N1, _N2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
+_S15, _S16 = np.uint64(15), np.uint64(16)
+_GALOIS = np.uint64(0x80200003)
+
+
+@jit
+def mix64(z):
+    """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of uint64."""
+    z = (z ^ (z >> _S30)) * _M1
+    z = (z ^ (z >> _S27)) * _M2
+    return z ^ (z >> _S31)
+
+
+@jit
+def mix32(x):
+    """Wellons' lowbias32: a bijection of 32-bit words, held in uint64."""
+    x = ((x ^ (x >> _S16)) * _N1) & _LOW32
+    x = ((x ^ (x >> _S15)) * _N2) & _LOW32
+    return x ^ (x >> _S16)
+
+
+@jit
+def absorb(h, x):
+    """One step of the key schedule, both uint64."""
+    return mix64((h ^ x) + _G)
+
+
+@jit
+def key(seed, stream, site):
+    """The 64-bit key of one (seed, stream, site); seed and stream are any integers mod 2^64."""
+    h = absorb(np.uint64(0), np.uint64(seed))
+    return absorb(absorb(h, np.uint64(stream)), np.uint64(site))
+
+
+@jit
+def word(key, i, j):
+    """The 32-bit word of a key at 0 ≤ i, j < 2^32, as uint64."""
+    counter = (np.uint64(i) << _S32) + np.uint64(j) + _ONE
+    return mix64(key + _G * counter) >> _S32
+
+
+@jit
+def lfsr_step(x):
+    """One step of the 32-bit Galois register x^32 + x^22 + x^2 + x + 1, held in uint64."""
+    return (x >> _ONE) ^ (_GALOIS if x & _ONE else np.uint64(0))
+
+
+@jit
+def lfsr_start(row_key, m, n):
+    """The register of the lane that computes output (m, n), before its first rounding."""
+    lane = (m % LFSR_ROWS) * LFSR_COLUMNS + n % LFSR_COLUMNS
+    block = (m // LFSR_ROWS) * 65536 + n // LFSR_COLUMNS
+    return word(row_key, block, lane) | _ONE
+
+
+@jit
+def fill_words(key, start, words):
+    """words[t] = the word of element number start + t, for conversions; uint32 array."""
+    for t in range(words.size):
+        index = np.uint64(start + t)
+        words[t] = word(key, index >> _S32, index & _LOW32)
