@@ -1,0 +1,374 @@
+"""What a network is to the emulator: layers, each a GEMM (or a batch of them) in up to three phases.
+
+Of one layer with activations X (M×K), weights W (K×N) and errors dY (M×N), training computes
+
+    fwd      Y  = X · W        M×N, reduction over K
+    dgrad    dX = dY · Wᵀ      M×K, reduction over N
+    wgrad    dW = Xᵀ · dY      K×N, reduction over M
+
+A convolution is the same GEMM with X unfolded: row m is an output position (n, p, q), reduction index
+k runs over (r, s, c) with c fastest. Its input gradient is again a convolution, of the errors with the
+flipped filters (`Conv.input_gradient`), so its reduction runs over (r, s, f), not over f alone: that is
+how an accelerator without a scatter unit computes it, and how long its sums are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hfp8sim.errors import InputError, unknown
+
+PHASES = ("fwd", "dgrad", "wgrad")
+"""The three GEMMs of training, in the order in which they happen."""
+
+KINDS = {
+    "gemm": "a matrix product whose B operand is a weight",
+    "linear": "a fully connected layer",
+    "conv2d": "a convolution (grouped and depthwise included)",
+    "matmul": "a product of two activations, such as attention's; it has no parameters",
+    "recurrent": "one weight matrix used at every time step; groups counts the steps",
+}
+
+TENSORS = ("x", "w", "dy")
+"""Activations, weights, errors: the tensors a layer may carry."""
+
+MAX_SIZE = 2**31 - 1
+
+
+class GemmShape(NamedTuple):
+    """`groups` independent products of an m×k matrix and a k×n matrix."""
+
+    groups: int
+    m: int
+    n: int
+    k: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, those with padding and gap zeros included."""
+        return self.groups * self.m * self.n * self.k
+
+
+def _size(owner: str, key: str, value: object, least: int = 1) -> int:
+    """`value` as an int in [least, MAX_SIZE], or one line that says which number is wrong."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InputError(f"{owner}: {key} is {value!r}; it must be a whole number")
+    if not least <= value <= MAX_SIZE:
+        raise InputError(f"{owner}: {key} is {value}; it must be from {least} to {MAX_SIZE}")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Geometry of a two-dimensional convolution over an NHWC tensor with (R, S, C/groups, F) filters.
+
+    `padding` is (top, bottom, left, right); a negative entry crops. `gaps` is the input's own
+    dilation: `gaps - 1` zeros stand between neighbouring input pixels, which is what a strided
+    convolution's input gradient and a transposed convolution need. Padding and gaps are +0 operands.
+    One-dimensional convolutions have height 1.
+    """
+
+    batch: int
+    height: int
+    width: int
+    channels: int
+    filters: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    gaps: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        for key in ("batch", "height", "width", "channels", "filters", "groups"):
+            object.__setattr__(self, key, _size("convolution", key, getattr(self, key)))
+        for key, length, least in (
+            ("kernel", 2, 1),
+            ("stride", 2, 1),
+            ("padding", 4, -MAX_SIZE),
+            ("dilation", 2, 1),
+            ("gaps", 2, 1),
+        ):
+            given = getattr(self, key)
+            if not isinstance(given, tuple | list) or len(given) != length:
+                raise InputError(f"convolution: {key} is {given!r}; it must be {length} numbers")
+            sizes = tuple(_size("convolution", key, v, least) for v in given)
+            object.__setattr__(self, key, sizes)
+        if self.channels % self.groups or self.filters % self.groups:
+            raise InputError(
+                f"convolution: {self.groups} groups do not divide {self.channels} channels "
+                f"and {self.filters} filters"
+            )
+        for axis, extent in zip(("high", "wide"), self.spanned, strict=True):
+            reach = self._reach[axis == "wide"]
+            if extent < reach:
+                raise InputError(
+                    f"convolution: the filter reaches over {reach} pixels, but the padded input "
+                    f"is only {extent} {axis}"
+                )
+
+    @property
+    def _reach(self) -> tuple[int, int]:
+        return (
+            self.dilation[0] * (self.kernel[0] - 1) + 1,
+            self.dilation[1] * (self.kernel[1] - 1) + 1,
+        )
+
+    @property
+    def spanned(self) -> tuple[int, int]:
+        """Height and width of the input with its gaps and padding."""
+        top, bottom, left, right = self.padding
+        return (
+            (self.height - 1) * self.gaps[0] + 1 + top + bottom,
+            (self.width - 1) * self.gaps[1] + 1 + left + right,
+        )
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """Height P and width Q of the result: floor((padded - reach) / stride) + 1."""
+        (h, w), (r, s) = self.spanned, self._reach
+        return (h - r) // self.stride[0] + 1, (w - s) // self.stride[1] + 1
+
+    @property
+    def depthwise(self) -> bool:
+        """One input channel per group, and more than one group."""
+        return self.groups > 1 and self.groups == self.channels
+
+    @property
+    def gemm(self) -> GemmShape:
+        """The forward pass as a GEMM: M = batch·P·Q, N = F/groups, K = R·S·C/groups."""
+        p, q = self.output
+        return GemmShape(
+            self.groups,
+            self.batch * p * q,
+            self.filters // self.groups,
+            self.kernel[0] * self.kernel[1] * (self.channels // self.groups),
+        )
+
+    def input_gradient(self) -> Conv:
+        """The convolution that maps errors (batch, P, Q, F) to input gradients (batch, H, W, C).
+
+        Its filters are this one's, turned by 180 degrees, with C and F exchanged in every group. What
+        was the stride becomes the gaps between errors, and the other way round.
+        """
+
+        def padding(axis: int, before: int, size: int, out: int) -> tuple[int, int]:
+            span = self._reach[axis] - 1
+            inner = (out - 1) * self.stride[axis] + 1
+            outer = (size - 1) * self.gaps[axis] + 1
+            return span - before, outer - inner + before
+
+        p, q = self.output
+        return Conv(
+            batch=self.batch,
+            height=p,
+            width=q,
+            channels=self.filters,
+            filters=self.channels,
+            kernel=self.kernel,
+            stride=self.gaps,
+            padding=(
+                *padding(0, self.padding[0], self.height, p),
+                *padding(1, self.padding[2], self.width, q),
+            ),
+            dilation=self.dilation,
+            groups=self.groups,
+            gaps=self.stride,
+        )
+
+
+def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
+    """(before, after) such that the output has ceil(size / stride) pixels; the odd one goes after."""
+    out = -(-size // stride)
+    total = max(0, (out - 1) * stride + dilation * (kernel - 1) + 1 - size)
+    return total // 2, total - total // 2
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer: its name, its GEMM, and its tensors where they are known.
+
+    `m`, `n`, `k` are the forward GEMM's, per group; a convolution's follow from `conv` and may be left
+    out (`Layer.from_conv`). `phases` are those that training computes: a network's first layer has no
+    dgrad, since nothing wants the gradient of its input. `tensors` holds float32 arrays, any of
+
+        x    activations   conv (batch, H, W, C)          else ([groups,] M, K)
+        w    weights       conv (R, S, C/groups, F)       else ([groups,] K, N); recurrent (K, N)
+        dy   errors        conv (batch, P, Q, F)          else ([groups,] M, N)
+
+    where `[groups,]` is there when groups > 1. `origin` says in words where they came from.
+    """
+
+    name: str
+    kind: str
+    m: int
+    n: int
+    k: int
+    groups: int = 1
+    conv: Conv | None = None
+    phases: tuple[str, ...] = PHASES
+    tensors: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
+    origin: str = "captured"
+
+    @classmethod
+    def from_conv(cls, name: str, conv: Conv, **fields: Any) -> Layer:
+        """A `conv2d` layer whose GEMM follows from its geometry."""
+        groups, m, n, k = conv.gemm
+        return cls(name, "conv2d", m, n, k, groups, conv, **fields)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(f"layer name {self.name!r} is empty; every layer needs a name")
+        owner = f"layer {self.name!r}"
+        if self.kind not in KINDS:
+            raise unknown("layer kind", self.kind, list(KINDS))
+        for key in ("m", "n", "k", "groups"):
+            object.__setattr__(self, key, _size(owner, key, getattr(self, key)))
+        if (self.kind == "conv2d") != (self.conv is not None):
+            raise InputError(
+                f"{owner}: kind conv2d goes with a convolution's geometry, and only it"
+            )
+        if self.conv is not None and self.conv.gemm != (self.groups, self.m, self.n, self.k):
+            raise InputError(f"{owner}: m, n, k, groups are not those of its convolution")
+        phases = tuple(self.phases)
+        for phase in phases:
+            if phase not in PHASES:
+                raise unknown("phase", phase, list(PHASES))
+        if not phases:
+            raise InputError(f"{owner}: no phase; give at least one of {', '.join(PHASES)}")
+        object.__setattr__(self, "phases", tuple(p for p in PHASES if p in phases))
+        tensors = {key: self._tensor(key, value) for key, value in self.tensors.items()}
+        object.__setattr__(self, "tensors", MappingProxyType(tensors))
+
+    def _tensor(self, key: str, value: np.ndarray) -> np.ndarray:
+        """`value` as read-only finite float32 of the right shape."""
+        if key not in TENSORS:
+            raise unknown(f"tensor of layer {self.name!r}", key, list(TENSORS))
+        where = f"layer {self.name!r}, tensor {key}"
+        array = np.asarray(value)
+        if array.dtype not in (np.float16, np.float32):
+            raise InputError(f"{where}: dtype is {array.dtype}; it must be float32 or float16")
+        expected = self.tensor_shape(key)
+        if array.shape != expected:
+            raise InputError(f"{where}: shape is {array.shape}; it must be {expected}")
+        finite = np.isfinite(array)
+        if not finite.all():
+            index = tuple(int(i) for i in np.unravel_index(np.argmin(finite), array.shape))
+            raise InputError(
+                f"{where}: {array[index]} at index {index}; every value must be finite"
+            )
+        array = array.astype(np.float32, order="C")  # a copy: the caller's stays the caller's
+        array.setflags(write=False)
+        return array
+
+    def tensor_shape(self, key: str) -> tuple[int, ...]:
+        """The shape that tensor `key` ("x", "w" or "dy") must have."""
+        conv = self.conv
+        if conv is not None:
+            return {
+                "x": (conv.batch, conv.height, conv.width, conv.channels),
+                "w": (*conv.kernel, conv.channels // conv.groups, conv.filters),
+                "dy": (conv.batch, *conv.output, conv.filters),
+            }[key]
+        lead = (self.groups,) if self.groups > 1 else ()
+        if key == "w" and self.kind == "recurrent":
+            lead = ()
+        return lead + {"x": (self.m, self.k), "w": (self.k, self.n), "dy": (self.m, self.n)}[key]
+
+    def shape(self, phase: str = "fwd") -> GemmShape:
+        """The GEMM of one phase. A recurrent layer's wgrad reduces over all steps at once."""
+        g, m, n, k = self.groups, self.m, self.n, self.k
+        if phase == "fwd":
+            return GemmShape(g, m, n, k)
+        if phase == "dgrad":
+            return self.conv.input_gradient().gemm if self.conv else GemmShape(g, m, k, n)
+        if phase == "wgrad":
+            steps = g if self.kind == "recurrent" else 1
+            return GemmShape(g // steps, k, n, m * steps)
+        raise unknown("phase", phase, list(PHASES))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the forward pass."""
+        return self.shape("fwd").macs
+
+    @property
+    def parameters(self) -> int:
+        """Weights, biases not counted; 0 for a product of two activations."""
+        copies = {"matmul": 0, "recurrent": 1}.get(self.kind, self.groups)
+        return copies * self.n * self.k
+
+    def replace(self, **fields: Any) -> Layer:
+        """A copy with the given fields changed."""
+        return replace(self, **fields)
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """A named sequence of layers, with `notes` on its origin and `warnings` met while reading it."""
+
+    name: str
+    layers: tuple[Layer, ...]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "notes", tuple(self.notes))
+        object.__setattr__(self, "warnings", tuple(self.warnings))
+        if not self.layers:
+            raise InputError(f"workload {self.name!r} has no layer; it needs at least one")
+        seen: set[str] = set()
+        for layer in self.layers:
+            if layer.name in seen:
+                raise InputError(f"workload {self.name!r}: two layers are named {layer.name!r}")
+            seen.add(layer.name)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, key: str | int) -> Layer:
+        if isinstance(key, int):
+            return self.layers[key]
+        for layer in self.layers:
+            if layer.name == key:
+                return layer
+        raise unknown(f"layer of {self.name!r}", key, [layer.name for layer in self.layers])
+
+    def macs(self, phases: Iterable[str] = ("fwd",)) -> int:
+        """Multiply-accumulates of the given phases, over the layers that have them."""
+        wanted = tuple(phases)
+        return sum(
+            layer.shape(phase).macs
+            for layer in self.layers
+            for phase in wanted
+            if phase in layer.phases
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all layers; biases, normalisation and embeddings are not counted."""
+        return sum(layer.parameters for layer in self.layers)
+
+
+def distinct(names: Iterable[str]) -> list[str]:
+    """The names with `#2`, `#3`, ... after those already seen, as files repeat their names."""
+    taken: set[str] = set()
+    result = []
+    for name in names:
+        unique, count = name, 1
+        while unique in taken:
+            count += 1
+            unique = f"{name}#{count}"
+        taken.add(unique)
+        result.append(unique)
+    return result

@@ -1,0 +1,36 @@
+"""Workloads by name and by path."""
+
+from pathlib import Path
+
+import pytest
+
+from hfp8sim.errors import InputError
+from hfp8sim.workloads import load_workload, workloads
+
+
+def test_every_listed_workload_loads_and_has_a_line_about_it() -> None:
+    for name, line in workloads().items():
+        assert load_workload(name).name == name
+        assert line and "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digits-cn", "unknown workload 'digits-cn'; did you mean digits-cnn?"),
+        ("missing.csv", "missing.csv: no such file"),
+        ("no/where", "no/where: no such file"),
+    ],
+)
+def test_unknown_names(name: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_workload(name)
+    assert message in str(caught.value)
+
+
+def test_a_directory_without_a_manifest_and_a_file_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it is no trace"):
+        load_workload(tmp_path)
+    (tmp_path / "net.docx").write_text("?")
+    with pytest.raises(InputError, match=r"unknown kind '\.docx'"):
+        load_workload(tmp_path / "net.docx")
