@@ -7,7 +7,7 @@ below anything that a rounding decision looks at.
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit
+from hfp8sim._jit import jit, jit_inlined
 from hfp8sim.formats.record import LOWEST, MODES, OVERFLOW, ZEROS
 
 NEAREST_EVEN, NEAREST_AWAY, TOWARD_ZERO, TOWARD_POSITIVE, TOWARD_NEGATIVE, TO_ODD = range(6)
@@ -23,7 +23,7 @@ INEXACT, OVERFLOWED, UNDERFLOWED, INVALID = 1, 2, 4, 8
 FINITE, INFINITE, NAN = range(3)
 
 
-@jit
+@jit_inlined
 def bit_length(x):
     """Bits of x ≥ 0: floor(log2 x) + 1, and 0 for 0."""
     n = 0
@@ -111,7 +111,7 @@ def pack_infinity(sign, fmt, policy):
     return pack_overflow(sign, False, fmt, policy)
 
 
-@jit
+@jit_inlined
 def scaled(sig, shift, sticky):
     """floor((sig + δ)·2^shift), and whether anything was cut off."""
     if shift >= 0:
@@ -131,7 +131,7 @@ def fraction_width(mode, r):
     return 1
 
 
-@jit
+@jit_inlined
 def rounds_away(sign, odd, nu, rest, mode, r, random):
     """Whether the magnitude goes up; nu = floor(ν·2^n) for n = fraction_width, rest: ν has more."""
     if mode == NEAREST_EVEN:
@@ -155,7 +155,7 @@ def rounds_away(sign, odd, nu, rest, mode, r, random):
     return False
 
 
-@jit
+@jit_inlined
 def round_pack(sign, sig, exp, sticky, fmt, mode, policy, r, random):
     """Round (−1)^sign·(sig + δ)·2^exp into `fmt`: (code, flags).
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfp8sim._jit import jit
+from hfp8sim._jit import jit, jit_inlined
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.record import Facts, mode_number, overflow_number
@@ -95,7 +95,7 @@ def gemm_facts(profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stre
     )  # fmt: skip
 
 
-@jit
+@jit_inlined
 def draw(row_key, column_key, m, n, j, facts, lfsr):
     """The r random bits of one rounding, and the output's LFSR after it."""
     if facts.source == LFSR:
@@ -107,7 +107,7 @@ def draw(row_key, column_key, m, n, j, facts, lfsr):
     return np.int64(bits >> np.uint64(32 - facts.r)), lfsr
 
 
-@jit
+@jit_inlined
 def count(events, flags):
     """Count a rounding's overflow and underflow."""
     events[OVERFLOWS] += (flags & OVERFLOWED) != 0
@@ -115,21 +115,23 @@ def count(events, flags):
 
 
 @jit
-def products_vanish(sig_a, exp_a, sig_b, exp_b, limbs, facts):
+def products_vanish(sig_a, exp_a, sig_b, exp_b, first, after, limbs, facts):
     """Whether the products of a step sum to exactly zero (all operands finite)."""
-    for i in range(sig_a.size):
+    if after == first + 1:
+        return sig_a[first] == 0 or sig_b[first] == 0
+    for i in range(first, after):
         sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
         if sig != 0:
             exact_add(limbs, facts.base, sig, exp)
     return exact_take(limbs, facts.base)[0] == 0
 
 
-@jit
-def step(acc, sig_a, exp_a, sig_b, exp_b, m, n, k, facts, lfsr, limbs, events):
+@jit_inlined
+def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, limbs, events):
     """One step of one output: acc ← acc + the products of a few k. All of the arithmetic is here.
 
-    Operands are 1-D arrays of the step's elements; k is the global index of the first. Returns the
-    accumulator's code and the output's LFSR.
+    The step's elements are first..after−1 of the 1-D operand arrays; k is the global index of the
+    first. Returns the accumulator's code and the output's LFSR.
     """
     random1 = random2 = 0
     two = facts.order != FUSED and facts.order != ALIGNED  # roundings in a step
@@ -142,12 +144,12 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, m, n, k, facts, lfsr, limbs, events):
     fmt, mode, policy, r = facts.acc, facts.mode, facts.policy, facts.r
     if facts.order == ALIGNED:
         code, flags = aligned(
-            acc, sig_a, exp_a, sig_b, exp_b, facts.a, facts.b, facts.guard,
+            acc, sig_a, exp_a, sig_b, exp_b, first, after, facts.a, facts.b, facts.guard,
             fmt, mode, policy, r, random1,
         )  # fmt: skip
     elif facts.products == 0:
         odd_sig, odd_exp = 0, 0
-        for i in range(sig_a.size):
+        for i in range(first, after):
             sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
             if exp >= INF_EXP:
                 odd_sig, odd_exp = exceptional(odd_sig, odd_exp, sig, exp)
@@ -159,24 +161,26 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, m, n, k, facts, lfsr, limbs, events):
         else:
             code, flags = round_sum(sig, exp, sticky, fmt, mode, policy, r, random1)
     else:
-        sig1, exp1 = product(sig_a[0], exp_a[0], sig_b[0], exp_b[0])
+        sig1, exp1 = product(sig_a[first], exp_a[first], sig_b[first], exp_b[first])
         if facts.products == 1:
             code, flags = fma(acc, sig1, exp1, fmt, mode, policy, r, random1)
         else:
             sig2, exp2 = 0, 0
-            if sig_a.size > 1:
-                sig2, exp2 = product(sig_a[1], exp_a[1], sig_b[1], exp_b[1])
+            if after > first + 1:
+                i = first + 1
+                sig2, exp2 = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
             code, flags = fmma(
                 acc, sig1, exp1, sig2, exp2, facts.order, fmt, mode, policy, r, random1, random2
             )
     count(events, flags)
-    if code == acc and code <= fmt.max_mag | 1 << (fmt.exponent_bits + fmt.fraction_bits):
-        if (code & ((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1)) <= fmt.max_mag:
-            events[SWAMPED] += not products_vanish(sig_a, exp_a, sig_b, exp_b, limbs, facts)
+    if code == acc and code & ((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1) <= fmt.max_mag:
+        events[SWAMPED] += not products_vanish(
+            sig_a, exp_a, sig_b, exp_b, first, after, limbs, facts
+        )
     return code, lfsr
 
 
-@jit
+@jit_inlined
 def close_chunk(acc, total, m, n, c, facts, lfsr, events):
     """Chunk c is complete: copy it into the running total (c = 0) or add it. (total, LFSR)."""
     random = 0
@@ -233,23 +237,25 @@ def gemm_tile(a, b, chunk, total, lfsr, m0, n0, k0, k_end, facts, events):
     length = facts.chunk_length if facts.chunk_length > 0 else k_end
     width = facts.products if facts.products > 0 else length
     for m in range(mt):
+        row_sig, row_exp = sig_a[m], exp_a[m]
         for n in range(nt):
+            column_sig, column_exp = sig_b[n], exp_b[n]
             acc, running = np.int64(chunk[m, n]), np.int64(total[m, n])
             register = lfsr[m, n] if facts.source == LFSR else np.uint64(0)
-            k = k0
+            k, c = k0, k0 // length
+            boundary = min((c + 1) * length, k_end)
             while k < k0 + kt:
-                boundary = min((k // length + 1) * length, k_end)
                 after = min(k + width, boundary, k0 + kt)
-                s = slice(k - k0, after - k0)
                 acc, register = step(
-                    acc, sig_a[m, s], exp_a[m, s], sig_b[n, s], exp_b[n, s],
+                    acc, row_sig, row_exp, column_sig, column_exp, k - k0, after - k0,
                     m0 + m, n0 + n, k, facts, register, limbs, events,
                 )  # fmt: skip
                 if after == boundary and facts.chunk_length > 0:
                     running, register = close_chunk(
-                        acc, running, m0 + m, n0 + n, k // length, facts, register, events
+                        acc, running, m0 + m, n0 + n, c, facts, register, events
                     )
-                    acc = 0
+                    acc, c = 0, c + 1
+                    boundary = min(boundary + length, k_end)
                 k = after
             chunk[m, n] = acc
             total[m, n] = running

@@ -112,14 +112,16 @@ def exponent_of(sig, exp, fmt):
 
 
 @jit
-def aligned(acc, sig_a, exp_a, sig_b, exp_b, a_fmt, b_fmt, guard, fmt, mode, policy, r, random):
+def aligned(
+    acc, sig_a, exp_a, sig_b, exp_b, first, after, a_fmt, b_fmt, guard, fmt, mode, policy, r, random
+):
     """The matrix core of a GPU: all terms aligned to the largest exponent and cut to `guard` fraction
-    bits, summed exactly, rounded. Operands are 1-D arrays of one step's n ≤ 64 elements."""
+    bits, summed exactly, rounded. The step's n ≤ 64 elements are first..after−1 of 1-D arrays."""
     sig0, exp0 = operand(acc, fmt)
     anchor = exponent_of(sig0, exp0, fmt) if sig0 != 0 else -(1 << 30)
     odd_sig, odd_exp = sig0, exp0  # the sum of what is not finite
     finite = exp0 < INF_EXP
-    for i in range(sig_a.size):
+    for i in range(first, after):
         sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
         if exp >= INF_EXP:
             odd_sig, odd_exp = exceptional(odd_sig, odd_exp, sig, exp)
@@ -131,7 +133,7 @@ def aligned(acc, sig_a, exp_a, sig_b, exp_b, a_fmt, b_fmt, guard, fmt, mode, pol
         return pack_exceptional(odd_sig, odd_exp, fmt, policy)
     quantum = anchor - guard
     total = truncate(sig0, exp0 - quantum)
-    for i in range(sig_a.size):
+    for i in range(first, after):
         sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
         total += truncate(sig, exp - quantum)
     return round_sum(total, quantum, False, fmt, mode, policy, r, random)
