@@ -1,0 +1,59 @@
+"""Builds the C reference as the extension module ``hfp8sim._c_ref`` (cffi, API mode).
+
+``setup.py`` takes ``ffi`` from here; ``python c_ref/build.py`` builds the module in place. The
+declarations that cffi reads are cut from the header, so that they exist once.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from cffi import FFI
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADER = ROOT / "c_ref" / "hfp8_ref.h"
+UNITS = ("rounding", "convert", "random", "exact", "mac", "gemm")
+
+
+def declarations() -> str:
+    """The part of the header between its two cdef markers."""
+    text = HEADER.read_text(encoding="utf-8")
+    return text.split("/* >>> cdef */")[1].split("/* <<< cdef */")[0]
+
+
+ffi = FFI()
+ffi.cdef(declarations())
+ffi.set_source(
+    "hfp8sim._c_ref",
+    '#include "hfp8_ref.h"',
+    # Relative to the project root, where setuptools runs; absolute paths would break an sdist.
+    sources=[f"c_ref/{unit}.c" for unit in UNITS],
+    depends=["c_ref/hfp8_ref.h", "c_ref/internal.h", "c_ref/build.py"],
+    include_dirs=["c_ref"],
+    extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
+    # A machine without a compiler can still install the package; `hfp8sim verify` says so.
+    optional=True,
+)
+
+
+def build_in_place() -> None:
+    """Compiles ``hfp8sim/_c_ref*.so`` here; unlike an install it fails when the compiler does."""
+    from setuptools import Distribution
+
+    os.chdir(ROOT)
+    with tempfile.TemporaryDirectory() as scratch:
+        extension = ffi.distutils_extension(scratch)
+        extension.optional = False
+        command = Distribution(
+            {"name": "hfp8sim", "packages": ["hfp8sim"], "ext_modules": [extension]}
+        ).get_command_obj("build_ext")
+        command.inplace = True
+        command.build_temp = scratch
+        command.ensure_finalized()
+        command.run()
+
+
+if __name__ == "__main__":
+    build_in_place()

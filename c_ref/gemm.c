@@ -1,0 +1,154 @@
+/* gemm.c: the chunk accumulator, output by output (numerics.md 3 and 4). */
+#include <stdlib.h>
+
+#include "internal.h"
+
+/* Everything that stays the same over a GEMM. */
+typedef struct task {
+    const ref_profile *profile;
+    layout a, b, accumulator, between;
+    uint64_t keys[4]; /* by site */
+    number *products; /* room for a step's products and the accumulator */
+} task;
+
+/* Everything that belongs to one output. */
+typedef struct output {
+    uint64_t m, n;
+    uint32_t lfsr;
+    uint32_t flags;
+    bool was_nan;
+    ref_events *events;
+} output;
+
+/* R of the rounding number j at a site (ACCUMULATE_ROW or BETWEEN_ROW; the column's follows). The
+ * lane's register steps at every rounding, whatever its mode. */
+static uint32_t draw(const task *t, output *o, int32_t mode, int32_t row_site, uint64_t j)
+{
+    const ref_profile *p = t->profile;
+    uint32_t word;
+    if (p->random_source == REF_LFSR)
+        o->lfsr = ref_lfsr_step(o->lfsr);
+    if (!is_stochastic(mode))
+        return 0;
+    o->events->draws++;
+    if (p->random_source == REF_LFSR) {
+        word = o->lfsr;
+    } else {
+        word = ref_word(t->keys[row_site], o->m, j) ^ ref_word(t->keys[row_site + 1], o->n, j);
+        if (p->random_source == REF_COUNTER)
+            word = ref_mix32(word);
+    }
+    return word >> (32 - p->random_bits);
+}
+
+static void count_flags(output *o, uint32_t raised)
+{
+    o->flags |= raised;
+    o->events->overflowed += (raised & REF_OVERFLOW) != 0;
+    o->events->underflowed += (raised & REF_UNDERFLOW) != 0;
+}
+
+static void note_nan(output *o, const layout *format, uint64_t code)
+{
+    if (!o->was_nan && unpack(format, code).kind == NAN_KIND) {
+        o->was_nan = true;
+        o->events->nan++;
+    }
+}
+
+/* Products k = first .. first + count - 1 of one output. */
+static uint64_t walk_step(const task *t, output *o, uint64_t acc, size_t count, uint64_t first)
+{
+    const ref_profile *p = t->profile;
+    const bool two = p->sum_order == REF_PAIR_FIRST || p->sum_order == REF_CHAIN;
+    uint32_t random[2] = {draw(t, o, p->rounding, REF_SITE_ACCUMULATE_ROW, first), 0};
+    if (two)
+        random[1] = draw(t, o, p->rounding, REF_SITE_ACCUMULATE_ROW, first + 1);
+
+    const number_kind before = unpack(&t->accumulator, acc).kind;
+    const bool could_move = (before == ZERO || before == FINITE) &&
+                            exact_sum(t->products, count).kind == FINITE;
+    uint32_t raised[2];
+    const uint64_t after =
+        step(p, &t->accumulator, acc, t->products, count, random, raised);
+    o->events->swamped += could_move && after == acc;
+    count_flags(o, raised[0]);
+    count_flags(o, raised[1]);
+    note_nan(o, &t->accumulator, after);
+    return after;
+}
+
+/* Chunk number `chunk`, finished, joins the running total: the first one is copied. */
+static uint64_t join(const task *t, output *o, uint64_t total, uint64_t acc, uint64_t chunk)
+{
+    const ref_profile *p = t->profile;
+    const rounding how = {p->between_rounding, p->overflow, p->random_bits,
+                          draw(t, o, p->between_rounding, REF_SITE_BETWEEN_ROW, chunk)};
+    number sum = unpack(&t->accumulator, acc);
+    if (chunk > 0)
+        sum = sum_of_two(unpack(&t->between, total), sum);
+    uint32_t raised = 0;
+    total = round_sum(&t->between, sum, how, &raised);
+    count_flags(o, raised);
+    note_nan(o, &t->between, total);
+    return total;
+}
+
+/* One output: a is its row of A, b its column of B (every stride-th code). */
+static uint32_t walk(const task *t, output *o, const uint32_t *a, const uint32_t *b,
+                     int64_t stride, int64_t k)
+{
+    const ref_profile *p = t->profile;
+    const int64_t chunk_length = p->chunk_length ? p->chunk_length : k;
+    const int64_t per_step = p->products_per_step ? p->products_per_step : chunk_length;
+    uint64_t acc = 0, total = 0;
+    for (int64_t start = 0; start < k; start += chunk_length) {
+        const int64_t end = k - start < chunk_length ? k : start + chunk_length;
+        acc = 0;
+        for (int64_t first = start; first < end; first += per_step) {
+            const int64_t count = end - first < per_step ? end - first : per_step;
+            for (int64_t i = 0; i < count; i++)
+                t->products[i] = multiply(unpack(&t->a, a[first + i]),
+                                          unpack(&t->b, b[(first + i) * stride]));
+            acc = walk_step(t, o, acc, (size_t)count, (uint64_t)first);
+        }
+        if (p->chunk_length)
+            total = join(t, o, total, acc, (uint64_t)(start / chunk_length));
+    }
+    return (uint32_t)(p->chunk_length ? total : acc);
+}
+
+int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *b, int64_t m,
+                 int64_t n, int64_t k, uint64_t seed, uint64_t stream, uint32_t *out,
+                 ref_events *events, uint8_t *flags)
+{
+    if (ref_profile_problem(profile))
+        return 1;
+    /* A step has at most min(products_per_step, K) products, and the accumulator. */
+    const int64_t per_step = profile->products_per_step;
+    const size_t room = (size_t)(per_step && per_step < k ? per_step : k) + 1;
+    ref_events counts = {0};
+    task t = {.profile = profile,
+              .a = layout_of(&profile->a),
+              .b = layout_of(&profile->b),
+              .accumulator = layout_of(&profile->accumulator),
+              .between = layout_of(&profile->between),
+              .products = malloc(room * sizeof(number))};
+    if (!t.products)
+        return 2;
+    for (uint64_t site = 0; site < 4; site++)
+        t.keys[site] = ref_key(seed, stream, site);
+    for (int64_t i = 0; i < m; i++) {
+        for (int64_t j = 0; j < n; j++) {
+            output o = {.m = (uint64_t)i, .n = (uint64_t)j, .events = &counts};
+            o.lfsr = ref_lfsr_start(seed, stream, o.m, o.n);
+            out[i * n + j] = walk(&t, &o, a + i * k, b + j, n, k);
+            if (flags)
+                flags[i * n + j] = (uint8_t)o.flags;
+        }
+    }
+    free(t.products);
+    if (events)
+        *events = counts;
+    return 0;
+}

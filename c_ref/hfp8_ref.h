@@ -1,0 +1,225 @@
+/* hfp8_ref.h: the integer-only reference of the arithmetic in docs/numerics.md.
+ *
+ * Every function is pure: no globals, no allocation that outlives a call, no generator behind a
+ * rounding. A code is an unsigned integer in the low bits of its word: sign, exponent, fraction.
+ * The part between the two marker lines is also what Python sees (c_ref/build.py reads it). */
+#ifndef HFP8_REF_H
+#define HFP8_REF_H
+
+#include <stdint.h>
+
+/* >>> cdef */
+
+/* ---- facts -------------------------------------------------------------------------------- */
+
+/* ref_format.zero */
+#define REF_ZERO_SIGNED 0   /* +0 and -0 */
+#define REF_ZERO_UNSIGNED 1 /* one zero */
+#define REF_ZERO_NONE 2     /* code 0 is the number 2^-bias */
+
+/* ref_format.lowest: exponent field 0 with a fraction f != 0 */
+#define REF_LOWEST_SUBNORMAL 0     /* f * 2^(1-bias-F) */
+#define REF_LOWEST_NORMAL 1        /* (1 + f/2^F) * 2^-bias */
+#define REF_LOWEST_FLUSH 2         /* zero, never produced */
+#define REF_LOWEST_LOW_SUBNORMAL 3 /* f * 2^(-bias-F): the binade [2^-bias, 2^(1-bias)) is a gap */
+
+/* ref_format.special */
+#define REF_SPECIAL_NONE 0
+#define REF_SPECIAL_IEEE 1
+#define REF_SPECIAL_FN 2
+#define REF_SPECIAL_FNUZ 3
+#define REF_SPECIAL_NAN_INF 4
+#define REF_SPECIAL_P3109_EXTENDED 5
+#define REF_SPECIAL_P3109_FINITE 6
+
+/* rounding modes */
+#define REF_NEAREST_EVEN 0
+#define REF_NEAREST_AWAY 1
+#define REF_TOWARD_ZERO 2
+#define REF_TOWARD_POSITIVE 3
+#define REF_TOWARD_NEGATIVE 4
+#define REF_TO_ODD 5
+#define REF_STOCHASTIC_A 6
+#define REF_STOCHASTIC_B 7
+#define REF_STOCHASTIC_C 8
+
+/* overflow policies. ERROR gives SPECIAL's code; the caller raises where ref_is_error says so. */
+#define REF_SATURATE 0
+#define REF_SPECIAL 1
+#define REF_ERROR 2
+
+/* flags, a bit set */
+#define REF_INEXACT 1
+#define REF_OVERFLOW 2
+#define REF_UNDERFLOW 4
+#define REF_INVALID 8
+#define REF_NO_CODE 16 /* the format has no code for the result (code 0 is returned): an error */
+
+/* ref_profile.sum_order */
+#define REF_FUSED 0
+#define REF_PAIR_FIRST 1
+#define REF_CHAIN 2
+#define REF_ALIGNED 3
+
+/* ref_profile.random_source */
+#define REF_ROW_COLUMN 0
+#define REF_COUNTER 1
+#define REF_LFSR 2
+
+/* sites of random numbers */
+#define REF_SITE_ACCUMULATE_ROW 0
+#define REF_SITE_ACCUMULATE_COLUMN 1
+#define REF_SITE_BETWEEN_ROW 2
+#define REF_SITE_BETWEEN_COLUMN 3
+#define REF_SITE_CONVERT 4
+#define REF_SITE_UPDATE 5
+
+/* A format. 0 <= E <= 11, 0 <= F <= 23, |bias| <= 4095, at most 32 bits; as the source of a
+ * conversion also binary64 (E = 11, F = 52). */
+typedef struct ref_format {
+    int32_t exponent_bits;
+    int32_t fraction_bits;
+    int32_t bias;
+    int32_t is_signed;
+    int32_t zero;
+    int32_t lowest;
+    int32_t special;
+} ref_format;
+
+/* How a GEMM accumulates. The result has the format `between` if chunk_length > 0, else
+ * `accumulator`. `overflow` holds for both. */
+typedef struct ref_profile {
+    ref_format a;
+    ref_format b;
+    ref_format accumulator;
+    ref_format between;
+    int32_t chunk_length;      /* 0: no chunks */
+    int32_t products_per_step; /* 0 (fused only): all products of the chunk */
+    int32_t sum_order;
+    int32_t guard_bits;        /* aligned only */
+    int32_t rounding;          /* inside a chunk */
+    int32_t between_rounding;  /* the running total and the first chunk's copy */
+    int32_t random_bits;       /* r, 1..24; read by the stochastic modes only */
+    int32_t random_source;
+    int32_t overflow;
+} ref_profile;
+
+/* What happened in a GEMM. */
+typedef struct ref_events {
+    uint64_t swamped;     /* steps with finite terms and a non-zero exact sum of products after
+                             which the accumulator's code is what it was */
+    uint64_t overflowed;  /* roundings that raised REF_OVERFLOW, between-chunk ones included */
+    uint64_t underflowed; /* roundings that raised REF_UNDERFLOW, between-chunk ones included */
+    uint64_t nan;         /* outputs whose accumulator or total became NaN (counted once each) */
+    uint64_t draws;       /* random words used by stochastic roundings */
+} ref_events;
+
+/* NULL if the record can be used, else one line that says why not. */
+const char *ref_format_problem(const ref_format *format);
+const char *ref_profile_problem(const ref_profile *profile);
+
+/* Whether an array function must raise for these flags under this policy. */
+int32_t ref_is_error(uint32_t flags, int32_t overflow);
+
+/* ---- rounding.c --------------------------------------------------------------------------- */
+
+/* The exact value (-1)^negative * significand * 2^exponent, rounded once. `random` is R, an
+ * integer of random_bits bits. *flags (may be NULL) is overwritten, as in all functions below. */
+uint32_t ref_round(const ref_format *format, int32_t negative, uint64_t significand,
+                   int32_t exponent, int32_t mode, int32_t overflow, int32_t random_bits,
+                   uint32_t random, uint32_t *flags);
+
+/* ---- convert.c ---------------------------------------------------------------------------- */
+
+/* The value of a code as the bits of an IEEE binary64 (NaN: 0x7FF8000000000000). */
+uint64_t ref_decode(const ref_format *format, uint64_t code);
+
+uint32_t ref_convert(const ref_format *source, uint64_t code, const ref_format *target,
+                     int32_t mode, int32_t overflow, int32_t random_bits, uint32_t random,
+                     uint32_t *flags);
+
+/* n codes. `random` holds n integers R, or is NULL for R = 0; `flags` holds n bytes or is NULL.
+ * Returns the first index at which ref_is_error, or -1; all n results are written anyway. */
+int64_t ref_convert_array(const ref_format *source, const uint32_t *codes, int64_t n,
+                          const ref_format *target, int32_t mode, int32_t overflow,
+                          int32_t random_bits, const uint32_t *random, uint32_t *out,
+                          uint8_t *flags);
+int64_t ref_convert_array64(const ref_format *source, const uint64_t *codes, int64_t n,
+                            const ref_format *target, int32_t mode, int32_t overflow,
+                            int32_t random_bits, const uint32_t *random, uint32_t *out,
+                            uint8_t *flags);
+
+/* Every code in [start, start + count) of the source, with one R for all. */
+void ref_convert_sweep(const ref_format *source, uint64_t start, int64_t count,
+                       const ref_format *target, int32_t mode, int32_t overflow,
+                       int32_t random_bits, uint32_t random, uint32_t *out, uint8_t *flags);
+
+/* ---- random.c ----------------------------------------------------------------------------- */
+
+uint64_t ref_mix64(uint64_t z);
+uint32_t ref_mix32(uint32_t x);
+uint64_t ref_key(uint64_t seed, uint64_t stream, uint64_t site);
+uint32_t ref_word(uint64_t key, uint64_t i, uint64_t j);
+uint32_t ref_lfsr_start(uint64_t seed, uint64_t stream, uint64_t m, uint64_t n);
+uint32_t ref_lfsr_step(uint32_t x);
+
+/* The integers R of elements first .. first + n - 1 of a conversion. */
+void ref_convert_random(uint64_t seed, uint64_t stream, int32_t random_bits, uint64_t first,
+                        int64_t n, uint32_t *random);
+
+/* ---- mac.c -------------------------------------------------------------------------------- */
+
+/* round(acc + a * b) */
+uint32_t ref_fma(const ref_format *a_format, uint32_t a, const ref_format *b_format, uint32_t b,
+                 const ref_format *acc_format, uint32_t acc, int32_t mode, int32_t overflow,
+                 int32_t random_bits, uint32_t random, uint32_t *flags);
+
+/* round(total + addend), both codes of formats of their own, the result in the total's. */
+uint32_t ref_add(const ref_format *total_format, uint32_t total, const ref_format *addend_format,
+                 uint32_t addend, int32_t mode, int32_t overflow, int32_t random_bits,
+                 uint32_t random, uint32_t *flags);
+
+/* The most products that ref_step takes (ref_gemm and ref_dot know no such limit). */
+#define REF_STEP_PRODUCTS 256
+
+/* One step of a profile with n <= REF_STEP_PRODUCTS products, and n <= 2 for pair-first and
+ * chain. random[0] is the R of the first rounding, random[1] that of the second (pair-first and
+ * chain only). *flags is the union over the step's roundings. fmma is REF_FUSED with n = 2. */
+uint32_t ref_step(const ref_profile *profile, uint32_t acc, const uint32_t *a, const uint32_t *b,
+                  int64_t n, const uint32_t *random, uint32_t *flags);
+
+/* fma for one (a, b) and every accumulator code 0 .. 2^bits - 1 (bits <= 16). `flags`: one byte
+ * per code, or NULL. */
+void ref_fma_sweep(const ref_format *a_format, uint32_t a, const ref_format *b_format, uint32_t b,
+                   const ref_format *acc_format, int32_t mode, int32_t overflow,
+                   int32_t random_bits, uint32_t random, uint16_t *out, uint8_t *flags);
+
+/* The same for the exact product (-1)^negative * significand * 2^exponent (significand < 2^53). */
+void ref_product_sweep(int32_t negative, uint64_t significand, int32_t exponent,
+                       const ref_format *acc_format, int32_t mode, int32_t overflow,
+                       int32_t random_bits, uint32_t random, uint16_t *out, uint8_t *flags);
+
+/* add for one total and every addend code 0 .. 2^bits - 1 (bits <= 16 for both formats). */
+void ref_add_sweep(const ref_format *total_format, uint32_t total,
+                   const ref_format *addend_format, int32_t mode, int32_t overflow,
+                   int32_t random_bits, uint32_t random, uint16_t *out, uint8_t *flags);
+
+/* ---- exact.c ------------------------------------------------------------------------------ */
+
+/* The exact sum of n products, rounded once: the zero sum is +0. */
+uint32_t ref_dot(const ref_format *a_format, const uint32_t *a, const ref_format *b_format,
+                 const uint32_t *b, int64_t n, const ref_format *format, int32_t mode,
+                 int32_t overflow, int32_t random_bits, uint32_t random, uint32_t *flags);
+
+/* ---- gemm.c ------------------------------------------------------------------------------- */
+
+/* (m, k) codes times (k, n) codes, all row-major, into (m, n) codes. `events` (may be NULL) is
+ * overwritten; `flags` (may be NULL) gets the union of the flags of each output's roundings.
+ * Returns 0, or 1 if ref_profile_problem(profile), or 2 without memory. */
+int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *b, int64_t m,
+                 int64_t n, int64_t k, uint64_t seed, uint64_t stream, uint32_t *out,
+                 ref_events *events, uint8_t *flags);
+
+/* <<< cdef */
+
+#endif
