@@ -43,12 +43,11 @@ def build_in_place() -> None:
     from setuptools import Distribution
 
     os.chdir(ROOT)
-    with tempfile.TemporaryDirectory() as scratch:
-        extension = ffi.distutils_extension(scratch)
+    project = Distribution({"packages": ["hfp8sim"], "cffi_modules": ["c_ref/build.py:ffi"]})
+    for extension in project.ext_modules:
         extension.optional = False
-        command = Distribution(
-            {"name": "hfp8sim", "packages": ["hfp8sim"], "ext_modules": [extension]}
-        ).get_command_obj("build_ext")
+    command = project.get_command_obj("build_ext")
+    with tempfile.TemporaryDirectory() as scratch:
         command.inplace = True
         command.build_temp = scratch
         command.ensure_finalized()
