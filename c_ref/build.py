@@ -14,7 +14,7 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "c_ref" / "hfp8_ref.h"
-UNITS = ("rounding", "convert", "random", "exact", "mac", "gemm")
+UNITS = ("rounding", "convert", "random", "exact", "mac", "gemm")  # what hfp8_ref.c includes
 
 
 def declarations() -> str:
@@ -29,8 +29,13 @@ ffi.set_source(
     "hfp8sim._c_ref",
     '#include "hfp8_ref.h"',
     # Relative to the project root, where setuptools runs; absolute paths would break an sdist.
-    sources=[f"c_ref/{unit}.c" for unit in UNITS],
-    depends=["c_ref/hfp8_ref.h", "c_ref/internal.h", "c_ref/build.py"],
+    sources=["c_ref/hfp8_ref.c"],
+    depends=[
+        "c_ref/build.py",
+        "c_ref/hfp8_ref.h",
+        "c_ref/internal.h",
+        *(f"c_ref/{unit}.c" for unit in UNITS),
+    ],
     include_dirs=["c_ref"],
     extra_compile_args=["-std=c11", "-O2", "-Wall", "-Wextra", "-Werror"],
     # A machine without a compiler can still install the package; `hfp8sim verify` says so.

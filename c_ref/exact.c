@@ -10,7 +10,7 @@ static int32_t bit_length(uint64_t x)
     return 64 - leading_zeros(x);
 }
 
-number multiply(number a, number b)
+static number multiply(number a, number b)
 {
     number p = {.kind = FINITE, .negative = a.negative != b.negative};
     if (a.kind == NAN_KIND || b.kind == NAN_KIND ||
@@ -145,7 +145,7 @@ static void add(fixed_point *total, number term)
                    term.negative);
 }
 
-number exact_sum(const number *terms, size_t count)
+static number exact_sum(const number *terms, size_t count)
 {
     survey seen = NOTHING;
     number sum;
@@ -164,7 +164,7 @@ number exact_sum(const number *terms, size_t count)
  * moved to the top of a word, the smaller one is shifted right and jammed. If a bit is lost the
  * exponents differ by more than 8, so at most one leading bit cancels and the sum stays above
  * 2^60. The self-test holds it against exact_sum. */
-number sum_of_two(number x, number y)
+static number sum_of_two(number x, number y)
 {
     if (x.kind != FINITE || y.kind != FINITE) {
         if (x.kind == ZERO && y.kind == ZERO)

@@ -1,4 +1,5 @@
-/* internal.h: what the units share and a user never needs. */
+/* internal.h: what the units share and a user never needs. The functions are static: the units
+ * are compiled as one, see hfp8_ref.c. */
 #ifndef HFP8_REF_INTERNAL_H
 #define HFP8_REF_INTERNAL_H
 
@@ -43,15 +44,15 @@ typedef struct rounding {
     uint32_t random;
 } rounding;
 
-layout layout_of(const ref_format *format);
-bool is_stochastic(int32_t mode);
-number unpack(const layout *layout, uint64_t code);
+static layout layout_of(const ref_format *format);
+static bool is_stochastic(int32_t mode);
+static number unpack(const layout *layout, uint64_t code);
 
 /* Rounds x; adds to *flags. */
-uint64_t round_pack(const layout *layout, number x, rounding how, uint32_t *flags);
+static uint64_t round_pack(const layout *layout, number x, rounding how, uint32_t *flags);
 
 /* The same for a sum: a zero result is +0. */
-uint64_t round_sum(const layout *layout, number x, rounding how, uint32_t *flags);
+static uint64_t round_sum(const layout *layout, number x, rounding how, uint32_t *flags);
 
 /* significand >> distance; a bit that falls out sets the lowest one. */
 static inline uint64_t shift_right_jam(uint64_t significand, int32_t distance)
@@ -78,13 +79,13 @@ static inline int32_t leading_zeros(uint64_t x)
 #endif
 }
 
-number multiply(number a, number b);
-number exact_sum(const number *terms, size_t count);
-number sum_of_two(number x, number y);
+static number multiply(number a, number b);
+static number exact_sum(const number *terms, size_t count);
+static number sum_of_two(number x, number y);
 
 /* One step: `products` has count entries and room for one more, and is used up. flags[0] and [1]
  * are those of the first and of the second rounding (0 if there is none). */
-uint64_t step(const ref_profile *profile, const layout *accumulator, uint64_t acc,
-              number *products, size_t count, const uint32_t *random, uint32_t *flags);
+static uint64_t step(const ref_profile *profile, const layout *accumulator, uint64_t acc,
+                     number *products, size_t count, const uint32_t *random, uint32_t *flags);
 
 #endif

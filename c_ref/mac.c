@@ -58,8 +58,8 @@ static void align(number *terms, size_t count, int32_t guard_bits)
     }
 }
 
-uint64_t step(const ref_profile *profile, const layout *accumulator, uint64_t acc,
-              number *products, size_t count, const uint32_t *random, uint32_t *flags)
+static uint64_t step(const ref_profile *profile, const layout *accumulator, uint64_t acc,
+                     number *products, size_t count, const uint32_t *random, uint32_t *flags)
 {
     const number start = unpack(accumulator, acc), nothing = {.kind = ZERO};
     const rounding first = {profile->rounding, profile->overflow, profile->random_bits, random[0]};

@@ -6,7 +6,7 @@ static uint64_t ones(int32_t bits)
     return ((uint64_t)1 << bits) - 1;
 }
 
-bool is_stochastic(int32_t mode)
+static bool is_stochastic(int32_t mode)
 {
     return mode == REF_STOCHASTIC_A || mode == REF_STOCHASTIC_B || mode == REF_STOCHASTIC_C;
 }
@@ -44,7 +44,7 @@ int32_t ref_is_error(uint32_t flags, int32_t overflow)
     return overflow == REF_ERROR && (flags & REF_OVERFLOW);
 }
 
-layout layout_of(const ref_format *format)
+static layout layout_of(const ref_format *format)
 {
     const int32_t f = format->fraction_bits;
     layout d = {.format = *format};
@@ -112,7 +112,7 @@ static bool code_is_nan(const layout *d, uint64_t magnitude, bool sign_bit)
     }
 }
 
-number unpack(const layout *d, uint64_t code)
+static number unpack(const layout *d, uint64_t code)
 {
     const int32_t f = d->format.fraction_bits, bias = d->format.bias;
     const uint64_t magnitude = code & d->top;
@@ -308,7 +308,7 @@ static uint64_t overflowed(const layout *d, int32_t policy, bool clamps, uint64_
     return 0;
 }
 
-uint64_t round_pack(const layout *d, number x, rounding how, uint32_t *flags)
+static uint64_t round_pack(const layout *d, number x, rounding how, uint32_t *flags)
 {
     const uint64_t sign =
         x.negative && d->format.is_signed ? (uint64_t)1 << d->magnitude_bits : 0;
@@ -356,7 +356,7 @@ uint64_t round_pack(const layout *d, number x, rounding how, uint32_t *flags)
     return sign | magnitude;
 }
 
-uint64_t round_sum(const layout *d, number x, rounding how, uint32_t *flags)
+static uint64_t round_sum(const layout *d, number x, rounding how, uint32_t *flags)
 {
     if (x.kind == ZERO)
         x.negative = false;
