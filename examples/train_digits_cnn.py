@@ -18,17 +18,12 @@ rounding noise, while the accuracy stays.
 from __future__ import annotations
 
 import os
-
-for _variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-    os.environ[_variable] = (
-        "1"  # before NumPy is imported: the thread count decides the order of sums
-    )
-
 import sys
 from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 from hfp8sim.workloads import Conv, Layer, Workload, load_workload, save_trace
 
@@ -251,7 +246,8 @@ def main(arguments: list[str]) -> int:
     if len(arguments) != 1:
         print(__doc__)
         return 2
-    workload = capture(*train())
+    with threadpool_limits(1):  # the thread count decides the order of a sum
+        workload = capture(*train())
     if arguments[0] == "--check":
         return check(workload)
     save_trace(arguments[0], workload)

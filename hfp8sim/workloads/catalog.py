@@ -7,6 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.workloads import csv_rows
+from hfp8sim.workloads.conv_csv import is_conv_table, load_conv_csv
 from hfp8sim.workloads.gemm_csv import load_gemm_csv
 from hfp8sim.workloads.records import Workload
 from hfp8sim.workloads.trace import MANIFEST, load_trace
@@ -39,7 +41,13 @@ def load_workload(source: str | os.PathLike[str]) -> Workload:
             raise InputError(f"{path}: a directory without {MANIFEST}; it is no trace")
         return load_trace(path)
     if path.suffix.lower() in (".csv", ".txt", ".tsv"):
-        return load_gemm_csv(path)
+        return load_csv(path)
     raise InputError(
         f"{path}: unknown kind {path.suffix!r}; readable are .npz, .csv and directories"
     )
+
+
+def load_csv(path: str | os.PathLike[str]) -> Workload:
+    """A convolution list or a GEMM list, by the count of numbers in its rows."""
+    table = csv_rows.rows(path)
+    return load_conv_csv(path) if is_conv_table(table) else load_gemm_csv(path)

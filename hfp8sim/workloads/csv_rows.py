@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hfp8sim.errors import InputError
+from hfp8sim.workloads.records import MAX_SIZE
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+_UNUSED = re.compile("sparsity|sparsityratio|type|.*(addr|address|offset)")
 
 
 class Row(NamedTuple):
@@ -93,9 +97,18 @@ def key_of(title: str) -> str:
     return re.sub(r"[^a-z0-9]", "", title.lower())
 
 
-def is_header(row: Row) -> bool:
-    """True where no cell after the first is a number, and there is more than a title."""
-    return len(row.cells) > 1 and not any(number(cell) is not None for cell in row.cells[1:])
+def split_header(table: list[Row]) -> tuple[Row | None, list[Row]]:
+    """The header, if there is one, and the other rows.
+
+    It is the first row with more than one cell, if none of them but the first may be a number; a
+    title may stand above it.
+    """
+    for index, row in enumerate(table):
+        if len(row.cells) > 1:
+            if any(number(cell) is not None for cell in row.cells[1:]):
+                break
+            return row, table[:index] + table[index + 1 :]
+    return None, table
 
 
 def find_columns(
@@ -124,7 +137,7 @@ def sizes(
 ) -> dict[str, int] | str:
     """The named fields of a row as positive numbers, or why the row cannot be read as a layer.
 
-    A size of zero or less is an `InputError`: such a row is a layer, and dropping it would change the
+    A size out of range is an `InputError`: such a row is a layer, and dropping it would change the
     network without a trace in its totals.
     """
     result = {}
@@ -135,6 +148,51 @@ def sizes(
             return f"{field} is {text!r}, not a whole number" if text else f"{field} is missing"
         result[field] = value
     for field, value in result.items():
-        if value <= 0:
-            raise InputError(f"{path}:{row.line}: {field} is {value}; it must be at least 1")
+        _check(path, row, field, value, least=1)
     return result
+
+
+def optional(
+    path: str | os.PathLike[str],
+    row: Row,
+    columns: dict[str, int],
+    field: str,
+    least: int,
+    odd: list[str],
+) -> int | None:
+    """A field that may be absent or empty; text in it is odd, a number out of range is refused."""
+    text = row.cell(columns.get(field))
+    if not text:
+        return None
+    value = number(text)
+    if value is None:
+        odd.append(f"{field} is {text!r}, not a whole number; ignored")
+        return None
+    _check(path, row, field, value, least)
+    return value
+
+
+def _check(path: str | os.PathLike[str], row: Row, field: str, value: int, least: int) -> None:
+    if not least <= value <= MAX_SIZE:
+        raise InputError(
+            f"{path}:{row.line}: {field} is {value}; it must be from {least} to {MAX_SIZE}"
+        )
+
+
+def unused_columns(header: Row | None, used: Iterable[int]) -> set[int]:
+    """Columns whose titles say that they do not concern a layer's shape."""
+    titles = enumerate(header.cells) if header else ()
+    return {i for i, t in titles if i not in set(used) and _UNUSED.fullmatch(key_of(t))}
+
+
+def unused_note(header: Row | None, unused: set[int]) -> list[str]:
+    """A note that names those columns, if there are any."""
+    names = ", ".join(header.cells[i] for i in sorted(unused)) if header else ""
+    return [f"columns not used: {names}"] if names else []
+
+
+def unknown_cells(row: Row, known: set[int], odd: list[str]) -> None:
+    """Cells in columns that nothing is known about are odd."""
+    cells = [cell for i, cell in enumerate(row.cells) if cell and i not in known]
+    if cells:
+        odd.append(f"ignored {', '.join(map(repr, cells))} in columns without a known title")

@@ -20,51 +20,44 @@ _NAMES = {
 _POSITIONS = {"name": 0, "m": 1, "n": 2, "k": 3}
 
 
-def is_gemm_header(row: Row) -> bool:
-    """True where the titles M, N and K are all there."""
-    return {"m", "n", "k"} <= {csv_rows.key_of(cell) for cell in row.cells}
-
-
 def load_gemm_csv(path: str | os.PathLike[str]) -> Workload:
     """Read a GEMM list: columns by title where the header has M, N and K, else in that order.
 
     A `groups` or `batch` column makes each row that many independent products. Rows that are no layer
-    are skipped with a warning that names the line; an N:M sparsity column is ignored with one, since
-    the machine computes every product. Raises `InputError` for a size below 1 and for a file without
+    are skipped with a warning that names the line. An N:M sparsity column is not used, since the
+    machine computes every product. Raises `InputError` for a size out of range and for a file without
     a layer.
     """
-    table = csv_rows.rows(path)
-    header = table[0] if table and csv_rows.is_header(table[0]) else None
+    header, table = csv_rows.split_header(csv_rows.rows(path))
     columns = csv_rows.find_columns(header, _NAMES, _POSITIONS)
-    known = max(columns.values()) + 1
-    found, warnings = [], []
-    for row in table[1:] if header else table:
-        read = csv_rows.sizes(path, row, columns, ("m", "n", "k"))
-        if isinstance(read, str):
-            warnings.append(f"{path}:{row.line}: {row.label()} is no layer: {read}; skipped")
-            continue
-        groups, odd = 1, []
-        if "groups" in columns and row.cell(columns["groups"]):
-            given = csv_rows.sizes(path, row, columns, ("groups",))
-            if isinstance(given, str):
-                odd.append(f"{given}; taken as 1")
-            else:
-                groups = given["groups"]
-        extra = [cell for cell in row.cells[known:] if cell]
-        if extra:
-            odd.append(f"ignored {', '.join(map(repr, extra))} after the last known column")
+    unused = csv_rows.unused_columns(header, columns.values())
+    layers: list[Layer] = []
+    warnings: list[str] = []
+    for row in table:
+        layer, odd = _read(path, row, columns, unused)
+        if layer is not None:
+            layers.append(layer)
         if odd:
             warnings.append(f"{path}:{row.line}: {'; '.join(odd)}")
-        found.append((row, groups, read))
-    if not found:
+    if not layers:
         raise InputError(
             f"{path}: no layer in it; rows must read 'name, M, N, K' with whole numbers from 1"
         )
-    names = distinct(row.cell(columns["name"]) or f"line {row.line}" for row, _, _ in found)
-    layers = []
-    for name, (row, groups, read) in zip(names, found, strict=True):
-        try:
-            layers.append(Layer(name, "gemm", read["m"], read["n"], read["k"], groups))
-        except InputError as error:
-            raise InputError(f"{path}:{row.line}: {error}") from None
-    return Workload(Path(path).stem, tuple(layers), (f"GEMM list {path}",), tuple(warnings))
+    names = distinct(layer.name for layer in layers)
+    named = [layer.replace(name=name) for layer, name in zip(layers, names, strict=True)]
+    notes = [f"GEMM list {path}", *csv_rows.unused_note(header, unused)]
+    return Workload(Path(path).stem, tuple(named), tuple(notes), tuple(warnings))
+
+
+def _read(
+    path: str | os.PathLike[str], row: Row, columns: dict[str, int], unused: set[int]
+) -> tuple[Layer | None, list[str]]:
+    """The layer in a row (None: it is none) and what is odd about the row."""
+    odd: list[str] = []
+    read = csv_rows.sizes(path, row, columns, ("m", "n", "k"))
+    if isinstance(read, str):
+        return None, [f"{row.label()} is no layer: {read}; skipped"]
+    groups = csv_rows.optional(path, row, columns, "groups", 1, odd)
+    csv_rows.unknown_cells(row, set(columns.values()) | unused, odd)
+    name = row.cell(columns["name"]) or f"line {row.line}"
+    return Layer(name, "gemm", read["m"], read["n"], read["k"], groups or 1), odd

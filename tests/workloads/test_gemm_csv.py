@@ -76,9 +76,9 @@ def test_odd_rows_give_one_warning_each_with_their_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEADER + "fc, 1, 2, 3\nfc, 4, 0, 6\n", r"net.csv:3: n is 0; it must be at least 1"),
+        (HEADER + "fc, 1, 2, 3\nfc, 4, 0, 6\n", r"net.csv:3: n is 0; it must be from 1"),
         (HEADER + "fc, -4, 5, 6\n", r"net.csv:2: m is -4"),
-        (HEADER + "fc, 4, 5, 99999999999\n", r"net.csv:2: layer 'fc': k is 99999999999"),
+        (HEADER + "fc, 4, 5, 99999999999\n", r"net.csv:2: k is 99999999999"),
         (HEADER, "no layer in it; rows must read 'name, M, N, K'"),
         ("", "no layer in it"),
         ("\n\n\n", "no layer in it"),

@@ -219,7 +219,7 @@ def test_a_torn_file_at_every_length(tmp_path: Path) -> None:
 
 def test_an_archive_of_something_else(tmp_path: Path) -> None:
     np.savez(tmp_path / "weights.npz", w=GOOD)
-    with pytest.raises(InputError, match="no manifest.json in it"):
+    with pytest.raises(InputError, match=r"no manifest\.json in it"):
         load_trace(tmp_path / "weights.npz")
     with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
         archive.writestr("manifest.json", "{}")
