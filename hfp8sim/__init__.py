@@ -1,1 +1,65 @@
-"""hfp8sim."""
+"""hfp8sim: a bit-accurate, cycle-approximate emulator of an HFP8 accelerator.
+
+    import hfp8sim as hs
+    codes = hs.get_format("hfp8-143").encode(x, rounding="nearest-away")
+    y = hs.gemm(a_codes, b_codes, profile="hfp8")
+    report = hs.simulate(hs.load_workload("digits-cnn"), machine="rapid-core", profile="hfp8")
+
+Names are loaded when they are first used, so that `import hfp8sim` costs nothing. `hs.formats` is the
+room of that name, and calling it lists the registered formats.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+#: Where each public name lives.
+_HOMES = {
+    "hfp8sim.errors": ("InputError",),
+    "hfp8sim.formats": (
+        "FloatFormat", "get_format", "load_formats", "p3109", "register_format",
+    ),
+    "hfp8sim.units": ("Events", "Profile", "gemm", "get_profile", "profiles", "register_profile"),
+    "hfp8sim.units.convert": ("convert",),
+    "hfp8sim.machine": ("get_machine", "machines"),
+    "hfp8sim.workloads": ("Layer", "Workload", "load_workload"),
+    "hfp8sim.report.report": ("Report",),
+    "hfp8sim.simulation": ("simulate",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from hfp8sim.errors import InputError
+    from hfp8sim.formats import (
+        FloatFormat,
+        get_format,
+        load_formats,
+        p3109,
+        register_format,
+    )
+    from hfp8sim.machine import get_machine, machines
+    from hfp8sim.report.report import Report
+    from hfp8sim.simulation import simulate
+    from hfp8sim.units import Events, Profile, gemm, get_profile, profiles, register_profile
+    from hfp8sim.units.convert import convert
+    from hfp8sim.workloads import Layer, Workload, load_workload
+
+
+def __getattr__(name: str) -> Any:
+    if name == "formats":
+        return importlib.import_module("hfp8sim.formats")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'hfp8sim' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,47 @@
+# Two commands: `make run` shows a report of a real network, `make test` runs the tests.
+# Both set up .venv first, from requirements.lock, with nothing but Python 3.11+, gcc and make.
+PYTHON ?= python3
+BIN    := .venv/bin
+READY  := .venv/.ready
+
+.PHONY: setup run test exhaustive bench lint docs mutants lock clean
+
+setup: $(READY)
+
+$(READY): requirements.lock pyproject.toml setup.py $(wildcard c_ref/*.c c_ref/*.h c_ref/*.py)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Setting up .venv (the first time this takes a minute) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup
+	$(BIN)/hfp8sim run digits-cnn
+
+test: setup
+	$(BIN)/python -m pytest
+
+exhaustive: setup
+	$(BIN)/python -m pytest -m exhaustive
+
+bench: setup
+	$(BIN)/python -m benchmarks.run
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+mutants: setup
+	$(BIN)/python -m tests.mutants
+
+docs: setup
+	$(BIN)/python -m docs.build
+
+# New versions of everything; the lock is the one place where versions are pinned.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	    --no-emit-index-url --no-emit-find-links --extra dev --upgrade pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv build dist *.egg-info out site

@@ -1,0 +1,1 @@
+"""What was measured: accuracy, and the theory it is held against."""

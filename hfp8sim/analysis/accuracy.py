@@ -1,0 +1,90 @@
+"""How far a result is from what it should be. Formulas, with y the result and x the reference:
+
+SQNR = 10·log10(Σx² / Σ(y−x)²) dB; relative error = √(Σ(y−x)² / Σx²); cosine = Σxy / √(Σx²·Σy²);
+error in ulp = |y−x| / ulp(x), with ulp(x) the distance between neighbours of the result format at x.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfp8sim.formats import FloatFormat
+
+Array = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+    """One result against one reference. Elements that are NaN or infinite are left out and counted in
+    `lost`; a perfect result has an SQNR of +inf, and measures without a reference signal are NaN."""
+
+    sqnr_db: float
+    relative_error: float
+    max_error: float
+    max_ulp: float
+    mean_ulp: float
+    cosine: float
+    lost: int
+
+
+class Comparison:
+    """Sums that `Accuracy` is made of, so that the parts of a result can be compared piece by piece."""
+
+    def __init__(self, fmt: FloatFormat) -> None:
+        self.fmt = fmt
+        self.signal = self.noise = self.dot = self.power = self.ulp_sum = 0.0
+        self.max_error = self.max_ulp = 0.0
+        self.count = self.lost = 0
+
+    def add(self, result: Array, reference: Array) -> None:
+        """Compare another piece; arrays of one shape."""
+        finite = np.isfinite(result)
+        if not finite.all():
+            self.lost += int(result.size - np.count_nonzero(finite))
+            result, reference = result[finite], reference[finite]
+        if not result.size:
+            return
+        error = np.abs(result - reference)
+        self.count += result.size
+        self.signal += float(np.vdot(reference, reference))
+        self.power += float(np.vdot(result, result))
+        self.dot += float(np.vdot(result, reference))
+        self.noise += float(np.vdot(error, error))
+        self.max_error = max(self.max_error, float(error.max()))
+        in_ulps = error / ulp(reference, self.fmt)
+        self.ulp_sum += float(in_ulps.sum())
+        self.max_ulp = max(self.max_ulp, float(in_ulps.max()))
+
+    def accuracy(self) -> Accuracy:
+        """The measures over all pieces."""
+        if not self.count:
+            return Accuracy(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, self.lost)
+        energy = math.sqrt(self.signal * self.power)
+        return Accuracy(
+            sqnr_db=sqnr_db(self.signal, self.noise),
+            relative_error=math.sqrt(self.noise / self.signal) if self.signal else math.nan,
+            max_error=self.max_error,
+            max_ulp=self.max_ulp,
+            mean_ulp=self.ulp_sum / self.count,
+            cosine=self.dot / energy if energy else math.nan,
+            lost=self.lost,
+        )
+
+
+def sqnr_db(signal: float, noise: float) -> float:
+    """Signal to quantisation noise in dB; +inf without noise, NaN without signal."""
+    if not signal:
+        return math.nan
+    return 10 * math.log10(signal / noise) if noise else math.inf
+
+
+def ulp(x: Array, fmt: FloatFormat) -> Array:
+    """The distance between neighbours of `fmt` around x; that of the lowest binade below it."""
+    facts = fmt.facts
+    exponent = np.frexp(np.abs(x))[1] - 1
+    lowest = facts.min_exp + facts.fraction_bits if fmt.lowest != "subnormal" else 1 - facts.bias
+    return np.ldexp(1.0, np.maximum(exponent, lowest) - facts.fraction_bits)

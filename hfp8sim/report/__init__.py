@@ -1,0 +1,1 @@
+"""Reports: columns, terminal table, CSV, JSON, HTML and timeline."""

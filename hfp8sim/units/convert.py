@@ -1,0 +1,56 @@
+"""The converter: whole tensors of real numbers into operand codes, random bits included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.formats.codec import encode
+from hfp8sim.formats.record import mode_number
+from hfp8sim.formats.rounding import OVERFLOWED, STOCHASTIC_A, UNDERFLOWED
+from hfp8sim.units.random import CONVERT, fill_words, key
+
+
+def conversion_bits(shape: tuple[int, ...], r: int, seed: int, stream: int) -> NDArray[np.int64]:
+    """The r random bits of every element of an array that is converted (row-major element numbers)."""
+    words = np.empty(int(np.prod(shape)), np.uint32)
+    fill_words(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)), 0, words)
+    return (words >> np.uint32(32 - r)).astype(np.int64).reshape(shape)
+
+
+def convert(
+    x: ArrayLike,
+    fmt: str | FloatFormat,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+    *,
+    bits: int = 13,
+    seed: int = 0,
+    stream: int = 0,
+) -> tuple[NDArray[np.unsignedinteger[Any]], dict[str, int]]:
+    """Round a tensor into a format; stochastic modes draw from the counter-based source.
+
+    Args:
+        x: float32 or float64, any shape.
+        fmt, rounding, overflow, bits: as `FloatFormat.encode`.
+        seed, stream: of the random source; equal ones give equal codes, always.
+
+    Returns:
+        Codes of x's shape, and how many elements `saturated` (overflowed) and `underflowed`.
+
+    Raises:
+        InputError: as `FloatFormat.encode`.
+    """
+    record = get_format(fmt)
+    array = np.asarray(x)
+    random = None
+    if mode_number(rounding) >= STOCHASTIC_A:
+        random = conversion_bits(array.shape, bits, seed, stream)
+    codes, flags = encode(array, record, rounding, overflow, random, bits)
+    return codes, {
+        "saturated": int(np.count_nonzero(flags & OVERFLOWED)),
+        "underflowed": int(np.count_nonzero(flags & UNDERFLOWED)),
+    }
