@@ -81,7 +81,7 @@ def gemm_facts(profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stre
         if not 0 <= value < 1 << 64:
             raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
     keys = [
-        key(np.uint64(seed), np.uint64(stream), np.uint64(site))
+        np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(site)))
         for site in (ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN)
     ]
     base, limbs = register_size(a.facts, b.facts)
@@ -215,7 +215,7 @@ def gemm_tile(a, b, chunk, total, lfsr, m0, n0, k0, k_end, facts, events):
     """Add the products of K-range [k0, k0 + kt) to a tile of outputs, in place.
 
     Args:
-        a, b: operand codes, (mt, kt) and (kt, nt), any unsigned dtype.
+        a, b: operand codes, (mt, kt) and (kt, nt), uint32.
         chunk, total: the outputs' state, accumulator codes (mt, nt) uint32: the sum of the chunk that is
             open at k0, and the running total of closed chunks. Zero at k0 = 0.
         lfsr: the outputs' registers, (mt, nt) uint64, `start_lfsr` at k0 = 0 (any 2-D array for other

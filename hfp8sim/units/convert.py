@@ -17,7 +17,8 @@ from hfp8sim.units.random import CONVERT, fill_words, key
 def conversion_bits(shape: tuple[int, ...], r: int, seed: int, stream: int) -> NDArray[np.int64]:
     """The r random bits of every element of an array that is converted (row-major element numbers)."""
     words = np.empty(int(np.prod(shape)), np.uint32)
-    fill_words(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)), 0, words)
+    site = np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))
+    fill_words(site, np.uint64(0), words)
     return (words >> np.uint32(32 - r)).astype(np.int64).reshape(shape)
 
 

@@ -154,7 +154,10 @@ def plain_gemm(a: Codes, b: Codes, facts: acc.GemmFacts, result: Codes, threads:
         m, n = slice(m0, m0 + shape[0]), slice(n0, n0 + shape[1])
         for k0 in range(0, depth, piece):
             k = slice(k0, k0 + piece)
-            acc.gemm_tile(a[m, k], b[k, n], chunk, total, lfsr, m0, n0, k0, depth, facts, counts)
+            # One dtype and layout, so that one compiled kernel serves every format.
+            tile_a = np.ascontiguousarray(a[m, k], np.uint32)
+            tile_b = np.ascontiguousarray(b[k, n], np.uint32)
+            acc.gemm_tile(tile_a, tile_b, chunk, total, lfsr, m0, n0, k0, depth, facts, counts)
         result[m, n] = total if facts.chunk_length else chunk
         return counts
 

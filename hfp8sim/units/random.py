@@ -80,7 +80,7 @@ def lfsr_start(row_key, m, n):
 
 @jit
 def fill_words(key, start, words):
-    """words[t] = the word of element number start + t, for conversions; uint32 array."""
+    """words[t] = the word of element number start + t, for conversions; uint64 keys, uint32 array."""
     for t in range(words.size):
-        index = np.uint64(start + t)
+        index = np.uint64(start) + np.uint64(t)
         words[t] = word(key, index >> _S32, index & _LOW32)
