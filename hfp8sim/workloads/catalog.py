@@ -1,8 +1,9 @@
-"""Workloads by name or path."""
+"""Workloads by name or path: what is shipped, and which reader takes which file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -10,44 +11,84 @@ from hfp8sim.errors import InputError, unknown
 from hfp8sim.workloads import csv_rows
 from hfp8sim.workloads.conv_csv import is_conv_table, load_conv_csv
 from hfp8sim.workloads.gemm_csv import load_gemm_csv
+from hfp8sim.workloads.models import MODELS, build
 from hfp8sim.workloads.records import Workload
 from hfp8sim.workloads.trace import MANIFEST, load_trace
 
-_TRACES = {"digits-cnn": "a small CNN trained on real 8x8 digits, one mini-batch with all tensors"}
-
-
-def workloads() -> dict[str, str]:
-    """The shipped workloads: name and one line on each."""
-    return dict(_TRACES)
-
-
-def load_workload(source: str | os.PathLike[str]) -> Workload:
-    """A shipped workload by name, or one read from a path.
-
-    Paths: a native trace (a `.npz` file or a directory with a manifest.json), or a GEMM list (`.csv`).
-    Raises `InputError` of one line for everything that cannot be read.
-    """
-    name = os.fspath(source)
-    if name in _TRACES:
-        with resources.as_file(resources.files(__package__) / "data" / f"{name}.npz") as path:
-            return load_trace(path)
-    path = Path(name)
-    if not path.exists():
-        if path.suffix or len(path.parts) > 1:
-            raise InputError(f"{path}: no such file; give a path that exists or a shipped workload")
-        raise unknown("workload", name, list(workloads()))
-    if path.is_dir() or path.suffix == ".npz":
-        if path.is_dir() and not (path / MANIFEST).is_file():
-            raise InputError(f"{path}: a directory without {MANIFEST}; it is no trace")
-        return load_trace(path)
-    if path.suffix.lower() in (".csv", ".txt", ".tsv"):
-        return load_csv(path)
-    raise InputError(
-        f"{path}: unknown kind {path.suffix!r}; readable are .npz, .csv and directories"
-    )
+_TRACES = {
+    "digits-cnn": "a small CNN trained on real 8x8 digits; a mini-batch of 32 with all tensors"
+}
 
 
 def load_csv(path: str | os.PathLike[str]) -> Workload:
     """A convolution list or a GEMM list, by the count of numbers in its rows."""
     table = csv_rows.rows(path)
     return load_conv_csv(path) if is_conv_table(table) else load_gemm_csv(path)
+
+
+_READERS: dict[str, Callable[[Path], Workload]] = {
+    ".npz": load_trace,
+    ".csv": load_csv,
+    ".tsv": load_csv,
+    ".txt": load_csv,
+}
+
+
+def workloads() -> dict[str, str]:
+    """The shipped workloads: name and one line on each."""
+    return _TRACES | {name: model.about for name, model in MODELS.items()}
+
+
+def load_workload(source: str | os.PathLike[str], batch: int | None = None) -> Workload:
+    """A shipped workload by name, or one read from a path.
+
+    Names are those of `workloads()`. A network that ships as shapes takes a mini-batch, as `batch=32`
+    or `"resnet50@32"`; without one it is 1. Paths are read by their ending: a native trace (`.npz`, or
+    a directory with a manifest.json), or a list of convolutions or GEMMs (`.csv`, `.tsv`, `.txt`).
+    Raises `InputError` of one line for everything that cannot be read.
+    """
+    text = os.fspath(source)
+    name, asked = _split_batch(text)
+    if name in MODELS:
+        if asked is not None and batch is not None and asked != batch:
+            raise InputError(f"{text!r} and batch={batch} disagree; give one of them")
+        chosen = batch if asked is None else asked
+        return build(name, 1 if chosen is None else chosen)
+    if batch is not None:
+        raise InputError(f"{text}: batch is for networks that ship as shapes: {', '.join(MODELS)}")
+    if text in _TRACES:
+        with resources.as_file(resources.files(__package__) / "data" / f"{text}.npz") as path:
+            return load_trace(path)
+    return _read(Path(text))
+
+
+def _split_batch(text: str) -> tuple[str, int | None]:
+    """`name@32` in its parts, where the name is a network's."""
+    name, at, batch = text.rpartition("@")
+    if not at or name not in MODELS:
+        return text, None
+    if not batch.isdecimal():
+        raise InputError(f"{text!r}: the batch after @ must be a whole number, as in {name}@32")
+    return name, int(batch)
+
+
+def _read(path: Path) -> Workload:
+    try:
+        exists, is_dir = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise InputError(f"{str(path)[:80]!r}: no usable path: {error}") from None
+    if not exists:
+        if path.suffix in _READERS or len(path.parts) > 1:
+            raise InputError(f"{path}: no such file; give a path that exists or a shipped workload")
+        raise unknown("workload", str(path), list(workloads()))
+    if is_dir:
+        if not (path / MANIFEST).is_file():
+            raise InputError(f"{path}: a directory without {MANIFEST}; it is no trace")
+        return load_trace(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(
+            f"{path}: no reader for {path.suffix!r} files; there is one for {', '.join(_READERS)} "
+            "and for trace directories"
+        )
+    return reader(path)

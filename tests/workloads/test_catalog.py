@@ -32,5 +32,5 @@ def test_a_directory_without_a_manifest_and_a_file_of_another_kind(tmp_path: Pat
     with pytest.raises(InputError, match="it is no trace"):
         load_workload(tmp_path)
     (tmp_path / "net.docx").write_text("?")
-    with pytest.raises(InputError, match=r"unknown kind '\.docx'"):
+    with pytest.raises(InputError, match=r"no reader for '\.docx' files"):
         load_workload(tmp_path / "net.docx")
