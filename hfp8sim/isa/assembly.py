@@ -1,0 +1,350 @@
+"""Text and words: assembler and disassembler, both read off the table, so that each undoes the other.
+
+    .input "x" @0 hfp8-143 64x128          # a tensor in DRAM: name, line, format, shape
+    .layer "fc" fwd 12288                  # the words up to .end are this layer; compulsory bytes
+        csrw  m, 64
+        csrw  a.format, hfp8-143
+        loop  i, 4, spread {
+            ld    a, s[0]
+            mm    c[0], s[0]
+        }
+    .end
+
+`s[12]` is row 12 of the scratchpad, `c[3]` row 3 of the accumulators. Numbers are decimal, or
+hexadecimal after `0x`. `#` starts a comment. A word that is no instruction is written `.word 0x…`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import numpy as np
+
+from hfp8sim.errors import InputError, unknown
+from hfp8sim.formats import get_format
+from hfp8sim.isa.encoding import Decoded, decode, encode
+from hfp8sim.isa.format_words import format_word, word_format
+from hfp8sim.isa.program import ROLES, Layer, Program, Symbol
+from hfp8sim.isa.table import (
+    BY_MNEMONIC,
+    COUNTERS,
+    CSR_BY_ADDRESS,
+    CSR_BY_NAME,
+    ENUMERATIONS,
+    OPERANDS,
+    Csr,
+    Field,
+)
+
+_MEMORIES = {"scratchpad": "s", "accumulator": "c"}
+_NAMES = {"operand": OPERANDS, "counter": COUNTERS}
+_INDENT = "    "
+
+
+# -- words to text ---------------------------------------------------------------------------------
+
+
+def disassemble(program: Program) -> str:
+    """The program as text that assembles to the same program."""
+    lines = [
+        f".{s.role} {json.dumps(s.name)} @{s.line} {s.format} {'x'.join(map(str, s.shape)) or '-'}"
+        for s in program.symbols
+    ]
+    words = [int(word) for word in program.words]
+    starts: dict[int, list[str]] = {}
+    for layer in program.layers:
+        head = f".layer {json.dumps(layer.name)} {json.dumps(layer.phase)} {layer.compulsory}"
+        starts.setdefault(layer.start, []).append(head)
+        if layer.start == layer.stop:
+            starts[layer.start].append(".end")
+    stops = {layer.stop for layer in program.layers if layer.start != layer.stop}
+    open_loops: list[int] = []
+    for index in range(len(words) + 1):
+        while open_loops and open_loops[-1] == index:
+            open_loops.pop()
+            lines.append(_INDENT * (len(open_loops) + 1) + "}")
+        if index in stops:
+            lines.append(".end")
+        lines += starts.get(index, [])
+        if index == len(words):
+            break
+        decoded = _sayable(words[index])
+        indent = _INDENT * (len(open_loops) + 1)
+        if decoded is not None and decoded.row.mnemonic == "loop":
+            stop = index + 1 + decoded.operands["body"]
+            if stop > min([len(words), *open_loops]):  # no block can say this
+                decoded = None
+            else:
+                open_loops.append(stop)
+        lines.append(indent + (instruction_text(words[index]) if decoded else _word(words[index])))
+    return "\n".join(lines) + "\n"
+
+
+def instruction_text(word: int) -> str:
+    """One word as a line of assembly; `.word 0x…` if it is no instruction."""
+    decoded = _sayable(word)
+    if decoded is None:
+        return _word(word)
+    parts = [_operand_text(decoded, field) for field in decoded.row.fields if field.name != "body"]
+    parts += decoded.flags
+    brace = " {" if decoded.row.mnemonic == "loop" else ""
+    return f"{decoded.row.mnemonic:<5} {', '.join(parts)}".rstrip() + brace
+
+
+def _sayable(word: int) -> Decoded | None:
+    """The instruction of a word, if the assembler takes it: not a register's impossible value."""
+    decoded = decode(word)
+    if decoded is not None and decoded.row.mnemonic == "csrw":
+        csr = CSR_BY_ADDRESS.get(decoded.operands["csr"])
+        if csr is not None and not csr.holds(decoded.operands["value"]):
+            return None
+    return decoded
+
+
+def _word(word: int) -> str:
+    return f".word 0x{word:016x}"
+
+
+def _operand_text(decoded: Decoded, field: Field) -> str:
+    value = decoded.operands[field.name]
+    if field.kind in _MEMORIES:
+        return f"{_MEMORIES[field.kind]}[{value}]"
+    if field.kind in _NAMES:
+        names = _NAMES[field.kind]
+        return names[value] if value < len(names) else str(value)
+    if field.kind == "csr":
+        return CSR_BY_ADDRESS[value].name if value in CSR_BY_ADDRESS else str(value)
+    if field.kind == "value":
+        return value_text(CSR_BY_ADDRESS.get(decoded.operands["csr"]), value)
+    return str(value)
+
+
+def value_text(csr: Csr | None, value: int) -> str:
+    """A register's content the way the assembler writes it: by name where it has one."""
+    if csr is None:
+        return f"0x{value:x}"
+    if csr.kind == "format":
+        try:
+            name = word_format(value).name
+            if format_word(get_format(name)) == value:
+                return name
+        except InputError:
+            pass
+        return f"0x{value:x}"
+    if csr.kind in ENUMERATIONS and value < len(ENUMERATIONS[csr.kind]):
+        return ENUMERATIONS[csr.kind][value]
+    return str(csr.number(value))
+
+
+# -- text to words ---------------------------------------------------------------------------------
+
+
+class _Line:
+    """One line of text, read from left to right; every error knows its column."""
+
+    def __init__(self, number: int, text: str) -> None:
+        self.number, self.text, self.at = number, text.rstrip("\r\n"), 0
+        self.skip()
+
+    def skip(self) -> None:
+        match = re.compile(r"[ \t]*(#.*)?").match(self.text, self.at)
+        assert match is not None
+        self.at = match.end()
+
+    @property
+    def done(self) -> bool:
+        return self.at == len(self.text)
+
+    def fail(self, reason: object, at: int | None = None) -> InputError:
+        column = self.at if at is None else at
+        pointer = " " * column + "^"
+        return InputError(
+            f"line {self.number}, column {column + 1}: {reason}\n    {self.text}\n    {pointer}"
+        )
+
+    def take(self, pattern: str, what: str) -> str:
+        """The text that matches here; an error that says what was expected, otherwise."""
+        match = re.compile(pattern).match(self.text, self.at)
+        if match is None:
+            raise self.fail(f"expected {what}")
+        self.at = match.end()
+        self.skip()
+        return match.group()
+
+    def number_up_to(self, limit: int, what: str, low: int = 0) -> int:
+        at = self.at
+        text = self.take(r"-?(0x[0-9a-fA-F_]+|[0-9][0-9_]*)", what)
+        try:
+            value = int(text, 0 if "x" in text else 10)
+        except ValueError:  # a stray underscore, or thousands of digits
+            raise self.fail(f"{what} is not a number", at) from None
+        if not low <= value <= limit:
+            raise self.fail(f"{what} is {text}, must be {low}..{limit}", at)
+        return value
+
+    def string(self, what: str) -> str:
+        at = self.at
+        text = self.take(r'"([^"\\]|\\.)*"', f"{what} in double quotes")
+        try:
+            return str(json.loads(text))
+        except ValueError:
+            raise self.fail(f"{what} is not a string", at) from None
+
+
+@dataclasses.dataclass
+class _Block:
+    """A loop whose closing brace has not come yet."""
+
+    line: _Line
+    index: int
+    operands: dict[str, int]
+    flags: tuple[str, ...]
+
+
+def assemble(text: str) -> Program:
+    """The program of a text; `InputError` with line, column and the line itself where it is wrong."""
+    words: list[int] = []
+    symbols: list[Symbol] = []
+    layers: list[Layer] = []
+    blocks: list[_Block] = []
+    layer: tuple[_Line, Layer] | None = None
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = _Line(number, raw)
+        if line.done:
+            continue
+        at = line.at
+        if line.text[at] == "}":
+            line.at += 1
+            line.skip()
+            if not blocks:
+                raise line.fail("no loop is open here", at)
+            block = blocks.pop()
+            body = len(words) - block.index - 1
+            if body > next(f for f in BY_MNEMONIC["loop"].fields if f.name == "body").mask:
+                raise block.line.fail(f"the loop's body has {body} words, at most 4095 fit")
+            words[block.index] = encode("loop", *block.flags, **block.operands, body=body)
+        elif line.text[at] == ".":
+            directive = line.take(r"\.\w*", "a directive")[1:]
+            if directive == "word":
+                words.append(line.number_up_to((1 << 64) - 1, "the word"))
+            elif directive in ROLES:
+                symbols.append(_symbol(line, directive))
+            elif directive == "layer":
+                if layer is not None:
+                    raise line.fail(f"layer {layer[1].name!r} has not ended yet", at)
+                name, phase = line.string("the layer's name"), line.string("its phase")
+                bytes_ = line.number_up_to((1 << 63) - 1, "its compulsory bytes")
+                layer = line, Layer(name, phase, len(words), len(words), bytes_)
+            elif directive == "end":
+                if layer is None:
+                    raise line.fail("no layer is open here", at)
+                layers.append(dataclasses.replace(layer[1], stop=len(words)))
+                layer = None
+            else:
+                known = ["word", *ROLES, "layer", "end"]
+                raise line.fail(unknown("directive", directive, known), at)
+        else:
+            _instruction(line, words, blocks)
+        if not line.done:
+            raise line.fail("nothing more was expected here")
+    if blocks:
+        raise blocks[-1].line.fail("this loop is never closed with '}'", 0)
+    if layer is not None:
+        raise layer[0].fail("this layer never ends with '.end'", 0)
+    return Program(np.array(words, np.uint64), tuple(symbols), tuple(layers))
+
+
+def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
+    """Assemble one instruction into `words`; a loop also opens a block."""
+    at = line.at
+    mnemonic = line.take(r"[^\s,{}#]+", "an instruction")
+    row = BY_MNEMONIC.get(mnemonic.lower())
+    if row is None:
+        raise line.fail(unknown("instruction", mnemonic, list(BY_MNEMONIC)), at)
+    operands: dict[str, int] = {}
+    for number, field in enumerate(f for f in row.fields if f.name != "body"):
+        if number:
+            line.take(",", f"',' and {field.meaning}")
+        operands[field.name] = _operand(line, field, operands)
+    flags: list[str] = []
+    known = [flag.name for flag in row.flags]
+    comma = bool(operands)
+    while not line.done and line.text[line.at] != "{":
+        if comma:
+            line.take(",", "',' or the end of the line")
+        at = line.at
+        name = line.take(r"\w+", f"a flag ({', '.join(known) or 'none here'})")
+        if name not in known:
+            raise line.fail(unknown(f"flag of {row.mnemonic}", name, known), at)
+        flags.append(name)
+        comma = True
+    if row.mnemonic == "loop":
+        line.take("{", "'{' after the loop")
+        blocks.append(_Block(line, len(words), operands, tuple(flags)))
+        words.append(0)
+    else:
+        words.append(encode(row.mnemonic, *flags, **operands))
+
+
+def _operand(line: _Line, field: Field, before: dict[str, int]) -> int:
+    """One operand of the kind its field says."""
+    at = line.at
+    if field.kind in _MEMORIES:
+        letter = _MEMORIES[field.kind]
+        line.take(letter + r"\[", f"{letter}[ROW], {field.meaning}")
+        row = line.number_up_to(field.mask, "the row")
+        line.take(r"\]", "']'")
+        return row
+    if re.match(r"[0-9]", line.text[at:]) and field.kind != "value":
+        return line.number_up_to(field.mask, field.meaning)
+    if field.kind in _NAMES:
+        names = _NAMES[field.kind]
+        name = line.take(r"[\w.]+", f"{field.meaning} ({', '.join(names)})")
+        if name not in names:
+            raise line.fail(unknown(field.kind, name, names), at)
+        return names.index(name)
+    if field.kind == "csr":
+        name = line.take(r"[\w.]+", "a register")
+        if name not in CSR_BY_NAME:
+            raise line.fail(unknown("register", name, list(CSR_BY_NAME)), at)
+        return CSR_BY_NAME[name].address
+    if field.kind == "value":
+        return _value(line, CSR_BY_ADDRESS.get(before["csr"]))
+    return line.number_up_to(field.mask, field.meaning)
+
+
+def _value(line: _Line, csr: Csr | None) -> int:
+    """A register's content: a number, or a name that its kind knows."""
+    at = line.at
+    low = csr.low if csr is not None else 0
+    high = csr.high if csr is not None else (1 << 32) - 1
+    what = csr.name if csr is not None else "the value"
+    if csr is not None and csr.kind == "format" and not line.text.startswith("0x", at):
+        name = line.take(r"[^\s,#]+", "a format")
+        try:
+            return format_word(get_format(name))
+        except InputError as error:
+            raise line.fail(error, at) from None
+    if csr is not None and csr.kind in ENUMERATIONS and not line.text[at : at + 1].isdigit():
+        names = ENUMERATIONS[csr.kind]
+        name = line.take(r"[\w-]+", f"one of {', '.join(names)}")
+        if name not in names:
+            raise line.fail(unknown(what, name, names), at)
+        return names.index(name)
+    return line.number_up_to(high, what, low) & 0xFFFFFFFF
+
+
+def _symbol(line: _Line, role: str) -> Symbol:
+    name = line.string("the symbol's name")
+    line.take("@", "'@' and its first DRAM line")
+    start = line.number_up_to((1 << 32) - 1, "the line")
+    at = line.at
+    fmt = line.take(r"[^\s,#]+", "its format")
+    shape = line.take(r"-(?!\S)|\d+(x\d+)*", "its shape, such as 64x128")
+    sizes = tuple(int(size) for size in shape.split("x")) if shape != "-" else ()
+    try:
+        return Symbol(name, role, start, fmt, sizes)
+    except InputError as error:
+        raise line.fail(error, at) from None

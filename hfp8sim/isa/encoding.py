@@ -1,0 +1,52 @@
+"""Words and instructions: encoder and decoder, both read off the table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hfp8sim.errors import InputError, unknown
+from hfp8sim.isa.table import BY_MNEMONIC, BY_OPCODE, FLAGS_LOW, OPCODE_LOW, Instruction
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """One word taken apart: its row of the table, its operands by name, the names of its flags."""
+
+    row: Instruction
+    operands: dict[str, int]
+    flags: tuple[str, ...] = ()
+
+
+def encode(mnemonic: str, *flags: str, **operands: int) -> int:
+    """The word of an instruction; `InputError` for a name or a number it cannot hold."""
+    row = BY_MNEMONIC.get(mnemonic)
+    if row is None:
+        raise unknown("instruction", mnemonic, list(BY_MNEMONIC))
+    word = row.opcode << OPCODE_LOW
+    for field in row.fields:
+        if field.name not in operands:
+            raise InputError(f"{mnemonic} needs operand {field.name!r}")
+        value = operands.pop(field.name)
+        if not 0 <= value <= field.mask:
+            raise InputError(f"{mnemonic}: {field.name} is {value}, must be 0..{field.mask}")
+        word |= value << field.low
+    if operands:
+        raise unknown(f"operand of {mnemonic}", next(iter(operands)), [f.name for f in row.fields])
+    known = {flag.name: flag.bit for flag in row.flags}
+    for name in flags:
+        if name not in known:
+            raise unknown(f"flag of {mnemonic}", name, list(known))
+        word |= 1 << (FLAGS_LOW + known[name])
+    return word
+
+
+def decode(word: int) -> Decoded | None:
+    """The instruction of a word, or None: undefined opcode, or bits set that have no meaning."""
+    row = BY_OPCODE.get(word >> OPCODE_LOW)
+    if row is None:
+        return None
+    operands = {field.name: word >> field.low & field.mask for field in row.fields}
+    flags = tuple(flag.name for flag in row.flags if word >> (FLAGS_LOW + flag.bit) & 1)
+    if encode(row.mnemonic, *flags, **operands) != word:
+        return None
+    return Decoded(row, operands, flags)

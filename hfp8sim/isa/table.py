@@ -1,0 +1,341 @@
+"""The instruction set, declared once: what follows from these rows is not written down again.
+
+Encoder, decoder, assembler, disassembler, static checks, the reference page (docs/isa.md) and the
+constants of the compiled kernels are all derived from `INSTRUCTIONS` and `CSRS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import namedtuple
+from typing import Any
+
+from hfp8sim.formats.record import MODES, OVERFLOW
+from hfp8sim.units.mac import SUM_ORDERS
+from hfp8sim.units.random import SOURCES
+
+#: Bytes of one DRAM line: base addresses count lines.
+LINE = 64
+
+#: The loop counters, and the GEMM dimension each of them walks.
+COUNTERS = ("g", "i", "j", "k")
+#: The operand ports that LD fills: A, B and the bias vector D.
+OPERANDS = ("a", "b", "d")
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """Some bits of a word. `kind` says how the assembler writes the number."""
+
+    name: str
+    low: int
+    width: int
+    kind: str
+    meaning: str
+
+    @property
+    def mask(self) -> int:
+        """The largest value the field holds."""
+        return (1 << self.width) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """One bit of the flags byte, written as its name after the operands."""
+
+    name: str
+    bit: int
+    meaning: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One row: everything there is to know of an instruction."""
+
+    mnemonic: str
+    opcode: int
+    fields: tuple[Field, ...]
+    flags: tuple[Flag, ...]
+    summary: str
+    semantics: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Csr:
+    """A control register of 32 bits: slow-changing facts, set by CSRW."""
+
+    name: str
+    address: int
+    kind: str  #: uint, int, or the enumeration or record it holds
+    low: int
+    high: int
+    reset: int
+    meaning: str
+
+    def number(self, word: int) -> int:
+        """The number that 32 bits stand for: two's complement in a signed register."""
+        return word - (1 << 32) if self.kind == "int" and word >> 31 else word
+
+    def holds(self, word: int) -> bool:
+        """Whether the 32 bits are a value the register may have."""
+        return self.low <= self.number(word) <= self.high
+
+
+OPCODE_LOW = 56
+FLAGS_LOW = 48
+
+_DST = Field("dst", 32, 16, "scratchpad", "first scratchpad row to write")
+_SRC = Field("src", 16, 16, "scratchpad", "first scratchpad row to read")
+_ACC = Field("acc", 32, 16, "accumulator", "first accumulator row to update")
+_TOTAL = Field("total", 16, 16, "accumulator", "first accumulator row to read")
+_WEIGHTS = Field("weights", 0, 16, "scratchpad", "first scratchpad row of the weights")
+_OPERAND = Field("operand", 0, 2, "operand", "which port to fill")
+_CSR = Field("csr", 32, 16, "csr", "register number")
+_VALUE = Field("value", 0, 32, "value", "its new content")
+_COUNTER = Field("counter", 44, 2, "counter", "which counter runs")
+_BODY = Field("body", 32, 12, "body", "words in the body")
+_COUNT = Field("count", 0, 32, "uint", "iterations")
+
+INSTRUCTIONS = (
+    Instruction(
+        "nop", 0x00, (), (), "nothing", "Nothing happens.",
+    ),
+    Instruction(
+        "halt", 0x01, (), (), "end of the program",
+        "The program ends. It must be the last instruction that is reached.",
+    ),
+    Instruction(
+        "csrw", 0x02, (_CSR, _VALUE), (), "write a control register",
+        "csr[`csr`] ← `value`. All later instructions see it, none before.",
+    ),
+    Instruction(
+        "loop", 0x03, (_COUNTER, _COUNT, _BODY),
+        (Flag("spread", 0, "share the iterations out among the cores"),),
+        "repeat the next words with a counter",
+        "The next `body` words run `count` times, with `counter` = 0, 1, … While a loop over a counter "
+        "is open, the tile is one step of its dimension: g the group, i rows [i·tile.m, (i+1)·tile.m) "
+        "of m, j columns of n, k steps of k, each cut off at the matrix's edge. While it is not open, "
+        "the tile spans the whole dimension. A counter runs in one open loop at a time. With `spread`, "
+        "core number c of C does the iterations that are c modulo C; not for k, whose steps add to one "
+        "sum, and not inside a loop that is spread already.",
+    ),
+    Instruction(
+        "fence", 0x04, (), (), "wait for everything",
+        "No meaning for values, which are in order anyway. In time, all units and all cores come to "
+        "rest before the next instruction starts. A layer ends with one.",
+    ),
+    Instruction(
+        "ld", 0x10, (_OPERAND, _DST),
+        (
+            Flag("image", 0, "the operand is unfolded from an image"),
+            Flag("t", 1, "stored transposed: rows and columns change places"),
+            Flag("turned", 2, "the blocks of transposed b come in reverse: turned filters"),
+        ),
+        "DRAM to scratchpad",
+        "Turns the port to its next slot, then brings what the current tile needs of operand a, b or d "
+        "from DRAM to scratchpad row `dst` + slot·`slot_rows`, densely packed. The port remembers which "
+        "box of the tensor lies there. Matrices: stored element (row, column) of group g is at "
+        "`base`·64 bytes + (g·`group` + row·`pitch` + column) elements; a's rows are m and its columns k, "
+        "b's are k and n. With `t` they are k and m, n and k; then k of b comes in blocks of `b.block`, "
+        "`b.block_step` elements apart (0: one block), with `turned` the last block first. With `image` "
+        "(operand a): all the lines and channels of the image that the tile touches, see CV; with `t` "
+        "too, A is the unfolded matrix transposed. d is the bias vector: element n of group g at "
+        "g·`d.group` + n.",
+    ),
+    Instruction(
+        "st", 0x11, (_SRC,), (), "scratchpad to DRAM",
+        "Writes the result tile that POST left at `src` to DRAM: element (m, n) of group g goes to "
+        "`c.base`·64 bytes + (g·`c.group` + m·`c.pitch` + n) elements.",
+    ),
+    Instruction(
+        "ldw", 0x20, (_WEIGHTS,), (),
+        "weights into the shadow plane",
+        "Selects the tile of operand b, which lies in the port's box at `weights`, for the next MM or "
+        "CV: its first block of array size goes into the shadow plane. Further blocks follow during "
+        "the MM, each while the one before it computes.",
+    ),
+    Instruction(
+        "mm", 0x21, (_ACC, _SRC), (),
+        "matrix tile: accumulate A·B",
+        "For all (m, n) of the tile: accumulators of (m, n) continue over the tile's k, in ascending "
+        "order, with products A[m,k]·B[k,n], as docs/numerics.md section 3 says. Chunk boundaries and "
+        "random bits depend on the global m, n and k alone; m and n count within their group, and group "
+        "g draws from stream + g·`stream.group`. Tiles of k must come in order and without a gap, and "
+        "start where a step may start. The tile that reaches k = `k` closes the last chunk.",
+    ),
+    Instruction(
+        "cv", 0x22, (_ACC, _SRC), (),
+        "convolution tile: the same with A unfolded from an image",
+        "As MM, with A[m,k] = U[m,k], or U[k,m] if loaded with `t`. U is never stored. Its row is (image, p, q) "
+        "of the output grid, its column is (r, s, c) with c fastest. With y = (p·`stride.height` + "
+        "r·`dilation.height` − `pad.height`) / `divide.height` and x likewise, U is element "
+        "(image, y, x, g·`image.channels` + c) of the image; it is +0 where a division leaves a "
+        "remainder or y or x lies outside. A +0 is an operand like any other.",
+    ),
+    Instruction(
+        "clr", 0x23, (_ACC,), (), "start new sums",
+        "Turns the accumulators to their next slot and sets those of the tile to +0, at k = 0.",
+    ),
+    Instruction(
+        "post", 0x30, (_DST, _TOTAL),
+        (
+            Flag("bias", 0, "add the bias of column n"),
+            Flag("relu", 1, "negative numbers become +0"),
+            Flag("clamp", 2, "clamp between post.low and post.high"),
+        ),
+        "accumulators through bias, activation, scale and rounding to scratchpad",
+        "Turns the output to its next slot. For all (m, n) of the tile: x = the finished sum, or its sum "
+        "with bias n where `bias` is set; x·2^`post.scale` is exact; it is rounded once to `c.format` "
+        "(`c.rounding`, `c.overflow`; a stochastic rounding takes the CONVERT word whose number is the "
+        "element's place in the result tensor, see ST). `relu` makes a number below zero +0, and −0 too. `clamp` "
+        "replaces a number below `post.low` or above `post.high`, codes of `c.format`, by that code. NaN "
+        "stays. The tile goes to row `dst` + slot·`c.slot_rows`, row by row.",
+    ),
+)  # fmt: skip
+
+ENUMERATIONS = {
+    "rounding": MODES,
+    "overflow": OVERFLOW,
+    "order": SUM_ORDERS,
+    "source": SOURCES,
+}
+
+_U32 = (1 << 32) - 1
+_I31 = (1 << 31) - 1
+
+
+def _csrs() -> tuple[Csr, ...]:
+    """The registers in blocks; a block starts at a round number so that it can grow."""
+    blocks: dict[int, list[tuple[str, str, int, int, int, str]]] = {
+        0x00: [
+            ("m", "uint", 1, _I31, 1, "rows of A and of the result, per group"),
+            ("n", "uint", 1, _I31, 1, "columns of B and of the result, per group"),
+            ("k", "uint", 0, _I31, 0, "length of the sums"),
+            ("groups", "uint", 1, _I31, 1, "independent GEMMs in the layer"),
+            ("tile.m", "uint", 1, _I31, 1, "rows per step of counter i"),
+            ("tile.n", "uint", 1, _I31, 1, "columns per step of counter j"),
+            ("tile.k", "uint", 1, _I31, 1, "k per step of counter k"),
+        ],
+        0x10: _port("a", "operand a"),
+        0x20: [
+            *_port("b", "operand b"),
+            ("b.block", "uint", 0, _I31, 0, "transposed b: k per block, 0 for one block"),
+            ("b.block_step", "uint", 0, _U32, 0, "transposed b: elements from block to block"),
+        ],
+        0x30: [p for p in _port("d", "bias vector") if p[0] != "d.pitch"],
+        0x40: _port("c", "result"),
+        0x50: [
+            ("acc.slots", "uint", 1, 64, 1, "slots of the accumulators"),
+            ("acc.slot_rows", "uint", 0, 65535, 0, "accumulator rows from slot to slot"),
+        ],
+        0x60: [
+            ("image.height", "uint", 1, _I31, 1, "lines of an image"),
+            ("image.width", "uint", 1, _I31, 1, "pixels of a line"),
+            ("image.channels", "uint", 1, _I31, 1, "channels of one group"),
+            ("image.pixel_pitch", "uint", 1, _U32, 1, "elements from pixel to pixel"),
+            ("image.line_pitch", "uint", 1, _U32, 1, "elements from line to line"),
+            ("image.pitch", "uint", 1, _U32, 1, "elements from image to image"),
+            ("grid.height", "uint", 1, _I31, 1, "p runs below it"),
+            ("grid.width", "uint", 1, _I31, 1, "q runs below it"),
+            ("kernel.height", "uint", 1, _I31, 1, "r runs below it"),
+            ("kernel.width", "uint", 1, _I31, 1, "s runs below it"),
+            ("stride.height", "uint", 1, _I31, 1, "lines per p, before division"),
+            ("stride.width", "uint", 1, _I31, 1, "pixels per q, before division"),
+            ("pad.height", "int", -_I31, _I31, 0, "lines of padding above"),
+            ("pad.width", "int", -_I31, _I31, 0, "pixels of padding to the left"),
+            ("dilation.height", "uint", 1, _I31, 1, "lines per r, before division"),
+            ("dilation.width", "uint", 1, _I31, 1, "pixels per s, before division"),
+            (
+                "divide.height",
+                "uint",
+                1,
+                _I31,
+                1,
+                "gaps in the image: the stride, in an input gradient",
+            ),
+            (
+                "divide.width",
+                "uint",
+                1,
+                _I31,
+                1,
+                "gaps in the image: the stride, in an input gradient",
+            ),
+        ],
+        0x80: [
+            ("acc.format", "format", 0, _U32, 0, "accumulator inside a chunk"),
+            ("total.format", "format", 0, _U32, 0, "running total of chunks"),
+            ("chunk", "uint", 0, _I31, 0, "products per chunk; 0: no chunks"),
+            ("step", "uint", 0, 64, 1, "products per rounding; 0: the whole chunk"),
+            ("order", "order", 0, len(SUM_ORDERS) - 1, 0, "order of the sum in a step"),
+            ("guard", "uint", 0, 48, 0, "fraction bits that aligned sums keep"),
+            ("acc.rounding", "rounding", 0, len(MODES) - 1, 0, "inside a chunk"),
+            ("total.rounding", "rounding", 0, len(MODES) - 1, 0, "between chunks"),
+            ("acc.overflow", "overflow", 0, 1, 1, "policy of accumulator and total"),
+            ("random.bits", "uint", 1, 24, 13, "bits of a stochastic rounding"),
+            ("random.source", "source", 0, len(SOURCES) - 1, 0, "where they come from"),
+            ("seed.low", "uint", 0, _U32, 0, "seed, low half"),
+            ("seed.high", "uint", 0, _U32, 0, "seed, high half"),
+            ("stream.low", "uint", 0, _U32, 0, "stream (the layer's number), low half"),
+            ("stream.high", "uint", 0, _U32, 0, "stream, high half"),
+            ("stream.group", "uint", 0, _U32, 0, "what the stream grows by from group to group"),
+        ],
+        0xA0: [
+            ("c.rounding", "rounding", 0, len(MODES) - 1, 0, "of POST"),
+            ("c.overflow", "overflow", 0, 1, 0, "policy of POST"),
+            ("post.scale", "int", -512, 512, 0, "POST multiplies by 2 to this power"),
+            ("post.low", "uint", 0, _U32, 0, "lower clamp, a code of c.format"),
+            ("post.high", "uint", 0, _U32, 0, "upper clamp, a code of c.format"),
+        ],
+    }
+    return tuple(
+        Csr(name, start + offset, kind, low, high, reset, meaning)
+        for start, block in blocks.items()
+        for offset, (name, kind, low, high, reset, meaning) in enumerate(block)
+    )
+
+
+def _port(port: str, what: str) -> list[tuple[str, str, int, int, int, str]]:
+    return [
+        (f"{port}.base", "uint", 0, _U32, 0, f"{what}: first DRAM line"),
+        (f"{port}.pitch", "uint", 0, _U32, 0, f"{what}: elements from row to row"),
+        (f"{port}.group", "uint", 0, _U32, 0, f"{what}: elements from group to group"),
+        (f"{port}.format", "format", 0, _U32, 0, f"{what}: number format"),
+        (f"{port}.slots", "uint", 1, 64, 1, f"{what}: slots its buffer turns through"),
+        (f"{port}.slot_rows", "uint", 0, 65535, 0, f"{what}: scratchpad rows from slot to slot"),
+    ]
+
+
+CSRS = _csrs()
+
+BY_MNEMONIC = {row.mnemonic: row for row in INSTRUCTIONS}
+BY_OPCODE = {row.opcode: row for row in INSTRUCTIONS}
+CSR_BY_NAME = {csr.name: csr for csr in CSRS}
+CSR_BY_ADDRESS = {csr.address: csr for csr in CSRS}
+CSR_COUNT = max(CSR_BY_ADDRESS) + 1
+
+
+def reset_word(csr: Csr) -> int:
+    """The 32 bits a register holds after reset."""
+    return csr.reset & _U32
+
+
+def _constants(kind: str, values: dict[str, int]) -> Any:
+    """A named tuple: a name in Python, a compile-time constant in a kernel."""
+    names = [name.replace(".", "_") for name in values]
+    make: Any = namedtuple
+    return make(kind, names)(*values.values())
+
+
+_FIELDS = {field.name: field for row in INSTRUCTIONS for field in row.fields}
+
+#: Opcode numbers, register numbers, lowest bits and masks of fields, and flag bits, for kernels.
+OP = _constants("OP", {row.mnemonic: row.opcode for row in INSTRUCTIONS})
+CSR = _constants("CSR", {csr.name: csr.address for csr in CSRS})
+LOW = _constants("LOW", {name: field.low for name, field in _FIELDS.items()})
+MASK = _constants("MASK", {name: field.mask for name, field in _FIELDS.items()})
+FLAG = _constants(
+    "FLAG", {flag.name: 1 << (FLAGS_LOW + flag.bit) for row in INSTRUCTIONS for flag in row.flags}
+)
+PORT = _constants("PORT", {name: number for number, name in enumerate(OPERANDS)})
+COUNTER = _constants("COUNTER", {name: number for number, name in enumerate(COUNTERS)})
