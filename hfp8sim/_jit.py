@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numba
 from numba import config
 
-_KERNEL_ROOMS = ("formats", "units", "machine", "analysis")
+_KERNEL_ROOMS = ("formats", "units", "isa", "machine", "analysis")
 _KEPT_CACHES = 4
 
 F = TypeVar("F", bound=Callable[..., Any])
