@@ -70,9 +70,10 @@ int64_t ref_convert_array64(const ref_format *source, const uint64_t *codes, int
     return first;
 }
 
-void ref_convert_sweep(const ref_format *source, uint64_t start, int64_t count,
-                       const ref_format *target, int32_t mode, int32_t overflow,
-                       int32_t random_bits, uint32_t random, uint32_t *out, uint8_t *flags)
+FLATTEN void ref_convert_sweep(const ref_format *source, uint64_t start, int64_t count,
+                               const ref_format *target, int32_t mode, int32_t overflow,
+                               int32_t random_bits, uint32_t random, uint32_t *out,
+                               uint8_t *flags)
 {
     const layout from = layout_of(source), to = layout_of(target);
     const rounding how = {mode, overflow, random_bits, random};

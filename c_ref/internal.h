@@ -64,6 +64,13 @@ static inline uint64_t shift_right_jam(uint64_t significand, int32_t distance)
     return (significand >> distance) | ((significand << (64 - distance)) != 0);
 }
 
+/* A function with everything it calls inlined: for the loops over whole input spaces. */
+#if defined(__GNUC__)
+#define FLATTEN __attribute__((flatten))
+#else
+#define FLATTEN
+#endif
+
 /* Zeros above the highest one bit; x != 0. */
 static inline int32_t leading_zeros(uint64_t x)
 {

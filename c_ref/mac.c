@@ -130,8 +130,8 @@ uint32_t ref_add(const ref_format *total_format, uint32_t total, const ref_forma
 }
 
 /* round(fixed + code) for every code of one format, into another. */
-static void sweep(number fixed, const layout *addend, const layout *target, rounding how,
-                  uint16_t *out, uint8_t *flags)
+FLATTEN static void sweep(number fixed, const layout *addend, const layout *target, rounding how,
+                          uint16_t *out, uint8_t *flags)
 {
     const uint32_t count = (uint32_t)1 << (addend->magnitude_bits + (addend->format.is_signed != 0));
     for (uint32_t code = 0; code < count; code++) {
