@@ -25,19 +25,16 @@ typedef struct output {
 static uint32_t draw(const task *t, output *o, int32_t mode, int32_t row_site, uint64_t j)
 {
     const ref_profile *p = t->profile;
-    uint32_t word;
     if (p->random_source == REF_LFSR)
         o->lfsr = ref_lfsr_step(o->lfsr);
     if (!is_stochastic(mode))
         return 0;
     o->events->draws++;
-    if (p->random_source == REF_LFSR) {
-        word = o->lfsr;
-    } else {
+    uint32_t word = o->lfsr;
+    if (p->random_source != REF_LFSR)
         word = ref_word(t->keys[row_site], o->m, j) ^ ref_word(t->keys[row_site + 1], o->n, j);
-        if (p->random_source == REF_COUNTER)
-            word = ref_mix32(word);
-    }
+    if (p->random_source == REF_COUNTER)
+        word = ref_mix32(word);
     return word >> (32 - p->random_bits);
 }
 
@@ -56,6 +53,11 @@ static void note_nan(output *o, const layout *format, uint64_t code)
     }
 }
 
+static number_kind sum_kind(const number *terms, size_t count)
+{
+    return count == 1 ? terms[0].kind : exact_sum(terms, count).kind;
+}
+
 /* Products k = first .. first + count - 1 of one output. */
 static uint64_t walk_step(const task *t, output *o, uint64_t acc, size_t count, uint64_t first)
 {
@@ -67,7 +69,7 @@ static uint64_t walk_step(const task *t, output *o, uint64_t acc, size_t count, 
 
     const number_kind before = unpack(&t->accumulator, acc).kind;
     const bool could_move = (before == ZERO || before == FINITE) &&
-                            exact_sum(t->products, count).kind == FINITE;
+                            sum_kind(t->products, count) == FINITE;
     uint32_t raised[2];
     const uint64_t after =
         step(p, &t->accumulator, acc, t->products, count, random, raised);
@@ -95,8 +97,8 @@ static uint64_t join(const task *t, output *o, uint64_t total, uint64_t acc, uin
 }
 
 /* One output: a is its row of A, b its column of B (every stride-th code). */
-static uint32_t walk(const task *t, output *o, const uint32_t *a, const uint32_t *b,
-                     int64_t stride, int64_t k)
+FLATTEN static uint32_t walk(const task *t, output *o, const uint32_t *a, const uint32_t *b,
+                             int64_t stride, int64_t k)
 {
     const ref_profile *p = t->profile;
     const int64_t chunk_length = p->chunk_length ? p->chunk_length : k;

@@ -123,8 +123,8 @@ int32_t ref_is_error(uint32_t flags, int32_t overflow);
 
 /* ---- rounding.c --------------------------------------------------------------------------- */
 
-/* The exact value (-1)^negative * significand * 2^exponent, rounded once. `random` is R, an
- * integer of random_bits bits. *flags (may be NULL) is overwritten, as in all functions below. */
+/* The exact value (-1)^negative * significand * 2^exponent (|exponent| < 2^30), rounded once.
+ * `random` is R, an integer of random_bits bits, which only the stochastic modes read. *flags (may be NULL) is overwritten, as in all functions below. */
 uint32_t ref_round(const ref_format *format, int32_t negative, uint64_t significand,
                    int32_t exponent, int32_t mode, int32_t overflow, int32_t random_bits,
                    uint32_t random, uint32_t *flags);
