@@ -97,8 +97,9 @@ def run(
     ] = None,
     phase: Annotated[str, typer.Option(help="phases, comma-separated")] = "fwd,dgrad,wgrad",
     time_model: Annotated[
-        str, typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is")
-    ] = "pipelined",
+        str | None,
+        typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is; the machine's by default"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="of drawn tensors and stochastic rounding")] = 0,
     threads: Annotated[int | None, typer.Option(help="worker threads; all cores by default")] = None,
     max_macs: Annotated[
@@ -172,7 +173,7 @@ def show(report: Report, console: Any = None) -> None:
     machine, profile = facts["machine"], facts["profile"]
     console.print(
         f"[bold]{facts['workload']}[/] on [bold]{machine['name']}[/] "
-        f"({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_ghz']} GHz, "
+        f"({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
         f"{facts['time_model']}), profile [bold]{profile['name']}[/], seed {facts['seed']}"
     )
     console.print(table(report))
@@ -215,8 +216,9 @@ def machines() -> None:
         made.add_column(heading)
     for name in hs.machines():
         m = hs.get_machine(name)
-        peak = 2 * m.peak_macs_per_cycle * m.clock_ghz / 1e3
-        made.add_row(name, str(m.peak_macs_per_cycle), f"{m.clock_ghz} GHz", f"{peak:.1f} TFLOPS", m.summary)
+        made.add_row(
+            name, str(m.macs_per_cycle()), f"{m.clock_mhz} MHz", f"{m.peak_tflops():.1f} TFLOPS", m.summary
+        )
     _console().print(made)
 
 

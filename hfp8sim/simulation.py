@@ -69,7 +69,7 @@ def simulate(
     seed: int = 0,
     *,
     phases: Iterable[str] = PHASES,
-    time_model: str = "pipelined",
+    time_model: str | None = None,
     threads: int | None = None,
     max_macs: int | None = DEFAULT_MAX_MACS,
     progress: Callable[[int, int, str], None] | None = None,
@@ -82,7 +82,7 @@ def simulate(
         profile: the arithmetic, a name or a record.
         seed: of drawn tensors and of stochastic roundings.
         phases: any of fwd, dgrad, wgrad.
-        time_model: `pipelined` or one of the `scalesim-*` models.
+        time_model: `pipelined` or one of the `scalesim-*` models; the machine's own by default.
         threads: worker threads; no result depends on them.
         max_macs: a layer's phase with more multiply-accumulates is emulated on a sample of its outputs
             (their sums stay whole); None emulates everything. Time is always that of the whole layer.
@@ -95,6 +95,7 @@ def simulate(
         workload = hfp8sim.load_workload(workload)
     machine = hfp8sim.get_machine(machine)
     profile = get_profile(profile)
+    time_model = time_model or machine.time_model
     todo = list(tasks(workload, check_phases(phases), profile))
     rows: list[Row] = []
     for done, task in enumerate(todo):
@@ -207,7 +208,7 @@ def facts(
     return {
         "workload": workload.name,
         "machine": dataclasses.asdict(machine),
-        "peak_macs_per_cycle": machine.peak_macs_per_cycle,
+        "peak_macs_per_cycle": machine.macs_per_cycle(),
         "time_model": model,
         "profile": fields,
         "seed": seed,
