@@ -113,11 +113,10 @@ def pack_infinity(sign, fmt, policy):
 
 @jit_inlined
 def scaled(sig, shift, sticky):
-    """floor((sig + δ)·2^shift), and whether anything was cut off."""
+    """floor((sig + δ)·2^shift), and whether anything was cut off; sig may be negative."""
     if shift >= 0:
         return sig << shift, sticky
-    if shift <= -63:
-        return 0, sticky or sig != 0
+    shift = max(shift, -62)  # |sig| < 2^62: beyond this all is cut off, and −1 stays of a negative sig
     return sig >> -shift, sticky or (sig & ((1 << -shift) - 1)) != 0
 
 

@@ -173,7 +173,7 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, li
                 acc, sig1, exp1, sig2, exp2, facts.order, fmt, mode, policy, r, random1, random2
             )
     count(events, flags)
-    if code == acc and code & ((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1) <= fmt.max_mag:
+    if code == acc and operand(acc, fmt)[1] < INF_EXP:
         events[SWAMPED] += not products_vanish(
             sig_a, exp_a, sig_b, exp_b, first, after, limbs, facts
         )
