@@ -116,14 +116,17 @@ def count(events, flags):
 
 @jit
 def products_vanish(sig_a, exp_a, sig_b, exp_b, first, after, limbs, facts):
-    """Whether the products of a step sum to exactly zero (all operands finite)."""
-    if after == first + 1:
-        return sig_a[first] == 0 or sig_b[first] == 0
+    """Whether the products of a step sum to exactly zero, or to nothing finite."""
+    finite = True
     for i in range(first, after):
         sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
-        if sig != 0:
+        if exp >= INF_EXP:
+            finite = False
+        elif after == first + 1:
+            return sig == 0
+        elif sig != 0:
             exact_add(limbs, facts.base, sig, exp)
-    return exact_take(limbs, facts.base)[0] == 0
+    return exact_take(limbs, facts.base)[0] == 0 or not finite
 
 
 @jit_inlined

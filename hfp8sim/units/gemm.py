@@ -27,8 +27,8 @@ _TILE_M, _TILE_N, _TILE_K = 32, 64, 4096
 class Events:
     """What happened inside a GEMM, counted over all outputs.
 
-    `swamped`: steps whose products summed to something other than zero and left the accumulator
-    unchanged. `overflowed`, `underflowed`: roundings that raised the flag. `nan`: outputs that are NaN.
+    `swamped`: steps whose products summed to something other than zero and left the (finite)
+    accumulator unchanged. `overflowed`, `underflowed`: roundings that raised the flag. `nan`: outputs that are NaN.
     `draws`: random words used.
     """
 
