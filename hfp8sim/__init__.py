@@ -31,23 +31,29 @@ _HOMES = {
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME_OF)]
 
 if TYPE_CHECKING:
-    from hfp8sim.errors import InputError
-    from hfp8sim.formats import (
-        FloatFormat,
-        get_format,
-        load_formats,
-        p3109,
-        register_format,
-    )
-    from hfp8sim.machine import get_machine, machines
-    from hfp8sim.report.report import Report
-    from hfp8sim.simulation import simulate
-    from hfp8sim.units import Events, Profile, gemm, get_profile, profiles, register_profile
-    from hfp8sim.units.convert import convert
-    from hfp8sim.workloads import Layer, Workload, load_workload
+    from hfp8sim.errors import InputError as InputError
+    from hfp8sim.formats import FloatFormat as FloatFormat
+    from hfp8sim.formats import get_format as get_format
+    from hfp8sim.formats import load_formats as load_formats
+    from hfp8sim.formats import p3109 as p3109
+    from hfp8sim.formats import register_format as register_format
+    from hfp8sim.machine import get_machine as get_machine
+    from hfp8sim.machine import machines as machines
+    from hfp8sim.report.report import Report as Report
+    from hfp8sim.simulation import simulate as simulate
+    from hfp8sim.units import Events as Events
+    from hfp8sim.units import Profile as Profile
+    from hfp8sim.units import gemm as gemm
+    from hfp8sim.units import get_profile as get_profile
+    from hfp8sim.units import profiles as profiles
+    from hfp8sim.units import register_profile as register_profile
+    from hfp8sim.units.convert import convert as convert
+    from hfp8sim.workloads import Layer as Layer
+    from hfp8sim.workloads import Workload as Workload
+    from hfp8sim.workloads import load_workload as load_workload
 
 
 def __getattr__(name: str) -> Any:

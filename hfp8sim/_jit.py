@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
-from numba import config
 
 _KERNEL_ROOMS = ("formats", "units", "isa", "machine", "analysis")
 _KEPT_CACHES = 4
+
+config: Any = numba.config
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,10 +69,10 @@ _CACHE = _prepare_cache()
 
 def jit(function: F) -> F:
     """Compile `function` with Numba: cached, releasing the GIL, IEEE division, no bounds checks."""
-    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy")(function)  # type: ignore
 
 
 def jit_inlined(function: F) -> F:
     """`jit` for a function with one hot caller: always inlined there, as its records of format facts
     are dozens of words that would be pushed at every call."""
-    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore[no-any-return]
+    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore

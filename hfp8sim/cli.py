@@ -31,7 +31,7 @@ app = typer.Typer(
 )
 
 
-class Output(str, enum.Enum):
+class Output(enum.StrEnum):
     """Forms of a report."""
 
     table = "table"
@@ -52,7 +52,13 @@ def _console(stderr: bool = False) -> Any:
 @contextmanager
 def _progress(label: str) -> Iterator[Any]:
     """A progress bar on stderr, as a callback (done, all, what); silent where stderr is no terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = _console(stderr=True)
     with Progress(
@@ -93,21 +99,29 @@ def run(
     machine: Annotated[str, typer.Option(help="a preset's name, or a TOML file")] = "rapid-core",
     profile: Annotated[str, typer.Option(help="the arithmetic: see `hfp8sim profiles`")] = "hfp8",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a profile's field")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="change a profile's field"),
     ] = None,
     phase: Annotated[str, typer.Option(help="phases, comma-separated")] = "fwd,dgrad,wgrad",
     time_model: Annotated[
         str | None,
-        typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is; the machine's by default"),
+        typer.Option(
+            help="pipelined, scalesim-os, scalesim-ws or scalesim-is; the machine's by default"
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="of drawn tensors and stochastic rounding")] = 0,
-    threads: Annotated[int | None, typer.Option(help="worker threads; all cores by default")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="worker threads; all cores by default")
+    ] = None,
     max_macs: Annotated[
-        int, typer.Option(help="emulate a sample of a layer's outputs beyond this many MACs; 0: never")
+        int,
+        typer.Option(help="emulate a sample of a layer's outputs beyond this many MACs; 0: never"),
     ] = 1 << 28,
     out: Annotated[Path | None, typer.Option(help="write the report into this directory")] = None,
     output: Annotated[Output, typer.Option("--format", help="form of the report")] = Output.table,
-    timeline: Annotated[Path | None, typer.Option(help="write a Chrome/Perfetto trace here")] = None,
+    timeline: Annotated[
+        Path | None, typer.Option(help="write a Chrome/Perfetto trace here")
+    ] = None,
 ) -> None:
     """Run a workload and report accuracy and throughput, layer by layer."""
     import dataclasses
@@ -192,7 +206,16 @@ def profiles() -> None:
     from hfp8sim.units import profiles as names
 
     made = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("profile", "operands", "errors", "sum", "chunk", "step", "rounding", "what it is"):
+    for heading in (
+        "profile",
+        "operands",
+        "errors",
+        "sum",
+        "chunk",
+        "step",
+        "rounding",
+        "what it is",
+    ):
         made.add_column(heading)
     for name in names():
         p = get_profile(name)
@@ -217,7 +240,11 @@ def machines() -> None:
     for name in hs.machines():
         m = hs.get_machine(name)
         made.add_row(
-            name, str(m.macs_per_cycle()), f"{m.clock_mhz} MHz", f"{m.peak_tflops():.1f} TFLOPS", m.summary
+            name,
+            str(m.macs_per_cycle()),
+            f"{m.clock_mhz} MHz",
+            f"{m.peak_tflops():.1f} TFLOPS",
+            m.summary,
         )
     _console().print(made)
 

@@ -126,7 +126,8 @@ def clock(task: Task, machine: Any, model: str) -> Row:
     """The time columns: a function of shapes, machine and model alone."""
     from hfp8sim.lowering import layer_time
 
-    return layer_time(task.layer, task.phase, task.profile, machine, model)
+    row: Row = layer_time(task.layer, task.phase, task.profile, machine, model)
+    return row
 
 
 def measure(task: Task, seed: int, threads: int | None, max_macs: int | None) -> Row:

@@ -20,7 +20,7 @@ LOST_VARIANCE_LIMIT = 50.0
 
 def _two_q(x: np.ndarray | float) -> np.ndarray:
     """2·Q(x), the chance that a standard normal exceeds x in magnitude."""
-    return np.vectorize(math.erfc, otypes=[float])(np.asarray(x) / math.sqrt(2))
+    return np.asarray(np.vectorize(math.erfc, otypes=[float])(np.asarray(x) / math.sqrt(2)))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -123,11 +123,14 @@ def encode(
     codes = np.empty(values.size, fmt.dtype)
     flags = np.empty(values.size, np.uint8)
     _encode_bits(values.ravel().view(np.int64), fmt.facts, mode, policy, r, random, codes, flags)
-    codes, flags = codes.reshape(values.shape), flags.reshape(values.shape)
+    shaped: Any = codes.reshape(values.shape), flags.reshape(values.shape)
+    codes, flags = shaped
     if policy == ERROR:
         for flag, why in ((OVERFLOWED, "overflows"), (INVALID, "has no code in")):
             bad = (flags & flag) != 0
             if bad.any() and not (flag == INVALID and fmt.has_nan and np.isnan(values[bad]).all()):
                 index = first_index(bad)
-                raise InputError(f"{values[bad].flat[0]!r} at {index} {why} {fmt.name} (max {fmt.max})")
+                raise InputError(
+                    f"{values[bad].flat[0]!r} at {index} {why} {fmt.name} (max {fmt.max})"
+                )
     return codes, flags

@@ -33,7 +33,7 @@ def mode_number(name: str) -> int:
     """The number of a rounding mode; `InputError` for an unknown one."""
     name = "stochastic-a" if name == "stochastic" else name
     if name not in MODES:
-        raise unknown("rounding mode", name, MODES + ("stochastic",))
+        raise unknown("rounding mode", name, (*MODES, "stochastic"))
     return MODES.index(name)
 
 
@@ -89,9 +89,13 @@ class FloatFormat:
             if value not in known:
                 raise unknown(f"{what} of format {self.name}", value, known)
         if not 1 <= self.exponent_bits <= 10:
-            raise InputError(f"format {self.name}: exponent_bits is {self.exponent_bits}, must be 1..10")
+            raise InputError(
+                f"format {self.name}: exponent_bits is {self.exponent_bits}, must be 1..10"
+            )
         if not 0 <= self.fraction_bits <= 23:
-            raise InputError(f"format {self.name}: fraction_bits is {self.fraction_bits}, must be 0..23")
+            raise InputError(
+                f"format {self.name}: fraction_bits is {self.fraction_bits}, must be 0..23"
+            )
         if not -1024 <= self.bias <= 1024:
             raise InputError(f"format {self.name}: bias is {self.bias}, must be -1024..1024")
         no_minus_zero = self.special == "fnuz" or (self.special.startswith("p3109") and self.signed)
@@ -123,7 +127,9 @@ class FloatFormat:
             "fn": (top - 1, -1, top),
             "fnuz": (top, -1, minus_zero),
             "nan-inf": (top - 1, -1, top),
-            "p3109-extended": (top - 1, top, minus_zero) if self.signed else (top - 2, top - 1, top),
+            "p3109-extended": (top - 1, top, minus_zero)
+            if self.signed
+            else (top - 2, top - 1, top),
             "p3109-finite": (top, -1, minus_zero) if self.signed else (top - 1, -1, top),
         }[self.special]
         if self.zero == "none":
@@ -192,7 +198,9 @@ class FloatFormat:
     def table(self) -> NDArray[np.float64]:
         """The value of every code, float64 of shape (2**bits,); formats of at most 16 bits."""
         if self.bits > 16:
-            raise InputError(f"format {self.name} has {self.bits} bits: a code table needs at most 16")
+            raise InputError(
+                f"format {self.name} has {self.bits} bits: a code table needs at most 16"
+            )
         return self.decode(np.arange(1 << self.bits, dtype=self.dtype))
 
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:

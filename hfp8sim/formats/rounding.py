@@ -116,7 +116,9 @@ def scaled(sig, shift, sticky):
     """floor((sig + δ)·2^shift), and whether anything was cut off; sig may be negative."""
     if shift >= 0:
         return sig << shift, sticky
-    shift = max(shift, -62)  # |sig| < 2^62: beyond this all is cut off, and −1 stays of a negative sig
+    shift = max(
+        shift, -62
+    )  # |sig| < 2^62: beyond this all is cut off, and −1 stays of a negative sig
     return sig >> -shift, sticky or (sig & ((1 << -shift) - 1)) != 0
 
 
@@ -195,8 +197,7 @@ def round_pack(sign, sig, exp, sticky, fmt, mode, policy, r, random):
             mag, inexact = 0, True
         if mag > fmt.max_mag:
             toward_zero = (
-                mode == TOWARD_ZERO
-                or mode == TO_ODD
+                mode in (TOWARD_ZERO, TO_ODD)
                 or (mode == TOWARD_POSITIVE and sign == 1)
                 or (mode == TOWARD_NEGATIVE and sign == 0)
             )

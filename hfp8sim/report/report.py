@@ -70,9 +70,7 @@ class Report:
             "schema": SCHEMA_VERSION,
             **self.facts,
             "notes": list(self.notes),
-            "columns": [
-                {"name": c.name, "unit": c.unit, "meaning": c.meaning} for c in COLUMNS
-            ],
+            "columns": [{"name": c.name, "unit": c.unit, "meaning": c.meaning} for c in COLUMNS],
             "layers": [_json_row(row) for row in self.layers],
             "total": _json_row(self.total),
         }

@@ -25,10 +25,15 @@ def table(report: Report) -> Table:
     made.add_column("M×N×K", no_wrap=True)
     numbers = [c for c in shown if c.name not in ("layer", "phase")]
     for column in numbers:
-        made.add_column(column.short, justify="left" if column.kind is str else "right", no_wrap=True)
+        made.add_column(
+            column.short, justify="left" if column.kind is str else "right", no_wrap=True
+        )
     for row in report.layers:
         made.add_row(
-            row["layer"], row["phase"], shape_text(row), *(text(c, row.get(c.name)) for c in numbers)
+            row["layer"],
+            row["phase"],
+            shape_text(row),
+            *(text(c, row.get(c.name)) for c in numbers),
         )
     total = report.total
     made.add_section()

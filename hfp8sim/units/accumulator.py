@@ -44,7 +44,7 @@ from hfp8sim.units.random import (
     mix32,
     word,
 )
-from hfp8sim.units.sums import add, round_sum
+from hfp8sim.units.sums import round_sum
 
 #: Places in the array of event counts.
 SWAMPED, OVERFLOWS, UNDERFLOWS, DRAWS = range(4)
@@ -75,15 +75,17 @@ class GemmFacts(NamedTuple):
     limbs: int  #: … and its length
 
 
-def gemm_facts(profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stream: int) -> GemmFacts:
+def gemm_facts(
+    profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stream: int
+) -> GemmFacts:
     """The facts of a GEMM of formats a × b under a profile."""
     for what, value in (("seed", seed), ("stream", stream)):
         if not 0 <= value < 1 << 64:
             raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
-    keys = [
+    row, column, between_row, between_column = (
         np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(site)))
         for site in (ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN)
-    ]
+    )
     base, limbs = register_size(a.facts, b.facts)
     return GemmFacts(
         a.facts, b.facts,
@@ -91,7 +93,7 @@ def gemm_facts(profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stre
         profile.chunk_length, profile.products_per_step, SUM_ORDERS.index(profile.sum_order),
         profile.guard_bits, mode_number(profile.rounding), mode_number(profile.between_rounding),
         overflow_number(profile.overflow), profile.random_bits, SOURCES.index(profile.random_source),
-        *keys, base, limbs,
+        row, column, between_row, between_column, base, limbs,
     )  # fmt: skip
 
 

@@ -39,7 +39,9 @@ class Events:
     draws: int = 0
 
     def __add__(self, other: Events) -> Events:
-        return Events(*(x + y for x, y in zip(dataclasses.astuple(self), dataclasses.astuple(other))))
+        return Events(
+            *(x + y for x, y in zip(dataclasses.astuple(self), dataclasses.astuple(other)))
+        )
 
 
 def operand_codes(x: ArrayLike, fmt: FloatFormat, name: str) -> Codes:
@@ -107,7 +109,9 @@ def gemm(
     fmt_b = get_format(profile.b_format if b_format is None else b_format)
     a, b = operand_codes(a, fmt_a, "a"), operand_codes(b, fmt_b, "b")
     if a.shape[1] != b.shape[0]:
-        raise InputError(f"a is {a.shape[0]}×{a.shape[1]}, so b must have {a.shape[1]} rows, not {b.shape[0]}")
+        raise InputError(
+            f"a is {a.shape[0]}×{a.shape[1]}, so b must have {a.shape[1]} rows, not {b.shape[0]}"
+        )
     facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, stream)
     result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
     counts = plain_gemm(a, b, facts, result, thread_count(threads))
@@ -122,7 +126,11 @@ def gemm(
 def thread_count(threads: int | None) -> int:
     """The number of workers; all cores this process may use when None."""
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
     if threads < 1:
         raise InputError(f"threads is {threads}, must be at least 1")
     return threads
@@ -136,7 +144,9 @@ def count_nan(codes: Codes, fmt: FloatFormat) -> int:
     return int(np.count_nonzero(beyond | (codes == facts.nan_code)))
 
 
-def plain_gemm(a: Codes, b: Codes, facts: acc.GemmFacts, result: Codes, threads: int) -> NDArray[np.int64]:
+def plain_gemm(
+    a: Codes, b: Codes, facts: acc.GemmFacts, result: Codes, threads: int
+) -> NDArray[np.int64]:
     """The plain integer loop over tiles of outputs, in parallel; fills `result`, returns event counts."""
     rows, depth = a.shape
     columns = b.shape[1]

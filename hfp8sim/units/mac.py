@@ -9,7 +9,6 @@ from __future__ import annotations
 from hfp8sim._jit import jit
 from hfp8sim.formats.rounding import (
     INFINITE,
-    INVALID,
     NAN,
     bit_length,
     pack_infinity,

@@ -54,7 +54,9 @@ class Profile:
         for field in ("chunk_length", "products_per_step", "guard_bits", "random_bits"):
             value = getattr(self, field)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InputError(f"profile {self.name}: {field} is {value!r}, must be an integer ≥ 0")
+                raise InputError(
+                    f"profile {self.name}: {field} is {value!r}, must be an integer ≥ 0"
+                )
         n, order = self.products_per_step, self.sum_order
         if order in ("pair-first", "chain") and n != 2:
             raise InputError(f"profile {self.name}: sum_order={order!r} needs products_per_step=2")
@@ -113,7 +115,8 @@ class Profile:
     @property
     def stochastic(self) -> bool:
         """Whether the accumulation draws random bits."""
-        return STOCHASTIC_A <= max(mode_number(self.rounding), mode_number(self.between_rounding))
+        modes = mode_number(self.rounding), mode_number(self.between_rounding)
+        return max(modes) >= STOCHASTIC_A
 
 
 #: Names of the fields that `replace` and `--set` take.
