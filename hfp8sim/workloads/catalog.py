@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from hfp8sim.workloads import csv_rows
 from hfp8sim.workloads.conv_csv import is_conv_table, load_conv_csv
 from hfp8sim.workloads.gemm_csv import load_gemm_csv
 from hfp8sim.workloads.models import MODELS, build
+from hfp8sim.workloads.onnx_reader import load_onnx
+from hfp8sim.workloads.problems import load_problem
 from hfp8sim.workloads.records import Workload
 from hfp8sim.workloads.trace import MANIFEST, load_trace
 
@@ -31,6 +33,8 @@ _READERS: dict[str, Callable[[Path], Workload]] = {
     ".csv": load_csv,
     ".tsv": load_csv,
     ".txt": load_csv,
+    ".yaml": load_problem,
+    ".yml": load_problem,
 }
 
 
@@ -39,12 +43,21 @@ def workloads() -> dict[str, str]:
     return _TRACES | {name: model.about for name, model in MODELS.items()}
 
 
-def load_workload(source: str | os.PathLike[str], batch: int | None = None) -> Workload:
+def load_workload(
+    source: str | os.PathLike[str],
+    batch: int | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Workload:
     """A shipped workload by name, or one read from a path.
 
     Names are those of `workloads()`. A network that ships as shapes takes a mini-batch, as `batch=32`
-    or `"resnet50@32"`; without one it is 1. Paths are read by their ending: a native trace (`.npz`, or
-    a directory with a manifest.json), or a list of convolutions or GEMMs (`.csv`, `.tsv`, `.txt`).
+    or `"resnet50@32"`; without one it is 1. Paths are read by their ending:
+
+        .npz, or a directory with a manifest.json   native trace
+        .csv .tsv .txt                              list of convolutions or GEMMs
+        .onnx                                       model; batch and `dims` set its free dimensions
+        .yaml .yml                                  ZigZag or Timeloop problem
+
     Raises `InputError` of one line for everything that cannot be read.
     """
     text = os.fspath(source)
@@ -54,12 +67,16 @@ def load_workload(source: str | os.PathLike[str], batch: int | None = None) -> W
             raise InputError(f"{text!r} and batch={batch} disagree; give one of them")
         chosen = batch if asked is None else asked
         return build(name, 1 if chosen is None else chosen)
-    if batch is not None:
-        raise InputError(f"{text}: batch is for networks that ship as shapes: {', '.join(MODELS)}")
+    path = Path(text)
+    if path.suffix.lower() == ".onnx":
+        _must_exist(path)
+        return load_onnx(path, batch, dims)
+    if batch is not None or dims:
+        raise InputError(f"{text}: batch and dims are for ONNX models and for {', '.join(MODELS)}")
     if text in _TRACES:
-        with resources.as_file(resources.files(__package__) / "data" / f"{text}.npz") as path:
-            return load_trace(path)
-    return _read(Path(text))
+        with resources.as_file(resources.files(__package__) / "data" / f"{text}.npz") as shipped:
+            return load_trace(shipped)
+    return _read(path)
 
 
 def _split_batch(text: str) -> tuple[str, int | None]:
@@ -72,23 +89,27 @@ def _split_batch(text: str) -> tuple[str, int | None]:
     return name, int(batch)
 
 
-def _read(path: Path) -> Workload:
+def _must_exist(path: Path) -> None:
     try:
-        exists, is_dir = path.exists(), path.is_dir()
+        if path.exists():
+            return
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte
         raise InputError(f"{str(path)[:80]!r}: no usable path: {error}") from None
-    if not exists:
-        if path.suffix in _READERS or len(path.parts) > 1:
-            raise InputError(f"{path}: no such file; give a path that exists or a shipped workload")
-        raise unknown("workload", str(path), list(workloads()))
-    if is_dir:
+    if path.suffix.lower() in (".onnx", *_READERS) or len(path.parts) > 1:
+        raise InputError(f"{path}: no such file; give a path that exists or a shipped workload")
+    raise unknown("workload", str(path), list(workloads()))
+
+
+def _read(path: Path) -> Workload:
+    _must_exist(path)
+    if path.is_dir():
         if not (path / MANIFEST).is_file():
             raise InputError(f"{path}: a directory without {MANIFEST}; it is no trace")
         return load_trace(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise InputError(
-            f"{path}: no reader for {path.suffix!r} files; there is one for {', '.join(_READERS)} "
+            f"{path}: no reader for {path.suffix!r} files; there is one for .onnx, {', '.join(_READERS)} "
             "and for trace directories"
         )
     return reader(path)

@@ -126,7 +126,7 @@ def test_only_a_layer_that_sees_data_has_no_input_gradient() -> None:
         ("resnet50", True, "batch is True"),
         ("resnet50@2147483648", None, "batch is 2147483648"),
         ("resnet50@2147483647", None, "resnet50 with batch 2147483647: layer 'conv1'"),
-        ("digits-cnn", 4, "batch is for networks that ship as shapes"),
+        ("digits-cnn", 4, "batch and dims are for ONNX models and for alexnet"),
     ],
 )
 def test_bad_requests(name: str, batch: int | None, message: str) -> None:

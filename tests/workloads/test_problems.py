@@ -1,0 +1,184 @@
+"""ZigZag and Timeloop problems."""
+
+from pathlib import Path
+
+import pytest
+
+from hfp8sim.errors import InputError
+from hfp8sim.workloads import load_workload
+
+pytest.importorskip("yaml")
+
+CONV = """
+- id: 0
+  name: stem
+  operator_type: Conv
+  equation: O[b][k][oy][ox]+=W[k][c][fy][fx]*I[b][c][iy][ix]
+  dimension_relations: [ix=2*ox+1*fx, iy=2*oy+1*fy]
+  loop_dims: [B, K, C, OY, OX, FY, FX]
+  loop_sizes: [2, 64, 3, 112, 112, 7, 7]
+  pr_loop_dims: [IX, IY]
+  pr_loop_sizes: [224, 224]
+  padding: [[3, 2], [3, 2]]
+  operand_precision: {W: 8, I: 8, O: 16, O_final: 8}
+  operand_source: {I: 0, W: 0}
+"""
+TIMELOOP = """
+problem:
+  version: 0.4
+  shape: !Problem
+    name: CNN-Layer
+    dimensions: [C, K, R, S, N, P, Q]
+    coefficients:
+    - {name: Wstride, default: 1}
+    - {name: Hstride, default: 1}
+    - {name: Wdilation, default: 1}
+    - {name: Hdilation, default: 1}
+    data-spaces:
+    - name: Weights
+      projection: [[[C]], [[K]], [[R]], [[S]]]
+    - name: Inputs
+      projection: [[[N]], [[C]], [[R, Wdilation], [P, Wstride]], [[S, Hdilation], [Q, Hstride]]]
+    - name: Outputs
+      projection: [[[N]], [[K]], [[Q]], [[P]]]
+      read-write: True
+  instance: {C: 3, K: 64, R: 11, S: 5, P: 55, Q: 27, N: 2, Wstride: 4, Hdilation: 2}
+"""
+GEMM = """
+shape:
+  name: gemm_ABZ
+  dimensions: [M, N, K]
+  data_spaces:
+    - {name: A, projection: [[[M]], [[K]]]}
+    - {name: B, projection: [[[N]], [[K]]]}
+    - {name: Z, projection: [[[M]], [[N]]], read_write: True}
+instance: {M: 197, N: 2304, K: 768}
+"""
+
+
+def write(folder: Path, text: str, name: str = "net.yaml") -> Path:
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def test_zigzag_convolution(tmp_path: Path) -> None:
+    layer = load_workload(write(tmp_path, CONV))[0]
+    assert layer.name == "stem"
+    assert layer.shape() == (1, 2 * 112 * 112, 64, 147)
+    assert layer.conv is not None
+    assert (layer.conv.height, layer.conv.stride, layer.conv.padding) == (224, (2, 2), (3, 2, 3, 2))
+
+
+def test_zigzag_without_padding_gives_the_padded_size(tmp_path: Path) -> None:
+    text = "\n".join(line for line in CONV.splitlines() if "padding" not in line)
+    conv = load_workload(write(tmp_path, text, "net.yml"))[0].conv
+    assert conv is not None
+    assert (conv.height, conv.padding, conv.output) == (229, (0, 0, 0, 0), (112, 112))
+
+
+@pytest.mark.parametrize(
+    ("equation", "dims", "sizes", "shape"),
+    [
+        ("O[b][k]+=W[k][c]*I[b][c]", "B, K, C", "4, 10, 64", (1, 4, 10, 64)),
+        ("O[b][k]+=I[b][c]*W[c][k]", "B, C, K", "512, 64, 32", (1, 512, 32, 64)),
+        ("O[h][q][k]+=A[h][q][d]*B[h][k][d]", "H, Q, K, D", "8, 9, 7, 64", (8, 9, 7, 64)),
+        (
+            "O[b][g][oy][ox]+=W[g][fy][fx]*I[b][g][iy][ix]",
+            "B, G, OY, OX, FY, FX",
+            "1, 32, 14, 14, 3, 3",
+            (32, 196, 1, 9),
+        ),
+        (
+            "O[b][g][k][oy][ox]+=W[g][k][c][fy][fx]*I[b][g][c][iy][ix]",
+            "B, G, K, C, OY, OX, FY, FX",
+            "2, 4, 8, 3, 14, 14, 3, 1",
+            (4, 392, 8, 9),
+        ),
+        (
+            "O[t][b][k][oy][ox]+=W[k][c][fy][fx]*I[t][b][c][iy][ix]",
+            "T, B, K, C, OY, OX, FY, FX",
+            "4, 2, 8, 3, 5, 5, 3, 3",
+            (1, 200, 8, 27),
+        ),
+    ],
+)
+def test_zigzag_equations(
+    tmp_path: Path, equation: str, dims: str, sizes: str, shape: tuple
+) -> None:
+    relations = "[ix=1*ox+1*fx, iy=oy+2*fy]" if "[ix]" in equation else "[]"
+    text = (
+        f"- operator_type: any\n  equation: {equation}\n  dimension_relations: {relations}\n"
+        f"  loop_dims: [{dims}]\n  loop_sizes: [{sizes}]\n"
+    )
+    assert load_workload(write(tmp_path, text))[0].shape() == shape
+
+
+def test_zigzag_layers_without_weights_are_skipped_with_a_warning(tmp_path: Path) -> None:
+    pool = CONV.replace("stem", "pool").replace("operator_type: Conv", "operator_type: Pooling")
+    add = "\n- {id: 7, operator_type: Add, equation: 'O[b]=X[b]*Y[b]', loop_dims: [B], loop_sizes: [2]}\n"
+    workload = load_workload(write(tmp_path, CONV + pool + add))
+    assert [layer.name for layer in workload] == ["stem"]
+    assert "pool: operator 'Pooling' is no matrix product; skipped" in workload.warnings[0]
+    assert "layer 7: operator 'Add'" in workload.warnings[1]
+
+
+def test_timeloop_convolution(tmp_path: Path) -> None:
+    layer = load_workload(write(tmp_path, TIMELOOP))[0]
+    assert layer.name == "CNN-Layer"
+    assert layer.shape() == (1, 2 * 55 * 27, 64, 3 * 55)
+    assert layer.conv is not None
+    assert (layer.conv.stride, layer.conv.dilation) == ((4, 1), (1, 2))
+    assert (layer.conv.height, layer.conv.width) == (54 * 4 + 11, 26 + 9)
+
+
+def test_timeloop_gemm_and_sizes_beside_the_shape(tmp_path: Path) -> None:
+    assert load_workload(write(tmp_path, GEMM))[0].shape() == (1, 197, 2304, 768)
+    text = "problem:" + GEMM.replace("\n", "\n  ").replace("instance: {", "").replace("}\n", "\n")
+    flat = "problem:" + GEMM.split("instance")[0].replace("\n", "\n  ") + "M: 5\n  N: 6\n  K: 7\n"
+    assert text != flat
+    assert load_workload(write(tmp_path, flat))[0].shape() == (1, 5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "no YAML"),
+        ("3", "neither a ZigZag list of layers nor a Timeloop problem"),
+        ("[]", "no layer in it"),
+        ("[3]", "layer 0 is 3; it must be a mapping"),
+        ("- {id: 0}", "layer 0: 'equation' is missing"),
+        (CONV.replace("O[b][k][oy][ox]+=", ""), "is not of the form"),
+        (CONV.replace("112, 112", "112"), "7 loop_dims have 6 loop_sizes"),
+        (CONV.replace("112, 112", "112, 0"), "size of 'OX' is 0; it must be from 1"),
+        (CONV.replace("112, 112", "112, x"), "size of 'OX' is 'x'; it must be a whole number"),
+        (CONV.replace("FX]", "FZ]"), "loop 'fx' has no size"),
+        (CONV.replace("ix=2*ox", "ix=2*"), "relation 'ix=2*+1*fx' is not of the form"),
+        (CONV.replace("[3, 2], [3, 2]", "[3, 2]"), "must give a pair for each"),
+        (CONV.replace("[3, 2], [3, 2]", "[3, 2], [3, -2]"), "must not be negative"),
+        (CONV.replace("W[k][c]", "W[k][c][z]"), "loop 'z' has no size"),
+        (TIMELOOP.replace("C: 3, ", ""), "dimension 'C' has no size"),
+        (TIMELOOP.replace("[R, Wdilation]", "[R, W]"), "coefficient 'W' of a projection is not"),
+        (TIMELOOP.replace("[R, Wdilation]", "[Wdilation]"), "must have exactly one dimension"),
+        (TIMELOOP.replace("      read-write: True\n", ""), "0 written and 3 read data spaces"),
+        (TIMELOOP.replace("R: 11", "R: -1"), "size of 'R' is -1"),
+        ("problem: {shape: cnn}", "write the shape itself into the file"),
+        ("problem: {instance: {}}", "'shape' is missing"),
+        (GEMM.replace("[[[N]], [[K]]]", "[[[N]], [[K]], [[M]]]"), None),
+        (GEMM.replace("[[[N]], [[K]]]", "[[[N]]]"), "loop 'K' indexes one operand only"),
+    ],
+)
+def test_faults_are_one_line(tmp_path: Path, text: str, message: str | None) -> None:
+    path = write(tmp_path, text)
+    if message is None:  # M in every operand: a batch of products, unusual and right
+        assert load_workload(path)[0].shape() == (197, 1, 2304, 768)
+        return
+    with pytest.raises(InputError) as caught:
+        load_workload(path)
+    line = str(caught.value)
+    assert message in line and line.startswith(str(path)) and "\n" not in line
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "yaml", None)
+    with pytest.raises(InputError, match=r'pip install "hfp8sim\[yaml\]"'):
+        load_workload(write(tmp_path, CONV))
