@@ -2,6 +2,8 @@
 
 SQNR = 10·log10(Σx² / Σ(y−x)²) dB; relative error = √(Σ(y−x)² / Σx²); cosine = Σxy / √(Σx²·Σy²);
 error in ulp = |y−x| / ulp(x), with ulp(x) the distance between neighbours of the result format at x.
+
+docs/accuracy.md says what each is good for.
 """
 
 from __future__ import annotations
@@ -16,11 +18,21 @@ from hfp8sim.formats import FloatFormat
 
 Array = NDArray[np.float64]
 
+#: Powers of two that bound the histogram's bins, in ulp: 2^-4, 2^-3, …, 2^12.
+HISTOGRAM_POWERS = tuple(range(-4, 13))
+#: What the bins count, in order: no error at all, below 2^-4 ulp, [2^-4, 2^-3), …, 2^12 ulp and more.
+HISTOGRAM_BINS = (
+    "0",
+    f"<2^{HISTOGRAM_POWERS[0]}",
+    *(f"2^{power}" for power in HISTOGRAM_POWERS),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
     """One result against one reference. Elements that are NaN or infinite are left out and counted in
-    `lost`; a perfect result has an SQNR of +inf, and measures without a reference signal are NaN."""
+    `lost`; a perfect result has an SQNR of +inf, and measures without a reference signal are NaN.
+    `histogram` counts the errors in ulp by `HISTOGRAM_BINS`."""
 
     sqnr_db: float
     relative_error: float
@@ -29,6 +41,7 @@ class Accuracy:
     mean_ulp: float
     cosine: float
     lost: int
+    histogram: tuple[int, ...] = ()
 
 
 class Comparison:
@@ -39,6 +52,7 @@ class Comparison:
         self.signal = self.noise = self.dot = self.power = self.ulp_sum = 0.0
         self.max_error = self.max_ulp = 0.0
         self.count = self.lost = 0
+        self.histogram = np.zeros(len(HISTOGRAM_BINS), np.int64)
 
     def add(self, result: Array, reference: Array) -> None:
         """Compare another piece; arrays of one shape."""
@@ -58,11 +72,12 @@ class Comparison:
         in_ulps = error / ulp(reference, self.fmt)
         self.ulp_sum += float(in_ulps.sum())
         self.max_ulp = max(self.max_ulp, float(in_ulps.max()))
+        self.histogram += histogram(in_ulps)
 
     def accuracy(self) -> Accuracy:
         """The measures over all pieces."""
         if not self.count:
-            return Accuracy(math.nan, math.nan, math.nan, math.nan, math.nan, math.nan, self.lost)
+            return Accuracy(*[math.nan] * 6, self.lost, tuple(self.histogram.tolist()))
         energy = math.sqrt(self.signal * self.power)
         return Accuracy(
             sqnr_db=sqnr_db(self.signal, self.noise),
@@ -72,7 +87,19 @@ class Comparison:
             mean_ulp=self.ulp_sum / self.count,
             cosine=self.dot / energy if energy else math.nan,
             lost=self.lost,
+            histogram=tuple(self.histogram.tolist()),
         )
+
+
+def histogram(in_ulps: Array) -> NDArray[np.int64]:
+    """Counts of errors (≥ 0, in ulp) by `HISTOGRAM_BINS`. frexp gives the bin: no logarithm rounds a
+    power of two into its neighbour."""
+    fraction, exponent = np.frexp(in_ulps)
+    low, high = HISTOGRAM_POWERS[0], HISTOGRAM_POWERS[-1]
+    # in_ulps is in [2^(exponent−1), 2^exponent)
+    bins = np.clip(exponent - 1, low - 1, high) - low + 2
+    bins[fraction == 0] = 0
+    return np.bincount(bins.ravel(), minlength=len(HISTOGRAM_BINS)).astype(np.int64)
 
 
 def sqnr_db(signal: float, noise: float) -> float:

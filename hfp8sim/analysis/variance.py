@@ -1,4 +1,4 @@
-"""Variance retention: how many accumulator bits a sum needs (Sakr et al., ICLR 2019).
+"""Variance retention: how many accumulator bits a sum needs (Sakr et al., ICLR 2019, theorem 1).
 
 A sum of n zero-mean terms, each with `m_p` fraction bits, is kept in an accumulator of `m_acc` fraction
 bits. Terms much smaller than the running sum are swamped, wholly or in part, and the variance of the
@@ -12,15 +12,32 @@ from __future__ import annotations
 import functools
 import math
 
-import numpy as np
+from hfp8sim._jit import jit
 
-#: A format is wide enough while exp(n·(1 − retention)) stays below this.
+#: A format is wide enough while exp(n·(1 − retention)) stays below this (the paper's rule).
 LOST_VARIANCE_LIMIT = 50.0
 
 
-def _two_q(x: np.ndarray | float) -> np.ndarray:
+def _two_q(x: float) -> float:
     """2·Q(x), the chance that a standard normal exceeds x in magnitude."""
-    return np.asarray(np.vectorize(math.erfc, otypes=[float])(np.asarray(x) / math.sqrt(2)))
+    return math.erfc(x / math.sqrt(2.0))
+
+
+@jit
+def _fully_swamped(one, loss, n):  # type: ignore[no-untyped-def]
+    """Σ q_i and Σ (i − loss)·q_i over the steps i = 2 … n−1 beyond `loss`, where q_i is the chance that
+    full swamping, |sum| ≥ `one`·|term|, happens first at step i."""
+    weight = kept = 0.0
+    # The chance is nil until √i nears one/38; erfc of more than that is 0 in binary64.
+    first = max(2, int(loss) + 1, int((one / 38.5) ** 2) + 1)
+    before = math.erfc(one / math.sqrt(2.0 * (first - 1)))
+    for i in range(first, n):
+        here = math.erfc(one / math.sqrt(2.0 * i))
+        q = here * (1.0 - before)
+        weight += q
+        kept += (i - loss) * q
+        before = here
+    return weight, kept
 
 
 @functools.lru_cache(maxsize=4096)
@@ -31,33 +48,34 @@ def retention(m_acc: int, m_p: int, n: int) -> float:
     one = 2.0**m_acc
 
     def alpha(j: int) -> float:
-        t = np.arange(1, j, dtype=float)
-        return 2.0 ** (m_acc - 3 * m_p) / 3 * float(np.sum(2**t * (2**t - 1) * (2 ** (t + 1) - 1)))
+        """The variance that partial swamping of stage j has cost, in terms."""
+        lost = sum(2.0**t * (2.0**t - 1) * (2.0 ** (t + 1) - 1) for t in range(1, j))
+        return 2.0 ** (m_acc - 3 * m_p) / 3 * lost
 
-    whole = alpha(m_p + 1)
-    i = np.arange(2, n, dtype=float)
-    i = i[i > whole]
-    # Full swamping happens first at step i; the chance is nil until √i nears 2^m_acc / 38.
-    i = i[i > (one / 38.5) ** 2]
-    q = _two_q(one / np.sqrt(i)) * (1 - _two_q(one / np.sqrt(i - 1))) if i.size else np.zeros(0)
-    weight, kept = float(q.sum()), float(((i - whole) * q).sum())
+    weight, kept = _fully_swamped(one, alpha(m_p + 1), n)
     for j in range(2, m_p + 1):
         loss = alpha(j)
         if n > loss:
             stage = 2.0 ** (m_acc - m_p + j)
-            chance = _two_q(stage / 2 / math.sqrt(n)) * (1 - _two_q(stage / math.sqrt(n)))
-            weight += stage * float(chance)
-            kept += (n - loss) * stage * float(chance)
-    none = 1 - float(_two_q(2.0 ** (m_acc - m_p + 1) / math.sqrt(n)))
+            chance = stage * _two_q(stage / 2 / math.sqrt(n)) * (1 - _two_q(stage / math.sqrt(n)))
+            weight += chance
+            kept += (n - loss) * chance
+    none = 1 - _two_q(2.0 ** (m_acc - m_p + 1) / math.sqrt(n))
     return (kept + n * none) / (n * (weight + none)) if weight + none else 0.0
+
+
+def _stages(m_acc: int, m_p: int, n: int, chunk: int) -> list[tuple[int, int, int]]:
+    """(m_acc, m_p, n) of the one or two sums that a sum in chunks consists of: a chunk's, and the
+    chunks'. What a chunk hands on has log2(chunk) more significant bits than a product."""
+    if not chunk or n <= chunk:
+        return [(m_acc, m_p, n)]
+    carried = min(m_acc, m_p + round(math.log2(chunk)))
+    return [(m_acc, m_p, chunk), (m_acc, carried, -(-n // chunk))]
 
 
 def chunked_retention(m_acc: int, m_p: int, n: int, chunk: int) -> float:
     """VRR of a chunk-based sum: chunks of `chunk` terms, then the chunks; 0 means no chunks."""
-    if not chunk or n <= chunk:
-        return retention(m_acc, m_p, n)
-    carried = min(m_acc, m_p + round(math.log2(chunk)))
-    return retention(m_acc, m_p, chunk) * retention(m_acc, carried, -(-n // chunk))
+    return math.prod(retention(*stage) for stage in _stages(m_acc, m_p, n, chunk))
 
 
 def lost_variance(m_acc: int, m_p: int, n: int) -> float:
@@ -67,17 +85,12 @@ def lost_variance(m_acc: int, m_p: int, n: int) -> float:
 
 
 def needed_bits(m_p: int, n: int, chunk: int = 0, most: int = 23) -> int | None:
-    """The smallest number of accumulator fraction bits with v < 50 for a sum of n terms; None if `most`
-    does not do. With chunks the rule is applied to each of the two stages."""
+    """The smallest number of accumulator fraction bits, from m_p up, with v < 50 for a sum of n terms;
+    None if `most` does not do. With chunks each of the two sums must meet the rule."""
     for m_acc in range(m_p, most + 1):
-        if not chunk or n <= chunk:
-            stages = [lost_variance(m_acc, m_p, n)]
-        else:
-            carried = min(m_acc, m_p + round(math.log2(chunk)))
-            stages = [
-                lost_variance(m_acc, m_p, chunk),
-                lost_variance(m_acc, carried, -(-n // chunk)),
-            ]
-        if max(stages) < LOST_VARIANCE_LIMIT:
+        if (
+            max(lost_variance(*stage) for stage in _stages(m_acc, m_p, n, chunk))
+            < LOST_VARIANCE_LIMIT
+        ):
             return m_acc
     return None
