@@ -18,8 +18,9 @@ from hfp8sim.formats.rounding import OVERFLOWED, STOCHASTIC_A, UNDERFLOWED
 from hfp8sim.units.exact import exact_add, exact_take, register_size
 from hfp8sim.units.mac import (
     ALIGNED,
-    FUSED,
+    CHAIN,
     INF_EXP,
+    PAIR_FIRST,
     SUM_ORDERS,
     aligned,
     exceptional,
@@ -28,6 +29,7 @@ from hfp8sim.units.mac import (
     operand,
     pack_exceptional,
     product,
+    round_two,
 )
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import (
@@ -139,11 +141,12 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, li
     first. Returns the accumulator's code and the output's LFSR.
     """
     random1 = random2 = 0
-    two = facts.order != FUSED and facts.order != ALIGNED  # roundings in a step
-    if facts.mode >= STOCHASTIC_A:
+    two = facts.order == PAIR_FIRST or facts.order == CHAIN  # so two roundings in a step
+    if facts.mode >= STOCHASTIC_A or facts.source == LFSR:  # a register steps at every rounding
         random1, lfsr = draw(facts.row_key, facts.column_key, m, n, k, facts, lfsr)
         if two:
             random2, lfsr = draw(facts.row_key, facts.column_key, m, n, k + 1, facts, lfsr)
+    if facts.mode >= STOCHASTIC_A:
         events[DRAWS] += 1 + two
 
     fmt, mode, policy, r = facts.acc, facts.mode, facts.policy, facts.r
@@ -167,16 +170,23 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, li
             code, flags = round_sum(sig, exp, sticky, fmt, mode, policy, r, random1)
     else:
         sig1, exp1 = product(sig_a[first], exp_a[first], sig_b[first], exp_b[first])
-        if facts.products == 1:
+        sig2, exp2 = 0, 0
+        if after > first + 1:
+            i = first + 1
+            sig2, exp2 = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
+        if two:
+            if facts.order == PAIR_FIRST:
+                part, flags = round_two(sig1, exp1, sig2, exp2, fmt, mode, policy, r, random1)
+                sig2, exp2 = operand(part, fmt)
+                part = acc
+            else:
+                part, flags = fma(acc, sig1, exp1, fmt, mode, policy, r, random1)
+            count(events, flags)
+            code, flags = fma(part, sig2, exp2, fmt, mode, policy, r, random2)
+        elif facts.products == 1:
             code, flags = fma(acc, sig1, exp1, fmt, mode, policy, r, random1)
         else:
-            sig2, exp2 = 0, 0
-            if after > first + 1:
-                i = first + 1
-                sig2, exp2 = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
-            code, flags = fmma(
-                acc, sig1, exp1, sig2, exp2, facts.order, fmt, mode, policy, r, random1, random2
-            )
+            code, flags = fmma(acc, sig1, exp1, sig2, exp2, fmt, mode, policy, r, random1)
     count(events, flags)
     if code == acc and operand(acc, fmt)[1] < INF_EXP:
         events[SWAMPED] += not products_vanish(
@@ -189,10 +199,12 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, li
 def close_chunk(acc, total, m, n, c, facts, lfsr, events):
     """Chunk c is complete: copy it into the running total (c = 0) or add it. (total, LFSR)."""
     random = 0
-    if facts.between >= STOCHASTIC_A:
+    if facts.between >= STOCHASTIC_A or facts.source == LFSR:
         keys = facts.between_row_key, facts.between_column_key
         random, lfsr = draw(keys[0], keys[1], m, n, c, facts, lfsr)
-        events[DRAWS] += 1
+        events[DRAWS] += facts.between >= STOCHASTIC_A
+    elif facts.mode >= STOCHASTIC_A and facts.source == LFSR:
+        lfsr = lfsr_step(lfsr)
     sig, exp = operand(acc, facts.acc)
     fmt, mode, policy, r = facts.total, facts.between, facts.policy, facts.r
     if c > 0:

@@ -6,7 +6,7 @@ what is not a number. Products are exact (docs/numerics.md, section 3).
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit
+from hfp8sim._jit import jit, jit_inlined
 from hfp8sim.formats.rounding import (
     INFINITE,
     NAN,
@@ -68,39 +68,46 @@ def pack_exceptional(sig, exp, fmt, policy):
     return pack_infinity(1 if sig < 0 else 0, fmt, policy)
 
 
-@jit
-def fma(acc, sig, exp, fmt, mode, policy, r, random):
-    """round(acc + p) for the exact product p = sig·2^exp and an accumulator code: (code, flags)."""
-    sig0, exp0 = operand(acc, fmt)
-    if exp0 >= INF_EXP or exp >= INF_EXP:
-        sig, exp = exceptional(sig0, exp0, sig, exp)
+@jit_inlined
+def round_two(sig1, exp1, sig2, exp2, fmt, mode, policy, r, random):
+    """round(x₁ + x₂) of two terms: (code, flags)."""
+    if exp1 >= INF_EXP or exp2 >= INF_EXP:
+        sig, exp = exceptional(sig1, exp1, sig2, exp2)
         return pack_exceptional(sig, exp, fmt, policy)
-    total, exp, sticky = add(sig0, exp0, False, sig, exp, False)
+    total, exp, sticky = add(sig1, exp1, False, sig2, exp2, False)
     return round_sum(total, exp, sticky, fmt, mode, policy, r, random)
 
 
 @jit
-def fmma(acc, sig1, exp1, sig2, exp2, order, fmt, mode, policy, r, random1, random2):
-    """A step of two exact products p₁, p₂: (code, flags). `random2` is for the second rounding."""
+def round_two(sig1, exp1, sig2, exp2, fmt, mode, policy, r, random):
+    """round(x₁ + x₂) of two exact terms: (code, flags)."""
+    if exp1 >= INF_EXP or exp2 >= INF_EXP:
+        sig, exp = exceptional(sig1, exp1, sig2, exp2)
+        return pack_exceptional(sig, exp, fmt, policy)
+    sig, exp, sticky = add(sig1, exp1, False, sig2, exp2, False)
+    return round_sum(sig, exp, sticky, fmt, mode, policy, r, random)
+
+
+@jit
+def fma(acc, sig, exp, fmt, mode, policy, r, random):
+    """round(acc + p) for the exact product p = sig·2^exp and an accumulator code: (code, flags)."""
+    sig0, exp0 = operand(acc, fmt)
+    return round_two(sig0, exp0, sig, exp, fmt, mode, policy, r, random)
+
+
+@jit
+def fmma(acc, sig1, exp1, sig2, exp2, fmt, mode, policy, r, random):
+    """round(acc + p₁ + p₂), one rounding: (code, flags)."""
     sig0, exp0 = operand(acc, fmt)
     if exp0 >= INF_EXP or exp1 >= INF_EXP or exp2 >= INF_EXP:
-        sig, exp = exceptional(sig1, exp1, sig2, exp2) if max(exp1, exp2) >= INF_EXP else (0, 0)
-        sig, exp = exceptional(sig0, exp0, sig, exp)
+        sig, exp = sig0, exp0
+        if exp1 >= INF_EXP:
+            sig, exp = exceptional(sig, exp, sig1, exp1)
+        if exp2 >= INF_EXP:
+            sig, exp = exceptional(sig, exp, sig2, exp2)
         return pack_exceptional(sig, exp, fmt, policy)
-    if order == PAIR_FIRST:
-        pair, flags1 = fma(0, sig1, exp1, fmt, mode, policy, r, random1) if sig2 == 0 else (0, 0)
-        if sig2 != 0:
-            total, exp, sticky = add(sig1, exp1, False, sig2, exp2, False)
-            pair, flags1 = round_sum(total, exp, sticky, fmt, mode, policy, r, random1)
-        sig, exp = operand(pair, fmt)
-        code, flags2 = fma(acc, sig, exp, fmt, mode, policy, r, random2)
-        return code, flags1 | flags2
-    if order == CHAIN:
-        code, flags1 = fma(acc, sig1, exp1, fmt, mode, policy, r, random1)
-        code, flags2 = fma(code, sig2, exp2, fmt, mode, policy, r, random2)
-        return code, flags1 | flags2
-    total, exp, sticky = add3(sig0, exp0, sig1, exp1, sig2, exp2)
-    return round_sum(total, exp, sticky, fmt, mode, policy, r, random1)
+    sig, exp, sticky = add3(sig0, exp0, sig1, exp1, sig2, exp2)
+    return round_sum(sig, exp, sticky, fmt, mode, policy, r, random)
 
 
 @jit
