@@ -77,7 +77,9 @@ class Comparison:
     def accuracy(self) -> Accuracy:
         """The measures over all pieces."""
         if not self.count:
-            return Accuracy(*[math.nan] * 6, self.lost, tuple(self.histogram.tolist()))
+            nan = math.nan
+            empty = tuple(self.histogram.tolist())
+            return Accuracy(nan, nan, nan, nan, nan, nan, self.lost, empty)
         energy = math.sqrt(self.signal * self.power)
         return Accuracy(
             sqnr_db=sqnr_db(self.signal, self.noise),
@@ -114,4 +116,5 @@ def ulp(x: Array, fmt: FloatFormat) -> Array:
     facts = fmt.facts
     exponent = np.frexp(np.abs(x))[1] - 1
     lowest = facts.min_exp + facts.fraction_bits if fmt.lowest != "subnormal" else 1 - facts.bias
-    return np.ldexp(1.0, np.maximum(exponent, lowest) - facts.fraction_bits)
+    distance: Array = np.ldexp(1.0, np.maximum(exponent, lowest) - facts.fraction_bits)
+    return distance

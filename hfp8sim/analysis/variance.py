@@ -24,7 +24,7 @@ def _two_q(x: float) -> float:
 
 
 @jit
-def _fully_swamped(one, loss, n):  # type: ignore[no-untyped-def]
+def _fully_swamped(one: float, loss: float, n: int) -> tuple[float, float]:
     """Σ q_i and Σ (i − loss)·q_i over the steps i = 2 … n−1 beyond `loss`, where q_i is the chance that
     full swamping, |sum| ≥ `one`·|term|, happens first at step i."""
     weight = kept = 0.0
