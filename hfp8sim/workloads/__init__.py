@@ -3,6 +3,10 @@
 This room knows nothing of formats, machines or profiles: everything in it is float32 and shapes.
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from hfp8sim.errors import InputError
 from hfp8sim.workloads.catalog import load_csv, load_workload, workloads
 from hfp8sim.workloads.conv_csv import load_conv_csv
 from hfp8sim.workloads.gemm_csv import load_gemm_csv
@@ -31,6 +35,7 @@ __all__ = [
     "Layer",
     "Operands",
     "Workload",
+    "capture",
     "distribution",
     "load_conv_csv",
     "load_csv",
@@ -45,3 +50,30 @@ __all__ = [
     "unfold",
     "workloads",
 ]
+
+
+def capture(
+    model: Any,
+    batch: Any,
+    loss: Callable[[Any], Any] | None = None,
+    name: str = "captured",
+) -> Workload:
+    """One training step of a PyTorch model as a workload with all its tensors.
+
+    Records the operands of the forward pass, the input gradients and the weight gradients of every
+    linear layer, convolution, attention product and recurrent cell.
+
+    Args:
+        model: a `torch.nn.Module`; it runs once, in the mode it is in. Parameters and their `.grad`
+            stay as they are; buffers, such as running means, change as in any forward pass.
+        batch: what it is called with: a tensor, a tuple of arguments, or a dict of named ones.
+        loss: maps the model's result to one number, a tensor; None captures the forward pass only.
+        name: the workload's name.
+
+    Raises `InputError` without torch, for a loss that is no number, and for a value that is not finite.
+    """
+    try:
+        from hfp8sim.workloads import pytorch
+    except ImportError:
+        raise InputError('capture needs an extra: pip install "hfp8sim[torch]"') from None
+    return pytorch.run(model, batch, loss, name)

@@ -9,7 +9,8 @@ the output and r the weights. Which role a loop plays follows from the operands 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -58,6 +59,89 @@ def arrange(array: np.ndarray, loops: list[str], *order: tuple[str, ...]) -> np.
     sizes = dict(zip(loops, array.shape, strict=True))
     turned = array.transpose([loops.index(loop) for loop in wanted])
     return turned.reshape([prod(sizes[loop] for loop in some) for some in order])
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of two tensors with labelled axes, as a batch of GEMMs.
+
+    Axes of size 1 carry no label, so an operand that is repeated along an axis is not a batch there,
+    but takes part in a larger matrix.
+    """
+
+    roles: Roles
+    sizes: Mapping[str, int]
+    a_loops: list[str]
+    b_loops: list[str]
+    out_loops: list[str]
+
+    @classmethod
+    def of(
+        cls,
+        a: Sequence[int],
+        a_loops: list[str],
+        b: Sequence[int],
+        b_loops: list[str],
+        out: list[str],
+    ) -> Product:
+        """From the operands' shapes and labels; `InputError` where they do not fit each other."""
+        sizes: dict[str, int] = {}
+        for shape, loops in ((a, a_loops), (b, b_loops)):
+            if len(loops) != len(shape) or len(set(loops)) != len(loops):
+                raise InputError(f"axes {''.join(loops)!r} do not fit the shape {tuple(shape)}")
+            for loop, size in zip(loops, shape, strict=True):
+                before = sizes.get(loop, 1)
+                if size != before and 1 not in (size, before):
+                    raise InputError(f"axis {loop!r} has sizes {before} and {size}")
+                sizes[loop] = max(size, before)
+        a_kept = [loop for loop, size in zip(a_loops, a, strict=True) if size > 1]
+        b_kept = [loop for loop, size in zip(b_loops, b, strict=True) if size > 1]
+        out_kept = [loop for loop in out if loop in a_kept + b_kept]
+        return cls(roles(a_kept, b_kept, out_kept), sizes, a_kept, b_kept, out_kept)
+
+    @property
+    def shape(self) -> GemmShape:
+        return self.roles.shape(self.sizes)
+
+    def a(self, array: np.ndarray) -> np.ndarray:
+        """The first operand as ([groups,] M, K)."""
+        return self._matrix(array, self.a_loops, self.roles.rows, self.roles.reduction)
+
+    def b(self, array: np.ndarray) -> np.ndarray:
+        """The second operand as ([groups,] K, N)."""
+        return self._matrix(array, self.b_loops, self.roles.reduction, self.roles.columns)
+
+    def out(self, array: np.ndarray) -> np.ndarray:
+        """The result, or its gradient, as ([groups,] M, N)."""
+        return self._matrix(array, self.out_loops, self.roles.rows, self.roles.columns)
+
+    def _matrix(
+        self, array: np.ndarray, loops: list[str], rows: tuple[str, ...], columns: tuple[str, ...]
+    ) -> np.ndarray:
+        array = array.reshape([self.sizes[loop] for loop in loops])
+        array = arrange(array, loops, self.roles.groups, rows, columns)
+        return array if self.shape.groups > 1 else array[0]
+
+
+def matmul_loops(a_axes: int, b_axes: int) -> tuple[list[str], list[str], list[str]]:
+    """Labels of NumPy's matmul for operands of so many axes: leading axes are a batch."""
+    a_loops = ["m", "k"] if a_axes > 1 else ["k"]
+    b_loops = ["k", "n"] if b_axes > 1 else ["k"]
+    lead = max(a_axes - len(a_loops), b_axes - len(b_loops))
+    batch = [f"b{i}" for i in range(lead)]
+    out = batch + [x for x in ("m", "n") if x in a_loops + b_loops]
+    a_loops = batch[lead + len(a_loops) - a_axes :] + a_loops
+    b_loops = batch[lead + len(b_loops) - b_axes :] + b_loops
+    return a_loops, b_loops, out
+
+
+def einsum_loops(equation: str) -> tuple[list[str], list[str], list[str]]:
+    """Labels of an einsum of two operands, such as `ab,bc->ac`; `InputError` for any other."""
+    terms, arrow, out = equation.replace(" ", "").partition("->")
+    parts = terms.split(",")
+    if not arrow or "." in equation or len(parts) != 2:
+        raise InputError(f"equation {equation!r} is not of the form 'ab,bc->ac'")
+    return list(parts[0]), list(parts[1]), list(out)
 
 
 def layer_of_nest(

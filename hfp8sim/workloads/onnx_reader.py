@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from hfp8sim.errors import InputError, unknown
-from hfp8sim.workloads import nests
+from hfp8sim.workloads import layouts, nests
 from hfp8sim.workloads.records import (
     MAX_SIZE,
     PHASES,
@@ -391,10 +391,10 @@ def _conv(graph: _Graph, node: _Node) -> list[_Reading]:
     )
 
     def tensors(known: _Graph) -> dict[str, np.ndarray | None]:
-        filters = _reshaped(known.value(w), ws)
+        image, weights = _reshaped(known.value(x), xs), _reshaped(known.value(w), ws)
         return {
-            "x": _nhwc(known.value(x), xs),
-            "w": None if filters is None else filters.transpose(2, 3, 1, 0),
+            "x": None if image is None else layouts.nhwc(image),
+            "w": None if weights is None else layouts.filters(weights),
         }
 
     layer = Layer.from_conv(node.label, geometry, phases=_phases(graph, x))
@@ -449,30 +449,21 @@ def _conv_transpose(graph: _Graph, node: _Node) -> list[_Reading]:
             before[a], after[a] = half if auto == "SAME_UPPER" else half[::-1]
     elif auto == "VALID":
         before, after = [0, 0], [0, 0]
-    geometry = Conv(
-        batch=xs[0],
-        height=xs[2],
-        width=xs[3],
-        channels=xs[1],
-        filters=ws[1] * groups,
-        kernel=(ws[2], ws[3]),
-        padding=(
-            reach[0] - before[0],
-            reach[0] - after[0] + extra[0],
-            reach[1] - before[1],
-            reach[1] - after[1] + extra[1],
-        ),
-        dilation=(dilation[0], dilation[1]),
-        groups=groups,
-        gaps=(stride[0], stride[1]),
+    geometry = layouts.transposed(
+        xs,
+        ws,
+        (stride[0], stride[1]),
+        (before[0], after[0] - extra[0], before[1], after[1] - extra[1]),
+        (dilation[0], dilation[1]),
+        groups,
     )
 
     def tensors(known: _Graph) -> dict[str, np.ndarray | None]:
-        filters = _reshaped(known.value(w), [groups, xs[1] // groups, *ws[1:]])
-        if filters is not None:  # (G, C/G, F/G, R, S) to (R, S, C/G, G·F/G), turned
-            filters = filters[..., ::-1, ::-1].transpose(3, 4, 1, 0, 2)
-            filters = filters.reshape(ws[2], ws[3], xs[1] // groups, -1)
-        return {"x": _nhwc(known.value(x), xs), "w": filters}
+        image, weights = _reshaped(known.value(x), xs), _reshaped(known.value(w), ws)
+        return {
+            "x": None if image is None else layouts.nhwc(image),
+            "w": None if weights is None else layouts.turned_filters(weights, groups),
+        }
 
     layer = Layer.from_conv(node.label, geometry, phases=_phases(graph, x))
     return [_Reading(layer, (x, w), tensors)]
@@ -480,10 +471,6 @@ def _conv_transpose(graph: _Graph, node: _Node) -> list[_Reading]:
 
 def _reshaped(array: np.ndarray | None, shape: Iterable[int]) -> np.ndarray | None:
     return None if array is None else array.reshape(tuple(shape))
-
-
-def _nhwc(array: np.ndarray | None, shape: Sequence[int]) -> np.ndarray | None:
-    return None if array is None else array.reshape(tuple(shape)).transpose(0, 2, 3, 1)
 
 
 def _gemm(graph: _Graph, node: _Node) -> list[_Reading]:
@@ -502,70 +489,36 @@ def _matmul(graph: _Graph, node: _Node) -> list[_Reading]:
     a_shape, b_shape = graph.shape(a), graph.shape(b)
     if not a_shape or not b_shape:
         raise _Skip("an operand is a scalar")
-    a_loops = ["m", "k"] if len(a_shape) > 1 else ["k"]
-    b_loops = ["k", "n"] if len(b_shape) > 1 else ["k"]
-    lead = max(len(a_shape) - len(a_loops), len(b_shape) - len(b_loops))
-    batch = [f"b{i}" for i in range(lead)]
-    a_loops = batch[lead + len(a_loops) - len(a_shape) :] + a_loops
-    b_loops = batch[lead + len(b_loops) - len(b_shape) :] + b_loops
-    out = batch + [x for x in ("m", "n") if x in a_loops + b_loops]
+    a_loops, b_loops, out = nests.matmul_loops(len(a_shape), len(b_shape))
     return _product(graph, node.label, (a, a_loops), (b, b_loops), out)
 
 
 def _einsum(graph: _Graph, node: _Node) -> list[_Reading]:
-    equation = node.text("equation", "").replace(" ", "")
-    terms, arrow, out = equation.partition("->")
-    parts = terms.split(",")
-    if not arrow or "." in equation or len(parts) != 2:
-        raise _Skip(f"equation {equation!r} is not of the form 'ab,bc->ac'")
-    a, b = node.input(0), node.input(1)
-    return _product(graph, node.label, (a, list(parts[0])), (b, list(parts[1])), list(out))
+    a_loops, b_loops, out = nests.einsum_loops(node.text("equation", ""))
+    return _product(graph, node.label, (node.input(0), a_loops), (node.input(1), b_loops), out)
 
 
 Operand = tuple[str, list[str]]
 
 
 def _product(graph: _Graph, label: str, a: Operand, b: Operand, out: list[str]) -> list[_Reading]:
-    """A product of two tensors with labelled axes; the constant one is the weight, wherever it stands.
-
-    An axis of size 1 against a larger one is repeated: that operand loses the label.
-    """
+    """A product of two tensors with labelled axes; the constant one is the weight, wherever it stands."""
     if a[0] in graph.constant and b[0] not in graph.constant:
         a, b = b, a
-    sizes: dict[str, int] = {}
-    for name, loops in (a, b):
-        shape = graph.shape(name)
-        if len(loops) != len(shape) or len(set(loops)) != len(loops):
-            raise _Skip(f"axes {''.join(loops)!r} do not fit the shape {shape}")
-        for loop, size in zip(loops, shape, strict=True):
-            if 1 not in (size, sizes.get(loop, size)) and sizes.get(loop, size) != size:
-                raise _Skip(f"axis {loop!r} has sizes {sizes[loop]} and {size}")
-            sizes[loop] = max(size, sizes.get(loop, 1))
-    a_loops, b_loops = _kept(graph.shape(a[0]), a[1]), _kept(graph.shape(b[0]), b[1])
-    seen = set(a_loops + b_loops)
-    roles = nests.roles(a_loops, b_loops, [loop for loop in out if loop in seen])
-    groups, m, n, k = roles.shape(sizes)
+    product = nests.Product.of(graph.shape(a[0]), a[1], graph.shape(b[0]), b[1], out)
+    groups, m, n, k = product.shape
     constant = b[0] in graph.constant
     kind = ("linear" if groups == 1 else "gemm") if constant else "matmul"
 
     def tensors(known: _Graph) -> dict[str, np.ndarray | None]:
         x, w = known.value(a[0]), known.value(b[0])
-        lead = (groups,) if groups > 1 else ()
-        if x is not None:
-            x = x.reshape([sizes[loop] for loop in a_loops])
-            x = nests.arrange(x, a_loops, roles.groups, roles.rows, roles.reduction)
-        if w is not None:
-            w = w.reshape([sizes[loop] for loop in b_loops])
-            w = nests.arrange(w, b_loops, roles.groups, roles.reduction, roles.columns)
-        return {"x": _reshaped(x, (*lead, m, k)), "w": _reshaped(w, (*lead, k, n))}
+        return {
+            "x": None if x is None else product.a(x),
+            "w": None if w is None else product.b(w),
+        }
 
     layer = Layer(label, kind, m, n, k, groups, phases=_phases(graph, a[0]))
     return [_Reading(layer, (a[0], b[0]), tensors)]
-
-
-def _kept(shape: tuple[int, ...], loops: list[str]) -> list[str]:
-    """The labels of an operand without the axes along which it is repeated, or that have size 1."""
-    return [loop for loop, size in zip(loops, shape, strict=True) if size > 1]
 
 
 def _recurrent(graph: _Graph, node: _Node) -> list[_Reading]:
