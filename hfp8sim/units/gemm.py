@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.formats.rounding import STOCHASTIC_A
 from hfp8sim.units import accumulator as acc
+from hfp8sim.units import mac_array
 from hfp8sim.units.profile import Profile, get_profile
 from hfp8sim.units.random import LFSR
 
@@ -104,6 +106,47 @@ def gemm(
         InputError: operands that are not matrices of codes of their format or do not fit each other,
             an unknown profile or format, threads < 1.
     """
+    profile, fmt_a, fmt_b, a, b = _operands(a, b, profile, a_format, b_format)
+    facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, stream)
+    result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
+    path = _plan(a, b, profile, fmt_a, fmt_b, events)
+    if path.kernel is None:
+        counts = plain_gemm(a, b, facts, result, thread_count(threads))
+    else:
+        counts = fast_gemm(a, b, fmt_a, fmt_b, profile, facts, path, result, thread_count(threads))
+    if not events:
+        return result
+    return result, Events(
+        int(counts[acc.SWAMPED]), int(counts[acc.OVERFLOWS]), int(counts[acc.UNDERFLOWS]),
+        count_nan(result, profile.result_format), int(counts[acc.DRAWS]),
+    )  # fmt: skip
+
+
+def explain(
+    a: ArrayLike,
+    b: ArrayLike,
+    profile: str | Profile = "hfp8",
+    *,
+    a_format: str | FloatFormat | None = None,
+    b_format: str | FloatFormat | None = None,
+    events: bool = False,
+) -> mac_array.Plan:
+    """How `gemm` would compute this product: which kernel, and why it is right. `str` gives one line.
+
+    Arguments and errors are those of `gemm`; nothing is computed but a look at the operands.
+    """
+    profile, fmt_a, fmt_b, a, b = _operands(a, b, profile, a_format, b_format)
+    return _plan(a, b, profile, fmt_a, fmt_b, events)
+
+
+def _operands(
+    a: ArrayLike,
+    b: ArrayLike,
+    profile: str | Profile,
+    a_format: str | FloatFormat | None,
+    b_format: str | FloatFormat | None,
+) -> tuple[Profile, FloatFormat, FloatFormat, Codes, Codes]:
+    """The arguments of `gemm`, looked up and checked."""
     profile = get_profile(profile)
     fmt_a = get_format(profile.a_format if a_format is None else a_format)
     fmt_b = get_format(profile.b_format if b_format is None else b_format)
@@ -112,15 +155,38 @@ def gemm(
         raise InputError(
             f"a is {a.shape[0]}×{a.shape[1]}, so b must have {a.shape[1]} rows, not {b.shape[0]}"
         )
-    facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, stream)
-    result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
-    counts = plain_gemm(a, b, facts, result, thread_count(threads))
-    if not events:
-        return result
-    return result, Events(
-        int(counts[acc.SWAMPED]), int(counts[acc.OVERFLOWS]), int(counts[acc.UNDERFLOWS]),
-        count_nan(result, profile.result_format), int(counts[acc.DRAWS]),
+    return profile, fmt_a, fmt_b, a, b
+
+
+def _plan(
+    a: Codes, b: Codes, profile: Profile, fmt_a: FloatFormat, fmt_b: FloatFormat, events: bool
+) -> mac_array.Plan:
+    scans = mac_array.scan(a, fmt_a), mac_array.scan(b, fmt_b)
+    return mac_array.plan(profile, fmt_a, fmt_b, *scans, a.shape[1], events)
+
+
+def fast_gemm(
+    a: Codes,
+    b: Codes,
+    fmt_a: FloatFormat,
+    fmt_b: FloatFormat,
+    profile: Profile,
+    facts: acc.GemmFacts,
+    path: mac_array.Plan,
+    result: Codes,
+    threads: int,
+) -> NDArray[np.int64]:
+    """A kernel of `mac_array`; fills `result`, returns event counts (of what the plan counts)."""
+    counts = np.zeros(acc.EVENT_KINDS, np.int64)
+    counts[acc.SWAMPED] = mac_array.multiply(
+        path, a, b, fmt_a, fmt_b, profile.result_format,
+        (facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key),
+        result, threads,
     )  # fmt: skip
+    steps, chunks = path.steps(a.shape[1])
+    draws = steps * (facts.mode >= STOCHASTIC_A) + chunks * (facts.between >= STOCHASTIC_A)
+    counts[acc.DRAWS] = result.size * draws
+    return counts
 
 
 def thread_count(threads: int | None) -> int:

@@ -1,0 +1,24 @@
+"""The array of multiply-accumulate units, fast: GEMMs at a good part of float32 BLAS's speed.
+
+`plan` chooses a kernel from a look at the operands (`scan`); `multiply` runs it on a whole GEMM, `panels`,
+`start` and `accumulate` on pieces. The bits are those of the plain integer loop; why, stands in
+docs/speed.md.
+"""
+
+from hfp8sim.units.mac_array.array import (
+    Panels,
+    State,
+    accumulate,
+    multiply,
+    panels,
+    start,
+    vanishing,
+)
+from hfp8sim.units.mac_array.ir import PANEL
+from hfp8sim.units.mac_array.pack import Scan, encode, scan
+from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
+
+__all__ = [
+    "PANEL", "Panels", "Plan", "Processor", "Scan", "State", "accumulate", "encode", "multiply",
+    "panels", "plan", "processor", "scan", "start", "vanishing",
+]  # fmt: skip

@@ -1,0 +1,192 @@
+"""Running a plan: operands into panels, panels through the kernel, accumulators into codes.
+
+A GEMM may be run whole (`multiply`) or piece by piece, as a machine with small memories does: any range of
+rows, columns and k is `panels` of A, `panels` of B and one `accumulate`; the `State` of the outputs goes
+from one range of k to the next.
+"""
+
+from __future__ import annotations
+
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfp8sim.formats import FloatFormat
+from hfp8sim.units.mac_array.ir import PANEL
+from hfp8sim.units.mac_array.kernels import runner
+from hfp8sim.units.mac_array.pack import encode, fill_words, pack
+from hfp8sim.units.mac_array.plan import Plan
+
+Codes = NDArray[np.unsignedinteger[Any]]
+#: Keys of the random words of one side of a GEMM: of the steps, and of the chunks.
+Keys = tuple[np.uint64, np.uint64]
+
+#: Bytes of B's panels that `multiply` holds at once.
+_PANEL_BYTES = 1 << 25
+#: More steps than any chunk has.
+_ENDLESS = 1 << 40
+
+
+class Panels(NamedTuple):
+    """A range of rows of A (or columns of B) and of k, as kernels read it."""
+
+    values: NDArray[np.floating[Any]]  #: (panels, k, PANEL)
+    words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
+    chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
+
+
+class State(NamedTuple):
+    """Outputs in the making: (panels of rows, panels of columns, PANEL, PANEL), times 2^plan.scale."""
+
+    chunk: NDArray[np.floating[Any]]  #: sums of the open chunk
+    total: NDArray[np.float32]  #: running totals
+
+
+def count_panels(n: int) -> int:
+    """Panels that n rows fill."""
+    return -(-n // PANEL)
+
+
+def start(plan: Plan, rows: int, columns: int, whole: bool = False) -> State:
+    """The state of rows × columns outputs at k = 0. `whole`: all k will come in one range."""
+    shape = (count_panels(rows), count_panels(columns), PANEL, PANEL)
+    chunk = np.zeros((1, 1, PANEL, PANEL) if whole else shape, plan.lane_float)
+    return State(chunk, np.zeros(shape, np.float32))
+
+
+def panels(
+    plan: Plan,
+    codes: Codes,
+    fmt: FloatFormat,
+    keys: Keys,
+    *,
+    of_a: bool,
+    first: int = 0,
+    k0: int = 0,
+) -> Panels:
+    """Make panels of a matrix of codes (rows, k), which is a part of A or of B's transpose.
+
+    `first` and `k0` say where the part begins in the whole; k0 is the first k of a step.
+    """
+    codes = fill_steps(codes, plan, k0)
+    rows, depth = codes.shape
+    count, steps = count_panels(rows), -(-depth // plan.products)
+    values = np.empty((count, steps * plan.products, PANEL), plan.lane_float)
+    pack(codes, fmt.facts, plan.scale if of_a else 0, values)
+
+    step0, per = plan.step_number(k0), plan.steps_per_chunk
+    how = plan.words(of_a)
+    words = np.empty((1, 0, PANEL), plan.lane_word)
+    if how.of_steps is not None:
+        words = np.empty((count, steps, PANEL), plan.lane_word)
+        fill_words(
+            keys[0], first, step0, per, plan.chunk_length, plan.products, how.of_steps, words
+        )
+    chunk_words = np.empty((1, 0, PANEL), np.uint32)
+    if how.of_chunks is not None:
+        chunk0 = step0 // per
+        chunks = -(-(step0 + steps) // per) - chunk0
+        chunk_words = np.empty((count, chunks, PANEL), np.uint32)
+        fill_words(keys[1], first, chunk0, _ENDLESS, 0, 1, how.of_chunks, chunk_words)
+    return Panels(values, words, chunk_words)
+
+
+def fill_steps(codes: Codes, plan: Plan, k0: int = 0) -> Codes:
+    """Codes (rows, k) with zeros put in where the last step of a chunk has fewer products than others."""
+    products, length = plan.products, plan.chunk_length
+    rows, depth = codes.shape
+    if length % products == 0 or k0 % length + depth <= length:
+        return codes
+    bounds = [0, *range(length - k0 % length, depth, length), depth]
+    pieces = []
+    for begin, end in itertools.pairwise(bounds):
+        pieces.append(codes[:, begin:end])
+        if (missing := -(end - begin) % products) and end < depth:
+            pieces.append(np.zeros((rows, missing), codes.dtype))
+    return np.concatenate(pieces, axis=1)
+
+
+def accumulate(plan: Plan, a: Panels, b: Panels, state: State, *, k0: int = 0, last: bool) -> int:
+    """Add the products of a range of k to the state.
+
+    Args:
+        k0: the range's first k in the whole GEMM, as for `panels`.
+        last: the GEMM's K ends here, and with it the open chunk.
+
+    Returns:
+        How many steps of the panels left the accumulator unchanged, if the plan counts them; with one
+        product per step, products that are zero are among them.
+    """
+    assert plan.kernel is not None
+    per = plan.steps_per_chunk
+    counts = np.zeros(1, np.int64)
+    runner(plan.kernel)(
+        a.values, b.values, state.chunk, state.total, plan.numbers,
+        a.words, b.words, a.chunk_words, b.chunk_words,
+        a.values.shape[1] // plan.products, per - plan.step_number(k0) % per, per, int(last), counts,
+    )  # fmt: skip
+    return int(counts[0])
+
+
+def vanishing(a: Codes, a_format: FloatFormat, b: Codes, b_format: FloatFormat) -> int:
+    """How many products of the panels of a and b, (rows, k) and (columns, k), are zero."""
+
+    def nonzero(codes: Codes, fmt: FloatFormat) -> Any:
+        mask = (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
+        return np.count_nonzero((codes & mask) >= fmt.facts.min_mag, axis=0)
+
+    cells = count_panels(a.shape[0]) * count_panels(b.shape[0]) * PANEL * PANEL
+    return int(cells * a.shape[1]) - int(np.dot(nonzero(a, a_format), nonzero(b, b_format)))
+
+
+def multiply(
+    plan: Plan,
+    a: Codes,
+    b: Codes,
+    a_format: FloatFormat,
+    b_format: FloatFormat,
+    result_format: FloatFormat,
+    row_keys: Keys,
+    column_keys: Keys,
+    result: Codes,
+    threads: int = 1,
+) -> int:
+    """Run a plan: codes (M, K) × (K, N) into `result` (M, N), of `result_format`.
+
+    Returns:
+        How many steps were swamped, if the plan counts that.
+    """
+    assert plan.kernel is not None
+    rows, columns = result.shape
+    width = plan.lane_float().itemsize * max(a.shape[1], 1)
+    across = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL
+    down = min(across, -(-count_panels(rows) // threads) * PANEL)
+
+    def part_of_b(n: slice) -> Panels:
+        return panels(plan, b[:, n].T, b_format, column_keys, of_a=False, first=n.start)
+
+    def block(m: slice, n: slice, of_b: Panels) -> int:
+        of_a = panels(plan, a[m], a_format, row_keys, of_a=True, first=m.start)
+        state = start(plan, m.stop - m.start, n.stop - n.start, whole=True)
+        unchanged = accumulate(plan, of_a, of_b, state, last=True)
+        encode(state.total, result_format.facts, plan.scale, result[m, n])
+        return unchanged
+
+    unchanged = 0
+    for n0 in range(0, columns, across):
+        n = slice(n0, min(n0 + across, columns))
+        of_b = part_of_b(n)
+        blocks = [(slice(m0, min(m0 + down, rows)), n, of_b) for m0 in range(0, rows, down)]
+        if threads == 1 or len(blocks) == 1:
+            unchanged += sum(block(*one) for one in blocks)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                unchanged += sum(pool.map(block, *zip(*blocks)))
+    if plan.kernel.events == "quiet":
+        return 0
+    if plan.kernel.products == 1:
+        unchanged -= vanishing(a, a_format, b.T, b_format)
+    return unchanged
