@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +15,10 @@ from numpy.typing import NDArray
 
 import hfp8sim
 from hfp8sim.analysis.accuracy import Comparison
-from hfp8sim.analysis.variance import chunked_retention
+from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError, unknown
-from hfp8sim.formats import get_format
+from hfp8sim.formats import FloatFormat, formats, get_format
+from hfp8sim.policy import PolicyLike, Rules, assign, parse
 from hfp8sim.report.columns import Row
 from hfp8sim.report.report import Report
 from hfp8sim.units import Events, Profile, gemm, get_profile
@@ -29,26 +32,37 @@ DEFAULT_MAX_MACS = 1 << 28
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One layer in one phase, and the profile that computes it."""
+    """One layer in one phase, the profile that computes it, and the policy's rule that chose it."""
 
     layer: Layer
     phase: str
     profile: Profile
     stream: int
+    rule: str = ""
 
 
-def tasks(workload: Workload, phases: Iterable[str], profile: Profile) -> Iterator[Task]:
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during `simulate`; `report` holds the rows that were done."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
+
+
+def tasks(
+    workload: Workload, phases: Iterable[str], profile: Profile, rules: Rules = ()
+) -> Iterator[Task]:
     """The layers' phases in the order in which training meets them: forward through the network, then
     backward through it, each layer's input gradient before its weight gradient."""
     wanted = tuple(phases)
-    numbered = list(enumerate(workload.layers))
-    for index, layer in numbered:
+    numbered = list(enumerate(zip(workload.layers, assign(workload, profile, rules), strict=True)))
+    for index, (layer, (chosen, rule)) in numbered:
         if "fwd" in wanted and "fwd" in layer.phases:
-            yield Task(layer, "fwd", profile, index << 32)
-    for index, layer in reversed(numbered):
+            yield Task(layer, "fwd", chosen, index << 32, rule)
+    for index, (layer, (chosen, rule)) in reversed(numbered):
         for number, phase in enumerate(PHASES[1:], 1):
             if phase in wanted and phase in layer.phases:
-                yield Task(layer, phase, profile, index << 32 | number << 28)
+                yield Task(layer, phase, chosen, index << 32 | number << 28, rule)
 
 
 def check_phases(phases: Iterable[str]) -> tuple[str, ...]:
@@ -69,10 +83,13 @@ def simulate(
     seed: int = 0,
     *,
     phases: Iterable[str] = PHASES,
+    policy: PolicyLike | None = None,
     time_model: str | None = None,
     threads: int | None = None,
     max_macs: int | None = DEFAULT_MAX_MACS,
     progress: Callable[[int, int, str], None] | None = None,
+    resume: Report | None = None,
+    checkpoint: Callable[[Report], None] | None = None,
 ) -> Report:
     """Run a workload on a machine and report accuracy and throughput for every layer and phase.
 
@@ -82,32 +99,88 @@ def simulate(
         profile: the arithmetic, a name or a record.
         seed: of drawn tensors and of stochastic roundings.
         phases: any of fwd, dgrad, wgrad.
+        policy: layers that take another profile, by rule: see `hfp8sim.policy`.
         time_model: `pipelined` or one of the `scalesim-*` models; the machine's own by default.
         threads: worker threads; no result depends on them.
         max_macs: a layer's phase with more multiply-accumulates is emulated on a sample of its outputs
             (their sums stay whole); None emulates everything. Time is always that of the whole layer.
-        progress: called as (done, all, what) before each layer and phase.
+        progress: called as (done, all, what) before each layer and phase; done and all in units of work.
+        resume: a partial report of the same run; its rows are taken over.
+        checkpoint: called with the report so far after each layer and phase but the last.
 
     Raises:
         InputError: anything unknown or out of range, in one line.
+        Interrupted: Ctrl-C; it carries the report so far.
     """
     if isinstance(workload, str):
         workload = hfp8sim.load_workload(workload)
     machine = hfp8sim.get_machine(machine)
-    profile = get_profile(profile)
-    time_model = time_model or machine.time_model
-    todo = list(tasks(workload, check_phases(phases), profile))
-    rows: list[Row] = []
-    for done, task in enumerate(todo):
-        if progress:
-            progress(done, len(todo), f"{task.layer.name} {task.phase}")
-        row = describe(task) | clock(task, machine, time_model)
-        row |= measure(task, seed, threads, max_macs)
-        rows.append(row)
+    profile, rules, wanted = get_profile(profile), parse(policy), check_phases(phases)
+    model = time_model or machine.time_model
+    todo = list(tasks(workload, wanted, profile, rules))
+    if not todo:
+        raise InputError(f"{workload.name} has no layer with phase {', '.join(wanted)}")
+    known = facts(workload, machine, profile, rules, seed, model, wanted, max_macs)
+    notes = (*workload.notes, *workload.warnings)
+    rows: list[Row] = [] if resume is None else resumed(resume, known, todo)
+
+    def so_far() -> Report:
+        return Report(list(rows), known, notes, len(todo))
+
+    efforts = [effort(task, max_macs) for task in todo]
+    try:
+        for done, task in enumerate(todo[len(rows) :], len(rows)):
+            if progress:
+                what = f"{task.layer.name} {task.phase} ({done + 1} of {len(todo)})"
+                progress(sum(efforts[:done]), sum(efforts), what)
+            timed = describe(task) | clock(task, machine, model)
+            rows.append(timed | measure(task, seed, threads, max_macs))
+            if checkpoint and len(rows) < len(todo):
+                checkpoint(so_far())
+    except KeyboardInterrupt:
+        raise Interrupted(so_far()) from None
     if progress:
-        progress(len(todo), len(todo), "")
-    notes = [*workload.notes, *workload.warnings]
-    return Report(rows, facts(workload, machine, profile, seed, time_model), tuple(notes))
+        progress(sum(efforts), sum(efforts), "")
+    return so_far()
+
+
+def effort(task: Task, max_macs: int | None) -> int:
+    """About how long a task takes, for the time left: the multiply-accumulates it emulates, and some
+    for what every task costs."""
+    macs = task.layer.shape(task.phase).macs
+    return (macs if max_macs is None else min(macs, max_macs)) + (1 << 21)
+
+
+def resumed(report: Report, known: dict[str, Any], todo: list[Task]) -> list[Row]:
+    """The rows of a partial report, if it is one of the same run; `InputError` says what differs."""
+    for key in (*known, *(k for k in report.facts if k not in known)):
+        if key == "command":
+            continue
+        there, here = report.facts.get(key), known.get(key)
+        if key == "versions":  # those of Python and NumPy change no bit
+            there, here = (v and {"hfp8sim": v.get("hfp8sim")} for v in (there, here))
+        if there != here:
+            raise InputError(f"cannot resume: {_difference(key, there, here)}")
+    for row, task in zip(report.layers, todo):
+        if (row["layer"], row["phase"]) != (task.layer.name, task.phase):
+            raise InputError(
+                f"cannot resume: the report has {row['layer']} {row['phase']} "
+                f"where this run has {task.layer.name} {task.phase}"
+            )
+    if len(report.layers) > len(todo):
+        raise InputError(f"cannot resume: {len(report.layers)} rows where there are {len(todo)}")
+    return list(report.layers)
+
+
+def _difference(key: str, there: Any, here: Any) -> str:
+    """The first place where two facts differ, in words."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in (*here, *there):
+            if there.get(name) != here.get(name):
+                return _difference(f"{key}.{name}", there.get(name), here.get(name))
+    if key == "digest":
+        return "the workload has changed since"
+    return f"{key} is {there!r} in the partial report and {here!r} in this run"
 
 
 def describe(task: Task) -> Row:
@@ -116,7 +189,7 @@ def describe(task: Task) -> Row:
     a, b = task.profile.operand_formats(task.phase)
     return {
         "layer": task.layer.name, "phase": task.phase, "kind": task.layer.kind,
-        "profile": task.profile.name,
+        "profile": task.profile.name, "rule": task.rule,
         "formats": f"{a.name} × {b.name} → {task.profile.result_format.name}",
         "groups": shape.groups, "m": shape.m, "n": shape.n, "k": shape.k, "macs": shape.macs,
     }  # fmt: skip
@@ -161,15 +234,15 @@ def measure(task: Task, seed: int, threads: int | None, max_macs: int | None) ->
         "max_error": seen.max_error, "cosine": seen.cosine,
         "acc_sqnr_db": accumulated.sqnr_db, "acc_relative_error": accumulated.relative_error,
         "acc_max_ulp": accumulated.max_ulp, "acc_mean_ulp": accumulated.mean_ulp,
+        "error_ulps": list(seen.histogram), "acc_error_ulps": list(accumulated.histogram),
         "saturated": counts_a["saturated"] + counts_b["saturated"],
         "flushed": counts_a["underflowed"] + counts_b["underflowed"],
         "overflowed": events.overflowed, "underflowed": events.underflowed, "nan": events.nan,
         "swamped": events.swamped, "steps": steps,
         "swamped_share": events.swamped / steps if steps else None, "draws": events.draws,
-        "retention_theory": predicted_retention(profile, task.phase, a.shape[2]),
         "retention": spread / spread_ideal if spread_ideal else None,
         "sampled": emulated / layer.shape(task.phase).macs, "tensors": provenance,
-    }  # fmt: skip
+    } | theory(profile, task.phase, a.shape[2])  # fmt: skip
 
 
 def quantise(
@@ -190,29 +263,44 @@ def steps_of(profile: Profile, k: int) -> int:
     return whole * -(-length // width) + -(-rest // width)
 
 
-def predicted_retention(profile: Profile, phase: str, k: int) -> float:
-    """The theory's variance retention for sums of length k; exact sums retain everything."""
-    if profile.products_per_step == 0:
-        return 1.0
+def theory(profile: Profile, phase: str, k: int) -> Row:
+    """What theory says of sums of length k: the variance they retain and the fraction bits they need,
+    as one sum and in the profile's chunks. Chunks that are summed exactly retain everything."""
     a, b = profile.operand_formats(phase)
+    chunk = profile.chunk_length
     m_acc = get_format(profile.accumulator).fraction_bits
     m_p = min(a.fraction_bits + b.fraction_bits + 1, m_acc)
-    return chunked_retention(m_acc, m_p, k, profile.chunk_length)
+    exact = profile.products_per_step == 0
+    return {
+        "retention_theory": 1.0 if exact else chunked_retention(m_acc, m_p, k, chunk),
+        "bits_normal": needed_bits(m_p, k),
+        "bits_chunked": needed_bits(m_p, k, chunk) if chunk else None,
+    }
 
 
 def facts(
-    workload: Workload, machine: Any, profile: Profile, seed: int, model: str
+    workload: Workload,
+    machine: Any,
+    profile: Profile,
+    rules: Rules,
+    seed: int,
+    model: str,
+    phases: tuple[str, ...],
+    max_macs: int | None,
 ) -> dict[str, Any]:
-    """Everything that is needed to run it again."""
-    fields = dataclasses.asdict(profile)
-    fields |= {k: v["name"] for k, v in fields.items() if isinstance(v, dict)}
-    return {
+    """Everything that is needed to run it again, of JSON's own types."""
+    known = {
         "workload": workload.name,
+        "digest": digest(workload),
         "machine": dataclasses.asdict(machine),
         "peak_macs_per_cycle": machine.macs_per_cycle(),
+        "peak_macs_per_cycle_16bit": machine.macs_per_cycle(16),
         "time_model": model,
-        "profile": fields,
+        "profile": profile_fields(profile),
+        "policy": [{"rule": rule, "profile": profile_fields(other)} for rule, other in rules],
         "seed": seed,
+        "phases": list(phases),
+        "max_macs": max_macs,
         "versions": {
             "hfp8sim": hfp8sim.__version__,
             "python": platform.python_version(),
@@ -220,3 +308,29 @@ def facts(
             "numba": sys.modules["numba"].__version__,
         },
     }
+    plain: dict[str, Any] = json.loads(json.dumps(known))
+    return plain
+
+
+def profile_fields(profile: Profile) -> dict[str, Any]:
+    """A profile's fields; formats by name, or all their facts where they are not registered."""
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, FloatFormat):
+            return value
+        registered = value.name in formats() and get_format(value.name) == value
+        return value.name if registered else dataclasses.asdict(value)
+
+    return {f.name: plain(getattr(profile, f.name)) for f in dataclasses.fields(profile)}
+
+
+def digest(workload: Workload) -> str:
+    """SHA-256 of a workload's layers and tensors: two runs with the same digest ran the same thing."""
+    found = hashlib.sha256()
+    for layer in workload:
+        fields = (layer.name, layer.kind, layer.groups, layer.m, layer.n, layer.k, layer.phases)
+        found.update(repr((fields, layer.conv)).encode())
+        for key in sorted(layer.tensors):
+            found.update(key.encode())
+            found.update(np.ascontiguousarray(layer.tensors[key]).data)
+    return found.hexdigest()

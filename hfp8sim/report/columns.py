@@ -6,69 +6,92 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+#: The groups the columns fall into: name and title.
+GROUPS = {
+    "layer": "Layer",
+    "time": "Time",
+    "accuracy": "Accuracy",
+    "events": "Events",
+    "theory": "Theory and sample",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column. `total` says how layers combine in the total row: `sum`, `max`, or `none` where the
-    total has a value of its own (or none). `short` is the heading in the terminal table; columns without
-    one are left out there."""
+    """One column.
 
+    `kind` is the type of its values; `list` is a histogram (counts by `HISTOGRAM_BINS`), which stands in
+    JSON and in the plots alone. `total` says how rows combine in the total row: `sum`, `max`, or `none`
+    where the total has a value of its own (or none). `short` is the heading in tables; the terminal shows
+    the columns whose `rank` is not 0, and leaves out those of the highest ranks where it is narrow.
+    """
+
+    group: str
     name: str
     unit: str
     meaning: str
     kind: type = float
     total: str = "none"
     short: str = ""
+    rank: int = 0
     digits: int = 2
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("layer", "", "the layer's name", str, short="layer"),
-    Column("phase", "", "fwd: Y = X·W; dgrad: dX = dY·Wᵀ; wgrad: dW = Xᵀ·dY", str, short="phase"),
-    Column("kind", "", "what the layer is: linear, conv2d, matmul, …", str),
-    Column("profile", "", "the arithmetic it was computed with", str),
-    Column("formats", "", "formats of the two operands and of the result", str),
-    Column("groups", "", "independent products of the sizes that follow", int),
-    Column("m", "", "rows of the result", int),
-    Column("n", "", "columns of the result", int),
-    Column("k", "", "length of the sums", int),
-    Column("macs", "MAC", "multiply-accumulates, G·M·N·K", int, "sum", "MMAC", 3),
-    Column("cycles", "cycle", "total time on the machine", int, "sum", "cycles"),
-    Column("fill", "cycle", "part of cycles: the first weights and the pipeline's filling", int, "sum"),
-    Column("compute", "cycle", "part of cycles: the array multiplies", int, "sum"),
-    Column("drain", "cycle", "part of cycles: the last sums leave the array", int, "sum"),
-    Column("weight_load", "cycle", "part of cycles: weights that no computation hides", int, "sum"),
-    Column("stall_in", "cycle", "part of cycles: the array waits for operands", int, "sum"),
-    Column("stall_out", "cycle", "part of cycles: the array waits for results to leave", int, "sum"),
-    Column("post", "cycle", "part of cycles: rounding, activation and conversion of results", int, "sum"),
-    Column("utilisation", "", "MACs done / MACs the array could have done in these cycles", short="util"),
-    Column("time_us", "µs", "cycles / clock", total="sum", short="µs"),
-    Column("tflops", "TFLOPS", "2·MACs / time", short="TFLOPS"),
-    Column("bytes", "B", "bytes between memory and scratchpad", int, "sum"),
-    Column("bound_by", "", "what takes the largest part of the time", str, short="bound by"),
-    Column("sqnr_db", "dB", "result against float64 of the unquantised tensors: what a user feels", short="SQNR"),
-    Column("relative_error", "", "the same: √(Σ(y−x)²/Σx²)", digits=5),
-    Column("max_error", "", "the same: the largest |y−x|", digits=6),
-    Column("cosine", "", "the same: Σxy/√(Σx²·Σy²)", digits=6),
-    Column("acc_sqnr_db", "dB", "against float64 of the quantised operands: what the accumulator did", short="sum SQNR"),
-    Column("acc_relative_error", "", "the same: √(Σ(y−x)²/Σx²)", digits=5),
-    Column("acc_max_ulp", "ulp", "the same: the largest error in units of the result's last place"),
-    Column("acc_mean_ulp", "ulp", "the same: the mean error in units of the result's last place", digits=3),
-    Column("saturated", "", "operand elements that were clamped to the largest number", int, "sum"),
-    Column("flushed", "", "operand elements that underflowed", int, "sum"),
-    Column("overflowed", "", "roundings of the sums that overflowed", int, "sum"),
-    Column("underflowed", "", "roundings of the sums that underflowed", int, "sum"),
-    Column("nan", "", "results that are NaN or NaN-Infinity", int, "sum"),
-    Column("swamped", "", "steps whose products were not zero and left the sum unchanged", int, "sum"),
-    Column("swamped_share", "", "swamped / all steps that were emulated", short="swamped", digits=4),
-    Column("draws", "", "random words drawn by the sums", int, "sum"),
-    Column("retention_theory", "", "variance retention of these sums by theory (zero-mean terms)", digits=4),
-    Column("retention", "", "measured: Var(result)/Var(float64 result of the quantised operands)", digits=4),
-    Column("sampled", "", "share of the results that were emulated and measured; time is always whole", digits=4),
-    Column("tensors", "", "where the operands came from", str),
+    Column("layer", "layer", "", "the layer's name", str, short="layer", rank=1),
+    Column("layer", "phase", "", "fwd: Y = X·W; dgrad: dX = dY·Wᵀ; wgrad: dW = Xᵀ·dY", str, short="phase", rank=1),
+    Column("layer", "kind", "", "what the layer is: linear, conv2d, matmul, …", str, short="kind"),
+    Column("layer", "profile", "", "the arithmetic it was computed with", str, short="profile"),
+    Column("layer", "rule", "", "the policy's rule that gave it this profile; empty without one", str, short="rule", rank=2),
+    Column("layer", "formats", "", "formats of the two operands and of the result", str, short="formats"),
+    Column("layer", "groups", "", "independent products of the sizes that follow", int),
+    Column("layer", "m", "", "rows of the result", int),
+    Column("layer", "n", "", "columns of the result", int),
+    Column("layer", "k", "", "length of the sums", int),
+    Column("layer", "macs", "MAC", "multiply-accumulates: groups·M·N·K", int, "sum", "MMAC", 5, 3),
+    Column("time", "cycles", "cycle", "total time on the machine", int, "sum", "cycles", 1),
+    Column("time", "fill", "cycle", "part of cycles: the first weights and the pipeline's filling", int, "sum", "fill"),
+    Column("time", "compute", "cycle", "part of cycles: the array multiplies", int, "sum", "compute"),
+    Column("time", "drain", "cycle", "part of cycles: the last sums leave the array", int, "sum", "drain"),
+    Column("time", "weight_load", "cycle", "part of cycles: weights that no computation hides", int, "sum", "weight load"),
+    Column("time", "stall_in", "cycle", "part of cycles: the array waits for operands", int, "sum", "stall in"),
+    Column("time", "stall_out", "cycle", "part of cycles: the array waits for results to leave", int, "sum", "stall out"),
+    Column("time", "post", "cycle", "part of cycles: rounding, activation and conversion of results", int, "sum", "post"),
+    Column("time", "utilisation", "", "MACs done / MACs the array could have done in these cycles", short="util", rank=1),
+    Column("time", "time_us", "µs", "cycles / clock", total="sum", short="µs", rank=5),
+    Column("time", "tflops", "TFLOPS", "2·MACs / time", short="TFLOPS", rank=4),
+    Column("time", "bytes", "B", "bytes between memory and scratchpad", int, "sum", "bytes"),
+    Column("time", "bound_by", "", "what takes the largest part of the time", str, short="bound by", rank=1),
+    Column("accuracy", "sqnr_db", "dB", "10·log10(Σx²/Σ(y−x)²), x the float64 result of the unquantised tensors: what a user feels", short="SQNR", rank=1, digits=1),
+    Column("accuracy", "relative_error", "", "√(Σ(y−x)²/Σx²), against the unquantised tensors", short="rel. error", digits=5),
+    Column("accuracy", "max_error", "", "the largest |y−x|, against the unquantised tensors", short="max error", digits=6),
+    Column("accuracy", "cosine", "", "Σxy/√(Σx²·Σy²), against the unquantised tensors", short="cosine", digits=6),
+    Column("accuracy", "acc_sqnr_db", "dB", "SQNR against the float64 result of the quantised operands: what the accumulator did", short="sum SQNR", rank=1, digits=1),
+    Column("accuracy", "acc_relative_error", "", "relative error against the quantised operands", short="sum rel. error", digits=5),
+    Column("accuracy", "acc_max_ulp", "ulp", "largest error in units of the result's last place, against the quantised operands", total="max", short="max ulp"),
+    Column("accuracy", "acc_mean_ulp", "ulp", "mean error in units of the result's last place, against the quantised operands", short="mean ulp", digits=3),
+    Column("accuracy", "error_ulps", "", "counts of results by their error in ulp, against the unquantised tensors", list, "sum"),
+    Column("accuracy", "acc_error_ulps", "", "counts of results by their error in ulp, against the quantised operands", list, "sum"),
+    Column("events", "saturated", "", "operand elements that were clamped to the largest number", int, "sum", "saturated"),
+    Column("events", "flushed", "", "operand elements that underflowed", int, "sum", "flushed"),
+    Column("events", "overflowed", "", "roundings of the sums that overflowed", int, "sum", "overflowed"),
+    Column("events", "underflowed", "", "roundings of the sums that underflowed", int, "sum", "underflowed"),
+    Column("events", "nan", "", "results that are NaN or NaN-Infinity", int, "sum", "NaN"),
+    Column("events", "steps", "", "steps of the sums that were emulated, between-chunk additions not counted", int, "sum", "steps"),
+    Column("events", "swamped", "", "steps whose products were not zero and left the sum unchanged", int, "sum", "swamped"),
+    Column("events", "swamped_share", "", "swamped / steps", short="swamped", rank=3, digits=4),
+    Column("events", "draws", "", "random words drawn by the sums", int, "sum", "draws"),
+    Column("theory", "retention_theory", "", "variance retention of these sums by theory (zero-mean terms)", short="retention, theory", digits=4),
+    Column("theory", "retention", "", "measured: Var(result)/Var(float64 result of the quantised operands)", short="retention, measured", digits=4),
+    Column("theory", "bits_normal", "bit", "fraction bits an accumulator needs by theory, without chunks; empty: more than 23", int, "max", "bits, one sum"),
+    Column("theory", "bits_chunked", "bit", "the same in chunks of the profile's length; empty: no chunks, or more than 23", int, "max", "bits, chunked"),
+    Column("theory", "sampled", "", "share of the results that were emulated and measured; time is always whole", short="sample"),
+    Column("theory", "tensors", "", "where the operands came from", str, short="operands"),
 )  # fmt: skip
 
 BY_NAME = {column.name: column for column in COLUMNS}
+#: Columns of CSV files: all but the histograms.
+FLAT = tuple(column.name for column in COLUMNS if column.kind is not list)
 #: The named parts of a layer's cycles; they add up to `cycles` exactly.
 PARTS = ("fill", "compute", "drain", "weight_load", "stall_in", "stall_out", "post")
 
@@ -79,25 +102,44 @@ def _share(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-#: How a value is written in the terminal, where it is not a plain number.
+def _small_share(value: float) -> str:
+    return "0" if value == 0 else "<0.01%" if value < 1e-4 else f"{100 * value:.2f}%"
+
+
+#: How a value is written in tables, where it is not a plain number.
 SPECIAL_TEXT: dict[str, Callable[[Any], str]] = {
-    "macs": lambda v: f"{v / 1e6:.3f}" if v < 1e8 else f"{v / 1e6:.0f}",
+    "macs": lambda v: f"{v / 1e6:.3f}" if v < 1e8 else f"{v / 1e6:,.0f}",
     "utilisation": _share,
-    "swamped_share": lambda v: "0" if v == 0 else f"{100 * v:.2g}%",
-    "time_us": lambda v: f"{v:.2f}" if v < 1e4 else f"{v:.0f}",
+    "swamped_share": _small_share,
+    "bound_by": lambda v: v.replace("_", " "),
+    "sampled": lambda v: "all" if v == 1 else f"{100 * v:.2g}%",
+    "time_us": lambda v: f"{v:.2f}" if v < 1e4 else f"{v:,.0f}",
 }
+
+
+def missing(value: Any) -> bool:
+    """Whether a row has no such value: None, or NaN where nothing can be said."""
+    return value is None or (isinstance(value, float) and value != value)
 
 
 def text(column: Column, value: Any) -> str:
     """A value as the terminal and HTML tables show it; a dash for what a row has no value for."""
-    if value is None or value == "":
-        return "–"
-    if isinstance(value, float) and value != value:
+    if missing(value) or value == "":
         return "–"
     if column.name in SPECIAL_TEXT:
         return SPECIAL_TEXT[column.name](value)
     if isinstance(value, float):
         if value in (float("inf"), float("-inf")):
             return "exact" if value > 0 else "−∞"
+        if value and abs(value) < 0.5 * 10**-column.digits:
+            return f"{value:.1e}"
         return f"{value:.{column.digits}f}" if abs(value) < 1e6 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def shape_text(row: Row) -> str:
+    """M×N×K of a row, with the groups in front where there is more than one."""
+    if row.get("m") is None:
+        return ""
+    size = f"{row['m']}×{row['n']}×{row['k']}"
+    return f"{row['groups']}·{size}" if row["groups"] > 1 else size

@@ -7,12 +7,31 @@ import dataclasses
 import io
 import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from hfp8sim.report.columns import BY_NAME, COLUMNS, Row
+from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
+from hfp8sim.errors import InputError
+from hfp8sim.report.columns import BY_NAME, COLUMNS, FLAT, Row, missing
 
 #: Version of the JSON layout; docs/report.schema.json describes it.
 SCHEMA_VERSION = 1
+
+#: Keys of the JSON document that are not facts.
+_OWN = (
+    "schema",
+    "notes",
+    "planned_rows",
+    "partial",
+    "histogram_bins",
+    "columns",
+    "layers",
+    "total",
+)
+
+#: Facts that every report has.
+NEEDED = ("workload", "machine", "peak_macs_per_cycle", "time_model", "profile", "seed", "versions")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,61 +39,116 @@ class Report:
     """What a run measured.
 
     `layers` holds one row (a dict by column name) for every layer and phase, in order; `total` one row of
-    sums. `facts` says what was run: versions, workload, machine, profile, seed, command.
+    sums. `facts` says what was run: versions, workload, machine, profile, policy, seed, command. A run
+    that was interrupted has fewer rows than were `planned`, and its report is `partial`.
     """
 
     layers: list[Row]
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
+    planned: int | None = None
+
+    @property
+    def partial(self) -> bool:
+        """Whether rows are missing."""
+        return self.planned is not None and len(self.layers) < self.planned
+
+    @property
+    def name(self) -> str:
+        """The workload's name, as file names use it."""
+        kept = (c if c.isalnum() or c in "-_.@" else "_" for c in str(self.facts["workload"]))
+        return "".join(kept).lstrip(".") or "report"
 
     @property
     def total(self) -> Row:
         """Sums and maxima over all rows; the rates follow from the sums."""
         row: Row = {"layer": "total"}
         for column in COLUMNS:
-            values = [r[column.name] for r in self.layers if r.get(column.name) is not None]
-            if column.total == "sum" and values:
-                row[column.name] = sum(values)
-        peak = self.facts.get("peak_macs_per_cycle")
-        macs, cycles = row.get("macs"), row.get("cycles")
-        if macs and cycles:
-            seconds = row["time_us"] / 1e6
-            row["tflops"] = 2 * macs / seconds / 1e12
-            if peak:
-                ideal = sum(
-                    r["utilisation"] * r["cycles"] for r in self.layers if r.get("utilisation")
-                )
-                row["utilisation"] = ideal / cycles
-        steps = sum(r["steps"] for r in self.layers if r.get("steps"))
-        if steps:
-            row["swamped_share"] = row["swamped"] / steps
+            values = [r[column.name] for r in self.layers if not missing(r.get(column.name))]
+            if values and column.total != "none":
+                row[column.name] = _combined(column.total, values)
+        macs, time, cycles = (row.get(name) for name in ("macs", "time_us", "cycles"))
+        if macs and time:
+            row["tflops"] = 2 * macs / (time / 1e6) / 1e12
+        if cycles:
+            timed = [r for r in self.layers if r.get("cycles")]
+            row["utilisation"] = sum(r["utilisation"] * r["cycles"] for r in timed) / cycles
+            row["bound_by"] = _heaviest(timed)
+        if row.get("steps"):
+            row["swamped_share"] = row["swamped"] / row["steps"]
         return row
 
     def rows(self) -> list[Row]:
         """Every layer and phase, then the total."""
         return [*self.layers, self.total]
 
-    def to_csv(self, names: list[str] | None = None) -> str:
+    def to_csv(self, names: Sequence[str] = FLAT) -> str:
         """Comma-separated rows with a header; floats as short as they round-trip, missing values empty."""
-        chosen = names or [column.name for column in COLUMNS]
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(chosen)
+        writer.writerow(names)
         for row in self.rows():
-            writer.writerow([_plain(row.get(name), none="") for name in chosen])
+            writer.writerow([_plain(row.get(name), none="") for name in names])
         return out.getvalue()
+
+    def to_scalesim(self) -> str:
+        """The rows as SCALE-Sim's COMPUTE_REPORT.csv."""
+        from hfp8sim.report.scalesim import compute_report
+
+        return compute_report(self)
 
     def to_json(self) -> str:
         """The whole report as JSON (docs/report.schema.json); NaN and missing values are null."""
         document = {
             "schema": SCHEMA_VERSION,
             **self.facts,
+            "partial": self.partial,
+            "planned_rows": len(self.layers) if self.planned is None else self.planned,
             "notes": list(self.notes),
+            "histogram_bins": list(HISTOGRAM_BINS),
             "columns": [{"name": c.name, "unit": c.unit, "meaning": c.meaning} for c in COLUMNS],
             "layers": [_json_row(row) for row in self.layers],
             "total": _json_row(self.total),
         }
         return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, content: str, where: str = "report") -> Report:
+        """The report that `to_json` wrote; `where` stands before every complaint.
+
+        Raises:
+            InputError: no JSON, no report, another version of the layout, or values of a wrong kind.
+        """
+        try:
+            document = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: not a JSON file: {error}") from None
+        if not isinstance(document, dict) or "schema" not in document or "layers" not in document:
+            raise InputError(f"{where}: not a report of hfp8sim; `--format json` writes them")
+        if document["schema"] != SCHEMA_VERSION:
+            raise InputError(
+                f"{where}: layout version {document['schema']!r}; this hfp8sim reads {SCHEMA_VERSION}"
+            )
+        for key in (*NEEDED, "notes", "planned_rows"):
+            if key not in document:
+                raise InputError(f"{where}: key {key!r} is missing")
+        layers, planned = document["layers"], document["planned_rows"]
+        if not isinstance(layers, list) or not layers or not isinstance(planned, int):
+            raise InputError(f"{where}: layers must be a list of rows, planned_rows their number")
+        rows = [_row(row, f"{where}: row {i}") for i, row in enumerate(layers, 1)]
+        facts = {key: value for key, value in document.items() if key not in _OWN}
+        _check_facts(facts, where)
+        return cls(rows, facts, tuple(map(str, document["notes"])), planned)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Report:
+        """The report in a JSON file; `InputError` where there is none."""
+        try:
+            content = Path(path).read_text("utf-8")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "not a text file"
+            raise InputError(f"{path}: {reason}") from None
+        return cls.from_json(content, str(path))
 
     def to_html(self) -> str:
         """One self-contained page (needs the extra `report`)."""
@@ -89,8 +163,25 @@ class Report:
         return render(self)
 
 
+def _combined(how: str, values: list[Any]) -> Any:
+    if how == "max":
+        return max(values)
+    if isinstance(values[0], list):
+        return [sum(counts) for counts in zip(*values, strict=True)]
+    return sum(values)
+
+
+def _heaviest(rows: list[Row]) -> str:
+    """The `bound_by` under which most cycles were spent."""
+    cycles: dict[str, int] = {}
+    for row in rows:
+        key = str(row.get("bound_by", ""))
+        cycles[key] = cycles.get(key, 0) + row["cycles"]
+    return max(cycles, key=lambda key: cycles[key])
+
+
 def _plain(value: Any, none: Any) -> Any:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if missing(value):
         return none
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
@@ -99,3 +190,44 @@ def _plain(value: Any, none: Any) -> Any:
 
 def _json_row(row: Row) -> Row:
     return {name: _plain(row.get(name), none=None) for name in BY_NAME if name in row}
+
+
+def _row(given: Any, where: str) -> Row:
+    """A row of a JSON document, every value of its column's kind."""
+    if not isinstance(given, dict):
+        raise InputError(f"{where} is {given!r}; it must be an object by column name")
+    row: Row = {}
+    for name, value in given.items():
+        column = BY_NAME.get(name)
+        if column is None:
+            raise InputError(f"{where}: unknown column {name!r}")
+        if column.kind is float and value in ("inf", "-inf"):
+            value = float(value)
+        if column.kind is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if value is not None and not _is(column.kind, value):
+            raise InputError(f"{where}: {name} is {value!r}; it must be {column.kind.__name__}")
+        row[name] = value
+    for name in ("layer", "phase", "groups", "m", "n", "k", "macs"):
+        if row.get(name) is None:
+            raise InputError(f"{where}: {name} is missing")
+    return row
+
+
+def _is(kind: type, value: Any) -> bool:
+    if kind is list:
+        return (
+            isinstance(value, list)
+            and len(value) == len(HISTOGRAM_BINS)
+            and all(_is(int, count) for count in value)
+        )
+    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+
+
+def _check_facts(facts: dict[str, Any], where: str) -> None:
+    for key, kind in (("machine", dict), ("profile", dict), ("versions", dict), ("workload", str)):
+        if not isinstance(facts[key], kind):
+            raise InputError(f"{where}: {key} must be of type {kind.__name__}")
+    for owner in ("machine", "profile"):
+        if not isinstance(facts[owner].get("name"), str):
+            raise InputError(f"{where}: {owner} has no name")

@@ -1,52 +1,106 @@
-"""The terminal's table: the columns that have a short heading, in at most 100 characters."""
+"""The terminal's table: the most telling columns that fit its width, and what they mean."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from rich.cells import cell_len
 from rich.table import Table
 
-from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, text
+from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, missing, shape_text, text
 from hfp8sim.report.report import Report
 
+#: Spaces between columns.
+GAP = 2
+#: Characters that a layer's name keeps where it is too narrow for it, and the most it is given.
+NAME_MIN, NAME_MAX = 10, 28
 
-def shape_text(row: Row) -> str:
-    """M×N×K of a row, with the groups in front where there is more than one."""
-    if "m" not in row:
-        return ""
-    size = f"{row['m']}×{row['n']}×{row['k']}"
-    return f"{row['groups']}·{size}" if row["groups"] > 1 else size
+#: A table column: heading, rank (`Column.rank`), whether it is aligned right, and its text in a row.
+Field = tuple[str, int, bool, Callable[[Row], str]]
 
 
-def table(report: Report) -> Table:
-    """One line for each layer and phase, and a total."""
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    shown = [c for c in COLUMNS if c.short]
-    made.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=18)
-    made.add_column("phase", no_wrap=True)
-    made.add_column("M×N×K", no_wrap=True)
-    numbers = [c for c in shown if c.name not in ("layer", "phase")]
-    for column in numbers:
-        made.add_column(
-            column.short, justify="left" if column.kind is str else "right", no_wrap=True
-        )
-    for row in report.layers:
-        made.add_row(
-            row["layer"],
-            row["phase"],
-            shape_text(row),
-            *(text(c, row.get(c.name)) for c in numbers),
-        )
-    total = report.total
-    made.add_section()
-    made.add_row("total", "", "", *(text(c, total.get(c.name)) if c.name in total else "" for c in numbers),
-                 style="bold")  # fmt: skip
+def shortened(name: str, width: int) -> str:
+    """A name in at most `width` characters; its middle goes, as names differ at their ends."""
+    if len(name) <= width:
+        return name
+    tail = (width - 1) // 2
+    return name[: width - 1 - tail] + "…" + name[len(name) - tail :]
+
+
+def fields(report: Report) -> list[Field]:
+    """The columns a terminal can show, in order. One that no row has a value for is left out."""
+    made: list[Field] = []
+    for c in COLUMNS:
+        if not c.rank or not any(row.get(c.name) not in (None, "") for row in report.layers):
+            continue
+
+        def value(row: Row, name: str = c.name) -> str:
+            if name not in row and row.get("phase") is None:
+                return ""  # the total has no such value
+            return (
+                "" if name == "rule" and not row.get(name) else text(BY_NAME[name], row.get(name))
+            )
+
+        made.append((c.short, c.rank, c.kind is not str, value))
+        if c.name == "phase":
+            made.append(("M×N×K", 2, True, shape_text))
     return made
 
 
+def table(report: Report, width: int = 100) -> Table:
+    """One line for each layer and phase, and a total, in at most `width` characters.
+
+    Where it is too wide, columns of the highest rank go first; then layer names are shortened.
+    """
+    rows, chosen = report.rows(), fields(report)
+    widths = {f[0]: max(cell_len(f[0]), *(cell_len(f[3](row)) for row in rows)) for f in chosen}
+    longest = widths.pop("layer")
+
+    def rest() -> int:
+        return sum(widths[f[0]] + GAP for f in chosen if f[0] != "layer")
+
+    for rank in sorted({f[1] for f in chosen} - {1}, reverse=True):
+        if min(longest, NAME_MIN) + rest() > width or (
+            rank > 2 and min(longest, NAME_MAX) + rest() > width
+        ):
+            chosen = [f for f in chosen if f[1] != rank]
+    name_width = max(NAME_MIN, min(longest, NAME_MAX, width - rest()))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    for heading, _, right, _ in chosen:
+        made.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        last = row is rows[-1]
+        cells = [f[3](row) for f in chosen]
+        cells[0] = shortened(cells[0], name_width)
+        made.add_row(*cells, style="bold" if last else None, end_section=row is rows[-2])
+    return made
+
+
+def summary(report: Report) -> str:
+    """The run in one line: work, time, rate, traffic, and the worst accuracy."""
+    total = report.total
+    parts = [f"{total['macs'] / 1e6:,.1f} MMAC"]
+    if total.get("time_us"):
+        time = total["time_us"]
+        took = f"{time:,.1f} µs" if time < 1e4 else f"{time / 1e3:,.1f} ms"
+        peak = report.facts["peak_macs_per_cycle"] * report.facts["machine"]["clock_mhz"] * 2 / 1e6
+        parts.append(f"{took}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
+    if total.get("bytes"):
+        parts.append(f"{total['bytes'] / 1e6:,.2f} MB moved")
+    judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
+    if judged:
+        worst = min(judged, key=lambda row: row["sqnr_db"])
+        parts.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
+    return "; ".join(parts)
+
+
 def legend() -> str:
-    """What the table's figures mean, in a few lines."""
-    return (
-        f"util: {BY_NAME['utilisation'].meaning}. "
-        f"SQNR (dB): {BY_NAME['sqnr_db'].meaning}. "
-        f"sum SQNR (dB): {BY_NAME['acc_sqnr_db'].meaning}. "
-        f"swamped: {BY_NAME['swamped'].meaning}."
+    """What the table's figures mean."""
+    return "\n".join(
+        (
+            "util: of the array's multiply-accumulates in these cycles; bound by: what limits the layer",
+            "SQNR (dB): against float64 of the unquantised tensors, what a user feels",
+            "sum SQNR: against float64 of the quantised operands, what the accumulator did",
+            "swamped: additions that left the sum as it was",
+        )
     )
