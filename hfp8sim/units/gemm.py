@@ -184,7 +184,8 @@ def fast_gemm(
         result, threads,
     )  # fmt: skip
     steps, chunks = path.steps(a.shape[1])
-    draws = steps * (facts.mode >= STOCHASTIC_A) + chunks * (facts.between >= STOCHASTIC_A)
+    joins = chunks if facts.chunk_length else 0  # without chunks nothing is rounded between them
+    draws = steps * (facts.mode >= STOCHASTIC_A) + joins * (facts.between >= STOCHASTIC_A)
     counts[acc.DRAWS] = result.size * draws
     return counts
 
