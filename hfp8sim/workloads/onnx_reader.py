@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -116,7 +116,22 @@ def _load(onnx: Any, source: Path) -> Any:
         raise InputError(f"{source}: no ONNX model, or torn: {_line(error)}") from None
     if not model.HasField("graph") or not model.graph.node:
         raise InputError(f"{source}: no ONNX model, or one without a node")
+    if not all(
+        isinstance(text, str) for text in _texts(model.graph)
+    ):  # protobuf leaves them as bytes
+        raise InputError(f"{source}: torn: a name in it is no text")
     return model
+
+
+def _texts(graph: Any) -> Iterator[Any]:
+    """Every name that the reader looks at."""
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for entry in (*graph.input, *graph.output):
+        yield entry.name
+        yield from (dim.dim_param for dim in entry.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
 
 
 def _line(error: BaseException) -> str:
@@ -221,7 +236,9 @@ class _Graph:
                     self.shapes[entry.name] = sizes
         self.initializers = {tensor.name: tensor for tensor in graph.initializer}
         for name, tensor in self.initializers.items():
-            self.shapes[name] = tuple(tensor.dims)
+            self.shapes.pop(name, None)  # the initialiser itself decides
+            if all(size > 0 for size in tensor.dims):
+                self.shapes[name] = tuple(tensor.dims)
         self.values: dict[str, np.ndarray] = {}
         self.constant, self.learned = self._depend()
 

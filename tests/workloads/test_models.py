@@ -4,6 +4,8 @@ Published parameter counts include biases, normalisation and embeddings, which a
 adds them from the network's own dimensions and then asks for equality.
 """
 
+from pathlib import Path
+
 import pytest
 
 from hfp8sim.errors import InputError
@@ -133,3 +135,11 @@ def test_bad_requests(name: str, batch: int | None, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load_workload(name, batch)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_table_in_the_documentation() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text()
+    for name in workloads():
+        net = load_workload(name)
+        macs = " | ".join(f"{net.macs([phase]) / 1e6:,.1f}" for phase in PHASES)
+        assert f"| `{name}` | {len(net)} | {macs} | {net.parameters:,} |" in text
