@@ -106,7 +106,7 @@ def encode(
     array = np.asarray(x)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError(f"cannot encode an array of {array.dtype}: real numbers are needed")
-    values = np.ascontiguousarray(array, dtype=np.float64)
+    values = np.asarray(array, dtype=np.float64, order="C")
     mode, policy = check_mode(fmt, rounding, overflow, r)
     random = np.empty(0, np.int64)
     if mode >= STOCHASTIC_A:
@@ -131,6 +131,6 @@ def encode(
             if bad.any() and not (flag == INVALID and fmt.has_nan and np.isnan(values[bad]).all()):
                 index = first_index(bad)
                 raise InputError(
-                    f"{values[bad].flat[0]!r} at {index} {why} {fmt.name} (max {fmt.max})"
+                    f"{float(values[bad].flat[0])!r} at {index} {why} {fmt.name} (max {fmt.max})"
                 )
     return codes, flags
