@@ -110,7 +110,7 @@ def gemm(
     facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, stream)
     result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
     path = _plan(a, b, profile, fmt_a, fmt_b, events)
-    if path.kernel is None:
+    if path.kernel is None or a.shape[1] == 0:
         counts = plain_gemm(a, b, facts, result, thread_count(threads))
     else:
         counts = fast_gemm(a, b, fmt_a, fmt_b, profile, facts, path, result, thread_count(threads))
