@@ -7,7 +7,9 @@ from one range of k to the next.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -26,6 +28,8 @@ Keys = tuple[np.uint64, np.uint64]
 
 #: Bytes of B's panels that `multiply` holds at once.
 _PANEL_BYTES = 1 << 25
+#: Multiply-accumulates below which a second thread costs more than it gives.
+_WORTH_THREADS = 1 << 22
 #: More steps than any chunk has.
 _ENDLESS = 1 << 40
 
@@ -142,6 +146,15 @@ def vanishing(a: Codes, a_format: FloatFormat, b: Codes, b_format: FloatFormat) 
     return int(cells * a.shape[1]) - int(np.dot(nonzero(a, a_format), nonzero(b, b_format)))
 
 
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="hfp8sim")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not survive a fork
+
+
 def multiply(
     plan: Plan,
     a: Codes,
@@ -161,6 +174,7 @@ def multiply(
     """
     assert plan.kernel is not None
     rows, columns = result.shape
+    threads = threads if rows * columns * a.shape[1] >= _WORTH_THREADS else 1
     width = plan.lane_float().itemsize * max(a.shape[1], 1)
     across = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL
     down = min(across, -(-count_panels(rows) // threads) * PANEL)
@@ -180,11 +194,10 @@ def multiply(
         n = slice(n0, min(n0 + across, columns))
         of_b = part_of_b(n)
         blocks = [(slice(m0, min(m0 + down, rows)), n, of_b) for m0 in range(0, rows, down)]
-        if threads == 1 or len(blocks) == 1:
-            unchanged += sum(block(*one) for one in blocks)
+        if len(blocks) == 1:
+            unchanged += block(*blocks[0])
         else:
-            with ThreadPoolExecutor(threads) as pool:
-                unchanged += sum(pool.map(block, *zip(*blocks)))
+            unchanged += sum(_workers(threads).map(block, *zip(*blocks)))
     if plan.kernel.events == "quiet":
         return 0
     if plan.kernel.products == 1:

@@ -78,90 +78,115 @@ def _quantum(mag: int, fmt: FloatFormat) -> int:
     return field - fmt.bias - fmt.fraction_bits
 
 
+# -- vectors of PANEL lanes ---------------------------------------------------------------------------
+#
+# Numba widens integers to 64 bits, which halves the lanes of a vector, and its loops over 16 elements do not
+# always become vectors. So the two conversions that touch every element are written in LLVM's own terms.
+
+_WORDS, _FLOATS = ir.VectorType(ir.IntType(32), PANEL), ir.VectorType(ir.FloatType(), PANEL)
+_INDEX = ir.IntType(32)
+
+
+def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
+    vector = ir.VectorType(scalar.type, PANEL)
+    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _INDEX(0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, PANEL), [0] * PANEL))
+
+
+def _lanes(value: int) -> ir.Constant:
+    return ir.Constant(_WORDS, [value] * PANEL)
+
+
+def _at(
+    builder: ir.IRBuilder, address: ir.Value, step: ir.Value, i: int, vector: ir.Type
+) -> ir.Value:
+    place = builder.add(address, builder.mul(step, step.type(i)))
+    return builder.inttoptr(place, vector.as_pointer())
+
+
+def _transpose(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
+    """Four rounds of zipping row i with row i + 8 move every element of 16×16 to its mirror place."""
+    halves = [
+        ir.Constant(ir.VectorType(_INDEX, 16), [first + i // 2 + 16 * (i % 2) for i in range(16)])
+        for first in (0, 8)
+    ]
+    for _ in range(4):
+        rows = [
+            builder.shuffle_vector(rows[i], rows[i + 8], half) for i in range(8) for half in halves
+        ]
+    return rows
+
+
 # -- codes → panels -----------------------------------------------------------------------------------
 
 
-def _block_loader(transposed: bool) -> Any:
-    """An intrinsic that copies a block of 16 rows of 16 elements, or its transpose."""
+class Decoder(NamedTuple):
+    """A format's numbers for decoding, uint32; the quantum is the bits of a float32."""
 
-    def load(typingctx, source, stride, target):  # type: ignore[no-untyped-def]
-        vector = ir.VectorType(ir.IntType(target.dtype.bitwidth), 16)
-        index = ir.IntType(32)
-        halves = [
-            ir.Constant(
-                ir.VectorType(index, 16), [first + i // 2 + 16 * (i % 2) for i in range(16)]
-            )
-            for first in (0, 8)
-        ]
-
-        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            source, stride, target = values
-            rows = []
-            for i in range(16):
-                address = builder.add(source, builder.mul(stride, stride.type(i)))
-                rows.append(builder.load(builder.inttoptr(address, vector.as_pointer()), align=1))
-            # Four rounds of zipping row i with row i + 8 move every element to its mirror place.
-            for _ in range(4 if transposed else 0):
-                rows = [
-                    builder.shuffle_vector(rows[i], rows[i + 8], half)
-                    for i in range(8)
-                    for half in halves
-                ]
-            array = context.make_array(signature.args[2])(context, builder, target)
-            base = builder.bitcast(array.data, vector.as_pointer())
-            for i, row in enumerate(rows):
-                builder.store(row, builder.gep(base, [index(i)]), align=1)
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64, target), codegen
-
-    return load
-
-
-#: (address, bytes between rows, contiguous array of 256): fill the array from memory.
-load_block = intrinsic(_block_loader(False))
-load_transposed = intrinsic(_block_loader(True))
-
-
-@intrinsic
-def shift_right(typingctx, x, n):  # type: ignore[no-untyped-def]
-    """x >> n for uint32 x and n < 32, in 32 bits. (Numba widens the operator to 64, which halves the
-    lanes of a vector.)"""
-
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.lshr(*values)
-
-    return types.uint32(types.uint32, types.uint32), codegen
+    low_bits: int  #: all but the sign
+    up: int  #: the fraction's way to float32's
+    base: int  #: the exponent's way to float32's, and the scale
+    gap: int  #: below it an element is mag times …
+    quantum: int  #: … this: subnormals, or only zero
 
 
 @jit
-def decode_block(codes, fmt, scale, bits, values):
-    """Values of 256 codes times 2^scale into `values` (the first of them, if it is shorter).
-
-    `bits` is room for 256 uint32.
-    """
-    low_bits = np.uint32((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1)
-    up = np.uint32(1 << (23 - fmt.fraction_bits))
-    base = np.uint32((127 - fmt.bias + scale) << 23)
-    # Below `gap` an element is mag times the smallest quantum: subnormals, or only zero.
-    gap = np.uint32(1) if fmt.lowest == NORMAL else np.uint32(1 << fmt.fraction_bits)
-    quantum = np.float32(0.0)
+def decoder(fmt, scale):
+    """The `Decoder` of a format, for values times 2^scale."""
+    gap, quantum = 1 << fmt.fraction_bits, np.float32(0.0)
+    if fmt.lowest == NORMAL:
+        gap = 1
     if fmt.lowest == SUBNORMAL:
         quantum = np.float32(math.ldexp(1.0, 1 - fmt.bias - fmt.fraction_bits + scale))
-    for t in range(256):
-        code = np.uint32(codes[t])
-        mag = np.uint32(code & low_bits)
-        normal = np.uint32(np.uint32(mag * up) + base)
-        small = np.float32(np.float32(np.int32(mag)) * quantum).view(np.uint32)
-        magnitude = small if mag < gap else normal
-        bits[t] = np.uint32(magnitude | np.uint32(0x80000000)) if code > low_bits else magnitude
-    floats = bits.view(np.float32)
-    if values.size == 256:
-        for t in range(256):
-            values[t] = floats[t]
-    else:
-        for t in range(values.size):
-            values[t] = floats[t]
+    return Decoder(
+        np.uint32((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1),
+        np.uint32(23 - fmt.fraction_bits),
+        np.uint32((127 - fmt.bias + scale) << 23),
+        np.uint32(gap),
+        np.float32(quantum).view(np.uint32),
+    )
+
+
+def _decode_lanes(builder: ir.IRBuilder, codes: ir.Value, numbers: list[ir.Value]) -> ir.Value:
+    """A vector of codes as float32."""
+    b = builder
+    low_bits, up, base, gap, quantum = numbers
+    codes = codes if codes.type == _WORDS else b.zext(codes, _WORDS)
+    mag = b.and_(codes, low_bits)
+    normal = b.add(b.shl(mag, up), base)
+    small = b.bitcast(b.fmul(b.sitofp(mag, _FLOATS), b.bitcast(quantum, _FLOATS)), _WORDS)
+    magnitude = b.select(b.icmp_unsigned("<", mag, gap), small, normal)
+    negative = b.icmp_unsigned(">", codes, low_bits)
+    sign = b.select(negative, _lanes(1 << 31), _lanes(0))
+    return b.bitcast(b.or_(magnitude, sign), _FLOATS)
+
+
+@intrinsic(prefer_literal=True)
+def decode_block(typingctx, transposed, codes, source, step, decoder, panels, target):  # type: ignore[no-untyped-def]
+    """Decode 16 vectors of 16 codes, `step` bytes apart at the address `source`, to the address `target`;
+    `transposed` (a literal): with lanes and vectors exchanged. The arrays codes and panels only say what
+    the elements are."""
+    element = ir.VectorType(ir.IntType(codes.dtype.bitwidth), PANEL)
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        source, step, numbers, target = values[2], values[3], values[4], values[6]
+        numbers = [_splat(builder, builder.extract_value(numbers, i)) for i in range(5)]
+        rows = [builder.load(_at(builder, source, step, i, element), align=1) for i in range(PANEL)]
+        if transposed.literal_value:
+            rows = _transpose(builder, rows)
+        size = panels.dtype.bitwidth // 8 * PANEL
+        for i, row in enumerate(rows):
+            lanes = _decode_lanes(builder, row, numbers)
+            if panels.dtype.bitwidth == 64:
+                lanes = builder.fpext(lanes, ir.VectorType(ir.DoubleType(), PANEL))
+            place = _at(builder, target, target.type(size), i, lanes.type)
+            builder.store(lanes, place, align=4)
+        return context.get_dummy_value()
+
+    signature = types.void(
+        transposed, codes, types.int64, types.int64, decoder, panels, types.int64
+    )
+    return signature, codegen
 
 
 @jit
@@ -172,72 +197,128 @@ def pack(codes, fmt, scale, panels):
     together in memory, as a panel wants them) or not (then blocks of 16×16 are transposed).
     """
     rows, depth = codes.shape
-    block = np.zeros(256, codes.dtype)
-    bits = np.zeros(256, np.uint32)
-    size = np.int64(codes.itemsize)
+    numbers = decoder(fmt, scale)
+    size, cell = np.int64(codes.itemsize), np.int64(panels.itemsize)
     row_step, k_step = np.int64(codes.strides[0]), np.int64(codes.strides[1])
+    edge, spare = np.zeros(256, codes.dtype), np.zeros(256, panels.dtype)
     for p in range(panels.shape[0]):
         row = PANEL * p
         height = min(PANEL, rows - row)
-        flat = panels[p].reshape(panels.shape[1] * PANEL)
         for k in range(0, panels.shape[1], PANEL):
             wide = min(PANEL, depth - k)
             source = np.int64(codes.ctypes.data) + row * row_step + k * k_step
+            target = np.int64(panels.ctypes.data) + (p * panels.shape[1] + k) * PANEL * cell
             inside = height == PANEL and wide == PANEL
             if inside and k_step == size:
-                load_transposed(source, row_step, block)
+                decode_block(True, codes, source, row_step, numbers, panels, target)
             elif inside and row_step == size:
-                load_block(source, k_step, block)
+                decode_block(False, codes, source, k_step, numbers, panels, target)
             else:
-                block[:] = 0
+                edge[:] = 0
                 for j in range(wide):
                     for i in range(height):
-                        block[j * PANEL + i] = codes[row + i, k + j]
-            decode_block(block, fmt, scale, bits, flat[k * PANEL : k * PANEL + 256])
+                        edge[j * PANEL + i] = codes[row + i, k + j]
+                source, target = np.int64(edge.ctypes.data), np.int64(spare.ctypes.data)
+                decode_block(False, codes, source, PANEL * size, numbers, panels, target)
+                for j in range(min(PANEL, panels.shape[1] - k)):
+                    for i in range(PANEL):
+                        panels[p, k + j, i] = spare[j * PANEL + i]
 
 
 # -- results → codes ----------------------------------------------------------------------------------
 
 
+class Encoder(NamedTuple):
+    """A format's numbers for encoding, uint32; gap and units are bits of float32."""
+
+    down: int  #: the fraction's way from float32's
+    rebias: int  #: the exponent's way from float32's, and the scale
+    sign: int  #: the sign bit of a code
+    gap: int  #: below it a code counts subnormals, …
+    units: int  #: … multiples of 1 / units
+    infinity: int  #: the code of +∞
+    minus_infinity: int
+    nan: int
+
+
 @jit
-def encode_block(values, fmt, scale, codes):
-    """A block of accumulators (float32 of rows × PANEL, times 2^scale, each a number of the format,
-    an infinity or NaN) as codes; `codes` is as large as the part of the block that is wanted."""
-    down = np.uint32(23 - fmt.fraction_bits)
-    rebias = np.uint32((127 - fmt.bias + scale) << fmt.fraction_bits)
-    sign_bit = np.uint32(1 << (fmt.exponent_bits + fmt.fraction_bits))
-    # Subnormals, where the format has them below float32's, count multiples of the smallest.
-    gap = np.float32(0.0)
-    units = np.float32(0.0)
+def encoder(fmt, scale):
+    """The `Encoder` of a format, for values times 2^scale."""
+    sign = 1 << (fmt.exponent_bits + fmt.fraction_bits)
+    gap = units = np.float32(0.0)
+    # Where subnormals are float32's own, moving fields does for them too.
     if fmt.lowest == SUBNORMAL and 1 - fmt.bias + scale > -126:
         gap = np.float32(math.ldexp(1.0, 1 - fmt.bias + scale))
         units = np.float32(math.ldexp(1.0, fmt.bias - 1 + fmt.fraction_bits - scale))
-    infinity = np.uint32(fmt.inf_mag if fmt.inf_mag >= 0 else fmt.nan_code)
-    infinity_sign = sign_bit if fmt.inf_mag >= 0 else np.uint32(0)
-    nan = np.uint32(fmt.nan_code)
-    words = values.view(np.uint32)
-    for i in range(codes.shape[0]):
-        for j in range(codes.shape[1]):
-            magnitude = np.uint32(words[i, j] & np.uint32(0x7FFFFFFF))
-            negative = words[i, j] > np.uint32(0x7FFFFFFF)
-            small = abs(values[i, j])
-            code = np.uint32(shift_right(magnitude, down) - rebias)
-            counted = np.uint32(np.int32(np.float32(small * units)))
-            code = counted if small < gap else code
-            code = np.uint32(code | sign_bit) if negative else code
-            code = np.uint32(0) if magnitude == 0 else code
-            odd = np.uint32(infinity | infinity_sign) if negative else infinity
-            code = odd if magnitude == np.uint32(0x7F800000) else code
-            codes[i, j] = nan if magnitude > np.uint32(0x7F800000) else code
+    infinity = minus_infinity = fmt.nan_code
+    if fmt.inf_mag >= 0:
+        infinity, minus_infinity = fmt.inf_mag, fmt.inf_mag | sign
+    return Encoder(
+        np.uint32(23 - fmt.fraction_bits),
+        np.uint32((127 - fmt.bias + scale) << fmt.fraction_bits),
+        np.uint32(sign),
+        np.float32(gap).view(np.uint32),
+        np.float32(units).view(np.uint32),
+        np.uint32(infinity),
+        np.uint32(minus_infinity),
+        np.uint32(fmt.nan_code),
+    )
+
+
+@intrinsic
+def encode_lanes(typingctx, source, encoder, codes, target):  # type: ignore[no-untyped-def]
+    """Encode the vector at the address `source` to the address `target`; see `encode`. The array codes
+    only says what the elements are."""
+    element = ir.VectorType(ir.IntType(codes.dtype.bitwidth), PANEL)
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        b = builder
+        source, numbers, _, target = values
+        numbers = [_splat(b, b.extract_value(numbers, i)) for i in range(8)]
+        down, rebias, sign, gap, units, infinity, minus_infinity, nan = numbers
+        bits = b.load(b.inttoptr(source, _WORDS.as_pointer()), align=4)
+        magnitude = b.and_(bits, _lanes(0x7FFFFFFF))
+        negative = b.icmp_signed("<", bits, _lanes(0))
+        number = b.bitcast(magnitude, _FLOATS)
+        code = b.sub(b.lshr(magnitude, down), rebias)
+        # (fptosi of what is too large is undefined, but not selected)
+        counted = b.fptosi(b.fmul(number, b.bitcast(units, _FLOATS)), _WORDS)
+        code = b.select(b.fcmp_ordered("<", number, b.bitcast(gap, _FLOATS)), counted, code)
+        code = b.select(negative, b.or_(code, sign), code)
+        code = b.select(b.icmp_unsigned("==", magnitude, _lanes(0)), _lanes(0), code)
+        endless = b.select(negative, minus_infinity, infinity)
+        code = b.select(b.icmp_unsigned("==", magnitude, _lanes(0x7F800000)), endless, code)
+        code = b.select(b.icmp_unsigned(">", magnitude, _lanes(0x7F800000)), nan, code)
+        code = code if element == _WORDS else b.trunc(code, element)
+        b.store(code, b.inttoptr(target, element.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, encoder, codes, types.int64), codegen
 
 
 @jit
 def encode(panels, fmt, scale, codes):
-    """Panels of accumulators (row panels, column panels, PANEL, PANEL) as a matrix of codes."""
-    for i in range(panels.shape[0]):
-        rows = codes[i * PANEL : (i + 1) * PANEL]
-        for j in range(panels.shape[1]):
-            encode_block(panels[i, j], fmt, scale, rows[:, j * PANEL : (j + 1) * PANEL])
+    """Panels of accumulators (row panels, column panels, PANEL, PANEL) as a matrix of codes.
+
+    Accumulators are float32, times 2^scale: numbers of the format, infinities (the format's, or its NaN)
+    and NaN. Zero has no sign.
+    """
+    numbers = encoder(fmt, scale)
+    rows, columns = codes.shape
+    spare = np.empty(PANEL, codes.dtype)
+    row_step, size = np.int64(codes.strides[0]), np.int64(codes.itemsize)
+    together = codes.strides[1] == codes.itemsize
+    for i in range(rows):
+        for j in range(0, columns, PANEL):
+            cell = ((i // PANEL) * panels.shape[1] + j // PANEL) * PANEL * PANEL + i % PANEL * PANEL
+            source = np.int64(panels.ctypes.data) + cell * 4
+            if together and j + PANEL <= columns:
+                target = np.int64(codes.ctypes.data) + i * row_step + j * size
+                encode_lanes(source, numbers, codes, target)
+            else:
+                encode_lanes(source, numbers, codes, np.int64(spare.ctypes.data))
+                for c in range(min(PANEL, columns - j)):
+                    codes[i, j + c] = spare[c]
 
 
 # -- random words -------------------------------------------------------------------------------------
@@ -259,38 +340,32 @@ def words_of_lanes(typingctx, start, fold, down, up, low, address, target):  # t
     `start` is the argument of `mix64` for the first row; the next row's is G·2^32 larger. `target` is an
     array that says what the elements are, uint32 or uint64.
     """
-    wide, narrow = ir.VectorType(ir.IntType(64), PANEL), ir.VectorType(ir.IntType(32), PANEL)
-    element = ir.VectorType(ir.IntType(target.dtype.bitwidth), PANEL)
+    wide, element = (
+        ir.VectorType(ir.IntType(64), PANEL),
+        ir.VectorType(ir.IntType(target.dtype.bitwidth), PANEL),
+    )
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        def splat(value, vector):  # type: ignore[no-untyped-def]
-            one = builder.insert_element(
-                ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0)
-            )
-            pattern = ir.Constant(ir.VectorType(ir.IntType(32), PANEL), [0] * PANEL)
-            return builder.shuffle_vector(one, one, pattern)
-
-        def constant(vector, value):  # type: ignore[no-untyped-def]
-            return ir.Constant(vector, [value] * PANEL)
-
         def xorshift(x, n):  # type: ignore[no-untyped-def]
             return builder.xor(x, builder.lshr(x, n))
+
+        def constant(value):  # type: ignore[no-untyped-def]
+            return ir.Constant(wide, [int(value)] * PANEL)
 
         start, fold, down, up, low, address, _ = values
         gap = (int(_G) << 32) & (1 << 64) - 1
         lanes = ir.Constant(wide, [i * gap & (1 << 64) - 1 for i in range(PANEL)])
-        z = builder.add(splat(start, wide), lanes)
-        z = builder.mul(xorshift(z, constant(wide, 30)), constant(wide, int(_M1)))
-        z = builder.mul(xorshift(z, constant(wide, 27)), constant(wide, int(_M2)))
+        z = builder.add(_splat(builder, start), lanes)
+        z = builder.mul(xorshift(z, constant(30)), constant(_M1))
+        z = builder.mul(xorshift(z, constant(27)), constant(_M2))
         # mix64's last step, in the 32 bits that are wanted of it.
-        x = builder.trunc(builder.lshr(z, constant(wide, 32)), narrow)
-        x = xorshift(x, constant(narrow, 31))
-        folded = xorshift(x, splat(builder.and_(fold, fold.type(31)), narrow))
+        x = builder.trunc(builder.lshr(z, constant(32)), _WORDS)
+        x = xorshift(x, _lanes(31))
+        folded = xorshift(x, _splat(builder, builder.and_(fold, fold.type(31))))
         x = builder.select(builder.icmp_unsigned("!=", fold, fold.type(0)), folded, x)
-        x = builder.lshr(x, splat(down, narrow))
-        if element != narrow:
-            x = builder.zext(x, element)
-        x = builder.or_(builder.shl(x, splat(up, element)), splat(low, element))
+        x = builder.lshr(x, _splat(builder, down))
+        x = x if element == _WORDS else builder.zext(x, element)
+        x = builder.or_(builder.shl(x, _splat(builder, up)), _splat(builder, low))
         builder.store(x, builder.inttoptr(address, element.as_pointer()), align=4)
         return context.get_dummy_value()
 

@@ -156,6 +156,7 @@ def bound(n: int, p: float, precision: int, rounding: str) -> float:
     return grown
 
 
+@functools.lru_cache(4096)
 def plan(
     profile: Profile,
     a_format: FloatFormat,
@@ -250,14 +251,12 @@ def _choose(
         between_kind, between_adder, over, under, "count" if events and products else "quiet",
     )  # fmt: skip
     r = profile.random_bits
+    numbers = _numbers(kernel, acc, total, profile.overflow, r, scale)
     row, column = _words(step_kind, profile.rounding, r, _FRACTION[bits] - acc.fraction_bits)
     row2, column2 = _words(between_kind, between, r, 23 - total.fraction_bits)
-    numbers = np.zeros(NUMBERS, np.uint64)
-    for base, lane, fmt, kind in ((0, bits, acc, step_kind), (BETWEEN, 32, total, between_kind)):
-        _fill_numbers(numbers[base:], lane, fmt, kind, profile, scale)
     return Plan(
         kernel, "; ".join(x for x in (why, how_over, how_under) if x), scale,
-        numbers.view(np.int64), length, WordsOfSide(row, row2), WordsOfSide(column, column2),
+        numbers, length, WordsOfSide(row, row2), WordsOfSide(column, column2),
     )  # fmt: skip
 
 
@@ -433,12 +432,25 @@ def _words(kind: str, mode: str, r: int, dropped: int) -> tuple[Words | None, Wo
     return row, row._replace(low=0)
 
 
+@functools.lru_cache(256)
+def _numbers(
+    kernel: Kernel, acc: FloatFormat, total: FloatFormat, overflow: str, r: int, scale: int
+) -> NDArray[np.int64]:
+    """A kernel's table of numbers."""
+    numbers = np.zeros(NUMBERS, np.uint64)
+    _fill_numbers(numbers, kernel.bits, acc, kernel.rounding, overflow, r, scale)
+    _fill_numbers(numbers[BETWEEN:], 32, total, kernel.between, overflow, r, scale)
+    numbers.flags.writeable = False
+    return numbers.view(np.int64)
+
+
 def _fill_numbers(
     numbers: NDArray[np.uint64],
     bits: int,
     fmt: FloatFormat,
     kind: str,
-    profile: Profile,
+    overflow: str,
+    r: int,
     scale: int,
 ) -> None:
     """The numbers of one rounding, see `ir`."""
@@ -452,13 +464,12 @@ def _fill_numbers(
     numbers[ir.DROP] = d
     largest = math.ldexp(fmt.max, scale)
     over = largest
-    if profile.overflow != "saturate" and kind != "zero":
+    if overflow != "saturate" and kind != "zero":
         over = math.inf if fmt.has_inf else math.nan
     if largest < 2.0**127:  # else it cannot be reached
         numbers[ir.MAX_BITS] = float_bits(largest, bits)
         numbers[ir.OVER_BITS] = float_bits(over, bits)
     numbers[ir.MIN_BITS] = float_bits(math.ldexp(fmt.min_positive, scale), bits)
     if kind == "hash":
-        r = profile.random_bits
         numbers[ir.HASH_SHIFT] = abs(32 - d)
         numbers[ir.HASH_KEEP] = (1 << d) - (1 << (d - r))
