@@ -50,3 +50,13 @@ def _umask() -> int:
 def write_text(path: str | Path, content: str) -> Path:
     """`write_whole` for a string."""
     return write_whole(path, lambda file: file.write(content))
+
+
+def check_folder(path: str | Path) -> None:
+    """Make a folder and see that files can be written there, before hours of work depend on it."""
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise InputError(f"cannot write into {path}: {error.strerror or error}") from None

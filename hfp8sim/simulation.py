@@ -18,6 +18,7 @@ from hfp8sim.analysis.accuracy import Comparison
 from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats import FloatFormat, formats, get_format
+from hfp8sim.machine.config import TIME_MODELS
 from hfp8sim.policy import PolicyLike, Rules, assign, parse
 from hfp8sim.report.columns import Row
 from hfp8sim.report.report import Report
@@ -117,6 +118,8 @@ def simulate(
     machine = hfp8sim.get_machine(machine)
     profile, rules, wanted = get_profile(profile), parse(policy), check_phases(phases)
     model = time_model or machine.time_model
+    if model not in TIME_MODELS:
+        raise unknown("time model", model, TIME_MODELS)
     todo = list(tasks(workload, wanted, profile, rules))
     if not todo:
         raise InputError(f"{workload.name} has no layer with phase {', '.join(wanted)}")
@@ -266,16 +269,55 @@ def steps_of(profile: Profile, k: int) -> int:
 def theory(profile: Profile, phase: str, k: int) -> Row:
     """What theory says of sums of length k: the variance they retain and the fraction bits they need,
     as one sum and in the profile's chunks. Chunks that are summed exactly retain everything."""
-    a, b = profile.operand_formats(phase)
-    chunk = profile.chunk_length
-    m_acc = get_format(profile.accumulator).fraction_bits
-    m_p = min(a.fraction_bits + b.fraction_bits + 1, m_acc)
-    exact = profile.products_per_step == 0
+    m_acc, m_p = sum_bits(profile, phase)
+    chunk, exact = profile.chunk_length, profile.products_per_step == 0
     return {
         "retention_theory": 1.0 if exact else chunked_retention(m_acc, m_p, k, chunk),
         "bits_normal": needed_bits(m_p, k),
         "bits_chunked": needed_bits(m_p, k, chunk) if chunk else None,
     }
+
+
+def sum_bits(profile: Profile, phase: str) -> tuple[int, int]:
+    """Fraction bits of the accumulator, and of the products as they enter it."""
+    a, b = profile.operand_formats(phase)
+    m_acc = get_format(profile.accumulator).fraction_bits
+    return m_acc, min(a.fraction_bits + b.fraction_bits + 1, m_acc)
+
+
+#: Keys of the rows of `predictions`.
+PREDICTED = (
+    "layer", "phase", "k", "profile", "rule", "product_bits", "accumulator_bits", "chunk_length",
+    "retention_normal", "retention_chunked", "bits_normal", "bits_chunked",
+)  # fmt: skip
+
+
+def predictions(
+    workload: Workload | str,
+    profile: str | Profile = "hfp8",
+    phases: Iterable[str] = PHASES,
+    policy: PolicyLike | None = None,
+) -> list[Row]:
+    """What variance-retention theory says of every layer's sums; shapes are enough.
+
+    A row has the keys of `PREDICTED`: the retention of the profile's accumulator and the fraction bits
+    that would be enough, as one sum (`normal`) and in chunks of the profile's length.
+    """
+    if isinstance(workload, str):
+        workload = hfp8sim.load_workload(workload)
+    rows = []
+    for task in tasks(workload, check_phases(phases), get_profile(profile), parse(policy)):
+        k, chunk = task.layer.shape(task.phase).k, task.profile.chunk_length
+        m_acc, m_p = sum_bits(task.profile, task.phase)
+        said = theory(task.profile, task.phase, k)
+        values = (
+            task.layer.name, task.phase, k, task.profile.name, task.rule, m_p, m_acc, chunk,
+            chunked_retention(m_acc, m_p, k, 0),
+            chunked_retention(m_acc, m_p, k, chunk) if chunk else None,
+            said["bits_normal"], said["bits_chunked"],
+        )  # fmt: skip
+        rows.append(dict(zip(PREDICTED, values, strict=True)))
+    return rows
 
 
 def facts(

@@ -56,8 +56,7 @@ class Report:
     @property
     def name(self) -> str:
         """The workload's name, as file names use it."""
-        kept = (c if c.isalnum() or c in "-_.@" else "_" for c in str(self.facts["workload"]))
-        return "".join(kept).lstrip(".") or "report"
+        return file_name(str(self.facts["workload"]))
 
     @property
     def total(self) -> Row:
@@ -88,7 +87,7 @@ class Report:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(names)
         for row in self.rows():
-            writer.writerow([_plain(row.get(name), none="") for name in names])
+            writer.writerow([plain(row.get(name), none="") for name in names])
         return out.getvalue()
 
     def to_scalesim(self) -> str:
@@ -163,6 +162,12 @@ class Report:
         return render(self)
 
 
+def file_name(workload: str) -> str:
+    """A workload's name with what file names do not take replaced."""
+    kept = (c if c.isalnum() or c in "-_.@" else "_" for c in workload)
+    return "".join(kept).lstrip(".")[:100] or "report"
+
+
 def _combined(how: str, values: list[Any]) -> Any:
     if how == "max":
         return max(values)
@@ -180,7 +185,8 @@ def _heaviest(rows: list[Row]) -> str:
     return max(cycles, key=lambda key: cycles[key])
 
 
-def _plain(value: Any, none: Any) -> Any:
+def plain(value: Any, none: Any) -> Any:
+    """A value as CSV and JSON hold it: `none` for what is missing, words for infinities."""
     if missing(value):
         return none
     if isinstance(value, float) and math.isinf(value):
@@ -189,7 +195,7 @@ def _plain(value: Any, none: Any) -> Any:
 
 
 def _json_row(row: Row) -> Row:
-    return {name: _plain(row.get(name), none=None) for name in BY_NAME if name in row}
+    return {name: plain(row.get(name), none=None) for name in BY_NAME if name in row}
 
 
 def _row(given: Any, where: str) -> Row:

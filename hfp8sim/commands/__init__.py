@@ -1,0 +1,62 @@
+"""The command line's commands, by subject; `hfp8sim.cli` puts them together.
+
+Heavy modules are imported inside the commands, so that `hfp8sim --help` is immediate.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="A bit-accurate, cycle-approximate emulator of an HFP8 accelerator: what every number would "
+    "be, how far off it is, and how long it would take.",
+)
+
+#: Characters of a line where output goes to a file or a pipe: for reports, and for other lists.
+REPORT_WIDTH, LIST_WIDTH = 100, 140
+
+
+def console(stderr: bool = False, width: int = LIST_WIDTH) -> Any:
+    """A rich console; `width` holds where it is no terminal."""
+    from rich.console import Console
+
+    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not stderr and not made.is_terminal:
+        made.width = width
+    return made
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Any]:
+    """A progress bar with the time left on stderr, as a callback (done, all, what); silent where stderr
+    is no terminal."""
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    shown = console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+        TimeRemainingColumn(), TextColumn("left · {task.fields[what]}"),
+        console=shown, transient=True, disable=not shown.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task(label, total=None, what="")
+        yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
+
+
+def say(line: str) -> None:
+    """A line for the user on stderr, apart from the output proper."""
+    print(f"hfp8sim: {line}", file=sys.stderr)

@@ -1,0 +1,489 @@
+"""Commands that make, show and compare reports."""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hfp8sim.commands import REPORT_WIDTH, app, console, progress_bar, say
+from hfp8sim.errors import InputError
+
+if TYPE_CHECKING:
+    from hfp8sim.report.compare import SideBySide
+    from hfp8sim.report.report import Report
+    from hfp8sim.units import Profile
+
+#: Exit status after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
+#: Seconds between two writings of the report so far.
+CHECKPOINT_SECONDS = 10.0
+
+
+class Form(enum.StrEnum):
+    """Forms of a report."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+    html = "html"
+    scalesim = "scalesim"
+
+
+class CompareForm(enum.StrEnum):
+    """Forms of a comparison."""
+
+    table = "table"
+    csv = "csv"
+    html = "html"
+
+
+#: Endings of the files that the forms are written to.
+SUFFIX = {"table": "txt", "csv": "csv", "json": "json", "html": "html", "scalesim": "scalesim.csv"}
+
+MachineOption = Annotated[
+    str, typer.Option("--machine", help="a preset's name, a TOML file, or a SCALE-Sim .cfg")
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="the arithmetic: `hfp8sim profiles`")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a profile's field")
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        metavar="RULE=PROFILE,…",
+        help="layers with another profile: first, last, depthwise or a pattern of names",
+    ),
+]
+PhaseOption = Annotated[str, typer.Option("--phase", help="phases, comma-separated")]
+TimeModelOption = Annotated[
+    str | None,
+    typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own"),
+]
+SeedOption = Annotated[int, typer.Option(help="of drawn tensors and stochastic rounding")]
+ThreadsOption = Annotated[int | None, typer.Option(help="worker threads; all cores by default")]
+MaxMacsOption = Annotated[
+    int, typer.Option(help="emulate a sample of a layer's outputs beyond this many MACs; 0: never")
+]
+
+
+def settings(profile: str, assignments: list[str]) -> Profile:
+    """A profile with `key=value` fields replaced, values typed as the field is."""
+    from hfp8sim.units import get_profile
+
+    chosen = get_profile(profile)
+    fields = dict(assignment(text, chosen) for text in assignments)
+    return chosen.replace(**fields) if fields else chosen
+
+
+def assignment(text: str, profile: Profile) -> tuple[str, Any]:
+    """The field and value of one `key=value`."""
+    from hfp8sim.errors import unknown
+    from hfp8sim.units.profile import FIELDS
+
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text!r}: write it as key=value")
+    if key not in FIELDS:
+        raise unknown("profile field", key, FIELDS)
+    if not isinstance(getattr(profile, key), int):
+        return key, value
+    try:
+        return key, int(value)
+    except ValueError:
+        raise InputError(f"--set {key}={value}: {key} must be an integer") from None
+
+
+def phases_of(text: str) -> list[str]:
+    """`fwd,dgrad` as a list."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def macs_limit(max_macs: int) -> int | None:
+    """What `simulate` takes for --max-macs."""
+    if max_macs < 0:
+        raise InputError(f"--max-macs is {max_macs}, must be 0 or more")
+    return max_macs or None
+
+
+@app.command()
+def run(
+    workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
+    machine: MachineOption = "rapid-core",
+    profile: ProfileOption = "hfp8",
+    set_: SetOption = None,
+    policy: PolicyOption = "",
+    phase: PhaseOption = "fwd,dgrad,wgrad",
+    time_model: TimeModelOption = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    max_macs: MaxMacsOption = 1 << 28,
+    out: Annotated[Path | None, typer.Option(help="write the report into this directory")] = None,
+    output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
+    timeline: Annotated[
+        Path | None, typer.Option(help="write a Chrome/Perfetto trace here")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="go on from the partial report in --out, if there is one"),
+    ] = False,
+) -> None:
+    """Run a workload and report accuracy and throughput, layer by layer."""
+    import hfp8sim as hs
+    from hfp8sim.files import write_text
+    from hfp8sim.simulation import Interrupted
+
+    chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
+    loaded = hs.load_workload(workload)
+    kept = Kept(out, loaded.name)
+    before = kept.read(resume)
+    try:
+        with terminating(), progress_bar(loaded.name) as progress:
+            report = hs.simulate(
+                loaded, machine, chosen, seed, phases=phases_of(phase), policy=policy,
+                time_model=time_model, threads=threads, max_macs=limit, progress=progress,
+                resume=before, checkpoint=kept.now_and_then,
+            )  # fmt: skip
+    except Interrupted as stopped:
+        leave(stopped.report, kept, output)
+        raise typer.Exit(INTERRUPTED) from None
+    report = with_command(report)
+    if timeline:
+        write_text(timeline, report.to_timeline())
+    deliver(report, output, out)
+    kept.remove()
+
+
+@app.command()
+def show(
+    report: Annotated[Path, typer.Argument(help="a report in JSON")],
+    out: Annotated[Path | None, typer.Option(help="write it into this directory")] = None,
+    output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
+) -> None:
+    """Show a report that was written as JSON, in any form."""
+    from hfp8sim.report.report import Report
+
+    deliver(Report.load(report), output, out)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="reports in JSON; or a workload, with --vary")],
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V1,V2,…",
+            help="run the workload once for each value of machine, profile, time_model, seed, or a "
+            "profile's field; several give every combination",
+        ),
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="a report column to show layer by layer; repeatable")
+    ] = None,
+    machine: MachineOption = "rapid-core",
+    profile: ProfileOption = "hfp8",
+    set_: SetOption = None,
+    policy: PolicyOption = "",
+    phase: PhaseOption = "fwd,dgrad,wgrad",
+    time_model: TimeModelOption = None,
+    seed: SeedOption = 0,
+    threads: ThreadsOption = None,
+    max_macs: MaxMacsOption = 1 << 28,
+    out: Annotated[
+        Path | None, typer.Option(help="write the comparison, and the runs as JSON, here")
+    ] = None,
+    output: Annotated[
+        CompareForm, typer.Option("--format", help="form of the comparison")
+    ] = CompareForm.table,
+) -> None:
+    """Compare two or more runs: their totals, and what changed in every layer."""
+    import hfp8sim as hs
+    from hfp8sim.files import check_folder, write_text
+    from hfp8sim.report.compare import check_columns
+    from hfp8sim.report.compare import compare as side_by_side
+    from hfp8sim.report.report import Report
+
+    columns = check_columns(column or [])
+    if out is not None:
+        check_folder(out)
+    if vary:
+        if len(runs) != 1:
+            raise InputError("--vary takes one workload; without it, give reports in JSON")
+        loaded, phases, limit = hs.load_workload(runs[0]), phases_of(phase), macs_limit(max_macs)
+        made = []
+        for varied in combinations(vary):
+            options = {
+                "machine": machine,
+                "profile": profile,
+                "time_model": time_model,
+                "seed": seed,
+            }
+            fields = [f"{k}={v}" for k, v in varied.items() if k not in options]
+            options |= {k: v for k, v in varied.items() if k in options}
+            chosen = settings(str(options["profile"]), [*(set_ or []), *fields])
+            with terminating(), progress_bar(", ".join(map(str, varied.values()))) as progress:
+                report = hs.simulate(
+                    loaded, options["machine"], chosen, whole_number("seed", options["seed"]),
+                    phases=phases, policy=policy, time_model=options["time_model"],  # type: ignore[arg-type]
+                    threads=threads, max_macs=limit, progress=progress,
+                )  # fmt: skip
+            made.append(with_command(report))
+        both = side_by_side(made)
+        if out is not None:
+            for letter, report in zip(both.letters, made, strict=True):
+                print(write_text(out / f"{report.name}.{letter}.json", report.to_json()))
+    else:
+        both = side_by_side([Report.load(path) for path in runs])
+    content = None
+    if output is not CompareForm.table:
+        content = both.to_csv() if output is CompareForm.csv else both.to_html()
+    elif out is not None:
+        content = plain_text(lambda shown: print_comparison(both, columns, shown))
+    if content is None:
+        print_comparison(both, columns, console(width=REPORT_WIDTH))
+    elif out is None:
+        sys.stdout.write(content)
+    else:
+        print(write_text(out / f"comparison.{SUFFIX[output.value]}", content))
+
+
+@app.command()
+def theory(
+    workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
+    profile: ProfileOption = "hfp8",
+    set_: SetOption = None,
+    policy: PolicyOption = "",
+    phase: PhaseOption = "fwd,dgrad,wgrad",
+    as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated, all digits")] = False,
+) -> None:
+    """Say how many accumulator bits each layer's sums need by variance-retention theory."""
+    import csv
+
+    import hfp8sim as hs
+    from hfp8sim.simulation import PREDICTED, predictions
+
+    chosen = settings(profile, set_ or [])
+    rows = predictions(hs.load_workload(workload), chosen, phases_of(phase), policy)
+    if as_csv:
+        writer = csv.DictWriter(sys.stdout, PREDICTED, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    shown = console(width=REPORT_WIDTH)
+    shown.print(theory_table(rows))
+    shown.print(
+        "\n[dim]acc.: fraction bits of the accumulator; bits: the fewest with which exp(n·(1 − retention)) stays below 50 "
+        "(Sakr et al., ICLR 2019), of one long sum and in chunks. The theory assumes zero-mean terms: "
+        "sums of one sign stall earlier. `hfp8sim run` measures.[/]"
+    )
+
+
+def theory_table(rows: list[dict[str, Any]]) -> Any:
+    """A line for each layer and phase; bits that the accumulator does not have are bold."""
+    from rich.table import Table
+
+    from hfp8sim.report.table import GAP, shortened
+
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    ruled = any(row["rule"] for row in rows)
+    for heading in ("layer", "phase", "profile", *(["rule"] if ruled else [])):
+        made.add_column(heading, no_wrap=True)
+    for heading in ("K", "acc.", "chunk", "retention", "chunked", "bits", "chunked"):
+        made.add_column(heading, justify="right", no_wrap=True)
+
+    def needed(bits: int | None, has: int) -> str:
+        return "[bold]>23[/]" if bits is None else f"[bold]{bits}[/]" if bits > has else str(bits)
+
+    for row in rows:
+        has, chunk = row["accumulator_bits"], row["chunk_length"]
+        made.add_row(
+            shortened(row["layer"], 24), row["phase"], row["profile"],
+            *([row["rule"]] if ruled else []), str(row["k"]), str(has), str(chunk or "–"),
+            f"{row['retention_normal']:.4f}",
+            f"{row['retention_chunked']:.4f}" if chunk else "–",
+            needed(row["bits_normal"], has), needed(row["bits_chunked"], has) if chunk else "–",
+        )  # fmt: skip
+    return made
+
+
+# -- what the commands share -----------------------------------------------------------------------
+
+
+class Kept:
+    """The partial report beside the one that is to come: DIR/WORKLOAD.partial.json."""
+
+    def __init__(self, out: Path | None, workload: str) -> None:
+        from hfp8sim.files import check_folder
+        from hfp8sim.report.report import file_name
+
+        if out is not None:
+            check_folder(out)
+        self.path = None if out is None else out / f"{file_name(workload)}.partial.json"
+        self._written = time.monotonic()
+
+    def read(self, resume: bool) -> Report | None:
+        """The report to go on from."""
+        from hfp8sim.report.report import Report
+
+        if not resume:
+            return None
+        if self.path is None:
+            raise InputError("--resume needs --out, the directory with the partial report")
+        return Report.load(self.path) if self.path.exists() else None
+
+    def write(self, report: Report) -> None:
+        """Keep the report so far."""
+        from hfp8sim.files import write_text
+
+        if self.path is not None:
+            write_text(self.path, with_command(report).to_json())
+        self._written = time.monotonic()
+
+    def now_and_then(self, report: Report) -> None:
+        """`write`, unless the last one was a moment ago: no crash costs more than that."""
+        if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
+            self.write(report)
+
+    def remove(self) -> None:
+        """The whole report is there: the partial one goes."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Take a polite request to end (SIGTERM) as Ctrl-C, so that it leaves a report too."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def leave(report: Report, kept: Kept, output: Form) -> None:
+    """What an interrupted run leaves: the partial report, in the directory or on the output."""
+    done = f"interrupted after {len(report.layers)} of {report.planned} rows"
+    if not report.layers:
+        say(f"{done}; nothing was written")
+    elif kept.path is None:
+        deliver(with_command(report), output, None)
+        say(f"{done}; with --out they are kept, and --resume goes on from there")
+    else:
+        kept.write(report)
+        say(f"{done}; {kept.path} holds them, --resume goes on from there")
+
+
+def with_command(report: Report) -> Report:
+    """The report with the command line among its facts."""
+    import dataclasses
+
+    command = shlex.join(["hfp8sim", *sys.argv[1:]])
+    return dataclasses.replace(report, facts={**report.facts, "command": command})
+
+
+def deliver(report: Report, output: Form, out: Path | None) -> None:
+    """Print a report, or write it into a directory."""
+    from hfp8sim.files import write_text
+
+    if output is Form.table and out is None:
+        print_report(report, console(width=REPORT_WIDTH))
+        return
+    make: Callable[[], str] = {
+        Form.table: lambda: plain_text(lambda shown: print_report(report, shown)),
+        Form.csv: report.to_csv,
+        Form.json: report.to_json,
+        Form.html: report.to_html,
+        Form.scalesim: report.to_scalesim,
+    }[output]
+    content = make()
+    if out is None:
+        sys.stdout.write(content)
+    else:
+        middle = ".partial" if report.partial else ""
+        print(write_text(out / f"{report.name}{middle}.{SUFFIX[output.value]}", content))
+
+
+def plain_text(show: Callable[[Any], object]) -> str:
+    """What `show` prints to a console, without colours."""
+    import io
+
+    from rich.console import Console
+
+    text = io.StringIO()
+    show(Console(file=text, width=REPORT_WIDTH, highlight=False))
+    return text.getvalue()
+
+
+def print_report(report: Report, shown: Any) -> None:
+    """The table, with what was run above it and what the figures mean below."""
+    from rich.text import Text
+
+    from hfp8sim.report.compare import policy_text
+    from hfp8sim.report.table import legend, summary, table
+
+    facts = report.facts
+    machine, profile = facts["machine"], facts["profile"]
+    head = Text.assemble(
+        (facts["workload"], "bold"), " on ", (machine["name"], "bold"),
+        f" ({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
+        f"{facts['time_model']}), profile ", (profile["name"], "bold"),
+        f", policy {policy_text(facts['policy'])}" if facts.get("policy") else "",
+        f", seed {facts['seed']}",
+    )  # fmt: skip
+    shown.print(head)
+    if report.partial:
+        shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
+    shown.print(table(report, shown.width))
+    shown.print(Text(summary(report)))
+    shown.print(Text("\n" + legend(), style="dim"))
+    for note in report.notes:
+        shown.print(Text(note, style="dim"))
+
+
+def print_comparison(both: SideBySide, columns: tuple[str, ...], shown: Any) -> None:
+    """The overview, then every layer."""
+    from hfp8sim.report.compare import layer_tables, overview
+
+    shown.print(overview(both))
+    for made in layer_tables(both, columns, shown.width):
+        shown.print()
+        shown.print(made)
+
+
+def combinations(vary: list[str]) -> Iterator[dict[str, str]]:
+    """Every combination of the values of `key=v1,v2` texts."""
+    axes: dict[str, list[str]] = {}
+    for text in vary:
+        key, equals, values = text.partition("=")
+        parts = [part.strip() for part in values.split(",") if part.strip()]
+        if not equals or not parts:
+            raise InputError(f"--vary {text!r}: write it as key=value,value,…")
+        axes.setdefault(key, []).extend(parts)
+    for chosen in itertools.product(*axes.values()):
+        yield dict(zip(axes, chosen, strict=True))
+
+
+def whole_number(key: str, value: object) -> int:
+    """An integer, or `InputError`."""
+    try:
+        return int(str(value))
+    except ValueError:
+        raise InputError(f"--vary {key}={value}: {key} must be an integer") from None

@@ -1,0 +1,66 @@
+"""A report as SCALE-Sim's COMPUTE_REPORT.csv, for the scripts that read it.
+
+Same columns, same spelling, same trailing comma. SCALE-Sim knows no phases: `LayerID` counts the report's
+rows, and `--phase fwd` gives those it would have. It prints the index of the last cycle, one less than
+their number, and so does this. Its prefetch is a constant of its source; ours is part of the time, so
+both totals are the same. Utilisation is of the peak of the formats that were multiplied.
+
+Mapping Efficiency is the mean share of the array that a fold uses: S_R·S_C / (folds·R·C), with folds =
+⌈S_R/R⌉·⌈S_C/C⌉ and (S_R, S_C) = (M, N) for output-, (K, N) for weight-, (K, M) for input-stationary.
+Compute Util is utilisation in the cycles that are not stalls; SCALE-Sim's own divides by C − 1 cycles
+too many per fold where weights or inputs are stationary.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hfp8sim.errors import InputError
+from hfp8sim.report.columns import Row
+
+if TYPE_CHECKING:
+    from hfp8sim.report.report import Report
+
+HEADER = (
+    "LayerID",
+    "Total Cycles (incl. prefetch)",
+    "Total Cycles",
+    "Stall Cycles",
+    "Overall Util %",
+    "Mapping Efficiency %",
+    "Compute Util %",
+)
+
+#: Which sizes lie along the array's rows and columns.
+MAPPED = {"os": ("m", "n"), "ws": ("k", "n"), "is": ("k", "m")}
+
+
+def compute_report(report: Report) -> str:
+    """COMPUTE_REPORT.csv; `InputError` for a report without cycles."""
+    if not all(row.get("cycles") for row in report.layers):
+        raise InputError("this report has no cycles; SCALE-Sim's columns need them")
+    array = report.facts["machine"]["array"]
+    model = report.facts["time_model"]
+    dataflow = model.removeprefix("scalesim-") if model.startswith("scalesim-") else "ws"
+    lines = [", ".join(HEADER)]
+    for number, row in enumerate(report.layers):
+        stalls = row["stall_in"] + row["stall_out"]
+        last, used = row["cycles"] - 1, 100 * row["utilisation"] * row["cycles"]
+        values = (
+            number,
+            last,
+            last,
+            stalls,
+            used / last if last else 100.0,
+            mapping_efficiency(row, dataflow, array["rows"], array["columns"]),
+            used / (row["cycles"] - stalls) if row["cycles"] > stalls else 0.0,
+        )
+        lines.append(", ".join(map(str, values)))
+    return "".join(f"{line},\n" for line in lines)
+
+
+def mapping_efficiency(row: Row, dataflow: str, rows: int, columns: int) -> float:
+    """Per cent of the array that a fold of this row's GEMM uses on average."""
+    along_rows, along_columns = (int(row[name]) for name in MAPPED[dataflow])
+    folds = -(-along_rows // rows) * -(-along_columns // columns)
+    return 100 * along_rows * along_columns / (folds * rows * columns)
