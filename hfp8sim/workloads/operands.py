@@ -233,30 +233,28 @@ def _matrices(layer: Layer, phase: str, seed: int, take: _Sample) -> tuple[np.nd
 def unfold(
     image: np.ndarray,
     conv: Conv,
-    group: int = 0,
     rows: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
     columns: np.ndarray | None = None,
 ) -> np.ndarray:
-    """One image (height, width, channels) as the GEMM operand of one group: (P·Q, R·S·C/groups).
+    """One image (height, width, channels) as GEMM operands: (groups, P·Q, R·S·C/groups).
 
     Row p·Q + q, column (r·S + s)·C/groups + c holds input pixel (p·sh + r·dh - top, q·sw + s·dw - left)
-    of the gapped image, +0 outside. `rows` and `columns` choose some of them.
+    of the gapped image, +0 outside. `rows`, `groups` and `columns` choose some of them (None: all).
     """
-    padded = _spaced(image, conv)
-    _, width, channels = padded.shape
-    p, q = conv.output
-    (r, s), depth = conv.kernel, conv.channels // conv.groups
-    pixel = (
-        np.arange(p)[:, None] * (conv.stride[0] * width) + np.arange(q) * conv.stride[1]
-    ).reshape(-1) * channels
-    taps = (
-        np.arange(r)[:, None] * (conv.dilation[0] * width) + np.arange(s) * conv.dilation[1]
-    ).reshape(-1) * channels
-    offset = (taps[:, None] + np.arange(depth) + group * depth).reshape(-1)
-    pixel = pixel if rows is None else pixel[rows]
-    offset = offset if columns is None else offset[columns]
-    unfolded: np.ndarray = padded.reshape(-1)[pixel[:, None] + offset]
-    return unfolded
+    (p, q), (r, s) = conv.output, conv.kernel
+    (sh, sw), (dh, dw) = conv.stride, conv.dilation
+    reach = (dh * (r - 1) + 1, dw * (s - 1) + 1)
+    windows = np.lib.stride_tricks.sliding_window_view(_spaced(image, conv), reach, axis=(0, 1))
+    windows = windows[::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 3, 4, 2)  # (P, Q, R, S, C), a view
+    if rows is None:
+        taken = windows.reshape(p * q, r * s, conv.groups, -1)
+    else:
+        taken = windows[rows // q, rows % q].reshape(len(rows), r * s, conv.groups, -1)
+    if groups is not None:
+        taken = taken[:, :, groups]
+    unfolded: np.ndarray = taken.transpose(2, 0, 1, 3).reshape(taken.shape[2], taken.shape[0], -1)
+    return unfolded if columns is None else unfolded[:, :, columns]
 
 
 def _spaced(image: np.ndarray, conv: Conv) -> np.ndarray:
@@ -281,10 +279,12 @@ def _unfold_rows(layer: Layer, key: str, conv: Conv, seed: int, take: _Sample) -
     """The chosen rows of the unfolded tensor, image by image: (G, rows, K)."""
     per_image = conv.output[0] * conv.output[1]
     images, at = np.unique(take.rows // per_image, return_index=True)
+    groups = None if len(take.groups) == conv.groups else take.groups
     parts = []
     for n, rows in zip(images, np.split(take.rows, at[1:]), strict=True):
         image, inside = _image(layer, key, int(n), seed), rows - n * per_image
-        parts.append(np.stack([unfold(image, conv, int(g), inside) for g in take.groups]))
+        chosen = None if len(inside) == per_image else inside
+        parts.append(unfold(image, conv, chosen, groups))
     return np.concatenate(parts, axis=1)
 
 
@@ -310,7 +310,7 @@ def _conv_wgrad(
     a_parts, b_parts = [], []
     for n in range(conv.batch):
         x = _image(layer, "x", n, seed)
-        a_parts.append(np.stack([unfold(x, conv, int(g), None, take.rows) for g in take.groups]))
+        a_parts.append(unfold(x, conv, groups=take.groups, columns=take.rows))
         dy = _image(layer, "dy", n, seed).reshape(-1, conv.groups, layer.n)
         b_parts.append(dy[:, take.groups][:, :, take.columns].swapaxes(0, 1))
     return np.concatenate(a_parts, axis=1).swapaxes(1, 2), np.concatenate(b_parts, axis=1)
