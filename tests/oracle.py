@@ -76,7 +76,7 @@ def special_magnitudes(fmt) -> tuple[int | None, int | None, int]:
             return None, None, top
         case "ieee", _:
             return all_ones_exponent, all_ones_exponent + 2 ** (f - 1), all_ones_exponent - 1
-        case ("fn" | "nan-inf"), _:
+        case (("fn" | "nan-inf"), _):
             return None, top, top - 1
         case "fnuz", _:
             return None, minus_zero, top
@@ -138,7 +138,7 @@ def smallest(fmt) -> Fraction:
 
 def encode_number(fmt, magnitude: Fraction) -> int:
     """The code (without sign) of a magnitude that is a number of the format, or lies beyond it."""
-    e, f, b = fmt.exponent_bits, fmt.fraction_bits, fmt.bias
+    f, b = fmt.fraction_bits, fmt.bias
     if magnitude == 0:
         return 0
     binade = floor_log2(magnitude)

@@ -59,7 +59,7 @@ def _decode_codes(codes, fmt, values):
     for i in range(codes.size):
         kind, sign, sig, exp = unpack(np.int64(codes[i]), fmt)
         if kind == FINITE:
-            value = math.ldexp(float(sig), exp)
+            value = math.ldexp(float(sig), int(exp))
         else:
             value = np.inf if kind == INFINITE else np.nan
         values[i] = -value if sign else value

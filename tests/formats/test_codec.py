@@ -38,7 +38,11 @@ def same(x: oracle.X, value: float) -> bool:
 
 @EVERY
 def test_every_code_decodes_as_the_oracle_and_c_say(fmt: FloatFormat) -> None:
-    codes = np.arange(1 << fmt.bits) if fmt.bits <= 12 else np.arange(0, 1 << fmt.bits, (1 << fmt.bits) // 4001)
+    codes = (
+        np.arange(1 << fmt.bits)
+        if fmt.bits <= 12
+        else np.arange(0, 1 << fmt.bits, (1 << fmt.bits) // 4001)
+    )
     values = fmt.decode(codes.astype(fmt.dtype))
     wrong = [int(c) for c, v in zip(codes, values) if not same(oracle.decode(fmt, int(c)), v)]
     assert not wrong
@@ -80,7 +84,8 @@ def test_every_random_word_near_a_boundary(name: str, mode: str) -> None:
     codes = encode(np.repeat(x[:, None], R.size, 1), fmt, mode, "saturate", R[None, :], r)[0]
     for i, value in enumerate(x):
         want = [
-            oracle.round_code(fmt, oracle.from_float(value), mode, "saturate", r, int(k))[0] for k in R
+            oracle.round_code(fmt, oracle.from_float(value), mode, "saturate", r, int(k))[0]
+            for k in R
         ]
         np.testing.assert_array_equal(codes[i], want)
 
@@ -99,13 +104,13 @@ def test_error_policy_names_the_first_index() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(rounding="up"), "unknown rounding mode 'up'"),
-        (dict(overflow="wrap"), "unknown overflow policy 'wrap'"),
-        (dict(rounding="stochastic"), "needs random_bits"),
-        (dict(rounding="stochastic", random_bits=[8192]), r"0\.\.8191"),
-        (dict(rounding="stochastic", random_bits=[-1]), r"0\.\.8191"),
-        (dict(rounding="stochastic", random_bits=[0], bits=25), r"must be 1\.\.24"),
-        (dict(random_bits=[0]), "takes no random_bits"),
+        ({"rounding": "up"}, "unknown rounding mode 'up'"),
+        ({"overflow": "wrap"}, "unknown overflow policy 'wrap'"),
+        ({"rounding": "stochastic"}, "needs random_bits"),
+        ({"rounding": "stochastic", "random_bits": [8192]}, r"0\.\.8191"),
+        ({"rounding": "stochastic", "random_bits": [-1]}, r"0\.\.8191"),
+        ({"rounding": "stochastic", "random_bits": [0], "bits": 25}, r"must be 1\.\.24"),
+        ({"random_bits": [0]}, "takes no random_bits"),
     ],
 )
 def test_bad_arguments(arguments: dict, message: str) -> None:

@@ -18,7 +18,9 @@ def edge_codes(fmt: FloatFormat) -> np.ndarray:
     one = fmt.bias << f
     near = [0, fmt.facts.max_mag, top, 1 << f, one, top >> 1, top - (1 << f) + 1]
     mags = {m + d for m in near for d in (-1, 0, 1, 2) if 0 <= m + d <= top}
-    mags |= {e << f for e in range(0, 1 << fmt.exponent_bits, max(1, (1 << fmt.exponent_bits) // 16))}
+    mags |= {
+        e << f for e in range(0, 1 << fmt.exponent_bits, max(1, (1 << fmt.exponent_bits) // 16))
+    }
     mags = sorted(mags)
     signs = (0, top + 1) if fmt.signed else (0,)
     return np.array([s | m for s in signs for m in mags], fmt.dtype)
@@ -49,7 +51,9 @@ def operand(rng: np.random.Generator, fmt: FloatFormat, shape, kind: str) -> np.
         case "wide":
             giants = np.array([fmt.facts.max_mag, fmt.facts.max_mag - 1])
             dwarfs = np.array([fmt.facts.min_mag, fmt.facts.min_mag + 1, fmt.facts.normal_mag])
-            mags = np.where(rng.random(shape) < 0.4, rng.choice(giants, shape), rng.choice(dwarfs, shape))
+            mags = np.where(
+                rng.random(shape) < 0.4, rng.choice(giants, shape), rng.choice(dwarfs, shape)
+            )
             sign = rng.integers(0, 2, shape) if fmt.signed else np.zeros(shape, np.int64)
             return (mags | sign << (fmt.exponent_bits + fmt.fraction_bits)).astype(fmt.dtype)
     raise AssertionError(kind)

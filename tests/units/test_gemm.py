@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 
-import hfp8sim.units.gemm as gemm_module
 from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, formats, get_format, p3109
 from hfp8sim.units import PHASES, Profile, gemm, get_profile, profiles
 from hfp8sim.units.random import SOURCES
 from tests.units.problems import KINDS, compare, operand, plain
 
+#: The module; its name in the package means the function.
+GEMM_MODULE = sys.modules[gemm.__module__]
+
 #: One profile for every way a step can go.
 ORDERS = {
-    "fma": dict(products_per_step=1),
-    "fmma": dict(products_per_step=2),
-    "whole chunk": dict(products_per_step=0),
-    "pair-first": dict(products_per_step=2, sum_order="pair-first"),
-    "chain": dict(products_per_step=2, sum_order="chain"),
-    "aligned 4": dict(products_per_step=4, sum_order="aligned", guard_bits=3),
-    "aligned 32": dict(products_per_step=32, sum_order="aligned", guard_bits=13),
+    "fma": {"products_per_step": 1},
+    "fmma": {"products_per_step": 2},
+    "whole chunk": {"products_per_step": 0},
+    "pair-first": {"products_per_step": 2, "sum_order": "pair-first"},
+    "chain": {"products_per_step": 2, "sum_order": "chain"},
+    "aligned 4": {"products_per_step": 4, "sum_order": "aligned", "guard_bits": 3},
+    "aligned 32": {"products_per_step": 32, "sum_order": "aligned", "guard_bits": 13},
 }
 
 
@@ -95,9 +99,16 @@ def random_problem(rng: np.random.Generator):
     operands = [get_format(name) for name in formats()]
     operands += [p3109(6, 3), p3109(8, 8, False, False), p3109(5, 2, False, True)]
     operands.append(FloatFormat("flush-152", 5, 2, 15, lowest="flush"))
-    sums = [get_format(n) for n in ("dlfloat16", "ieee-169", "binary32", "e8m13", "e4m3fnuz", "e5m2")]
-    sums += [get_format(n) for n in ("fp9-153", "binary16", "bfloat16", "hfp8-143-hw", "binary8p3se")]
-    sums += [FloatFormat("flush-169", 6, 9, 31, lowest="flush", special="fn"), p3109(8, 1, True, False)]
+    sums = [
+        get_format(n) for n in ("dlfloat16", "ieee-169", "binary32", "e8m13", "e4m3fnuz", "e5m2")
+    ]
+    sums += [
+        get_format(n) for n in ("fp9-153", "binary16", "bfloat16", "hfp8-143-hw", "binary8p3se")
+    ]
+    sums += [
+        FloatFormat("flush-169", 6, 9, 31, lowest="flush", special="fn"),
+        p3109(8, 1, True, False),
+    ]
     fmt_a, fmt_b, acc, between = (
         pool[rng.integers(len(pool))] for pool in (operands, operands, sums, sums)
     )
@@ -112,7 +123,11 @@ def random_problem(rng: np.random.Generator):
         random_bits=int(rng.integers(1, 25)), random_source=str(rng.choice(SOURCES)),
         overflow=str(rng.choice(["saturate", "special"])), **order,
     )  # fmt: skip
-    m, n, k = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.choice([0, 1, 2, 7, 16, 65]))
+    m, n, k = (
+        int(rng.integers(1, 4)),
+        int(rng.integers(1, 4)),
+        int(rng.choice([0, 1, 2, 7, 16, 65])),
+    )
     a = operand(rng, fmt_a, (m, k), str(rng.choice(KINDS)))
     b = operand(rng, fmt_b, (k, n), str(rng.choice(KINDS)))
     return profile, fmt_a, fmt_b, a, b
@@ -134,9 +149,9 @@ def test_tiles_and_threads_change_nothing(source: str, monkeypatch: pytest.Monke
     a, b = operand(rng, fmt, (45, 300), "normal"), operand(rng, fmt, (300, 70), "normal")
     want, events = plain(profile, fmt, fmt, a, b, seed=1)
     for m, n, k in ((1, 70, 64), (7, 3, 128), (45, 64, 1)):
-        monkeypatch.setattr(gemm_module, "_TILE_M", m)
-        monkeypatch.setattr(gemm_module, "_TILE_N", n)
-        monkeypatch.setattr(gemm_module, "_TILE_K", k)
+        monkeypatch.setattr(GEMM_MODULE, "_TILE_M", m)
+        monkeypatch.setattr(GEMM_MODULE, "_TILE_N", n)
+        monkeypatch.setattr(GEMM_MODULE, "_TILE_K", k)
         for threads in (1, 2, 5):
             got, counts = plain(profile, fmt, fmt, a, b, seed=1, threads=threads)
             np.testing.assert_array_equal(got, want)
@@ -159,20 +174,23 @@ def test_seed_and_stream_matter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (dict(a=np.zeros((2, 3))), "a must hold hfp8-143 codes"),
-        (dict(a=np.zeros(3, np.uint8)), "a must be a matrix"),
-        (dict(b=np.zeros((4, 2), np.uint8)), "b must have 3 rows, not 4"),
-        (dict(b=np.full((3, 2), 256, np.int64)), r"b holds codes outside 0\.\.255"),
-        (dict(b=np.full((3, 2), -1, np.int64)), r"b holds codes outside 0\.\.255"),
-        (dict(a_format="e2m1", a=np.full((2, 3), 16, np.uint8)), r"a holds codes outside 0\.\.15"),
-        (dict(profile="hpf8"), "unknown profile 'hpf8'; did you mean hfp8"),
-        (dict(a_format="e9m9"), "unknown format 'e9m9'"),
-        (dict(threads=0), "threads is 0, must be at least 1"),
-        (dict(seed=-1), "seed is -1"),
-        (dict(stream=1 << 64), "stream is"),
+        ({"a": np.zeros((2, 3))}, "a must hold hfp8-143 codes"),
+        ({"a": np.zeros(3, np.uint8)}, "a must be a matrix"),
+        ({"b": np.zeros((4, 2), np.uint8)}, "b must have 3 rows, not 4"),
+        ({"b": np.full((3, 2), 256, np.int64)}, r"b holds codes outside 0\.\.255"),
+        ({"b": np.full((3, 2), -1, np.int64)}, r"b holds codes outside 0\.\.255"),
+        (
+            {"a_format": "e2m1", "a": np.full((2, 3), 16, np.uint8)},
+            r"a holds codes outside 0\.\.15",
+        ),
+        ({"profile": "hpf8"}, "unknown profile 'hpf8'; did you mean hfp8"),
+        ({"a_format": "e9m9"}, "unknown format 'e9m9'"),
+        ({"threads": 0}, "threads is 0, must be at least 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"stream": 1 << 64}, "stream is"),
     ],
 )
 def test_bad_input(arguments: dict, message: str) -> None:
-    good = dict(a=np.zeros((2, 3), np.uint8), b=np.zeros((3, 2), np.uint8))
+    good = {"a": np.zeros((2, 3), np.uint8), "b": np.zeros((3, 2), np.uint8)}
     with pytest.raises(InputError, match=message):
         gemm(**good | arguments)
