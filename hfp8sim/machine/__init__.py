@@ -1,0 +1,17 @@
+"""The machine: its configuration, its executor, and how long it takes. See docs/machine.md."""
+
+from hfp8sim.machine.check import check
+from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine, machines
+from hfp8sim.machine.executor import Execution, execute
+from hfp8sim.machine.shapes import GemmShape
+
+__all__ = [
+    "TIME_MODELS",
+    "Execution",
+    "GemmShape",
+    "Machine",
+    "check",
+    "execute",
+    "get_machine",
+    "machines",
+]

@@ -1,0 +1,245 @@
+"""Machines: what an accelerator consists of, as frozen records read from TOML.
+
+Every key stands once, with its meaning and its allowed range; the records, the checks of a file and the
+table in docs/machine.md are derived from it. A preset's values that are not public are listed in its
+`assumed`, in the file and in the record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hfp8sim.errors import InputError, unknown
+
+#: The time models; docs/machine.md says what each assumes.
+TIME_MODELS = ("pipelined", "scalesim-os", "scalesim-ws", "scalesim-is")
+
+#: Scratchpad and accumulator rows are addressed by 16 bits.
+MAX_ROWS = 1 << 16
+
+
+def _number(low: int, high: int, meaning: str) -> Any:
+    return dataclasses.field(metadata={"low": low, "high": high, "meaning": meaning})
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """The multiply-accumulate array of a core. Weights stand still, partial sums pass down its rows."""
+
+    rows: int = _number(1, 1024, "rows of processing elements: the depth of a dot product")
+    columns: int = _number(1, 1024, "lanes across, and bytes of a scratchpad row")
+    corelets: int = _number(1, 64, "arrays of a core; they share the rows of A among them")
+    macs_8bit: int = _number(1, 64, "multiply-accumulates per lane and cycle, operands of ≤ 8 bits")
+    macs_16bit: int = _number(1, 64, "the same with an operand of more than 8 bits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """On-chip memories of a core, and the channel to DRAM that all cores share."""
+
+    scratchpad_kib: int = _number(1, 1 << 16, "KiB of scratchpad per core")
+    accumulators: int = _number(1, 1 << 26, "outputs whose running sums a core can hold")
+    bytes_per_cycle: int = _number(
+        1, 1 << 16, "bytes the DRAM channel moves per cycle, both ways together"
+    )
+    latency: int = _number(0, 1 << 20, "cycles until the first byte of a load has come")
+
+
+@dataclasses.dataclass(frozen=True)
+class Post:
+    """The unit behind the accumulators: bias, activation, scale, rounding."""
+
+    lanes: int = _number(1, 1 << 16, "results per cycle and core")
+
+
+SECTIONS = {"array": Array, "memory": Memory, "post": Post}
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A configuration. `replace(**{"memory.latency": 0})` gives another; bad values raise `InputError`."""
+
+    name: str
+    array: Array
+    memory: Memory
+    post: Post
+    cores: int = _number(1, 1024, "cores; they share one program and one DRAM channel")
+    clock_mhz: int = _number(1, 100_000, "clock")
+    time_model: str = TIME_MODELS[0]  #: the one used unless another is asked for
+    summary: str = ""
+    assumed: tuple[str, ...] = ()  #: keys whose values are not public
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for key, (value, low, high) in self._numbers().items():
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise InputError(
+                    f"machine {self.name}: {key} is {value!r}, must be an integer {low}..{high}"
+                )
+        if self.time_model not in TIME_MODELS:
+            raise unknown(f"time_model of machine {self.name}", self.time_model, TIME_MODELS)
+        for key, rows, most in (
+            ("memory.scratchpad_kib", self.scratchpad_rows, MAX_ROWS * self.array.columns >> 10),
+            ("memory.accumulators", self.accumulator_rows, MAX_ROWS * self.array.columns),
+        ):
+            if not 1 <= rows <= MAX_ROWS:
+                raise InputError(
+                    f"machine {self.name}: {key} gives {rows} rows of {self.array.columns}, must be "
+                    f"1..{MAX_ROWS} rows (so at most {most})"
+                )
+        for key in self.assumed:
+            if key not in self._numbers():
+                raise unknown(
+                    f"key in `assumed` of machine {self.name}", key, list(self._numbers())
+                )
+
+    def _numbers(self) -> dict[str, tuple[int, int, int]]:
+        """Every number by its dotted key: value, lowest, highest."""
+        return {
+            key: (self[key], field.metadata["low"], field.metadata["high"])
+            for key, field in number_fields()
+        }
+
+    def __getitem__(self, key: str) -> Any:
+        section, dot, name = key.rpartition(".")
+        owner = getattr(self, section) if dot else self
+        return getattr(owner, name)
+
+    def replace(self, **values: Any) -> Machine:
+        """Another machine with some values changed, by dotted key; unknown keys raise `InputError`."""
+        known = [key for key, _ in number_fields()] + ["name", "time_model", "summary"]
+        top: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in known:
+                raise unknown("machine key", key, known)
+            section, dot, name = key.rpartition(".")
+            if dot:
+                owner = top.get(section, getattr(self, section))
+                top[section] = dataclasses.replace(owner, **{name: value})
+            else:
+                top[key] = value
+        top.setdefault("assumed", tuple(key for key in self.assumed if key not in values))
+        return dataclasses.replace(self, **top)
+
+    # -- derived -----------------------------------------------------------------------------------
+
+    @property
+    def scratchpad_rows(self) -> int:
+        """Scratchpad rows of a core; a row is as many bytes as the array has columns."""
+        return self.memory.scratchpad_kib * 1024 // self.array.columns
+
+    @property
+    def accumulator_rows(self) -> int:
+        """Accumulator rows of a core; a row is as many outputs as the array has columns."""
+        return self.memory.accumulators // self.array.columns
+
+    def macs_per_lane(self, bits: int) -> int:
+        """Multiply-accumulates per lane and cycle for operands of at most `bits` bits."""
+        return self.array.macs_8bit if bits <= 8 else self.array.macs_16bit
+
+    def macs_per_cycle(self, bits: int = 8) -> int:
+        """Peak multiply-accumulates per cycle of all cores."""
+        a = self.array
+        return self.cores * a.corelets * a.rows * a.columns * self.macs_per_lane(bits)
+
+    def peak_tflops(self, bits: int = 8) -> float:
+        """Peak, a multiply-accumulate counted as two operations."""
+        return 2 * self.macs_per_cycle(bits) * self.clock_mhz / 1e6
+
+    def seconds(self, cycles: int) -> float:
+        """How long so many cycles take."""
+        return cycles / (self.clock_mhz * 1e6)
+
+
+def number_fields() -> list[tuple[str, dataclasses.Field[Any]]]:
+    """(dotted key, field) of every number of a machine, in the order of docs/machine.md."""
+    pairs = [(f.name, f) for f in dataclasses.fields(Machine) if f.metadata]
+    for section, record in SECTIONS.items():
+        pairs += [(f"{section}.{f.name}", f) for f in dataclasses.fields(record)]
+    return pairs
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+_TEXTS = ("name", "summary", "time_model")
+_LISTS = ("assumed", "notes")
+
+
+def machines() -> list[str]:
+    """Names of the shipped machines; the first is the default."""
+    folder = resources.files(__package__) / "presets"
+    names = sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
+    return sorted(names, key=lambda name: name != "rapid-core")
+
+
+def get_machine(name: str | Path | Machine = "rapid-core") -> Machine:
+    """A machine by name, from a `.toml` file, or from a SCALE-Sim `.cfg`; a record is handed through.
+
+    Raises:
+        InputError: an unknown name, an unreadable file, a key that is unknown, missing or out of range.
+    """
+    if isinstance(name, Machine):
+        return name
+    path = Path(name)
+    if path.suffix == ".cfg":
+        from hfp8sim.machine.scalesim_cfg import load_cfg
+
+        return load_cfg(path)
+    if path.suffix == ".toml":
+        try:
+            return from_toml(path.read_bytes(), str(path))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+    if str(name) not in machines():
+        raise unknown("machine", str(name), [*machines(), "a path ending in .toml or .cfg"])
+    preset = resources.files(__package__) / "presets" / f"{name}.toml"
+    return from_toml(preset.read_bytes(), f"preset {name}")
+
+
+def from_toml(content: bytes, where: str) -> Machine:
+    """The machine a TOML text describes; `where` stands before every complaint."""
+    try:
+        table = tomllib.loads(content.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{where}: not a TOML file: {error}") from None
+    numbers = [key for key, _ in number_fields() if "." not in key]
+    _check_keys(where, "", table, [*_TEXTS, *_LISTS, *numbers, *SECTIONS], [*numbers, "name"])
+    for key in _TEXTS:
+        if not isinstance(table.get(key, ""), str):
+            raise InputError(f"{where}: {key} must be a string")
+    for key in _LISTS:
+        if not all(isinstance(item, str) for item in _list(table.get(key, []))):
+            raise InputError(f"{where}: {key} must be a list of strings")
+        table[key] = tuple(table.get(key, []))
+    for section, record in SECTIONS.items():
+        part = table.get(section, {})
+        if not isinstance(part, dict):
+            raise InputError(f"{where}: [{section}] must be a table")
+        names = [field.name for field in dataclasses.fields(record)]
+        _check_keys(where, f"{section}.", part, names, names)
+        table[section] = record(**part)
+    try:
+        return Machine(**table)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [None]
+
+
+def _check_keys(
+    where: str, prefix: str, table: dict[str, Any], known: list[str], needed: Iterable[str]
+) -> None:
+    for key in table:
+        if key not in known:
+            hint = unknown("key", prefix + key, [prefix + name for name in known])
+            raise InputError(f"{where}: {hint}")
+    for key in needed:
+        if key not in table:
+            raise InputError(f"{where}: key {prefix + key!r} is missing")

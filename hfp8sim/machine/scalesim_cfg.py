@@ -1,0 +1,72 @@
+"""Machines from SCALE-Sim configurations (`.cfg`, versions 2 and 3)."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+from hfp8sim.errors import InputError, unknown
+from hfp8sim.machine.config import MAX_ROWS, Array, Machine, Memory, Post
+
+_SIZES = ("IfmapSramSzkB", "FilterSramSzkB", "OfmapSramSzkB")
+_DATAFLOWS = ("os", "ws", "is")
+
+
+def load_cfg(path: Path) -> Machine:
+    """The machine of a `.cfg`: array, SRAM sizes, dataflow and bandwidth; `notes` say what was left out.
+
+    The three SRAMs become one scratchpad, since ours is shared. A word is a byte, as there.
+    """
+    parser = configparser.ConfigParser(strict=False)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (configparser.Error, UnicodeDecodeError) as error:
+        first = str(error).split("\n")[0]
+        raise InputError(f"{path}: not a SCALE-Sim configuration: {first}") from None
+    if not parser.has_section("architecture_presets"):
+        raise InputError(f"{path}: section [architecture_presets] is missing")
+    section = parser["architecture_presets"]
+
+    def number(key: str) -> int:
+        text = section.get(key)
+        if text is None:
+            raise InputError(f"{path}: key {key!r} is missing in [architecture_presets]")
+        try:
+            return int(text.split(",")[0])
+        except ValueError:
+            raise InputError(f"{path}: {key} is {text!r}, must be an integer") from None
+
+    dataflow = section.get("Dataflow", "").strip().lower()
+    if dataflow not in _DATAFLOWS:
+        raise InputError(f"{path}: {unknown('Dataflow', dataflow, _DATAFLOWS)}")
+    columns, kib = number("ArrayWidth"), sum(number(key) for key in _SIZES)
+    notes = ["clock, latency, accumulators and post lanes are not in a SCALE-Sim configuration"]
+    if columns > 0 and kib * 1024 // columns > MAX_ROWS:
+        kib = MAX_ROWS * columns // 1024
+        notes.append(f"scratchpad cut to {kib} KiB, the most that can be addressed")
+    bandwidth = number("Bandwidth") if "Bandwidth" in section else 10
+    if parser.get("run_presets", "InterfaceBandwidth", fallback="CALC").strip().upper() == "CALC":
+        notes.append(
+            "InterfaceBandwidth CALC (unlimited) has no counterpart; `pipelined` uses Bandwidth"
+        )
+    for other in parser.sections():
+        if other not in ("general", "architecture_presets", "run_presets"):
+            notes.append(f"section [{other}] ignored")
+    name = parser.get("general", "run_name", fallback=path.stem).strip(" \"'") or path.stem
+    try:
+        return Machine(
+            name=name,
+            summary=f"SCALE-Sim configuration {path.name}",
+            cores=1,
+            clock_mhz=1000,
+            time_model=f"scalesim-{dataflow}",
+            array=Array(number("ArrayHeight"), columns, 1, 1, 1),
+            memory=Memory(kib, max(number("OfmapSramSzkB"), 1) * 256, bandwidth, 0),
+            post=Post(columns),
+            assumed=("clock_mhz", "memory.accumulators", "memory.latency", "post.lanes"),
+            notes=tuple(notes),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

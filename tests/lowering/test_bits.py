@@ -1,0 +1,158 @@
+"""A lowered layer, executed, has the bits of `gemm` on the explicitly unfolded operands."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from hfp8sim.errors import InputError
+from hfp8sim.lowering import lower_layer
+from hfp8sim.machine import execute, get_machine
+from hfp8sim.units.profile import PHASES, get_profile
+from hfp8sim.workloads import Conv, Layer
+from tests.lowering.layers import expected, layer_inputs
+
+
+def check(
+    layer, phase, profile="hfp8", machine="rapid-core", tile=None, threads=1, seed=0, stream=0
+):
+    rng = np.random.default_rng(len(layer.name) + layer.k)
+    codes = layer_inputs(layer, phase, profile, rng)
+    program = lower_layer(layer, phase, machine, profile, seed=seed, stream=stream, tile=tile)
+    (result,) = execute(program, codes, machine, threads=threads).outputs.values()
+    want = expected(layer, phase, codes, profile, seed, stream)
+    assert np.array_equal(result.reshape(want.shape), want)
+    return program
+
+
+CONVOLUTIONS = {
+    "plain": Conv(2, 6, 7, 5, 9, (3, 3), padding=(1, 1, 1, 1)),
+    "strided": Conv(2, 9, 8, 6, 10, (3, 2), stride=(2, 3), padding=(1, 1, 0, 1)),
+    "dilated": Conv(2, 7, 9, 4, 8, (3, 3), dilation=(2, 1), padding=(2, 2, 1, 1)),
+    "grouped": Conv(1, 6, 6, 6, 9, (3, 3), padding=(1, 1, 1, 1), groups=3),
+    "depthwise": Conv(2, 8, 8, 6, 6, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1), groups=6),
+    "pointwise": Conv(2, 5, 5, 12, 7, (1, 1)),
+    "pointwise-strided": Conv(2, 9, 9, 4, 8, (1, 1), stride=(2, 2)),
+    "pointwise-strided-padded": Conv(1, 6, 6, 4, 8, (1, 1), stride=(2, 2), padding=(0, 1, 0, 1)),
+    "gapped": Conv(1, 5, 5, 3, 8, (3, 3), gaps=(2, 2), padding=(1, 2, 1, 2)),
+    "cropped": Conv(1, 8, 8, 3, 8, (3, 3), padding=(-1, 0, -1, 0)),
+    "one-dimensional": Conv(2, 1, 20, 5, 6, (1, 5), stride=(1, 2), padding=(0, 0, 2, 2)),
+    "all-padding": Conv(1, 2, 2, 3, 4, (3, 3), stride=(3, 3), padding=(5, 5, 5, 5)),
+}
+MATRICES = {
+    "linear": Layer("fc", "linear", 37, 45, 130),
+    "vector": Layer("v", "linear", 1, 100, 70),
+    "one": Layer("one", "linear", 1, 1, 1),
+    "batched": Layer("qk", "matmul", 17, 9, 20, groups=3),
+    "recurrent": Layer("rnn", "recurrent", 4, 24, 33, groups=5),
+}
+LAYERS = {name: Layer.from_conv(name, conv) for name, conv in CONVOLUTIONS.items()} | MATRICES
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_geometry_in_every_phase(name, phase):
+    check(LAYERS[name], phase)
+    check(LAYERS[name], phase, "rapid", "edge-8x8", threads=2)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", ["plain", "strided", "grouped", "linear", "recurrent"])
+def test_stochastic_rounding_draws_by_place_not_by_tile(name, phase):
+    profile = get_profile("hfp8").replace(rounding="stochastic")
+    for tile in (None, (5, 3, 8)):
+        check(LAYERS[name], phase, profile, tile=tile, threads=2, seed=11, stream=5)
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 3, 8, 64, 1000])
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_chunk_length(phase, chunk):
+    profile = get_profile("hfp8").replace(chunk_length=chunk)
+    check(LAYERS["plain"], phase, profile)
+    check(LAYERS["linear"], phase, profile, tile=(16, 16, 24 if phase == "wgrad" else 32))
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "fp16",
+        "exact",
+        "aiu",
+        "fp8-2018",
+        "hopper-fp8",
+        get_profile("hfp8").replace(rounding="stochastic", random_source="lfsr"),
+        get_profile("rapid").replace(sum_order="chain", chunk_length=7),
+    ],
+)
+@pytest.mark.parametrize("phase", PHASES)
+def test_every_kind_of_arithmetic(phase, profile):
+    check(LAYERS["plain"], phase, profile, threads=2)
+    tile = (7, 4, get_profile(profile).chunk_length or LAYERS["plain"].shape(phase).k)
+    check(
+        LAYERS["plain"], phase, profile, tile=(7, 4, min(tile[2], LAYERS["plain"].shape(phase).k))
+    )
+
+
+@st.composite
+def convolutions(draw):
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    groups = draw(st.integers(1, 3))
+    fields = {
+        "batch": draw(st.integers(1, 3)),
+        "height": draw(st.integers(1, 8)),
+        "width": draw(st.integers(1, 8)),
+        "channels": groups * draw(st.integers(1, 4)),
+        "filters": groups * draw(st.integers(1, 4)),
+        "kernel": draw(pair),
+        "stride": draw(pair),
+        "padding": draw(st.tuples(*[st.integers(-1, 3)] * 4)),
+        "dilation": draw(pair),
+        "groups": groups,
+        "gaps": draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+    }
+    try:
+        return Layer.from_conv("random", Conv(**fields))
+    except InputError:
+        assume(False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(convolutions(), st.sampled_from(PHASES), st.data())
+def test_random_convolutions_tiles_and_machines(layer, phase, data):
+    shape = layer.shape(phase)
+    chunk = data.draw(st.sampled_from([0, 1, 4, 6, 64]))
+    profile = get_profile("hfp8").replace(chunk_length=chunk)
+    tile = tuple(data.draw(st.integers(1, size)) for size in (shape.m, shape.n, shape.k))
+    machine = data.draw(st.sampled_from(["rapid-core", "edge-8x8"]))
+    check(layer, phase, profile, machine, tile, threads=data.draw(st.integers(1, 3)))
+
+
+def test_nothing_but_the_program_decides_a_value():
+    """Bandwidth, array, latencies, cores, threads and tiles change no bit."""
+    layer, rng = LAYERS["strided"], np.random.default_rng(3)
+    codes = layer_inputs(layer, "fwd", "hfp8", rng)
+    results = set()
+    for change in (
+        {},
+        {"memory.bytes_per_cycle": 1},
+        {"memory.latency": 9999},
+        {"array.rows": 128, "array.corelets": 1, "array.macs_8bit": 1},
+        {"array.columns": 32, "memory.scratchpad_kib": 64},
+        {"cores": 16, "post.lanes": 1, "clock_mhz": 1},
+        {"memory.accumulators": 64, "memory.scratchpad_kib": 2},
+    ):
+        machine = get_machine("rapid-core").replace(**change)
+        for threads in (1, 3):
+            for tile in (None, (1, 1, 1), (4, 2, 6)):
+                program = lower_layer(layer, "fwd", machine, tile=tile)
+                run = execute(program, codes, machine, threads=threads)
+                results.add(run.outputs["y"].tobytes())
+    assert len(results) == 1
+
+
+def test_a_program_runs_on_another_machine_than_it_was_lowered_for():
+    layer, rng = LAYERS["plain"], np.random.default_rng(4)
+    codes = layer_inputs(layer, "dgrad", "hfp8", rng)
+    program = lower_layer(layer, "dgrad", "edge-8x8")
+    there = execute(program, codes, "rapid-core").outputs["dx"]
+    assert np.array_equal(there, execute(program, codes, "edge-8x8").outputs["dx"])
