@@ -21,7 +21,7 @@ class Column:
     """One column.
 
     `kind` is the type of its values; `list` is a histogram (counts by `HISTOGRAM_BINS`), which stands in
-    JSON and in the plots alone. `total` says how rows combine in the total row: `sum`, `max`, or `none`
+    JSON and in the plots alone. `total` says how rows combine in the total row: `sum`, `max`, `min`, or `none`
     where the total has a value of its own (or none). `short` is the heading in tables; the terminal shows
     the columns whose `rank` is not 0, and leaves out those of the highest ranks where it is narrow.
     """
@@ -62,11 +62,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("time", "tflops", "TFLOPS", "2·MACs / time", short="TFLOPS", rank=4),
     Column("time", "bytes", "B", "bytes between memory and scratchpad", int, "sum", "bytes"),
     Column("time", "bound_by", "", "what takes the largest part of the time", str, short="bound by", rank=1),
-    Column("accuracy", "sqnr_db", "dB", "10·log10(Σx²/Σ(y−x)²), x the float64 result of the unquantised tensors: what a user feels", short="SQNR", rank=1, digits=1),
+    Column("accuracy", "sqnr_db", "dB", "10·log10(Σx²/Σ(y−x)²), x the float64 result of the unquantised tensors: what a user feels", total="min", short="SQNR", rank=1, digits=1),
     Column("accuracy", "relative_error", "", "√(Σ(y−x)²/Σx²), against the unquantised tensors", short="rel. error", digits=5),
     Column("accuracy", "max_error", "", "the largest |y−x|, against the unquantised tensors", short="max error", digits=6),
     Column("accuracy", "cosine", "", "Σxy/√(Σx²·Σy²), against the unquantised tensors", short="cosine", digits=6),
-    Column("accuracy", "acc_sqnr_db", "dB", "SQNR against the float64 result of the quantised operands: what the accumulator did", short="sum SQNR", rank=1, digits=1),
+    Column("accuracy", "acc_sqnr_db", "dB", "SQNR against the float64 result of the quantised operands: what the accumulator did", total="min", short="sum SQNR", rank=1, digits=1),
     Column("accuracy", "acc_relative_error", "", "relative error against the quantised operands", short="sum rel. error", digits=5),
     Column("accuracy", "acc_max_ulp", "ulp", "largest error in units of the result's last place, against the quantised operands", total="max", short="max ulp"),
     Column("accuracy", "acc_mean_ulp", "ulp", "mean error in units of the result's last place, against the quantised operands", short="mean ulp", digits=3),

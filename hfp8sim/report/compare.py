@@ -20,7 +20,7 @@ from hfp8sim.report.table import GAP, NAME_MAX, NAME_MIN, shortened
 DEFAULT = ("sqnr_db", "acc_sqnr_db", "cycles")
 
 #: Totals of a run that the overview shows.
-OVERVIEW = ("cycles", "time_us", "tflops", "utilisation", "bytes", "bound_by", "swamped_share")
+OVERVIEW = ("cycles", "time_us", "tflops", "utilisation", "sqnr_db", "acc_sqnr_db", "swamped_share")
 
 #: Columns whose change is told as a ratio; others as a difference.
 RATIOS = ("macs", "cycles", "time_us", "bytes")
@@ -167,7 +167,8 @@ def change(name: str, first: Any, other: Any) -> str:
         return f"×{other / first:.2f}" if first else "–"
     if name in ("utilisation", "swamped_share", "sampled"):
         return f"{100 * (other - first):+.1f}"
-    return f"{other - first:+.{BY_NAME[name].digits if isinstance(other, float) else 0}f}"
+    said = f"{other - first:+.{BY_NAME[name].digits if isinstance(other, float) else 0}f}"
+    return said if float(said) else said[1:]
 
 
 def overview(both: SideBySide) -> Table:

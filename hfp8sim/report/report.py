@@ -169,8 +169,8 @@ def file_name(workload: str) -> str:
 
 
 def _combined(how: str, values: list[Any]) -> Any:
-    if how == "max":
-        return max(values)
+    if how in ("max", "min"):
+        return max(values) if how == "max" else min(values)
     if isinstance(values[0], list):
         return [sum(counts) for counts in zip(*values, strict=True)]
     return sum(values)

@@ -101,6 +101,6 @@ def legend() -> str:
             "util: of the array's multiply-accumulates in these cycles; bound by: what limits the layer",
             "SQNR (dB): against float64 of the unquantised tensors, what a user feels",
             "sum SQNR: against float64 of the quantised operands, what the accumulator did",
-            "swamped: additions that left the sum as it was",
+            "swamped: additions that left the sum as it was; the total's SQNRs are the lowest",
         )
     )

@@ -1,0 +1,272 @@
+"""Charts as inline SVG whose width is the page's: positions are per cent, so text and strokes keep their
+size on a phone and on paper, and colours are CSS classes, so they follow the page's light or dark.
+
+Nothing here knows of reports. Classes `s0`, `s1`, … are series; what they look like stands in page.html.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+
+#: Pixels of a bar's line, of the space between rows, and of the axis below.
+LINE, ROW_GAP, AXIS = 11, 7, 18
+#: Pixels of a label's letter, about.
+LETTER = 6.4
+#: Rows of a chart's block: a page break falls between blocks, never through a bar.
+BLOCK = 24
+#: Per cent of the width that the longest bar takes; its figure stands in the rest.
+REACH = 80.0
+
+
+def tag(name: str, content: str = "", /, **attributes: object) -> str:
+    """An element; `class_` is `class`, and other underscores are hyphens."""
+    written = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
+        for key, value in attributes.items()
+    )
+    return f"<{name}{written}>{content}</{name}>"
+
+
+def label(text: str, **attributes: object) -> str:
+    """A text element."""
+    return tag("text", escape(text), **attributes)
+
+
+def percent(value: float) -> str:
+    """A position or width as per cent of the chart's width."""
+    return f"{value:.3f}%"
+
+
+def chart(name: str, described: str, height: float, content: Iterable[str]) -> str:
+    """An SVG element as wide as its frame; `name` is its data-plot, `described` what it shows."""
+    return tag(
+        "svg", tag("title", escape(described)) + "".join(content), class_="chart", data_plot=name,
+        role="img", width="100%", height=f"{height:g}",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """A part of a bar: its series, its length, and what a pointer on it says."""
+
+    series: int
+    value: float
+    hint: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Bar:
+    """A bar of segments end to end, the figure behind it, and a mark across it if there is one."""
+
+    segments: tuple[Segment, ...]
+    figure: str
+    mark: float | None = None
+    mark_hint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Bars that share a label."""
+
+    label: str
+    bars: tuple[Bar, ...]
+    title: str = ""
+
+
+def bars(
+    name: str,
+    described: str,
+    groups: Sequence[Group],
+    ticks: Sequence[tuple[float, str]],
+    top: float,
+) -> str:
+    """Horizontal bars, a label in front of each group: blocks of charts with one scale.
+
+    `top` is the value at full length; `ticks` are (value, text) of the axis.
+    """
+    blocks = []
+    for start in range(0, len(groups), BLOCK):
+        part = groups[start : start + BLOCK]
+        blocks.append(_block(name, described, part, ticks, top))
+    longest = max(len(group.label) for group in groups)
+    return tag("div", "".join(blocks), style=f"padding-left: {longest * LETTER + 10:.0f}px")
+
+
+def _block(
+    name: str,
+    described: str,
+    groups: Sequence[Group],
+    ticks: Sequence[tuple[float, str]],
+    top: float,
+) -> str:
+    def across(value: float) -> float:
+        return REACH * min(max(value, 0.0), top) / top if top else 0.0
+
+    drawn: list[str] = []
+    y = 2.0
+    for group in groups:
+        middle = y + len(group.bars) * LINE / 2
+        text = tag("title", escape(group.title or group.label)) + escape(group.label)
+        drawn.append(tag("text", text, class_="label", x=-6, y=f"{middle + 4:g}"))
+        for bar in group.bars:
+            at = 0.0
+            for segment in bar.segments:
+                wide = across(segment.value)
+                drawn.append(
+                    tag(
+                        "rect", tag("title", escape(segment.hint)), class_=f"s{segment.series}",
+                        x=percent(at), y=f"{y + 1:g}", width=percent(wide), height=LINE - 2,
+                    )
+                )  # fmt: skip
+                at += wide
+            drawn.append(
+                label(bar.figure, class_="figure", x=percent(at), dx=5, y=f"{y + LINE - 2:g}")
+            )
+            if bar.mark is not None:
+                x = percent(across(bar.mark))
+                hint = tag("title", escape(bar.mark_hint))
+                drawn.append(tag("line", hint, class_="mark", x1=x, x2=x, y1=y, y2=y + LINE))
+            y += LINE
+        y += ROW_GAP
+    grid: list[str] = []
+    for value, text in ticks:
+        x = percent(across(value))
+        grid.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=y))
+        grid.append(label(text, class_="tick", x=x, y=y + 12))
+    return chart(name, described, y + AXIS, grid + drawn)
+
+
+def steps(top: float, most: int = 5) -> list[float]:
+    """Round numbers from 0 to `top`, at most `most` steps: 1, 2 or 5 times a power of ten."""
+    if top <= 0:
+        return [0.0]
+    power = 10 ** math.floor(math.log10(top / most))
+    step = next(f * power for f in (1, 2, 5, 10) if f * power * most >= top)
+    return [i * step for i in range(int(top / step + 1e-9) + 1)]
+
+
+def columns(
+    name: str, described: str, bins: Sequence[str], stacks: Sequence[Sequence[Segment]], height: int
+) -> str:
+    """Vertical bars, a stack of segments for each bin, the bins' names below."""
+    tallest = max((sum(s.value for s in stack) for stack in stacks), default=0.0) or 1.0
+    wide = 100.0 / len(bins)
+    drawn = [tag("line", class_="grid", x1="0%", x2="100%", y1=height, y2=height)]
+    for number, (text, stack) in enumerate(zip(bins, stacks, strict=True)):
+        y = float(height)
+        for segment in stack:
+            tall = (height - 14) * segment.value / tallest
+            y -= tall
+            drawn.append(
+                tag(
+                    "rect", tag("title", escape(segment.hint)), class_=f"s{segment.series}",
+                    x=percent((number + 0.08) * wide), width=percent(0.84 * wide), y=f"{y:.2f}",
+                    height=f"{tall:.2f}",
+                )
+            )  # fmt: skip
+        middle = percent((number + 0.5) * wide)
+        often = "tick" if number % 2 == 0 else "tick minor"
+        drawn.append(label(text, class_=often, x=middle, y=height + 13))
+        whole = sum(segment.value for segment in stack)
+        if whole == tallest:
+            drawn.append(label(f"{100 * whole:.0f}%", class_="tick", x=middle, y=f"{y - 3:.2f}"))
+    return chart(name, described, height + AXIS, drawn)
+
+
+def sparkline(counts: Sequence[int]) -> str:
+    """A histogram the size of a word."""
+    tallest = max(counts) or 1
+    drawn = [
+        tag("rect", x=4 * i, y=f"{14 - 14 * c / tallest:.1f}", width=3, height=f"{14 * c / tallest:.1f}")
+        for i, c in enumerate(counts)
+        if c
+    ]  # fmt: skip
+    return tag("svg", "".join(drawn), class_="spark", width=4 * len(counts), height=14)
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """A point of a scatter chart; `size` is a radius in pixels."""
+
+    x: float
+    y: float
+    series: int
+    size: float
+    hint: str
+
+
+def log_axes(
+    name: str,
+    described: str,
+    points: Sequence[Point],
+    roofs: Sequence[tuple[float, float, float, float, str]],
+    axes: tuple[str, str],
+    height: int = 300,
+) -> str:
+    """A scatter chart with two logarithmic axes. `roofs` are lines (x1, y1, x2, y2, text)."""
+    xs = [p.x for p in points] + [x for roof in roofs for x in (roof[0], roof[2])]
+    ys = [p.y for p in points] + [y for roof in roofs for y in (roof[1], roof[3])]
+    (left, right), (bottom, ceiling) = _decades(xs), _decades(ys)
+
+    def across(x: float) -> str:
+        return percent(100 * (math.log10(x) - left) / (right - left))
+
+    def up(y: float) -> str:
+        return f"{height * (1 - (math.log10(y) - bottom) / (ceiling - bottom)):.2f}"
+
+    drawn = []
+    for value in _round_numbers(left, right):
+        x = across(value)
+        drawn.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=height))
+        drawn.append(label(_number(value), class_="tick", x=x, y=height + 13))
+    for value in _round_numbers(bottom, ceiling):
+        y = up(value)
+        drawn.append(tag("line", class_="grid", x1="0%", x2="100%", y1=y, y2=y))
+        drawn.append(label(_number(value), class_="label", x=-6, y=float(y) + 4))
+    for x1, y1, x2, y2, text in roofs:
+        ends = {"x1": across(x1), "y1": up(y1), "x2": across(x2), "y2": up(y2)}
+        drawn.append(tag("line", tag("title", escape(text)), class_="roof", **ends))
+        if y1 == y2:
+            drawn.append(label(text, class_="end", x="100%", y=float(up(y2)) - 5))
+        else:  # beside the upper half of a slope
+            x, y = x1**0.35 * x2**0.65, y1**0.35 * y2**0.65
+            drawn.append(label(text, class_="end", x=across(x), y=float(up(y)) - 8))
+    for point in points:
+        drawn.append(
+            tag(
+                "circle", tag("title", escape(point.hint)), class_=f"s{point.series}",
+                cx=across(point.x), cy=up(point.y), r=f"{point.size:.1f}",
+            )
+        )  # fmt: skip
+    drawn.append(label(axes[0], class_="end axis", x="100%", y=height + 28))
+    drawn.append(label(axes[1], class_="start axis", x=-40, y=-6))
+    return chart(name, described, height + 34, drawn)
+
+
+def _decades(values: Sequence[float]) -> tuple[float, float]:
+    """The range of an axis in powers of ten, with room at both ends."""
+    low, high = math.log10(min(values)), math.log10(max(values))
+    room = max(0.06 * (high - low), 0.12)
+    return low - room, high + room
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Where an axis from 10^low to 10^high has its lines: powers of ten, and 2 and 5 times them on a
+    short one."""
+    powers = range(math.floor(low), math.ceil(high) + 1)
+    factors = (1, 2, 5) if high - low < 2.5 else (1,)
+    found = [factor * 10.0**power for power in powers for factor in factors]
+    return [value for value in found if low <= math.log10(value) <= high]
+
+
+def _number(value: float) -> str:
+    power = math.log10(value)
+    return f"{value:g}" if -3 <= power <= 4 else "10" + superscript(round(power))
+
+
+def superscript(number: int) -> str:
+    """An exponent in small digits."""
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
