@@ -12,15 +12,27 @@ from hfp8sim.report.report import Report
 
 #: Spaces between columns.
 GAP = 2
-#: Characters that a layer's name keeps where it is too narrow for it, and the most it is given.
-NAME_MIN, NAME_MAX = 10, 28
+#: Characters of a layer's name: what it keeps in any case, what it keeps before other columns go, and the
+#: most that it is given.
+NAME_MIN, NAME_FAIR, NAME_MAX = 10, 16, 28
 
 #: A table column: heading, rank (`Column.rank`), whether it is aligned right, and its text in a row.
 Field = tuple[str, int, bool, Callable[[Row], str]]
 
 
 def shortened(name: str, width: int) -> str:
-    """A name in at most `width` characters; its middle goes, as names differ at their ends."""
+    """A name in at most `width` characters.
+
+    Its dotted parts are cut to their first letter from the left (numbers stay), as in
+    `e.l.11.a.self.query`; where that is not enough its middle goes.
+    """
+    parts = name.split(".")
+    for i, part in enumerate(parts[:-1]):
+        if len(".".join(parts)) <= width:
+            break
+        if not part.isdigit():
+            parts[i] = part[:1]
+    name = ".".join(parts)
     if len(name) <= width:
         return name
     tail = (width - 1) // 2
@@ -61,7 +73,7 @@ def table(report: Report, width: int = 100) -> Table:
 
     for rank in sorted({f[1] for f in chosen} - {1}, reverse=True):
         if min(longest, NAME_MIN) + rest() > width or (
-            rank > 2 and min(longest, NAME_MAX) + rest() > width
+            rank > 2 and min(longest, NAME_FAIR) + rest() > width
         ):
             chosen = [f for f in chosen if f[1] != rank]
     name_width = max(NAME_MIN, min(longest, NAME_MAX, width - rest()))

@@ -1,0 +1,63 @@
+"""The table of columns: consistent in itself, and with what a run fills in."""
+
+import pytest
+
+from hfp8sim.report.columns import BY_NAME, COLUMNS, FLAT, GROUPS, PARTS, shape_text, text
+from tests.report.samples import sample
+
+
+def test_names_are_unique_and_groups_in_order() -> None:
+    assert len(BY_NAME) == len(COLUMNS)
+    order = list(GROUPS)
+    positions = [order.index(column.group) for column in COLUMNS]
+    assert positions == sorted(positions)
+
+
+def test_every_column_explains_itself() -> None:
+    for column in COLUMNS:
+        assert column.meaning and not column.meaning.endswith(".")
+        assert column.kind in (str, int, float, list)
+        assert column.total in ("none", "sum", "max", "min")
+        assert column.short or column.rank == 0
+
+
+def test_flat_columns_are_all_but_the_histograms() -> None:
+    assert set(BY_NAME) - set(FLAT) == {"error_ulps", "acc_error_ulps"}
+    assert set(PARTS) < set(FLAT)
+
+
+def test_samples_have_every_column() -> None:
+    assert set(sample().layers[0]) == set(BY_NAME)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("cycles", 1234567, "1,234,567"),
+        ("macs", 294912, "0.295"),
+        ("macs", 4_089_184_256, "4,089"),
+        ("utilisation", 0.4567, "45.7%"),
+        ("swamped_share", 0.0, "0"),
+        ("swamped_share", 3e-5, "<0.01%"),
+        ("swamped_share", 0.0123, "1.23%"),
+        ("sampled", 1.0, "all"),
+        ("sampled", 0.0312, "3.1%"),
+        ("bound_by", "stall_in", "stall in"),
+        ("sqnr_db", float("inf"), "exact"),
+        ("sqnr_db", float("-inf"), "−∞"),
+        ("sqnr_db", float("nan"), "–"),
+        ("sqnr_db", 23.456, "23.5"),
+        ("relative_error", 3e-7, "3.0e-07"),
+        ("max_error", 2.5e9, "2.5e+09"),
+        ("bits_normal", None, "–"),
+        ("layer", "", "–"),
+    ],
+)
+def test_text(name: str, value: object, shown: str) -> None:
+    assert text(BY_NAME[name], value) == shown
+
+
+def test_shapes() -> None:
+    assert shape_text({"m": 2, "n": 3, "k": 4, "groups": 1}) == "2×3×4"
+    assert shape_text({"m": 2, "n": 3, "k": 4, "groups": 32}) == "32·2×3×4"
+    assert shape_text({"layer": "total"}) == ""

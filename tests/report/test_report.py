@@ -1,0 +1,197 @@
+"""Reports: totals, CSV, JSON there and back, its published schema, SCALE-Sim's columns."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from hfp8sim.errors import InputError
+from hfp8sim.report import schema
+from hfp8sim.report.columns import FLAT, PARTS
+from hfp8sim.report.report import Report, file_name
+from tests.report.samples import facts, row, sample
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_total() -> None:
+    report = sample()
+    rows, total = report.layers, report.total
+    for name in ("macs", "cycles", *PARTS, "bytes", "saturated", "steps", "draws"):
+        assert total[name] == sum(r[name] for r in rows)
+    assert sum(total[part] for part in PARTS) == total["cycles"]
+    assert total["utilisation"] == pytest.approx(total["macs"] / 2048 / total["cycles"])
+    assert total["tflops"] == pytest.approx(2 * total["macs"] / total["time_us"] / 1e6)
+    assert total["swamped_share"] == total["swamped"] / total["steps"]
+    assert total["sqnr_db"] == min(r["sqnr_db"] for r in rows)
+    assert total["acc_max_ulp"] == max(r["acc_max_ulp"] for r in rows)
+    assert total["error_ulps"] == [sum(c) for c in zip(*(r["error_ulps"] for r in rows))]
+    assert "cosine" not in total and "m" not in total
+    assert total["bound_by"] == "compute"
+
+
+def test_total_leaves_out_what_nobody_knows() -> None:
+    rows = [row("a", "fwd") | {"sqnr_db": math.nan, "bits_normal": None}, row("b", "fwd")]
+    total = Report(rows, facts()).total
+    assert total["sqnr_db"] == rows[1]["sqnr_db"] and total["bits_normal"] == 8
+
+
+def test_csv_reads_back() -> None:
+    report = sample()
+    read = list(csv.DictReader(io.StringIO(report.to_csv())))
+    assert list(read[0]) == list(FLAT) and len(read) == len(report.layers) + 1
+    assert read[-1]["layer"] == "total"
+    for given, found in zip(report.layers, read):
+        for name in FLAT:
+            value = given[name]
+            assert found[name] == str(value) or float(found[name]) == value
+
+
+def test_csv_of_what_is_missing_or_infinite() -> None:
+    report = Report([row("a", "fwd") | {"sqnr_db": math.inf, "cosine": math.nan}], facts())
+    (read, _) = csv.DictReader(io.StringIO(report.to_csv()))
+    assert (read["sqnr_db"], read["cosine"]) == ("inf", "")
+
+
+def test_json_there_and_back() -> None:
+    report = sample()
+    read = Report.from_json(report.to_json())
+    assert read == report and not read.partial
+    assert read.to_json() == report.to_json()
+
+
+def test_json_of_infinities_and_nothing() -> None:
+    report = Report([row("a", "fwd") | {"sqnr_db": math.inf, "cosine": math.nan}], facts())
+    written = json.loads(report.to_json())
+    assert (written["layers"][0]["sqnr_db"], written["layers"][0]["cosine"]) == ("inf", None)
+    jsonschema.validate(written, schema.schema())
+    read = Report.from_json(report.to_json()).layers[0]
+    assert read["sqnr_db"] == math.inf and read["cosine"] is None
+
+
+def test_partial_reports_say_so() -> None:
+    report = dataclasses.replace(sample(), planned=11)
+    written = json.loads(report.to_json())
+    assert report.partial and written["partial"] and written["planned_rows"] == 11
+    assert Report.from_json(report.to_json()).partial
+    jsonschema.validate(written, schema.schema())
+
+
+def test_published_schema_is_the_columns() -> None:
+    """docs/report.schema.json is what `python -m hfp8sim.report.schema` prints."""
+    assert (DOCS / "report.schema.json").read_text("utf-8") == schema.document()
+    jsonschema.Draft202012Validator.check_schema(schema.schema())
+    jsonschema.validate(json.loads(sample().to_json()), schema.schema())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"seed": "zero"},
+        {"versions": {"python": "3.11"}},
+        {"layers": [{"layer": "a"}]},
+        {"unknown": 1},
+        {"histogram_bins": ["0"]},
+    ],
+)
+def test_schema_refuses(damage: dict[str, object]) -> None:
+    document = json.loads(sample().to_json()) | damage
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, schema.schema())
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda d: d.clear(), "not a report of hfp8sim"),
+        (lambda d: d.update(schema=99), "layout version 99"),
+        (lambda d: d.pop("seed"), "key 'seed' is missing"),
+        (lambda d: d.update(layers=[]), "layers must be a list"),
+        (lambda d: d.update(layers=[3]), "row 1 is 3"),
+        (lambda d: d["layers"][1].update(cycles="many"), "row 2: cycles is 'many'; it must be int"),
+        (lambda d: d["layers"][0].update(cycles=True), "cycles is True; it must be int"),
+        (lambda d: d["layers"][0].update(error_ulps=[1]), "error_ulps is [1]; it must be list"),
+        (lambda d: d["layers"][0].update(speed=1), "unknown column 'speed'"),
+        (lambda d: d["layers"][0].pop("phase"), "phase is missing"),
+        (lambda d: d.update(machine={"clock_mhz": 1}), "machine has no name"),
+        (lambda d: d.update(profile="hfp8"), "profile must be of type dict"),
+    ],
+)
+def test_damaged_json_is_one_line(change: object, says: str) -> None:
+    document = json.loads(sample().to_json())
+    change(document)  # type: ignore[operator]
+    with pytest.raises(InputError) as refused:
+        Report.from_json(json.dumps(document), "r.json")
+    assert says in str(refused.value) and str(refused.value).startswith("r.json: ")
+
+
+def test_torn_json_is_one_line(tmp_path: Path) -> None:
+    whole = sample().to_json()
+    path = tmp_path / "torn.json"
+    for length in (0, 1, 100, len(whole) // 2, len(whole) - 3):
+        path.write_text(whole[:length])
+        with pytest.raises(InputError, match="not a JSON file"):
+            Report.load(path)
+    path.write_bytes(b"\xff\xfe{")
+    with pytest.raises(InputError, match="not a text file"):
+        Report.load(path)
+    with pytest.raises(InputError, match="No such file"):
+        Report.load(tmp_path / "absent.json")
+
+
+def test_file_names_are_harmless() -> None:
+    assert file_name("digits-cnn") == "digits-cnn"
+    assert file_name("../../etc/passwd") == "_.._etc_passwd"
+    assert file_name("...") == "report" and len(file_name("x" * 500)) == 100
+
+
+def test_scalesim_columns() -> None:
+    lines = sample().to_scalesim().splitlines()
+    assert lines[0] == (
+        "LayerID, Total Cycles (incl. prefetch), Total Cycles, Stall Cycles, "
+        "Overall Util %, Mapping Efficiency %, Compute Util %,"
+    )
+    assert all(line.endswith(",") for line in lines)
+    read = [line.rstrip(",").split(", ") for line in lines[1:]]
+    assert [int(r[0]) for r in read] == list(range(9))
+    for found, given in zip(read, sample().layers):
+        assert int(found[2]) == given["cycles"] - 1
+        assert int(found[3]) == given["stall_in"] + given["stall_out"]
+        assert float(found[4]) == pytest.approx(100 * given["macs"] / 2048 / (given["cycles"] - 1))
+
+
+@pytest.mark.parametrize(
+    ("size", "array", "dataflow", "cycles", "util", "mapping"),
+    [  # SCALE-Sim 3.0.0's own numbers for these GEMMs
+        ((64, 64, 64), 8, "os", 4991, 82.07, 100.0),
+        ((64, 64, 64), 32, "ws", 631, 40.57, 100.0),
+        ((197, 768, 768), 32, "os", 139439, 81.38, 100 * 197 / 224),
+        ((1, 4096, 4096), 128, "os", 139199, 0.74, 100 / 128),
+    ],
+)
+def test_scalesim_figures(
+    size: tuple[int, int, int], array: int, dataflow: str, cycles: int, util: float, mapping: float
+) -> None:
+    """From the cycles that its closed form gives, its own percentages follow."""
+    m, n, k = size
+    macs, total = m * n * k, cycles + 1
+    given = row("a", "fwd") | {
+        "m": m, "n": n, "k": k, "macs": macs, "cycles": total, "stall_in": 0, "stall_out": 0,
+        "utilisation": macs / (array * array * total),
+    }  # fmt: skip
+    machine = {"name": "x", "clock_mhz": 1, "array": {"rows": array, "columns": array}}
+    report = Report([given], facts(machine=machine, time_model=f"scalesim-{dataflow}"))
+    found = report.to_scalesim().splitlines()[1].rstrip(",").split(", ")
+    assert int(found[1]) == int(found[2]) == cycles
+    assert round(float(found[4]), 2) == util
+    assert float(found[5]) == pytest.approx(mapping)
+
+
+def test_scalesim_needs_cycles() -> None:
+    with pytest.raises(InputError, match="no cycles"):
+        Report([{**row("a", "fwd"), "cycles": None}], facts()).to_scalesim()
