@@ -18,11 +18,12 @@ from hfp8sim.analysis.accuracy import Comparison
 from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats import FloatFormat, formats, get_format
-from hfp8sim.machine.config import TIME_MODELS
+from hfp8sim.lowering import lower_layer
+from hfp8sim.machine import TIME_MODELS, Machine, execute
 from hfp8sim.policy import PolicyLike, Rules, assign, parse
 from hfp8sim.report.columns import Row
 from hfp8sim.report.report import Report
-from hfp8sim.units import Events, Profile, gemm, get_profile
+from hfp8sim.units import Events, Profile, get_profile
 from hfp8sim.units.convert import convert
 from hfp8sim.workloads import Layer, Workload, operands
 from hfp8sim.workloads.records import PHASES
@@ -137,7 +138,7 @@ def simulate(
                 what = f"{task.layer.name} {task.phase} ({done + 1} of {len(todo)})"
                 progress(sum(efforts[:done]), sum(efforts), what)
             timed = describe(task) | clock(task, machine, model)
-            rows.append(timed | measure(task, seed, threads, max_macs))
+            rows.append(timed | measure(task, machine, seed, threads, max_macs))
             if checkpoint and len(rows) < len(todo):
                 checkpoint(so_far())
     except KeyboardInterrupt:
@@ -206,50 +207,106 @@ def clock(task: Task, machine: Any, model: str) -> Row:
     return row
 
 
-def measure(task: Task, seed: int, threads: int | None, max_macs: int | None) -> Row:
-    """The value columns: the layer's operands through the units, and what came out."""
-    profile, layer = task.profile, task.layer
-    a, b, provenance = operands(layer, task.phase, seed=seed, max_macs=max_macs)
-    fmt_a, fmt_b = profile.operand_formats(task.phase)
-    result_format = profile.result_format
-    codes_a, counts_a = quantise(a, fmt_a, profile, seed, task.stream)
-    codes_b, counts_b = quantise(b, fmt_b, profile, seed, task.stream + 1)
-    felt, summed = Comparison(result_format), Comparison(result_format)
-    events, steps = Events(), 0
-    spread = spread_ideal = 0.0
-    for g in range(a.shape[0]):
-        codes, happened = gemm(
-            codes_a[g], codes_b[g], profile, a_format=fmt_a, b_format=fmt_b,
-            seed=seed, stream=task.stream + g, threads=threads, events=True,
-        )  # fmt: skip
-        result = result_format.decode(codes)
-        ideal = fmt_a.decode(codes_a[g]) @ fmt_b.decode(codes_b[g])
-        felt.add(result, a[g].astype(np.float64) @ b[g].astype(np.float64))
-        summed.add(result, ideal)
-        events += happened
-        steps += codes.size * steps_of(profile, a.shape[2])
-        spread += float(np.var(result[np.isfinite(result)])) if np.isfinite(result).any() else 0.0
-        spread_ideal += float(np.var(ideal))
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """What a layer's phase computed. Matrices are float64 with the groups in front, (G, M, N): the
+    `result`, what the quantised operands give without rounding (`summed`), and what the tensors do
+    (`felt`). `elements`: operand elements that were clamped or flushed."""
+
+    result: NDArray[np.float64]
+    summed: NDArray[np.float64]
+    felt: NDArray[np.float64]
+    events: Events
+    elements: dict[str, int]
+    depth: int
+    provenance: str
+
+
+def measure(
+    task: Task, machine: Machine, seed: int, threads: int | None, max_macs: int | None
+) -> Row:
+    """The value columns: the layer's tensors through the machine, and what came out."""
+    values = run_values(task, machine, seed, threads, max_macs)
+    result, events, k = values.result, values.events, values.depth
+    felt, summed = Comparison(task.profile.result_format), Comparison(task.profile.result_format)
+    felt.add(result, values.felt)
+    summed.add(result, values.summed)
     seen, accumulated = felt.accuracy(), summed.accuracy()
-    emulated = a.shape[0] * a.shape[1] * b.shape[2] * a.shape[2]
+    steps = result.size * steps_of(task.profile, k)
+    spread = sum(float(np.var(r[np.isfinite(r)])) for r in result if np.isfinite(r).any())
+    ideal = sum(float(np.var(r)) for r in values.summed)
     return {
         "sqnr_db": seen.sqnr_db, "relative_error": seen.relative_error,
         "max_error": seen.max_error, "cosine": seen.cosine,
         "acc_sqnr_db": accumulated.sqnr_db, "acc_relative_error": accumulated.relative_error,
         "acc_max_ulp": accumulated.max_ulp, "acc_mean_ulp": accumulated.mean_ulp,
         "error_ulps": list(seen.histogram), "acc_error_ulps": list(accumulated.histogram),
-        "saturated": counts_a["saturated"] + counts_b["saturated"],
-        "flushed": counts_a["underflowed"] + counts_b["underflowed"],
+        "saturated": values.elements["saturated"], "flushed": values.elements["underflowed"],
         "overflowed": events.overflowed, "underflowed": events.underflowed, "nan": events.nan,
         "swamped": events.swamped, "steps": steps,
         "swamped_share": events.swamped / steps if steps else None, "draws": events.draws,
-        "retention": spread / spread_ideal if spread_ideal else None,
-        "sampled": emulated / layer.shape(task.phase).macs, "tensors": provenance,
-    } | theory(profile, task.phase, a.shape[2])  # fmt: skip
+        "retention": spread / ideal if ideal else None,
+        "sampled": result.size * k / task.layer.shape(task.phase).macs,
+        "tensors": values.provenance,
+    } | theory(task.profile, task.phase, k)  # fmt: skip
+
+
+#: The two tensors that a phase multiplies, operand A's first.
+SOURCES = {"fwd": ("x", "w"), "dgrad": ("dy", "w"), "wgrad": ("x", "dy")}
+
+
+def run_values(
+    task: Task, machine: Machine, seed: int, threads: int | None, max_macs: int | None
+) -> Values:
+    """Quantise the tensors, run the layer's program on the machine, and compute both references.
+
+    A layer whose tensors are known and that is not sampled runs as what it is, a convolution unfolded
+    by the machine's addresses. Otherwise the (drawn, sampled) operand matrices run as a GEMM.
+    """
+    layer, phase, profile = task.layer, task.phase, task.profile
+    a, b, provenance = operands(layer, phase, seed=seed, max_macs=max_macs)
+    felt = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    sources = SOURCES[phase]
+    whole = felt.size * a.shape[2] == layer.shape(phase).macs
+    if not (whole and all(name in layer.tensors for name in sources)):
+        (groups, m, k), n = a.shape, b.shape[2]
+        names = ("x", "w")
+        layer = Layer(
+            layer.name, "gemm", m, n, k, groups, phases=("fwd",),
+            tensors=dict(zip(names, (a, b) if groups > 1 else (a[0], b[0]))),
+        )  # fmt: skip
+        sources, phase = names, "fwd"
+    codes, seen, elements = {}, {}, {"saturated": 0, "underflowed": 0}
+    formats = profile.operand_formats(task.phase)
+    for number, (name, fmt) in enumerate(zip(sources, formats)):
+        codes[name], counts = quantise(
+            layer.tensors[name], fmt, profile, seed, task.stream + number
+        )
+        seen[name] = fmt.decode(codes[name]).astype(np.float32)
+        elements = {key: elements[key] + counts[key] for key in elements}
+    # The program of the GEMM takes its operand formats from the phase that it stands for.
+    arithmetic = (
+        profile.replace(a_format=formats[0], b_format=formats[1]) if phase == "fwd" else profile
+    )
+    program = lower_layer(layer, phase, machine, arithmetic, seed=seed, stream=task.stream)
+    done = execute(program, codes, machine, threads=threads, count=True)
+    (output,) = done.outputs.values()
+    shape = layer.shape(phase)
+    result = profile.result_format.decode(output)
+    if layer.conv is None:
+        result = result.reshape(shape.groups, shape.m, shape.n)
+    else:
+        result = result.reshape(shape.m, shape.groups, shape.n).transpose(1, 0, 2)
+    qa, qb, _ = operands(
+        layer.replace(tensors={**layer.tensors, **seen}), phase, max_elements=1 << 62
+    )
+    summed = np.matmul(qa.astype(np.float64), qb.astype(np.float64))
+    assert done.events is not None
+    return Values(result, summed, felt, done.events, elements, a.shape[2], provenance)
 
 
 def quantise(
-    x: NDArray[np.float32], fmt: Any, profile: Profile, seed: int, stream: int
+    x: NDArray[np.float32], fmt: FloatFormat, profile: Profile, seed: int, stream: int
 ) -> tuple[NDArray[Any], dict[str, int]]:
     """An operand tensor in its format, by the profile's rules."""
     return convert(
