@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfp8sim._jit import jit
+from hfp8sim._jit import jit, jit_inlined
 from hfp8sim.errors import InputError
 from hfp8sim.formats.record import MODES, OVERFLOW, mode_number, overflow_number
 from hfp8sim.formats.rounding import (
@@ -34,22 +34,24 @@ if TYPE_CHECKING:
 MAX_RANDOM_BITS = 24
 
 
+@jit_inlined
+def encode_one(x, fmt, mode, policy, r, random):
+    """Round the binary64 number of bit pattern x (int64): (code, flags)."""
+    sign = (x >> 63) & 1
+    e = (x >> 52) & 0x7FF
+    f = x & 0xFFFFFFFFFFFFF
+    if e == 0x7FF:
+        return pack_nan(fmt) if f else pack_infinity(sign, fmt, policy)
+    sig = f | 1 << 52 if e else f
+    return round_pack(sign, sig, max(e, 1) - 1075, False, fmt, mode, policy, r, random)
+
+
 @jit
 def _encode_bits(bits, fmt, mode, policy, r, random, codes, flags):
     """Round binary64 bit patterns (int64, 1-D) into `codes` and `flags`."""
     for i in range(bits.size):
-        x = bits[i]
-        sign = (x >> 63) & 1
-        e = (x >> 52) & 0x7FF
-        f = x & 0xFFFFFFFFFFFFF
-        if e == 0x7FF:
-            code, flag = pack_nan(fmt) if f else pack_infinity(sign, fmt, policy)
-        else:
-            sig = f | 1 << 52 if e else f
-            bits_of_i = random[i] if random.size else 0
-            code, flag = round_pack(
-                sign, sig, max(e, 1) - 1075, False, fmt, mode, policy, r, bits_of_i
-            )
+        word = random[i] if random.size else 0
+        code, flag = encode_one(bits[i], fmt, mode, policy, r, word)
         codes[i] = code
         flags[i] = flag
 
