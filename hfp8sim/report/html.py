@@ -174,7 +174,7 @@ def _finite(values: Iterable[Any]) -> list[float]:
 
 
 def _ticks(top: float, unit: str = "") -> list[tuple[float, str]]:
-    return [(value, f"{value:,g}{unit}") for value in svg.steps(top)]
+    return [(value, svg.count(value) + unit) for value in svg.steps(top)]
 
 
 def _sqnr(rows: Sequence[Row]) -> str:

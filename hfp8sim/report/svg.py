@@ -15,8 +15,8 @@ from html import escape
 LINE, ROW_GAP, AXIS = 11, 7, 18
 #: Pixels of a label's letter, about.
 LETTER = 6.4
-#: Rows of a chart's block: a page break falls between blocks, never through a bar.
-BLOCK = 24
+#: Bars of a chart's block: page and column breaks fall between blocks, never through a bar.
+BLOCK = 30
 #: Per cent of the width that the longest bar takes; its figure stands in the rest.
 REACH = 80.0
 
@@ -40,11 +40,13 @@ def percent(value: float) -> str:
     return f"{value:.3f}%"
 
 
-def chart(name: str, described: str, height: float, content: Iterable[str]) -> str:
-    """An SVG element as wide as its frame; `name` is its data-plot, `described` what it shows."""
+def chart(name: str, described: str, height: float, content: Iterable[str], left: float = 0) -> str:
+    """An SVG element as wide as its frame, but for `left` pixels that labels take; `name` is its
+    data-plot, `described` what it shows."""
     return tag(
         "svg", tag("title", escape(described)) + "".join(content), class_="chart", data_plot=name,
-        role="img", width="100%", height=f"{height:g}",
+        role="img", height=f"{height:g}",
+        style=f"margin-left:{left:.0f}px;width:calc(100% - {left:.0f}px)",
     )  # fmt: skip
 
 
@@ -87,12 +89,14 @@ def bars(
 
     `top` is the value at full length; `ticks` are (value, text) of the axis.
     """
-    blocks = []
-    for start in range(0, len(groups), BLOCK):
-        part = groups[start : start + BLOCK]
-        blocks.append(_block(name, described, part, ticks, top))
-    longest = max(len(group.label) for group in groups)
-    return tag("div", "".join(blocks), style=f"padding-left: {longest * LETTER + 10:.0f}px")
+    left = max(len(group.label) for group in groups) * LETTER + 10
+    blocks: list[list[Group]] = [[]]
+    for group in groups:
+        if blocks[-1] and sum(len(g.bars) for g in [*blocks[-1], group]) > BLOCK:
+            blocks.append([])
+        blocks[-1].append(group)
+    drawn = "".join(_block(name, described, part, ticks, top, left) for part in blocks)
+    return tag("div", drawn, class_="bars many" if len(blocks) > 1 else "bars")
 
 
 def _block(
@@ -101,6 +105,7 @@ def _block(
     groups: Sequence[Group],
     ticks: Sequence[tuple[float, str]],
     top: float,
+    left: float,
 ) -> str:
     def across(value: float) -> float:
         return REACH * min(max(value, 0.0), top) / top if top else 0.0
@@ -136,7 +141,15 @@ def _block(
         x = percent(across(value))
         grid.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=y))
         grid.append(label(text, class_="tick", x=x, y=y + 12))
-    return chart(name, described, y + AXIS, grid + drawn)
+    return chart(name, described, y + AXIS, grid + drawn, left)
+
+
+def count(value: float) -> str:
+    """A number of an axis: thousands as k, millions as M, …"""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g} {letter}"
+    return f"{value:g}"
 
 
 def steps(top: float, most: int = 5) -> list[float]:

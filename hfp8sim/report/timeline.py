@@ -1,0 +1,62 @@
+"""The timeline of a program, in the trace format that Chrome's viewer and Perfetto open.
+
+One process per core, one row per unit, one span per instruction, named by its disassembly.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from hfp8sim.isa import Program, instruction_text
+from hfp8sim.machine import Machine, Span, timeline
+from hfp8sim.machine.pipeline import UNITS
+
+
+def trace_events(
+    spans: Iterable[Span], program: Program, clock_mhz: int
+) -> Iterator[dict[str, Any]]:
+    """The events of a trace: names of cores and units first, then a complete event for each span.
+
+    Args:
+        spans: `machine.timeline` of the program.
+        clock_mhz: the machine's clock; the trace counts microseconds.
+    """
+    named: set[tuple[int, str]] = set()
+    texts: dict[int, str] = {}
+    for span in spans:
+        row = {"pid": span.core, "tid": UNITS.index(span.unit)}
+        for key, event, arguments in (
+            ((span.core, ""), "process_name", {"name": f"core {span.core}"}),
+            ((span.core, span.unit), "thread_name", {"name": span.unit}),
+            ((span.core, span.unit), "thread_sort_index", {"sort_index": UNITS.index(span.unit)}),
+        ):
+            if key not in named:
+                yield {"ph": "M", "name": event, "args": arguments, **row}
+        named |= {(span.core, ""), (span.core, span.unit)}
+        if span.index not in texts:
+            text = instruction_text(int(program.words[span.index]))
+            texts[span.index] = " ".join(text.split())
+        yield {
+            "ph": "X",
+            "name": texts[span.index],
+            "cat": span.layer,
+            "ts": span.start / clock_mhz,
+            "dur": (span.end - span.start) / clock_mhz,
+            "args": {
+                "layer": span.layer,
+                "instruction": span.index,
+                "start": span.start,
+                "cycles": span.end - span.start,
+            },
+            **row,
+        }
+
+
+def trace(program: Program, machine: Machine) -> str:
+    """A program's timeline under `pipelined`, as JSON text."""
+    events = trace_events(timeline(program, machine), program, machine.clock_mhz)
+    lines = ",\n".join(json.dumps(event) for event in events)
+    about = json.dumps({"machine": machine.name, "clock_mhz": machine.clock_mhz})
+    return f'{{"traceEvents": [\n{lines}\n],\n"otherData": {about}}}\n'
