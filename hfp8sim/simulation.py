@@ -129,7 +129,7 @@ def simulate(
     rows: list[Row] = [] if resume is None else resumed(resume, known, todo)
 
     def so_far() -> Report:
-        return Report(list(rows), known, notes, len(todo))
+        return Report(list(rows), known, notes, len(todo), lambda: timeline(todo, machine))
 
     efforts = [effort(task, max_macs) for task in todo]
     try:
@@ -146,6 +146,15 @@ def simulate(
     if progress:
         progress(sum(efforts), sum(efforts), "")
     return so_far()
+
+
+def timeline(todo: list[Task], machine: Machine) -> str:
+    """The Chrome/Perfetto trace of the tasks' programs, one after the other."""
+    from hfp8sim.lowering import lower_workload
+    from hfp8sim.report.timeline import trace
+
+    jobs: list[Any] = [(task.layer, task.phase, task.profile) for task in todo]
+    return trace(lower_workload(jobs, machine), machine)
 
 
 def effort(task: Task, max_macs: int | None) -> int:

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ class Report:
 
     `layers` holds one row (a dict by column name) for every layer and phase, in order; `total` one row of
     sums. `facts` says what was run: versions, workload, machine, profile, policy, seed, command. A run
-    that was interrupted has fewer rows than were `planned`, and its report is `partial`.
+    that was interrupted has fewer rows than were `planned`, and its report is `partial`. `timeline` makes
+    the trace of a run that was made here.
     """
 
     layers: list[Row]
     facts: dict[str, Any]
     notes: tuple[str, ...] = ()
     planned: int | None = None
+    timeline: Callable[[], str] | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def partial(self) -> bool:
@@ -156,10 +158,16 @@ class Report:
         return render(self)
 
     def to_timeline(self) -> str:
-        """A Chrome/Perfetto trace of the run, as JSON text."""
-        from hfp8sim.report.timeline import render
+        """A Chrome/Perfetto trace of the run under the `pipelined` model, as JSON text.
 
-        return render(self)
+        Raises:
+            InputError: a report that was read from a file: it does not hold the instructions.
+        """
+        if self.timeline is None:
+            raise InputError(
+                "a report in JSON has no timeline; run the workload again with --timeline"
+            )
+        return self.timeline()
 
 
 def file_name(workload: str) -> str:
