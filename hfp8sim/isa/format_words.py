@@ -7,6 +7,8 @@ of docs/numerics.md, section 1.
 
 from __future__ import annotations
 
+import functools
+
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.formats.record import LOWEST, SPECIALS, ZEROS
@@ -27,6 +29,12 @@ def format_word(fmt: FloatFormat) -> int:
 
 def word_format(word: int) -> FloatFormat:
     """The format of a word, under its registered name where it has one; `InputError` if undefined."""
+    return _word_format(word, len(formats()))
+
+
+@functools.lru_cache(maxsize=256)
+def _word_format(word: int, _: int) -> FloatFormat:
+    # The number of registered formats is an argument because another one may give the word its name.
     bias = (word >> 20) - (0x1000 if word >> 31 else 0)
     special, lowest, zero = word >> 15 & 7, word >> 13 & 3, word >> 11 & 3
     reserved = word >> 18 & 3

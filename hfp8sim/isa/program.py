@@ -17,9 +17,7 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import struct
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.files import write_whole
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.isa.encoding import encode
 from hfp8sim.isa.table import CSR_BY_ADDRESS, LINE, LOW, MASK, OP, OPCODE_LOW, reset_word
@@ -165,13 +164,7 @@ class Program:
             }
         ).encode()
         content = _PREFIX.pack(_MAGIC, _VERSION, len(header)) + header + words
-        path = Path(path)
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                file.write(content)
-            os.replace(file.name, path)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
+        write_whole(path, lambda file: file.write(content), binary=True)
 
     @staticmethod
     def load(path: str | Path) -> Program:

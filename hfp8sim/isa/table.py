@@ -117,7 +117,9 @@ INSTRUCTIONS = (
         "of m, j columns of n, k steps of k, each cut off at the matrix's edge. While it is not open, "
         "the tile spans the whole dimension. A counter runs in one open loop at a time. With `spread`, "
         "core number c of C does the iterations that are c modulo C; not for k, whose steps add to one "
-        "sum, and not inside a loop that is spread already.",
+        "sum, and not inside a loop that is spread already. What lies between two fences is done by "
+        "core 0 alone where no loop is spread, and by every core outside the spread loop where one is; ST "
+        "must then stand inside.",
     ),
     Instruction(
         "fence", 0x04, (), (), "wait for everything",

@@ -1,5 +1,5 @@
 """Lowering: a layer in a phase becomes tiles, and the tiles a program."""
 
-from hfp8sim.lowering.lower import Finish, lower_layer, lower_workload
+from hfp8sim.lowering.lower import Finish, layer_time, lower_layer, lower_workload, time_layer
 
-__all__ = ["Finish", "lower_layer", "lower_workload"]
+__all__ = ["Finish", "layer_time", "lower_layer", "lower_workload", "time_layer"]

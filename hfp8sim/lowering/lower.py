@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from hfp8sim.lowering.shapes import Job, LayerLike, job
 from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
 from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.parts import LayerTime
+from hfp8sim.machine.timing import check_model, time_gemm, time_program
 from hfp8sim.units.profile import Profile, get_profile
 
 _U32 = (1 << 32) - 1
@@ -223,3 +226,41 @@ def lower_workload(
             for number, (layer, phase, profile) in enumerate(layers)
         ]
     )
+
+
+def time_layer(
+    layer: LayerLike,
+    phase: str = "fwd",
+    profile: str | Profile = "hfp8",
+    machine: str | Machine = "rapid-core",
+    model: str | None = None,
+) -> LayerTime:
+    """The time of one layer in one phase: its program under `pipelined`, a closed form under
+    `scalesim-*`. Errors are those of `lower_layer` and `time_program`."""
+    machine, profile = get_machine(machine), get_profile(profile)
+    model = check_model(model or machine.time_model)
+    if model == "pipelined":
+        return time_program(lower_layer(layer, phase, machine, profile), machine, model).layers[0]
+    work = job(layer, phase)
+    formats = _formats(profile, phase, Finish())
+    symbols = _symbols(work, formats)
+    bits = max(formats["a"].bits, formats["b"].bits)
+    time = time_gemm(work.gemm, machine, model, bits, sum(symbol.bytes for symbol in symbols))
+    return dataclasses.replace(time, name=layer.name, phase=phase)
+
+
+def layer_time(
+    layer: LayerLike, phase: str, profile: str | Profile, machine: str | Machine, model: str | None
+) -> dict[str, Any]:
+    """`time_layer` as the time columns of a report."""
+    machine = get_machine(machine)
+    time = time_layer(layer, phase, profile, machine, model)
+    return {
+        "cycles": time.cycles,
+        **time.parts._asdict(),
+        "utilisation": time.utilisation(machine),
+        "time_us": machine.seconds(time.cycles) * 1e6,
+        "tflops": time.tflops(machine),
+        "bytes": time.bytes,
+        "bound_by": time.bound_by,
+    }

@@ -45,6 +45,17 @@ def spreads(program: Program) -> bool:
     return bool((words & np.uint64(FLAG.spread)).any())
 
 
+def _spread_ahead(program: Program, start: int) -> bool:
+    """Whether a loop is spread between a word and the next fence."""
+    for word in program.words[start:]:
+        code = int(word) >> OPCODE_LOW
+        if code == OP.loop and int(word) & FLAG.spread:
+            return True
+        if code == OP.fence:
+            return False
+    return False
+
+
 @dataclasses.dataclass
 class _Loop:
     counter: int
@@ -60,7 +71,7 @@ def check_words(program: Program) -> None:
     """
     values = reset_registers()
     loops: list[_Loop] = []
-    halted, shared = False, spreads(program)
+    halted, shared = False, _spread_ahead(program, 0)
     for index in range(len(program)):
         while loops and loops[-1].stop == index:
             loops.pop()
@@ -99,6 +110,8 @@ def check_words(program: Program) -> None:
         except InputError as error:
             raise refuse(program, index, error) from None
         halted = name == "halt"
+        if name == "fence":
+            shared = _spread_ahead(program, index + 1)
     if not halted:
         raise InputError("the program does not end with halt")
 
@@ -172,10 +185,10 @@ def check(program: Program, machine: Machine, dram_bytes: int | None = None) -> 
     """
     check_words(program)
     size = program.dram_lines * LINE if dram_bytes is None else dram_bytes
-    state, regs, box = q.start(0, 1, machine.array.columns, size)
     written = np.zeros(machine.scratchpad_rows, np.bool_)
     cleared = np.zeros(machine.accumulator_rows, np.bool_)
     words = program.words.astype(np.int64)
+    state, regs, box = q.start(words, 0, 1, machine.array.columns, size)
     error, index, first, last = _walk(words, state, regs, box, written, cleared, MAX_STEPS)
     if error > 0:
         raise refuse(program, index, q.ERRORS[error])

@@ -8,6 +8,7 @@ table in docs/machine.md are derived from it. A preset's values that are not pub
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tomllib
 from collections.abc import Iterable
 from importlib import resources
@@ -195,8 +196,13 @@ def get_machine(name: str | Path | Machine = "rapid-core") -> Machine:
             return from_toml(path.read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
-    if str(name) not in machines():
-        raise unknown("machine", str(name), [*machines(), "a path ending in .toml or .cfg"])
+    return _preset(str(name))
+
+
+@functools.cache
+def _preset(name: str) -> Machine:
+    if name not in machines():
+        raise unknown("machine", name, [*machines(), "a path ending in .toml or .cfg"])
     preset = resources.files(__package__) / "presets" / f"{name}.toml"
     return from_toml(preset.read_bytes(), f"preset {name}")
 

@@ -239,7 +239,7 @@ class _Core:
         self.program, self.dram, self.count = program, dram, count
         self.words = program.words.astype(np.int64)
         self.width = machine.array.columns
-        self.state, self.regs, self.box = q.start(core, cores, self.width, dram.size)
+        self.state, self.regs, self.box = q.start(self.words, core, cores, self.width, dram.size)
         self.op = np.zeros(q.OP_SIZE, np.int64)
         self.scratchpad = np.zeros(machine.scratchpad_rows * self.width, np.uint8)
         self.done = np.zeros(_DONE_SIZE, np.int64)

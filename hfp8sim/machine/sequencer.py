@@ -34,8 +34,8 @@ OP_SIZE = 20
     SLOT_A, SLOT_B, SLOT_D, SLOT_C, SLOT_ACC,
     W_SET, W_G, W_N0, W_NT, W_K0, W_KT,
     ACC_SET, ACC_BASE, ACC_ROW, ACC_G, ACC_M0, ACC_MT, ACC_N0, ACC_NT, ACC_NEXT,
-    C_SET, C_BASE, C_ROW, C_G, C_M0, C_MT, C_N0, C_NT,
-) = range(35)  # fmt: skip
+    C_SET, C_BASE, C_ROW, C_G, C_M0, C_MT, C_N0, C_NT, IDLE,
+) = range(36)  # fmt: skip
 OPEN, VALUE = 36, 40  # of the four counters: whether a loop runs it, and its value
 LOOPS, LOOP_SIZE = 44, 5
 L_COUNTER, L_START, L_STOP, L_COUNT, L_STRIDE = range(5)
@@ -109,7 +109,7 @@ assert _port_register("b", 0) == _A0 + _PORT_CSRS and CSR.c_base == _A0 + 3 * _P
 assert CSR.d_base == _A0 + 2 * _PORT_CSRS and CSR.d_format == CSR.d_base + _FORMAT - 1
 
 
-def start(core: int, cores: int, row_bytes: int, dram_bytes: int):
+def start(words, core: int, cores: int, row_bytes: int, dram_bytes: int):
     """(state, registers, boxes) after reset, int64 arrays, for one core of several."""
     state = np.zeros(STATE_SIZE, np.int64)
     state[CORE], state[CORES], state[ROW_BYTES], state[DRAM_BYTES] = (
@@ -119,6 +119,7 @@ def start(core: int, cores: int, row_bytes: int, dram_bytes: int):
         dram_bytes,
     )
     state[SLOT_A : SLOT_ACC + 1] = -1
+    state[IDLE] = idles(words, state)
     return state, _RESET.copy(), np.zeros((4, BOX_SIZE), np.int64)
 
 
@@ -487,6 +488,20 @@ def clear(word, state, regs, op):
 
 
 @jit
+def idles(words, state):
+    """Whether the core has nothing to do up to the next fence: core 0 does alone what is not spread."""
+    if state[CORE] == 0:
+        return 0
+    for i in range(state[PC], words.size):
+        code = words[i] >> _OPCODE_LOW
+        if code == OP.loop and words[i] & FLAG.spread:
+            return 0
+        if code == OP.fence or code == OP.halt:
+            return 1
+    return 1
+
+
+@jit
 def enter_loop(word, state):
     """LOOP: open it, or go past its body if there is nothing to do."""
     body, count = word >> LOW.body & MASK.body, word & MASK.count
@@ -494,7 +509,7 @@ def enter_loop(word, state):
     if word & FLAG.spread:
         first, stride = state[CORE], state[CORES]
     state[PC] += 1
-    if body == 0 or first >= count:
+    if body == 0 or first >= count or state[IDLE]:
         state[PC] += body
         return
     level = LOOPS + LOOP_SIZE * state[DEPTH]
@@ -535,7 +550,9 @@ def step(words, state, regs, box, op):
     op[:] = 0
     op[INDEX], op[CODE] = pc, code
     error = OK
-    if code >= OP.ld:
+    if code >= OP.ld and state[IDLE]:
+        op[CODE] = OP.nop
+    elif code >= OP.ld:
         if not tile(state, regs, op):
             return TILE_OUTSIDE
         if code == OP.ld:
@@ -565,5 +582,7 @@ def step(words, state, regs, box, op):
         enter_loop(word, state)
     else:
         state[PC] = pc + 1
+    if code == OP.fence:
+        state[IDLE] = idles(words, state)
     close_loops(state)
     return error

@@ -1,0 +1,196 @@
+"""How long a program takes, by any time model. A pure function of the stream and the machine."""
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfp8sim.errors import unknown
+from hfp8sim.isa import LINE, Program, decode, word_format
+from hfp8sim.isa.table import CSR, CSR_BY_ADDRESS
+from hfp8sim.machine import pipeline, scalesim
+from hfp8sim.machine import sequencer as q
+from hfp8sim.machine.arithmetic import reset_registers
+from hfp8sim.machine.check import check_words, refuse
+from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine
+from hfp8sim.machine.parts import LayerTime, Parts, Timing
+from hfp8sim.machine.shapes import GemmShape
+
+_NO_SPANS = np.zeros((0, pipeline.SPAN_SIZE), np.int64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """What lies between two fences: a layer, if the program says so."""
+
+    start: int  #: first word …
+    stop: int  #: … and the one after the fence or halt
+    name: str
+    phase: str
+    shape: GemmShape
+    operand_bits: int
+    cores: int  #: that have something to do, however many there are
+    compulsory: int
+    works: bool  #: whether anything is multiplied
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One instruction in the timeline: when a unit worked on it, in cycles since the program's start."""
+
+    core: int
+    unit: str
+    start: int
+    end: int
+    index: int  #: of its word
+    layer: str
+
+
+def check_model(name: str) -> str:
+    """The name of a time model; `InputError` for an unknown one."""
+    if name not in TIME_MODELS:
+        raise unknown("time model", name, TIME_MODELS)
+    return name
+
+
+def segments(program: Program) -> list[Segment]:
+    """The program from fence to fence, read off its words alone."""
+    found: list[Segment] = []
+    values = reset_registers()
+    start, cores, shape, bits, works = 0, 1, GemmShape(1, 1, 0), 8, False
+    for index in range(len(program)):
+        decoded = decode(int(program.words[index]))
+        assert decoded is not None  # check_words has been there
+        name, operands = decoded.row.mnemonic, decoded.operands
+        if name == "csrw":
+            csr = CSR_BY_ADDRESS[operands["csr"]]
+            values[csr.address] = csr.number(operands["value"])
+        elif name == "loop" and "spread" in decoded.flags:
+            cores = max(cores, operands["count"])
+        elif name in ("mm", "cv", "post"):
+            works = True
+            shape = GemmShape(values[CSR.m], values[CSR.n], values[CSR.k], values[CSR.groups])
+            if name != "post":
+                formats = [word_format(values[place]) for place in (CSR.a_format, CSR.b_format)]
+                bits = max(fmt.bits for fmt in formats)
+        elif name in ("fence", "halt"):
+            layer = program.layer_at(index) or program.layer_at(start)
+            label = (layer.name, layer.phase) if layer else (f"segment {len(found)}", "")
+            compulsory = layer.compulsory if layer else 0
+            found.append(Segment(start, index + 1, *label, shape, bits, cores, compulsory, works))
+            start, cores, works = index + 1, 1, False
+    return found
+
+
+def time_program(
+    program: Program, machine: str | Machine = "rapid-core", model: str | None = None
+) -> Timing:
+    """The time of a program, layer by layer (from fence to fence; a stretch without work is left out).
+
+    Args:
+        model: one of `TIME_MODELS`; the machine's own by default.
+
+    Raises:
+        InputError: an unknown machine or model, or a program that `check` would refuse.
+    """
+    machine = get_machine(machine)
+    model = check_model(model or machine.time_model)
+    check_words(program)
+    stretches = segments(program)
+    if model != "pipelined":
+        layers = [_closed_form(segment, machine, model) for segment in stretches if segment.works]
+        return Timing(model, machine, tuple(layers))
+    results, _ = _run(program, machine, stretches, _NO_SPANS)
+    layers = [
+        _slowest(segment, results[:, number], machine)
+        for number, segment in enumerate(stretches)
+        if segment.works or results[:, number, pipeline.BYTES_IN].any()
+    ]
+    return Timing(model, machine, tuple(layers))
+
+
+def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Span]:
+    """Every instruction that took time under `pipelined`, by core and unit, in order of execution."""
+    machine = get_machine(machine)
+    check_words(program)
+    stretches = segments(program)
+    results, counts = _run(program, machine, stretches, _NO_SPANS)
+    lengths = results[:, :, : len(Parts._fields)].sum(axis=2).max(axis=0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    spans: list[Span] = []
+    for core, count in enumerate(counts):
+        rows = np.zeros((count, pipeline.SPAN_SIZE), np.int64)
+        _run(program, machine, stretches, rows, only=core)
+        for unit, start, end, index, number in rows.tolist():
+            layer = stretches[number]
+            begin = int(offsets[number])
+            label = f"{layer.name} {layer.phase}".strip()
+            spans.append(Span(core, pipeline.UNITS[unit], begin + start, begin + end, index, label))
+    return spans
+
+
+def _run(
+    program: Program, machine: Machine, stretches: list[Segment], spans: NDArray[np.int64],
+    only: int | None = None,
+) -> tuple[NDArray[np.int64], list[int]]:  # fmt: skip
+    """Results (cores, segments, SEGMENT_SIZE) and executed instructions of every core."""
+    words, size = program.words.astype(np.int64), program.dram_lines * LINE
+    active = np.array([min(segment.cores, machine.cores) for segment in stretches], np.int64)
+    numbers = model_numbers(machine)
+    cores = int(active.max(initial=1))
+    results = np.zeros((cores, len(stretches), pipeline.SEGMENT_SIZE), np.int64)
+    counts = []
+    for core in range(cores) if only is None else (only,):
+        state, regs, box = q.start(words, core, machine.cores, machine.array.columns, size)
+        error, index, count = pipeline.run(
+            words, state, regs, box, numbers, active, results[core], spans
+        )
+        if error != q.OK:
+            raise refuse(program, int(index), q.ERRORS[error])
+        counts.append(int(count))
+    # A core beyond those that a stretch has work for does nothing in it.
+    for number, busy in enumerate(active):
+        results[busy:, number] = 0
+    return results, counts
+
+
+def model_numbers(machine: Machine) -> NDArray[np.int64]:
+    """The machine as the pipelined model sees it."""
+    array, memory = machine.array, machine.memory
+    numbers = np.zeros(pipeline.MODEL_SIZE, np.int64)
+    numbers[pipeline.ROWS], numbers[pipeline.COLUMNS] = array.rows, array.columns
+    numbers[pipeline.CORELETS], numbers[pipeline.LANES] = array.corelets, machine.post.lanes
+    numbers[pipeline.MACS8], numbers[pipeline.MACS16] = array.macs_8bit, array.macs_16bit
+    numbers[pipeline.BANDWIDTH], numbers[pipeline.LATENCY] = memory.bytes_per_cycle, memory.latency
+    return numbers
+
+
+def _slowest(segment: Segment, results: NDArray[np.int64], machine: Machine) -> LayerTime:
+    """A segment's time: the parts of the core that takes longest, the traffic of all."""
+    cycles = results[:, : len(Parts._fields)].sum(axis=1)
+    longest = results[int(np.argmax(cycles))]
+    places = (getattr(pipeline, name.upper()) for name in Parts._fields)
+    return LayerTime(
+        segment.name, segment.phase, segment.shape,
+        Parts(*(int(longest[place]) for place in places)),
+        int(results[:, pipeline.BYTES_IN].sum()), int(results[:, pipeline.BYTES_OUT].sum()),
+        segment.compulsory, segment.operand_bits, int(results[:, pipeline.EXECUTED].sum()),
+    )  # fmt: skip
+
+
+def _closed_form(segment: Segment, machine: Machine, model: str) -> LayerTime:
+    time = time_gemm(segment.shape, machine, model, segment.operand_bits, segment.compulsory)
+    return dataclasses.replace(time, name=segment.name, phase=segment.phase)
+
+
+def time_gemm(
+    shape: GemmShape, machine: str | Machine, model: str, operand_bits: int = 8, compulsory: int = 0
+) -> LayerTime:
+    """The time of a GEMM under a `scalesim-*` model: a closed form, without traffic of its own."""
+    machine = get_machine(machine)
+    rows, columns = scalesim.array_size(machine, operand_bits)
+    parts = scalesim.fold_serial(scalesim.share(shape, machine.cores), model, rows, columns)
+    return LayerTime("", "", shape, parts, compulsory, 0, compulsory, operand_bits, 0)
