@@ -6,7 +6,7 @@ what is not a number. Products are exact (docs/numerics.md, section 3).
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit, jit_inlined
+from hfp8sim._jit import jit
 from hfp8sim.formats.rounding import (
     INFINITE,
     NAN,
@@ -66,16 +66,6 @@ def pack_exceptional(sig, exp, fmt, policy):
     if exp >= NAN_EXP:
         return pack_nan(fmt)
     return pack_infinity(1 if sig < 0 else 0, fmt, policy)
-
-
-@jit_inlined
-def round_two(sig1, exp1, sig2, exp2, fmt, mode, policy, r, random):
-    """round(x₁ + x₂) of two terms: (code, flags)."""
-    if exp1 >= INF_EXP or exp2 >= INF_EXP:
-        sig, exp = exceptional(sig1, exp1, sig2, exp2)
-        return pack_exceptional(sig, exp, fmt, policy)
-    total, exp, sticky = add(sig1, exp1, False, sig2, exp2, False)
-    return round_sum(total, exp, sticky, fmt, mode, policy, r, random)
 
 
 @jit
