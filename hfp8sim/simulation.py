@@ -118,6 +118,8 @@ def simulate(
         workload = hfp8sim.load_workload(workload)
     machine = hfp8sim.get_machine(machine)
     profile, rules, wanted = get_profile(profile), parse(policy), check_phases(phases)
+    if threads is not None and threads < 1:
+        raise InputError(f"threads is {threads}, must be at least 1")
     model = time_model or machine.time_model
     if model not in TIME_MODELS:
         raise unknown("time model", model, TIME_MODELS)

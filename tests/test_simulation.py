@@ -14,7 +14,7 @@ import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.report.columns import BY_NAME, PARTS
 from hfp8sim.report.report import Report
-from hfp8sim.simulation import Interrupted, digest, predictions, simulate, steps_of
+from hfp8sim.simulation import Interrupted, digest, predictions, profile_fields, simulate, steps_of
 from hfp8sim.workloads import Conv, Layer, Workload
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text("utf-8"))
@@ -234,9 +234,12 @@ def test_digest_is_of_shapes_and_tensors() -> None:
 def test_a_format_of_one_s_own_is_told_whole() -> None:
     """A format without a registered name could not be found again by it."""
     narrow = hs.FloatFormat("narrow", 6, 5, 31)
-    profile = hs.get_profile("hfp8").replace(accumulator=narrow, between_chunks=narrow)
-    facts = simulate(network(), profile=profile, phases=["fwd"]).facts["profile"]
-    assert facts["accumulator"]["fraction_bits"] == 5 and facts["a_format"] == "hfp8-143"
+    fields = profile_fields(hs.get_profile("hfp8").replace(accumulator=narrow))
+    assert fields["accumulator"] == dataclasses.asdict(narrow)
+    assert fields["a_format"] == "hfp8-143"
+    assert profile_fields(hs.get_profile("hfp8").replace(accumulator=hs.get_format("e5m2"))) == (
+        profile_fields(hs.get_profile("hfp8").replace(accumulator="e5m2"))
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,7 +275,7 @@ def test_predictions_need_no_tensor() -> None:
         ({"phases": []}, "no phase given"),
         ({"time_model": "magic"}, "unknown time model 'magic'"),
         ({"seed": -1}, "seed is -1"),
-        ({"threads": 0}, "threads"),
+        ({"threads": 0}, "threads is 0"),
         ({"policy": "stam=fp16"}, "unknown policy rule 'stam'; did you mean stem"),
         ({"max_macs": 10}, "one dot product of length"),
     ],

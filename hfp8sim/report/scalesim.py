@@ -1,9 +1,9 @@
 """A report as SCALE-Sim's COMPUTE_REPORT.csv, for the scripts that read it.
 
 Same columns, same spelling, same trailing comma. SCALE-Sim knows no phases: `LayerID` counts the report's
-rows, and `--phase fwd` gives those it would have. It prints the index of the last cycle, one less than
-their number, and so does this. Its prefetch is a constant of its source; ours is part of the time, so
-both totals are the same. Utilisation is of the peak of the formats that were multiplied.
+rows, and `--phase fwd` gives those it would have. Its prefetch is a constant of its source; ours is part
+of the time, so both totals are the row's cycles (which the `scalesim-*` models count as it does, to the
+index of the last one). Utilisation is of the peak of the formats that were multiplied.
 
 Mapping Efficiency is the mean share of the array that a fold uses: S_R·S_C / (folds·R·C), with folds =
 ⌈S_R/R⌉·⌈S_C/C⌉ and (S_R, S_C) = (M, N) for output-, (K, N) for weight-, (K, M) for input-stationary.
@@ -45,15 +45,15 @@ def compute_report(report: Report) -> str:
     lines = [", ".join(HEADER)]
     for number, row in enumerate(report.layers):
         stalls = row["stall_in"] + row["stall_out"]
-        last, used = row["cycles"] - 1, 100 * row["utilisation"] * row["cycles"]
+        cycles, busy = row["cycles"], row["cycles"] - stalls
         values = (
             number,
-            last,
-            last,
+            cycles,
+            cycles,
             stalls,
-            used / last if last else 100.0,
+            100 * row["utilisation"],
             mapping_efficiency(row, dataflow, array["rows"], array["columns"]),
-            used / (row["cycles"] - stalls) if row["cycles"] > stalls else 0.0,
+            100 * row["utilisation"] * cycles / busy if busy else 0.0,
         )
         lines.append(", ".join(map(str, values)))
     return "".join(f"{line},\n" for line in lines)

@@ -1,0 +1,507 @@
+"""The command line: 0 and a report, or 2 and one line; never a traceback, never half a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from hfp8sim import cli
+from hfp8sim.report.columns import FLAT
+from hfp8sim.workloads import Layer, Workload, save_trace
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text("utf-8"))
+HFP8SIM = [sys.executable, "-m", "hfp8sim"]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the console script in this process: exit status, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hfp8sim", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as left:
+            status = int(left.code or 0)
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return call
+
+
+@pytest.fixture
+def gemms(tmp_path: Path) -> Path:
+    """A workload that takes no time."""
+    path = tmp_path / "gemms.csv"
+    path.write_text("Layer, M, N, K,\nfirst, 4, 5, 6,\nmiddle, 3, 8, 70,\nlast, 2, 3, 4,\n")
+    return path
+
+
+# -- what works ------------------------------------------------------------------------------------
+
+
+def test_a_table_of_a_hundred_columns(run: Run, gemms: Path) -> None:
+    status, out, err = run("run", gemms)
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert "bound by" in out and any(line.startswith("total") for line in lines)
+    assert sum(line.startswith(("first", "middle", "last")) for line in lines) == 9
+
+
+def test_csv(run: Run, gemms: Path) -> None:
+    status, out, _ = run("run", gemms, "--format", "csv", "--phase", "fwd")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 0 and tuple(rows[0]) == FLAT
+    assert [row["layer"] for row in rows] == ["first", "middle", "last", "total"]
+
+
+def test_json_can_be_run_again(run: Run, gemms: Path) -> None:
+    """The command in it gives it once more."""
+    status, out, _ = run("run", gemms, "--format", "json", "--set", "chunk_length=8", "--seed", "5")
+    document = json.loads(out)
+    jsonschema.validate(document, SCHEMA)
+    assert status == 0 and document["profile"]["chunk_length"] == 8 and document["seed"] == 5
+    import shlex
+
+    words = shlex.split(document["command"])
+    assert words[0] == "hfp8sim" and json.loads(run(*words[1:])[1]) == document
+
+
+def test_files_are_named_after_the_workload(run: Run, gemms: Path, tmp_path: Path) -> None:
+    names = {
+        "table": "txt",
+        "csv": "csv",
+        "json": "json",
+        "html": "html",
+        "scalesim": "scalesim.csv",
+    }
+    for form, ending in names.items():
+        status, out, err = run("run", gemms, "--format", form, "--out", tmp_path / "new" / "deep")
+        path = tmp_path / "new" / "deep" / f"gemms.{ending}"
+        assert (status, out.strip(), err) == (0, str(path), "") and path.stat().st_size > 100
+    assert len(list((tmp_path / "new" / "deep").iterdir())) == len(names)
+
+
+def test_scalesim_csv_for_a_scalesim_machine(run: Run, tmp_path: Path) -> None:
+    """64³ on 8×8 output-stationary: 4991 cycles, as SCALE-Sim 3.0.0 prints."""
+    (tmp_path / "cube.csv").write_text("Layer,M,N,K,\ncube,64,64,64,\n")
+    (tmp_path / "os.cfg").write_text(
+        "[general]\nrun_name = os\n[architecture_presets]\nArrayHeight: 8\nArrayWidth: 8\n"
+        "IfmapSramSzkB: 64\nFilterSramSzkB: 64\nOfmapSramSzkB: 64\nDataflow: os\n"
+        "[run_presets]\nInterfaceBandwidth: CALC\n"
+    )
+    status, out, _ = run(
+        "run", tmp_path / "cube.csv", "--machine", tmp_path / "os.cfg", "--phase", "fwd",
+        "--format", "scalesim",
+    )  # fmt: skip
+    assert status == 0
+    found = out.splitlines()[1].rstrip(",").split(", ")
+    assert found[:4] == ["0", "4991", "4991", "0"]
+    assert round(float(found[4]), 2) == 82.07 and float(found[5]) == 100.0
+
+
+def test_policy_and_its_column(run: Run, gemms: Path) -> None:
+    status, out, _ = run("run", gemms, "--policy", "first=fp16,la*=exact", "--format", "csv")
+    fired = {r["layer"]: (r["profile"], r["rule"]) for r in csv.DictReader(io.StringIO(out))}
+    assert status == 0 and fired["first"] == ("fp16", "first")
+    assert fired["middle"] == ("hfp8", "") and fired["last"] == ("exact", "la*")
+
+
+def test_show_gives_the_same_report_in_another_form(run: Run, gemms: Path, tmp_path: Path) -> None:
+    run("run", gemms, "--format", "json", "--out", tmp_path)
+    for form in ("csv", "html", "scalesim"):
+        assert run("show", tmp_path / "gemms.json", "--format", form)[0] == 0
+    direct = run("run", gemms, "--format", "csv")[1]
+    assert run("show", tmp_path / "gemms.json", "--format", "csv")[1] == direct
+
+
+def test_compare_files(run: Run, gemms: Path, tmp_path: Path) -> None:
+    for name, profile in (("a", "hfp8"), ("b", "fp16")):
+        run("run", gemms, "--profile", profile, "--format", "json", "--out", tmp_path / name)
+    paths = [tmp_path / name / "gemms.json" for name in "ab"]
+    status, out, _ = run("compare", *paths)
+    assert status == 0 and max(map(len, out.splitlines())) <= 100
+    assert "profile=hfp8" in out and "profile=fp16" in out and "B−A" in out
+    status, out, _ = run("compare", *paths, "--format", "html", "--out", tmp_path)
+    assert status == 0 and "<svg" in Path(out.strip()).read_text("utf-8")
+    status, out, _ = run("compare", *paths, "--column", "swamped", "--column", "macs")
+    assert status == 0 and "swamped A" in out and "SQNR A" not in out
+
+
+def test_compare_by_varying(run: Run, gemms: Path, tmp_path: Path) -> None:
+    status, out, _ = run(
+        "compare", gemms, "--vary", "chunk_length=2,64", "--vary", "machine=rapid-core,edge-8x8",
+        "--phase", "fwd", "--format", "csv", "--out", tmp_path,
+    )  # fmt: skip
+    files = out.split()
+    assert status == 0 and len(files) == 5
+    runs = dict.fromkeys(
+        r["run"] for r in csv.DictReader(io.StringIO(Path(files[-1]).read_text("utf-8")))
+    )
+    assert list(runs) == [
+        f"machine={machine}, chunk_length={length}"
+        for length in (2, 64)
+        for machine in ("rapid-core", "edge-8x8")
+    ]
+    for path in files[:-1]:
+        jsonschema.validate(json.loads(Path(path).read_text("utf-8")), SCHEMA)
+
+
+def test_theory(run: Run, gemms: Path) -> None:
+    status, out, err = run("theory", gemms)
+    assert (status, err) == (0, "") and max(map(len, out.splitlines())) <= 100
+    rows = list(csv.DictReader(io.StringIO(run("theory", gemms, "--csv", "--phase", "fwd")[1])))
+    assert [row["k"] for row in rows] == ["6", "70", "4"] and rows[1]["bits_chunked"] == "7"
+
+
+def test_timeline(run: Run, gemms: Path, tmp_path: Path) -> None:
+    status, *_ = run("run", gemms, "--phase", "fwd", "--timeline", tmp_path / "t.json")
+    assert status == 0 and json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+
+
+@pytest.mark.parametrize("command", ["profiles", "machines", "workloads", "--version", "--help"])
+def test_lists(run: Run, command: str) -> None:
+    status, out, err = run(command)
+    assert status == 0 and err == "" and len(out) > 10
+
+
+def test_help_is_immediate() -> None:
+    """Nothing heavy is imported for it: a fact, not a time."""
+    code = (
+        "import sys; sys.argv = ['hfp8sim', '--help']\n"
+        "from hfp8sim.cli import main\n"
+        "try: main()\n"
+        "finally: print([m for m in ('numpy', 'numba', 'jinja2') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]" and "Usage" in done.stdout
+
+
+def test_every_command_has_help(run: Run) -> None:
+    listed = re.findall(r"^│ ([a-z]+) ", run("--help")[1], re.MULTILINE)
+    assert {"run", "show", "compare", "theory"} <= set(listed)
+    for command in listed:
+        status, out, _ = run(command, "--help")
+        assert status == 0 and "Usage" in out
+
+
+# -- what is refused -------------------------------------------------------------------------------
+
+
+def refused(answer: tuple[int, str, str], says: str) -> None:
+    status, out, err = answer
+    assert status == 2 and out == ""
+    assert err.startswith("hfp8sim: ") and err.count("\n") == 1, err
+    assert says in err, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run"], "Missing argument"),
+        (["run", "resnet5"], "unknown workload 'resnet5'; did you mean resnet50"),
+        (["run", "nowhere/net.csv"], "nowhere/net.csv: no such file"),
+        (
+            ["run", "GEMMS", "--machine", "rapid"],
+            "unknown machine 'rapid'; did you mean rapid-core",
+        ),
+        (["run", "GEMMS", "--machine", "nowhere.toml"], "nowhere.toml: No such file"),
+        (["run", "GEMMS", "--profile", "hfp9"], "unknown profile 'hfp9'; did you mean hfp8"),
+        (["run", "GEMMS", "--set", "chunk_length"], "write it as key=value"),
+        (["run", "GEMMS", "--set", "chunk=8"], "unknown profile field 'chunk'; did you mean"),
+        (["run", "GEMMS", "--set", "chunk_length=many"], "chunk_length must be an integer"),
+        (["run", "GEMMS", "--set", "chunk_length=-1"], "chunk_length is -1"),
+        (["run", "GEMMS", "--set", "a_format=fp7"], "unknown format 'fp7'"),
+        (["run", "GEMMS", "--set", "rounding=nearest"], "unknown rounding mode 'nearest'"),
+        (["run", "GEMMS", "--policy", "first"], "write it as rule=profile"),
+        (
+            ["run", "GEMMS", "--policy", "frist=fp16"],
+            "unknown policy rule 'frist'; did you mean first",
+        ),
+        (["run", "GEMMS", "--phase", "forward"], "unknown phase 'forward'"),
+        (["run", "GEMMS", "--phase", ","], "no phase given"),
+        (["run", "GEMMS", "--time-model", "magic"], "unknown time model 'magic'"),
+        (["run", "GEMMS", "--seed", "-1"], "seed is -1"),
+        (["run", "GEMMS", "--seed", "one"], "Input should be a valid integer"),
+        (["run", "GEMMS", "--threads", "0"], "threads is 0"),
+        (["run", "GEMMS", "--max-macs", "-5"], "--max-macs is -5, must be 0 or more"),
+        (["run", "GEMMS", "--max-macs", "3"], "one dot product of length"),
+        (["run", "GEMMS", "--format", "pdf"], "'pdf' is not one of"),
+        (["run", "GEMMS", "--out", "/proc/none"], "cannot write into /proc/none"),
+        (["run", "GEMMS", "--out", "GEMMS"], "cannot write into"),
+        (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write /proc/t.json"),
+        (["run", "GEMMS", "--resume"], "--resume needs --out"),
+        (["run", "GEMMS", "--sed", "1"], "No such option: --sed"),
+        (["rum", "GEMMS"], "No such command 'rum'"),
+        (["show", "nowhere.json"], "nowhere.json: No such file"),
+        (["show", "GEMMS"], "not a JSON file"),
+        (["compare", "GEMMS"], "not a JSON file"),
+        (["compare", "digits-cnn"], "digits-cnn: No such file"),
+        (["compare", "a", "b", "--vary", "seed=1,2"], "--vary takes one workload"),
+        (["compare", "GEMMS", "--vary", "seed"], "write it as key=value,value,…"),
+        (["compare", "GEMMS", "--vary", "seed=1,x"], "seed must be an integer"),
+        (["compare", "GEMMS", "--vary", "chunks=1,2"], "unknown profile field 'chunks'"),
+        (["compare", "GEMMS", "--vary", "machine=rapid-core,raptor"], "unknown machine 'raptor'"),
+        (["compare", "GEMMS", "--vary", "seed=1"], "at least two reports, not 1"),
+        (["compare", "GEMMS", "--vary", "seed=1,2", "--column", "sqnr"], "unknown column 'sqnr'"),
+        (["theory", "GEMMS", "--phase", "back"], "unknown phase 'back'"),
+    ],
+    ids=lambda value: " ".join(value[:6]) if isinstance(value, list) else "",
+)
+def test_refused_in_one_line(run: Run, gemms: Path, arguments: list[str], says: str) -> None:
+    refused(run(*(str(gemms) if word == "GEMMS" else word for word in arguments)), says)
+
+
+def write_trace(path: Path, **changed: np.ndarray) -> None:
+    tensors = {
+        "x": np.ones((2, 3), np.float32),
+        "w": np.ones((3, 4), np.float32),
+        "dy": np.ones((2, 4), np.float32),
+    }
+    layer = Layer("fc", "linear", 2, 4, 3, tensors=tensors)
+    save_trace(path, Workload("trace", (layer,)))
+    if changed:
+        with np.load(path) as archive:
+            arrays = {name: archive[name] for name in archive.files if name != "manifest.json"}
+            manifest = archive["manifest.json"]
+        import zipfile
+
+        (name,) = (n for n in arrays if n.endswith(".x"))
+        arrays[name] = changed["x"]
+        with zipfile.ZipFile(path, "w") as archive_:
+            archive_.writestr("manifest.json", bytes(manifest))
+            for key, value in arrays.items():
+                held = io.BytesIO()
+                np.save(held, value)
+                archive_.writestr(f"{key}.npy", held.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (np.full((2, 3), np.nan, np.float32), "nan at index (0, 0); every value must be finite"),
+        (np.ones((2, 3), np.float64), "float64"),
+        (np.ones((2, 3), np.int32), "int32"),
+        (np.ones((3, 2), np.float32), "shape is (3, 2); it must be (2, 3)"),
+    ],
+    ids=["nan", "float64", "int32", "shape"],
+)
+def test_bad_tensors(run: Run, tmp_path: Path, x: np.ndarray, says: str) -> None:
+    write_trace(tmp_path / "t.npz", x=x)
+    refused(run("run", tmp_path / "t.npz"), says)
+
+
+def test_torn_trace(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    write_trace(path)
+    assert run("run", path)[0] == 0
+    whole = path.read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 30):
+        path.write_bytes(whole[:length])
+        refused(run("run", path), "t.npz")
+
+
+@pytest.mark.parametrize("row", ["a,0,4,4", "a,-3,4,4", "a,x,4,4", "a,4,4", "a,4.5,4,4"])
+def test_no_usable_row(run: Run, tmp_path: Path, row: str) -> None:
+    """Odd rows are warnings; a list of nothing else is an error."""
+    path = tmp_path / "odd.csv"
+    path.write_text(f"Layer,M,N,K\n{row}\n")
+    status, out, err = run("run", path)
+    assert status == 2 and out == "" and err.count("\n") == 1 and "odd.csv" in err
+
+
+def test_bad_machine_file(run: Run, gemms: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    for content, says in (
+        ("name = ", "not a TOML file"),
+        ('name = "x"\nspeed = 3\n', "unknown key 'speed'"),
+        ('name = "x"\n', "is missing"),
+    ):
+        path.write_text(content)
+        refused(run("run", gemms, "--machine", path), says)
+
+
+# -- disks, signals, terminals ---------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.parametrize("form", ["table", "csv", "json", "html"])
+def test_full_disk_behind_the_output(gemms: Path, form: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*HFP8SIM, "run", str(gemms), "--format", form],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "hfp8sim: cannot write: No space left on device\n"
+
+
+def test_full_disk_behind_a_file(
+    run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old report stays, nothing lies beside it."""
+    out = tmp_path / "reports"
+    assert run("run", gemms, "--format", "json", "--out", out)[0] == 0
+    before = (out / "gemms.json").read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    answer = run("run", gemms, "--seed", "1", "--format", "json", "--out", out)
+    refused(answer, "gemms.json: No space left on device")
+    assert [p.name for p in out.iterdir()] == ["gemms.json"]
+    assert (out / "gemms.json").read_bytes() == before
+
+
+def test_a_reader_that_leaves_is_no_error(gemms: Path) -> None:
+    done = subprocess.run(
+        f"'{sys.executable}' -m hfp8sim run '{gemms}' --format json | head -c 10",
+        shell=True, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == '{\n  "schem' and done.stderr == ""
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """Ctrl-C arrives while row number `rows` + 1 is measured."""
+    from hfp8sim import simulation
+
+    measure, done = simulation.measure, iter(range(1000))
+
+    def stopped(*arguments: object) -> object:
+        if next(done) == rows:
+            raise KeyboardInterrupt
+        return measure(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(simulation, "measure", stopped)
+
+
+def test_ctrl_c_leaves_a_report_that_goes_on(
+    run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = json.loads(run("run", gemms, "--format", "json")[1])
+    out = tmp_path / "out"
+    command = ["run", gemms, "--format", "json", "--out", out, "--resume"]
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 4)
+        status, said, err = run(*command)
+    assert (status, said) == (130, "")
+    assert "interrupted after 4 of 9 rows" in err and "--resume goes on" in err
+    (path,) = out.iterdir()
+    part = json.loads(path.read_text("utf-8"))
+    assert path.name == "gemms.partial.json" and part["partial"]
+    jsonschema.validate(part, SCHEMA)
+    assert part["layers"] == whole["layers"][:4]
+
+    shown = run("show", path)
+    assert shown[0] == 0 and "partial: 4 of 9 rows" in shown[1]
+    refused(run(*command, "--seed", "9"), "cannot resume: seed is 0 in the partial report and 9")
+
+    assert run(*command)[0] == 0
+    assert [p.name for p in out.iterdir()] == ["gemms.json"]
+    done = json.loads((out / "gemms.json").read_text("utf-8"))
+    assert done | {"command": ""} == whole | {"command": ""}
+
+
+def test_ctrl_c_without_out_prints_what_there_is(
+    run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(monkeypatch, 2)
+    status, out, err = run("run", gemms, "--format", "json")
+    document = json.loads(out)
+    assert status == 130 and document["partial"] and len(document["layers"]) == 2
+    assert err.count("\n") == 1 and "2 of 9 rows" in err
+
+
+def test_ctrl_c_before_the_first_row(
+    run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(monkeypatch, 0)
+    status, out, err = run("run", gemms, "--out", tmp_path / "out")
+    assert (status, out) == (130, "") and "nothing was written" in err
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_torn_partial_report_is_refused(run: Run, gemms: Path, tmp_path: Path) -> None:
+    (tmp_path / "gemms.partial.json").write_text('{"schema": 1, "layers"')
+    refused(run("run", gemms, "--out", tmp_path, "--resume"), "gemms.partial.json: not a JSON file")
+
+
+def test_checkpoints_survive_a_kill(
+    run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there after each row would be there after a power cut."""
+    from hfp8sim.commands import reports
+
+    monkeypatch.setattr(reports, "CHECKPOINT_SECONDS", 0.0)
+    seen: list[int] = []
+    write = reports.Kept.write
+
+    def spied(self: reports.Kept, report: object) -> None:
+        write(self, report)  # type: ignore[arg-type]
+        assert self.path is not None
+        seen.append(len(json.loads(self.path.read_text("utf-8"))["layers"]))
+
+    monkeypatch.setattr(reports.Kept, "write", spied)
+    assert run("run", gemms, "--out", tmp_path / "o", "--format", "csv")[0] == 0
+    assert seen == list(range(1, 9))
+    assert [p.name for p in (tmp_path / "o").iterdir()] == ["gemms.csv"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_real_signals(tmp_path: Path, number: int) -> None:
+    """A run that would take minutes, stopped from outside."""
+    process = subprocess.Popen(
+        [*HFP8SIM, "run", "resnet18@64", "--out", str(tmp_path), "--phase", "fwd"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    time.sleep(4)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == ""
+    assert err.startswith("hfp8sim: interrupted") and err.count("\n") == 1, err
+    for path in tmp_path.iterdir():
+        assert path.name == "resnet18.partial.json"
+        jsonschema.validate(json.loads(path.read_text("utf-8")), SCHEMA)
+
+
+def test_progress_has_a_bar_and_the_time_left(gemms: Path) -> None:
+    """On a terminal; a pipe gets none."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        [*HFP8SIM, "run", str(gemms), "--format", "csv"],
+        stdout=subprocess.DEVNULL, stderr=theirs, env=environment,
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    try:
+        while block := os.read(ours, 4096):
+            shown += block
+    except OSError:  # the other end closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode("utf-8", "replace")
+    assert "gemms" in text and "%" in text and re.search(r"\d+:\d\d|-:--", text)
+    assert re.search(r"(first|middle|last) (fwd|dgrad|wgrad) \(\d of 9\)", text)
