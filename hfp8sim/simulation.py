@@ -287,7 +287,8 @@ def run_values(
             tensors=dict(zip(names, (a, b) if groups > 1 else (a[0], b[0]))),
         )  # fmt: skip
         sources, phase = names, "fwd"
-    codes, seen, elements = {}, {}, {"saturated": 0, "underflowed": 0}
+    codes: dict[str, Any] = {}
+    seen, elements = {}, {"saturated": 0, "underflowed": 0}
     formats = profile.operand_formats(task.phase)
     for number, (name, fmt) in enumerate(zip(sources, formats)):
         codes[name], counts = quantise(

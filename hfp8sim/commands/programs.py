@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -123,7 +123,8 @@ def execute(
         code, read_arrays(inputs), machine, threads=threads, count=True, log=print if log else None
     )
     if out is not None:
-        write_whole(out, lambda file: np.savez(file, **done.outputs), binary=True)
+        results: dict[str, Any] = done.outputs
+        write_whole(out, lambda file: np.savez(file, **results), binary=True)
     spent = time_program(code, machine)
     show = console()
     show.print(f"{done.instructions:,} instructions, {done.macs:,} multiply-accumulates "
@@ -135,7 +136,7 @@ def execute(
         )
 
 
-def read_arrays(path: Path) -> dict[str, object]:
+def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file, or one line on why not."""
     import zipfile
 

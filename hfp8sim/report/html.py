@@ -92,7 +92,7 @@ def render(report: Report) -> str:
     if any(row.get("error_ulps") for row in rows):
         drawn["errors_user"] = _errors(rows, "error_ulps", "errors_user")
         drawn["errors_sum"] = _errors(rows, "acc_error_ulps", "errors_sum")
-    return _template().render(
+    return str(_template().render()
         kind="report",
         title=f"{facts['workload']} on {facts['machine']['name']}",
         report=report,
@@ -124,7 +124,7 @@ def render_comparison(both: SideBySide) -> str:
         )
         parts = _part_legend([total for _, total in totals])
     runs = list(zip(range(len(both.labels)), both.letters, both.labels, both.reports))
-    return _template().render(
+    return str(_template().render()
         kind="comparison",
         title="Comparison of "
         + ", ".join(dict.fromkeys(r.facts["workload"] for r in both.reports)),
