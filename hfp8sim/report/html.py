@@ -92,7 +92,7 @@ def render(report: Report) -> str:
     if any(row.get("error_ulps") for row in rows):
         drawn["errors_user"] = _errors(rows, "error_ulps", "errors_user")
         drawn["errors_sum"] = _errors(rows, "acc_error_ulps", "errors_sum")
-    return str(_template().render()
+    page: str = _template().render(
         kind="report",
         title=f"{facts['workload']} on {facts['machine']['name']}",
         report=report,
@@ -107,6 +107,7 @@ def render(report: Report) -> str:
         columns=[c for c in COLUMNS if c.short],
         notes=report.notes,
     )
+    return page
 
 
 def render_comparison(both: SideBySide) -> str:
@@ -124,7 +125,7 @@ def render_comparison(both: SideBySide) -> str:
         )
         parts = _part_legend([total for _, total in totals])
     runs = list(zip(range(len(both.labels)), both.letters, both.labels, both.reports))
-    return str(_template().render()
+    page: str = _template().render(
         kind="comparison",
         title="Comparison of "
         + ", ".join(dict.fromkeys(r.facts["workload"] for r in both.reports)),
@@ -135,6 +136,7 @@ def render_comparison(both: SideBySide) -> str:
         tables=[_compared_table(both, name) for name in _shown(both)],
         run_facts=[(f"{letter}: {label}", _run_facts(r.facts)) for _, letter, label, r in runs],
     )
+    return page
 
 
 @functools.cache
