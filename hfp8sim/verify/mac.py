@@ -1,0 +1,253 @@
+"""Multiply-accumulate and addition, exhaustively."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfp8sim import reference
+from hfp8sim.formats import MODES, FloatFormat
+from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.units import Profile, mac_array
+from hfp8sim.verify import sweeps
+from hfp8sim.verify.check import Check, Result, differences
+
+#: How a long GEMM without chunks looks to the planner of kernels: no sum is known to stay exact.
+_ENDLESS = 1 << 30
+#: Codes b whose rows are held at once.
+_BLOCK = 32
+_ZERO_KEYS = np.uint64(0), np.uint64(0)
+
+
+@dataclasses.dataclass
+class MacSweep:
+    """All (a, b, acc) of one pair of 8-bit formats, a 16-bit accumulator and a mode.
+
+    Part a is every (b, acc) of that a: the C reference runs all of it, and so do the float kernels; the
+    plain loop's `fma` sees a pair only as its exact product, and runs once for each product (and word)
+    with which it is called. The random word of a pair depends on its product and on (a + b) mod 8, and
+    runs through all that there are.
+    """
+
+    a: FloatFormat
+    b: FloatFormat
+    acc: FloatFormat
+    rounding: str
+    bits: int = 13
+    constant: bool = True  #: compile the plain loop anew, for this format and mode
+
+    def __post_init__(self) -> None:
+        self.mode, self.policy = mode_number(self.rounding), overflow_number("special")
+        shape = (1 << self.a.bits, 1 << self.b.bits)
+        self.sigs, self.exps = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        self._lock = threading.Lock()
+        self._rows: dict[tuple[int, int], bytes] = {}
+        self._ready = False
+
+    def _prepare(self) -> None:
+        with self._lock:
+            if self._ready:
+                return
+            sweeps.product_table(self.a.facts, self.b.facts, self.sigs, self.exps)
+            keys = self.sigs * (1 << 32) + self.exps
+            _distinct, self.product = np.unique(keys, return_inverse=True)
+            self.product = self.product.reshape(keys.shape)
+            self.words = np.zeros(keys.shape, np.int64)
+            if self.rounding.startswith("stochastic"):
+                index = np.arange(keys.shape[0])[:, None] + np.arange(keys.shape[1])[None, :]
+                self.words = (self.product * 8 + index % 8) * 2731 % (1 << self.bits)
+            self._ready = True
+
+    def _plain_row(self, a: int, b: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+        size = 1 << self.acc.bits
+        codes, flags = np.empty(size, np.uint16), np.empty(size, np.uint8)
+        sig, exp, word = self.sigs[a, b], self.exps[a, b], self.words[a, b]
+        how = self.acc.facts, self.mode, self.policy, self.bits
+        if self.constant:
+            sweeps.product_row(*how)(sig, exp, word, codes, flags)
+        else:
+            sweeps.product_row_any(sig, exp, word, *how, codes, flags)
+        return codes, flags
+
+    def _digest(self, a: int, b: int) -> bytes:
+        """Of the plain loop's row of (a, b); computed once for each product and word."""
+        key = int(self.product[a, b]), int(self.words[a, b])
+        known = self._rows.get(key)
+        if known is None:
+            known = _digest(*self._plain_row(a, b))
+            self._rows[key] = known
+        return known
+
+    def part(self, a: int, columns: NDArray[np.int64] | None = None) -> Result:
+        """Every b (or those of `columns`) and every accumulator code."""
+        self._prepare()
+        every = np.arange(1 << self.b.bits) if columns is None else columns
+        result = Result()
+        for start in range(0, every.size, _BLOCK):
+            result += self._block(a, every[start : start + _BLOCK])
+        return result
+
+    def _block(self, a: int, every: NDArray[np.int64]) -> Result:
+        size = 1 << self.acc.bits
+        rows = np.empty((every.size, size), np.uint16)
+        flags = np.empty(size, np.uint8)
+        records = [reference.c_format(fmt) for fmt in (self.a, self.b, self.acc)]
+        ffi, lib = reference.library()
+        result = Result()
+        for i, b in enumerate(map(int, every)):
+            lib.ref_fma_sweep(
+                records[0], a, records[1], b, records[2], self.mode, self.policy, self.bits,
+                int(self.words[a, b]), ffi.cast("uint16_t *", rows[i].ctypes.data),
+                ffi.cast("uint8_t *", flags.ctypes.data),
+            )  # fmt: skip
+            if _digest(rows[i], flags) == self._digest(a, b):
+                result += Result(size)
+            else:
+                codes, plain_flags = self._plain_row(a, b)
+                result += differences(
+                    lambda acc, b=b: self._name(a, b, acc),  # type: ignore[misc]
+                    (codes, rows[i]),
+                    (plain_flags, flags),
+                )
+        for general in (False, True):
+            result += self._kernel(a, every, rows, general)
+        return result
+
+    def _name(self, a: int, b: int, acc: int) -> str:
+        word = f", R = {self.words[a, b]}" if self.rounding.startswith("stochastic") else ""
+        return f"a = {a:#04x}, b = {b:#04x}, acc = {acc:#06x}{word}"
+
+    def _plan(self, general: bool) -> mac_array.Plan:
+        profile = Profile(
+            "verify", accumulator=self.acc, between_chunks=self.acc, chunk_length=0,
+            rounding=self.rounding, random_bits=self.bits,
+        )  # fmt: skip
+        scans = [
+            mac_array.scan(np.arange(1 << fmt.bits, dtype=fmt.dtype)[None, :], fmt)
+            for fmt in (self.a, self.b)
+        ]
+        if general:  # accumulators of any code: as if products reached down to their lowest bit
+            low = self.acc.facts.min_exp
+            scans = [scans[0]._replace(quantum=low // 2), scans[1]._replace(quantum=low - low // 2)]
+        return mac_array.plan(profile, self.a, self.b, *scans, _ENDLESS)
+
+    def _kernel(
+        self, a: int, every: NDArray[np.int64], rows: NDArray[np.uint16], general: bool
+    ) -> Result:
+        """The float kernel of an endless GEMM: every b × every accumulator that it can meet.
+
+        A kernel chosen for these operands meets multiples of their products' lowest bit; the
+        `general` one meets any number.
+        """
+        plan = self._plan(general)
+        if plan.kernel is None:
+            return Result()
+        codes = np.arange(1 << self.acc.bits, dtype=np.uint16)
+        values = self.acc.decode(codes)
+        b_codes = every.astype(self.b.dtype)[:, None]
+        a_codes = np.full((codes.size, 1), a, self.a.dtype)
+        # The accumulators lie along the columns, so that results come out as the C reference's rows.
+        left = mac_array.panels(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
+        right = mac_array.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False)
+        state = mac_array.start(plan, every.size, codes.size)
+        lanes = np.ldexp(values, plan.scale).astype(plan.lane_float)
+        state.chunk[:] = lanes.reshape(1, -1, 1, mac_array.PANEL)
+        if (how := plan.words(True).of_steps) is not None:
+            words = np.zeros((left.values.shape[0], 1, mac_array.PANEL), np.int64)
+            words.reshape(-1)[: every.size] = self.words[a, every]
+            left = left._replace(words=(words << how.up | how.low).astype(plan.lane_word))
+            right = right._replace(words=np.zeros(right.words.shape, plan.lane_word))
+        mac_array.accumulate(plan, left, right, state, last=True)
+        got = np.empty(rows.shape, np.uint16)
+        mac_array.encode(state.total, self.acc.facts, plan.scale, got)
+        if np.array_equal(got, rows):
+            return Result()  # these inputs are counted where the plain loop met them
+        wrong = got != rows
+        if plan.kernel.over != "nan":  # no sum becomes NaN there, and no operand is one
+            wrong[:, np.isnan(values)] = False
+        if not general:
+            unit = 2.0 ** sum(fmt.facts.min_exp for fmt in (self.a, self.b))
+            with np.errstate(invalid="ignore"):
+                wrong[:, np.fmod(values, unit) != 0] = False  # (a NaN's remainder is NaN)
+        if not wrong.any():
+            return Result()
+        i, acc = (int(n) for n in np.argwhere(wrong)[0])
+        where = self._name(a, int(every[i]), acc)
+        return Result(0, int(wrong.sum()), f"kernel, {where}: {got[i, acc]:#x} ≠ {rows[i, acc]:#x}")
+
+    def free(self) -> None:
+        """Forget the rows."""
+        self._rows.clear()
+
+
+def _digest(codes: NDArray[np.uint16], flags: NDArray[np.uint8]) -> bytes:
+    """A row's fingerprint: rows are compared by it, since holding them all takes gigabytes."""
+    digest = hashlib.sha256(codes.data)
+    digest.update(flags.data)
+    return digest.digest()
+
+
+@dataclasses.dataclass
+class AddSweep:
+    """All 2^32 sums of two codes of a 16-bit format: the running total of chunks. Part: 256 totals."""
+
+    fmt: FloatFormat
+    rounding: str
+    bits: int = 13
+    constant: bool = True
+
+    def part(self, number: int, totals: NDArray[np.int64] | None = None) -> Result:
+        """Totals 256·number … 256·number + 255 (or the given ones) with every addend."""
+        mode, policy = mode_number(self.rounding), overflow_number("special")
+        size = 1 << self.fmt.bits
+        codes, flags = np.empty(size, np.uint16), np.empty(size, np.uint8)
+        facts = self.fmt.facts
+        result = Result()
+        for total in range(number * 256, number * 256 + 256) if totals is None else totals:
+            word = (
+                int(total) * 2731 % (1 << self.bits) if MODES[mode].startswith("stochastic") else 0
+            )
+            how = facts, mode, policy, self.bits
+            if self.constant:
+                row = sweeps.add_row(facts, facts, mode, policy, self.bits)
+                row(np.int64(total), np.int64(word), codes, flags)
+            else:
+                sweeps.add_row_any(np.int64(total), facts, np.int64(word), *how, codes, flags)
+            want = reference.add_sweep(
+                int(total), self.fmt, self.fmt, mode, policy, self.bits, word
+            )
+            result += differences(
+                lambda code, total=total: f"total = {total:#06x}, addend = {code:#06x}",  # type: ignore[misc]
+                (codes, want[0]),
+                (flags, want[1]),
+            )
+        return result
+
+
+def mac_check(sweep: MacSweep) -> Check:
+    """All 2^32 triples of a sweep."""
+    return Check(
+        name=f"multiply-accumulate {sweep.a.name} × {sweep.b.name} + {sweep.acc.name}, {sweep.rounding}",
+        inputs="all 2^32 (a, b, acc)",
+        against="plain loop and float kernels = C",
+        parts=1 << sweep.a.bits,
+        part=sweep.part,
+        done=sweep.free,
+        exhaustive=True,
+    )
+
+
+def add_check(sweep: AddSweep) -> Check:
+    """All 2^32 pairs of a sweep."""
+    return Check(
+        name=f"addition {sweep.fmt.name}, {sweep.rounding}",
+        inputs="all 2^32 (total, addend)",
+        against="plain loop = C",
+        parts=1 << (sweep.fmt.bits - 8),
+        part=sweep.part,
+        exhaustive=True,
+    )

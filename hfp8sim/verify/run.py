@@ -1,0 +1,194 @@
+"""Running checks: on all cores, in parts, with a state file that survives an interruption."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hfp8sim import files
+from hfp8sim.errors import InputError
+from hfp8sim.units.gemm import thread_count
+from hfp8sim.verify.check import Check, Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+#: Seconds between two writings of the state file.
+SAVE_EVERY = 5.0
+
+Progress = Callable[[int, int, str], object]
+
+
+class State:
+    """What has been tried, in memory and in a file; other sources make it start anew."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.sources = sources_digest()
+        self._lock = threading.Lock()
+        self._done: dict[str, set[int]] = {}
+        self._results: dict[str, Result] = {}
+        if path is not None and path.exists():
+            self._load(path)
+
+    def _load(self, path: Path) -> None:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored["sources"] != self.sources:
+                return
+            for name, row in stored["checks"].items():
+                self._done[name] = {
+                    i for first, last in row["parts"] for i in range(first, last + 1)
+                }
+                self._results[name] = Result(row["tried"], row["differed"], row["first"])
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}") from None
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is not a state file of `hfp8sim verify`") from None
+
+    def missing(self, check: Check) -> list[int]:
+        """Parts that are still to be tried."""
+        done = self._done.get(check.name, set())
+        return [i for i in range(check.parts) if i not in done]
+
+    def result(self, check: Check) -> Result:
+        """What came out so far."""
+        return self._results.get(check.name, Result())
+
+    def add(self, check: Check, part: int, result: Result) -> None:
+        """A part is finished."""
+        with self._lock:
+            self._done.setdefault(check.name, set()).add(part)
+            self._results[check.name] = self.result(check) + result
+
+    def save(self) -> None:
+        """Write the file, whole or not at all."""
+        if self.path is None:
+            return
+        with self._lock:
+            rows = {
+                name: {
+                    "parts": _ranges(done),
+                    "tried": self._results[name].tried,
+                    "differed": self._results[name].differed,
+                    "first": self._results[name].first,
+                }
+                for name, done in self._done.items()
+            }
+        files.write_text(self.path, json.dumps({"sources": self.sources, "checks": rows}) + "\n")
+
+
+def _ranges(numbers: set[int]) -> list[list[int]]:
+    ranges: list[list[int]] = []
+    for i in sorted(numbers):
+        if ranges and ranges[-1][1] == i - 1:
+            ranges[-1][1] = i
+        else:
+            ranges.append([i, i])
+    return ranges
+
+
+def sources_digest() -> str:
+    """A fingerprint of everything whose change makes earlier results void."""
+    package = Path(__file__).parents[1]
+    rooms = ("formats", "units", "verify", "testing")
+    found = [path for room in rooms for path in (package / room).rglob("*.py")]
+    found += [package / "_jit.py", package / "reference.py", *package.glob("_c_ref*")]
+    digest = hashlib.sha256()
+    for path in sorted(found):
+        digest.update(str(path.relative_to(package)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def run(
+    checks: Sequence[Check],
+    *,
+    threads: int | None = None,
+    state: str | Path | None = None,
+    progress: Progress | None = None,
+) -> list[tuple[Check, Result]]:
+    """Try all parts of all checks that the state file does not already hold.
+
+    Args:
+        checks: rows of `hfp8sim.verify.checks`.
+        threads: worker threads; all cores by default.
+        state: a file to remember results in, so that an interrupted run goes on where it stopped.
+        progress: called with (parts done, parts in all, check at work).
+
+    Returns:
+        Every check with its result, in order.
+
+    Raises:
+        InputError: a state file that is none.
+        KeyboardInterrupt: after the state was saved.
+    """
+    memory = State(Path(state) if state is not None else None)
+    total = sum(check.parts for check in checks)
+    done = total - sum(len(memory.missing(check)) for check in checks)
+    saved = time.monotonic()
+    workers = thread_count(threads)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            waiting: dict[Future[Result], tuple[Check, int]] = {}
+            try:
+                for check in checks:
+                    for part in memory.missing(check):
+                        while len(waiting) > workers:
+                            done += _collect(waiting, memory)
+                        waiting[pool.submit(check.part, part)] = check, part
+                        if progress is not None:
+                            progress(done, total, check.name)
+                        if time.monotonic() - saved > SAVE_EVERY:
+                            memory.save()
+                            saved = time.monotonic()
+                    while waiting:
+                        done += _collect(waiting, memory)
+                    check.done()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+    finally:
+        memory.save()
+    if progress is not None:
+        progress(done, total, "")
+    return [(check, memory.result(check)) for check in checks]
+
+
+def _collect(waiting: dict[Future[Any], tuple[Check, int]], memory: State) -> int:
+    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in finished:
+        check, part = waiting.pop(future)
+        memory.add(check, part, future.result())
+    return len(finished)
+
+
+def summary(results: Sequence[tuple[Check, Result]]) -> Table:
+    """The table at the end: what was tried, and what differed."""
+    from rich.table import Table
+
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for heading, side in (
+        ("unit", "left"), ("inputs", "left"), ("compared", "left"), ("tried", "right"), ("differed", "right"),
+    ):  # fmt: skip
+        made.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for check, result in results:
+        colour = "red" if result.differed else "green"
+        made.add_row(
+            check.name, check.inputs, check.against,
+            f"{result.tried:,}", f"[{colour}]{result.differed:,}[/]",
+        )  # fmt: skip
+        if result.first:
+            made.add_row("", f"[red]first: {result.first}[/]")
+    total = Result()
+    for _, result in results:
+        total += result
+    made.add_section()
+    made.add_row("[bold]all[/]", "", "", f"{total.tried:,}", f"{total.differed:,}")
+    return made

@@ -1,0 +1,160 @@
+"""`hfp8sim verify`: nothing differs, what differs is found, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hfp8sim import reference, verify
+from hfp8sim.errors import InputError
+from hfp8sim.formats import formats, get_format
+from hfp8sim.units import mac_array
+from hfp8sim.verify import Check, Result, sweeps
+from hfp8sim.verify import mac as mac_sweeps
+from hfp8sim.verify.convert import ConvertSweep
+from hfp8sim.verify.mac import AddSweep, MacSweep
+from hfp8sim.verify.run import State, summary
+
+
+def test_fast_tier_finds_no_difference() -> None:
+    results = verify.run(verify.checks())
+    assert [check.name for check, result in results if result.differed or not result.tried] == []
+    assert sum(result.tried for _, result in results) > 4e7
+
+
+def test_exhaustive_tier_covers_what_it_says() -> None:
+    """A part of a sweep is its share of the whole space."""
+    names = [check.name for check in verify.checks(exhaustive=True)]
+    assert len(set(names)) == len(names)
+    long = [check for check in verify.checks(exhaustive=True) if check.exhaustive]
+    assert sum(check.name.startswith("multiply") for check in long) == 3 * 4
+    assert sum(check.name.startswith("conversion") for check in long) == sum(
+        get_format(name).bits == 8 for name in formats()
+    )
+    families = {check.name.split()[0]: check for check in long}
+    for check in families.values():
+        result = check.part(check.parts // 3)
+        assert result == Result(2**32 // check.parts), check.name
+        check.done()
+
+
+def flip(kernel, row: int):
+    """A kernel whose result is wrong in one place."""
+
+    def wrong(*arguments) -> None:
+        kernel(*arguments)
+        arguments[-2][row] ^= 1
+
+    return wrong
+
+
+def test_a_wrong_unit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    h = get_format("hfp8-143")
+    sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-away", constant=False)
+    monkeypatch.setattr(sweeps, "product_row_any", flip(sweeps.product_row_any, 0x1234))
+    result = sweep.part(0x58, columns=np.array([0, 0x58]))
+    assert result.tried == 2 * 65536 and result.differed == 2
+    assert result.first.startswith("a = 0x58, b = 0x00, acc = 0x1234: 0x1235 ≠ 0x1234")
+
+
+def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    h = get_format("hfp8-143")
+    sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even", constant=False)
+    encode = mac_array.encode
+
+    def wrong(panels, facts, scale, codes) -> None:
+        encode(panels, facts, scale, codes)
+        codes[1, 0x5800] += 1
+
+    monkeypatch.setattr(mac_sweeps.mac_array, "encode", wrong)
+    result = sweep.part(0x58, columns=np.array([0, 0x58]))
+    assert result.differed >= 1
+    assert result.first.startswith("kernel, a = 0x58, b = 0x58, acc = 0x5800")
+
+
+def test_a_wrong_adder_and_converter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "add_row_any", flip(sweeps.add_row_any, 7))
+    result = AddSweep(get_format("ieee-169"), "nearest-even", constant=False).part(0, np.array([5]))
+    assert result.differed == 1 and "total = 0x0005, addend = 0x0007" in result.first
+    monkeypatch.setattr(sweeps, "encode_row_any", flip(sweeps.encode_row_any, 9))
+    sweep = ConvertSweep(get_format("e4m3fn"), "nearest-even", "special", constant=False)
+    result = sweep.span(0x40000000, 64)
+    assert (result.tried, result.differed) == (64, 1) and "0x40000009" in result.first
+
+
+def test_every_random_word_is_met() -> None:
+    """The stochastic sweep gives every word to some pair, and few words to each product."""
+    sweep = MacSweep(
+        get_format("hfp8-143"), get_format("hfp8-152"), get_format("dlfloat16"), "stochastic-a"
+    )
+    sweep._prepare()
+    assert set(np.unique(sweep.words)) == set(range(2**13))
+
+
+@dataclasses.dataclass
+class Recorder:
+    """A check that remembers what it was asked, and stops at a part."""
+
+    seen: list[int]
+    stop: int = -1
+
+    def part(self, i: int) -> Result:
+        if i == self.stop:
+            raise KeyboardInterrupt
+        self.seen.append(i)
+        return Result(10, int(i == 2), "part 2" if i == 2 else "")
+
+
+def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+    path, first, second = tmp_path / "state.json", Recorder([], stop=5), Recorder([])
+    with pytest.raises(KeyboardInterrupt):
+        verify.run([Check("c", "", "", 9, first.part)], threads=1, state=path)
+    again = Check("c", "", "", 9, second.part)
+    ((_, result),) = verify.run([again], threads=1, state=path)
+    assert result == Result(90, 1, "part 2")
+    assert 0 < len(first.seen) < 9
+    assert sorted(set(first.seen) | set(second.seen)) == list(range(9))
+    assert len(second.seen) < 9
+    ((_, result),) = verify.run([again], threads=1, state=path)
+    assert result == Result(90, 1, "part 2")
+    assert len(second.seen) < 9
+
+
+def test_state_of_other_sources_is_not_used(tmp_path: Path) -> None:
+    path, recorder = tmp_path / "state.json", Recorder([])
+    check = Check("c", "", "", 4, recorder.part)
+    verify.run([check], threads=2, state=path)
+    stored = json.loads(path.read_text())
+    assert stored["checks"]["c"]["parts"] == [[0, 3]]
+    path.write_text(json.dumps(stored | {"sources": "others"}))
+    verify.run([check], threads=2, state=path)
+    assert sorted(recorder.seen) == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"sources": "%s"}', '{"sources": "%s", "checks": {"c": 1}}']
+)
+def test_a_torn_state_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(text.replace("%s", State(None).sources))
+    with pytest.raises(InputError, match=r"is not a state file of `hfp8sim verify`"):
+        verify.run([], state=path)
+
+
+def test_without_the_c_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "_module", lambda: None)
+    with pytest.raises(InputError, match="the C reference is not built: install a C compiler"):
+        verify.checks()
+
+
+def test_summary_states_what_was_tried_and_what_differed() -> None:
+    console = Console(width=160, record=True, file=open("/dev/null", "w"))
+    check = Check("adder", "all pairs", "A = B", 1, lambda i: Result())
+    console.print(summary([(check, Result(1 << 32, 3, "x = 1: 0x2 ≠ 0x3"))]))
+    text = console.export_text()
+    assert "4,294,967,296" in text and "first: x = 1: 0x2 ≠ 0x3" in text and "all pairs" in text
