@@ -178,7 +178,7 @@ def fast_gemm(
 ) -> NDArray[np.int64]:
     """A kernel of `mac_array`; fills `result`, returns event counts (of what the plan counts)."""
     counts = np.zeros(acc.EVENT_KINDS, np.int64)
-    counts[acc.SWAMPED] = mac_array.multiply(
+    counts[: mac_array.EVENTS] = mac_array.multiply(
         path, a, b, fmt_a, fmt_b, profile.result_format,
         (facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key),
         result, threads,

@@ -14,11 +14,11 @@ from hfp8sim.units.mac_array.array import (
     start,
     vanishing,
 )
-from hfp8sim.units.mac_array.ir import PANEL
+from hfp8sim.units.mac_array.kernel import EVENTS, PANEL
 from hfp8sim.units.mac_array.pack import Scan, encode, scan
 from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
-    "PANEL", "Panels", "Plan", "Processor", "Scan", "State", "accumulate", "encode", "multiply",
+    "EVENTS", "PANEL", "Panels", "Plan", "Processor", "Scan", "State", "accumulate", "encode", "multiply",
     "panels", "plan", "processor", "scan", "start", "vanishing",
 ]  # fmt: skip

@@ -17,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat
-from hfp8sim.units.mac_array.ir import PANEL
+from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
 from hfp8sim.units.mac_array.kernels import runner
-from hfp8sim.units.mac_array.pack import encode, fill_words, pack
+from hfp8sim.units.mac_array.pack import encode, fill_exponents, fill_words, pack
 from hfp8sim.units.mac_array.plan import Plan
 
 Codes = NDArray[np.unsignedinteger[Any]]
 #: Keys of the random words of one side of a GEMM: of the steps, and of the chunks.
 Keys = tuple[np.uint64, np.uint64]
+Counts = NDArray[np.int64]
 
 #: Bytes of B's panels that `multiply` holds at once.
 _PANEL_BYTES = 1 << 25
@@ -38,6 +39,7 @@ class Panels(NamedTuple):
     """A range of rows of A (or columns of B) and of k, as kernels read it."""
 
     values: NDArray[np.floating[Any]]  #: (panels, k, PANEL)
+    exponents: NDArray[np.int32]  #: (panels, k, PANEL) for aligned sums, else (1, 0, PANEL)
     words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
     chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
 
@@ -81,6 +83,11 @@ def panels(
     values = np.empty((count, steps * plan.products, PANEL), plan.lane_float)
     pack(codes, fmt.facts, plan.scale if of_a else 0, values)
 
+    exponents = np.empty((1, 0, PANEL), np.int32)
+    if plan.kernel is not None and plan.kernel.order == "aligned":
+        exponents = np.empty((count, steps * plan.products, PANEL), np.int32)
+        fill_exponents(values, (1 if fmt.lowest == "subnormal" else 0) - fmt.bias, exponents)
+
     step0, per = plan.step_number(k0), plan.steps_per_chunk
     how = plan.words(of_a)
     words = np.empty((1, 0, PANEL), plan.lane_word)
@@ -95,7 +102,7 @@ def panels(
         chunks = -(-(step0 + steps) // per) - chunk0
         chunk_words = np.empty((count, chunks, PANEL), np.uint32)
         fill_words(keys[1], first, chunk0, _ENDLESS, 0, 1, how.of_chunks, chunk_words)
-    return Panels(values, words, chunk_words)
+    return Panels(values, exponents, words, chunk_words)
 
 
 def fill_steps(codes: Codes, plan: Plan, k0: int = 0) -> Codes:
@@ -113,7 +120,9 @@ def fill_steps(codes: Codes, plan: Plan, k0: int = 0) -> Codes:
     return np.concatenate(pieces, axis=1)
 
 
-def accumulate(plan: Plan, a: Panels, b: Panels, state: State, *, k0: int = 0, last: bool) -> int:
+def accumulate(
+    plan: Plan, a: Panels, b: Panels, state: State, *, k0: int = 0, last: bool
+) -> Counts:
     """Add the products of a range of k to the state.
 
     Args:
@@ -121,18 +130,18 @@ def accumulate(plan: Plan, a: Panels, b: Panels, state: State, *, k0: int = 0, l
         last: the GEMM's K ends here, and with it the open chunk.
 
     Returns:
-        How many steps of the panels left the accumulator unchanged, if the plan counts them; with one
-        product per step, products that are zero are among them.
+        Counts of events, if the plan counts them: swamped, overflowed, underflowed. If the kernel
+        `counts_zero_products`, steps whose product is zero are counted as swamped here; `vanishing` tells
+        how many.
     """
     assert plan.kernel is not None
     per = plan.steps_per_chunk
-    counts = np.zeros(1, np.int64)
+    counts = np.zeros(EVENTS, np.int64)
     runner(plan.kernel)(
-        a.values, b.values, state.chunk, state.total, plan.numbers,
-        a.words, b.words, a.chunk_words, b.chunk_words,
-        a.values.shape[1] // plan.products, per - plan.step_number(k0) % per, per, int(last), counts,
+        a, b, state.chunk, state.total, plan.numbers, a.values.shape[1] // plan.products,
+        per - plan.step_number(k0) % per, per, int(last), counts,
     )  # fmt: skip
-    return int(counts[0])
+    return counts
 
 
 def vanishing(a: Codes, a_format: FloatFormat, b: Codes, b_format: FloatFormat) -> int:
@@ -166,11 +175,11 @@ def multiply(
     column_keys: Keys,
     result: Codes,
     threads: int = 1,
-) -> int:
+) -> Counts:
     """Run a plan: codes (M, K) × (K, N) into `result` (M, N), of `result_format`.
 
     Returns:
-        How many steps were swamped, if the plan counts that.
+        Counts of swamped steps, overflows and underflows, if the plan counts them.
     """
     assert plan.kernel is not None
     rows, columns = result.shape
@@ -182,24 +191,21 @@ def multiply(
     def part_of_b(n: slice) -> Panels:
         return panels(plan, b[:, n].T, b_format, column_keys, of_a=False, first=n.start)
 
-    def block(m: slice, n: slice, of_b: Panels) -> int:
+    def block(m: slice, n: slice, of_b: Panels) -> Counts:
         of_a = panels(plan, a[m], a_format, row_keys, of_a=True, first=m.start)
         state = start(plan, m.stop - m.start, n.stop - n.start, whole=True)
-        unchanged = accumulate(plan, of_a, of_b, state, last=True)
+        counts = accumulate(plan, of_a, of_b, state, last=True)
         encode(state.total, result_format.facts, plan.scale, result[m, n])
-        return unchanged
+        return counts
 
-    unchanged = 0
+    counts = np.zeros(EVENTS, np.int64)
     for n0 in range(0, columns, across):
         n = slice(n0, min(n0 + across, columns))
         of_b = part_of_b(n)
         blocks = [(slice(m0, min(m0 + down, rows)), n, of_b) for m0 in range(0, rows, down)]
-        if len(blocks) == 1:
-            unchanged += block(*blocks[0])
-        else:
-            unchanged += sum(_workers(threads).map(block, *zip(*blocks)))
-    if plan.kernel.events == "quiet":
-        return 0
-    if plan.kernel.products == 1:
-        unchanged -= vanishing(a, a_format, b.T, b_format)
-    return unchanged
+        run = map if threads == 1 else _workers(threads).map
+        for some in run(block, *zip(*blocks)):
+            counts += some
+    if plan.kernel.events == "count" and plan.kernel.counts_zero_products:
+        counts[SWAMPED] -= vanishing(a, a_format, b.T, b_format)
+    return counts

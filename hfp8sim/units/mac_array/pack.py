@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from hfp8sim._jit import jit
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.rounding import NORMAL, SUBNORMAL
-from hfp8sim.units.mac_array.ir import PANEL
+from hfp8sim.units.mac_array.kernel import NO_EXPONENT, PANEL
 from hfp8sim.units.random import _G, _M1, _M2, _ONE, _S32
 
 # -- what is in an operand ---------------------------------------------------------------------------
@@ -32,6 +32,10 @@ class Scan(NamedTuple):
     largest: float  #: no finite element has a larger magnitude
     quantum: int  #: all finite elements are multiples of 2^quantum
     special: bool  #: some element is not a number
+
+
+#: What is seen in nothing.
+NOTHING = Scan(0.0, 1 << 20, False)
 
 
 @jit
@@ -56,13 +60,13 @@ def scan(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> Scan:
     # NaN codes lie above the largest number, but for the code of −0 in formats that have one zero.
     minus_zero = facts.nan_code == 1 << width and facts.signed
     if codes.size == 0:
-        return Scan(0.0, 0, False)
+        return NOTHING
     flat = codes.ravel(order="K")
     high, low, seen = _extremes(flat, (1 << width) - 1, facts.nan_code if minus_zero else 0)
     special = high > facts.max_mag or bool(minus_zero and seen)
     smallest = low + 1
     if smallest > (1 << width) - 1:  # every element is zero
-        return Scan(0.0, 0, special)
+        return NOTHING._replace(special=special)
     return Scan(_magnitude(min(high, facts.max_mag), fmt), _quantum(smallest, fmt), special)
 
 
@@ -223,6 +227,16 @@ def pack(codes, fmt, scale, panels):
                 for j in range(min(PANEL, panels.shape[1] - k)):
                     for i in range(PANEL):
                         panels[p, k + j, i] = spare[j * PANEL + i]
+
+
+@jit
+def fill_exponents(panels, lowest, exponents):
+    """floor(log2) of every element of panels of float32, `lowest` at least, NO_EXPONENT for zero."""
+    values, words = panels.reshape(panels.size), panels.view(np.int32).reshape(panels.size)
+    result = exponents.reshape(panels.size)
+    for e in range(values.size):
+        exponent = ((words[e] >> 23) & 0xFF) - 127
+        result[e] = NO_EXPONENT if values[e] == 0 else max(exponent, lowest)
 
 
 # -- results → codes ----------------------------------------------------------------------------------

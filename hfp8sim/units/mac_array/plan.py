@@ -1,11 +1,10 @@
 """Which kernel computes a GEMM, and why it is right: `plan`.
 
-Every condition below is a proof obligation of docs/speed.md, section "Why each path is exact"; the names
-of the arguments are those of the text. What no kernel is proved right for has `kernel = None` and goes
-through the plain integer loop.
+Every condition below is a proof obligation of docs/speed.md, section "Why each path is exact". What no
+kernel is proved right for has `kernel = None` and goes through the plain integer loop.
 
-Notation: p significand bits of the accumulator, w of a product (the sum of the operands'), 2^g a common
-quantum of all products, P a bound on one of them.
+Notation, as there: p significand bits of the accumulator, w of a product (the sum of the operands'), 2^g a
+common quantum of all products and sums, P a bound on one product's magnitude.
 """
 
 from __future__ import annotations
@@ -22,13 +21,16 @@ from numba.core.registry import cpu_target
 from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.units.mac_array import ir
-from hfp8sim.units.mac_array.ir import BETWEEN, NUMBERS, Kernel, float_bits
-from hfp8sim.units.mac_array.pack import Scan, Words
+from hfp8sim.units.mac_array import kernel as at
+from hfp8sim.units.mac_array.kernel import BETWEEN, NUMBERS, Kernel, float_bits
+from hfp8sim.units.mac_array.pack import NOTHING, Scan, Words
 from hfp8sim.units.profile import Profile
 
 _FRACTION = {32: 23, 64: 52}  # fraction bits of a lane's float
-_LOWEST_NORMAL = -126  # of float32
+_LOWEST_NORMAL = -126  # exponent, of float32
+
+
+# -- the processor -----------------------------------------------------------------------------------
 
 
 class Processor(NamedTuple):
@@ -37,6 +39,7 @@ class Processor(NamedTuple):
     lanes: int  #: float32 lanes of a vector
     fused: bool  #: has fused multiply-add
     control: bool  #: its rounding direction can be set (x86)
+    extension: str  #: none, or avx512dq
 
 
 @functools.cache
@@ -45,7 +48,11 @@ def processor() -> Processor:
     features = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     lanes = 16 if "+avx512f" in features else 8 if "+avx2" in features else 4
     x86 = platform.machine().lower() in ("x86_64", "amd64")
-    return Processor(lanes, "+fma" in features, x86)
+    extension = "avx512dq" if lanes == 16 and "+avx512dq" in features else "none"
+    return Processor(lanes, "+fma" in features, x86, extension)
+
+
+# -- the plan ----------------------------------------------------------------------------------------
 
 
 class WordsOfSide(NamedTuple):
@@ -56,14 +63,25 @@ class WordsOfSide(NamedTuple):
 
 
 _NO_WORDS = WordsOfSide()
+_ROUNDING_NAMES = {
+    "none": "unrounded",
+    "even": "nearest-even",
+    "away": "nearest-away",
+    "zero": "toward-zero",
+    "random": "stochastic",
+    "hash": "stochastic by hash",
+}
+_ADDER_NAMES = {"nearest": "", "chop": "chopping adder", "down": "round-to-odd adder"}
+_OVER_NAMES = {"free": "", "clamp": "clamps", "nan": "watches for NaN", "replace": "tests overflow"}
+_UNDER_NAMES = {"free": "", "flush": "flushes in hardware", "cut": "tests underflow"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """The choice for one GEMM, and all that a kernel must be told."""
+    """The choice for one GEMM, and all that a kernel must be told. `str` gives one line."""
 
     kernel: Kernel | None  #: None: the plain integer loop
-    why: str  #: one line
+    why: str
     scale: int = 0  #: panels of A, and the accumulators, carry a factor of 2^scale
     numbers: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
     chunk_length: int = 0  #: products; the whole K where there are no chunks
@@ -76,13 +94,14 @@ class Plan:
         k = self.kernel
         if k is None:
             return "plain integer loop"
-        steps = _ROUNDING_NAMES[k.rounding]
-        adder = {"nearest": "", "chop": ", chopping adder", "down": ", round-to-odd adder"}[k.adder]
-        products = {0: "exact chunks", 1: "1 product", 2: "2 products"}[k.products]
-        limits = "".join(
-            f", {word}" for word in (k.over, k.under, k.events) if word not in ("free", "quiet")
-        )
-        return f"float{k.bits}×{k.lanes} {steps}, {products}{adder}{limits}"
+        steps = {0: "exact chunks", 1: "1 product"}.get(k.products, f"{k.products} products")
+        parts = [
+            f"float{k.bits}×{k.lanes} {_ROUNDING_NAMES[k.rounding]}",
+            steps if k.order == "fused" else f"{steps} aligned",
+            _ADDER_NAMES[k.adder], _OVER_NAMES[k.over], _UNDER_NAMES[k.under],
+            "counts events" if k.events == "count" else "",
+        ]  # fmt: skip
+        return ", ".join(part for part in parts if part)
 
     def __str__(self) -> str:
         return f"{self.name}: {self.why}"
@@ -117,43 +136,12 @@ class Plan:
         return chunk * self.steps_per_chunk + rest // self.products
 
     def steps(self, depth: int) -> tuple[int, int]:
-        """How many steps and how many chunks K = depth has."""
+        """How many roundings of steps, and of chunks, K = depth has."""
         whole, rest = divmod(depth, self.chunk_length)
-        if self.kernel and not self.kernel.products:
-            return whole + (rest > 0), whole + (rest > 0)
-        return whole * self.steps_per_chunk + -(-rest // self.products), whole + (rest > 0)
-
-
-_ROUNDING_NAMES = {
-    "none": "unrounded",
-    "even": "nearest-even",
-    "away": "nearest-away",
-    "zero": "toward-zero",
-    "random": "stochastic",
-    "hash": "stochastic, a hash for each",
-}
-
-
-class _Reject(Exception):
-    """No kernel: the reason."""
-
-
-def bound(n: int, p: float, precision: int, rounding: str) -> float:
-    """The largest magnitude that n roundings of a sum that grows by at most p each can reach.
-
-    Toward zero nothing grows. To nearest a rounding gains at most 2^−precision of the result, and none
-    at all once p is below half a unit in the last place: with p ≤ 2^u the sum stays below
-    2^(u + precision + 1). Else a rounding gains one unit at most.
-    """
-    if p == 0.0 or n == 0:
-        return 0.0
-    if rounding in ("zero", "none"):
-        return n * p * (1 + 2.0**-40)
-    gain = 2.0**-precision if rounding in ("even", "away") else 2.0 ** (1 - precision)
-    grown = n * p * math.exp(min(n * gain * (1 + gain), 600.0)) * (1 + 2.0**-40)
-    if rounding in ("even", "away"):
-        grown = min(grown, math.ldexp(1.0, math.frexp(p)[1] + precision + 1))
-    return grown
+        chunks = whole + (rest > 0)
+        if self.kernel and self.kernel.exact_sums:
+            return chunks, chunks
+        return whole * self.steps_per_chunk + -(-rest // self.products), chunks
 
 
 @functools.lru_cache(4096)
@@ -165,162 +153,291 @@ def plan(
     b: Scan,
     depth: int,
     events: bool = False,
+    chunk: Scan = NOTHING,
+    total: Scan = NOTHING,
     on: Processor | None = None,
 ) -> Plan:
-    """Choose the kernel of a GEMM of given operands, K = depth.
+    """Choose the kernel of a GEMM of given operands.
 
     Args:
         profile: the arithmetic.
         a_format, b_format: of the operands.
-        a, b: what `scan` saw in them: in the whole of them, if the GEMM is run piece by piece.
-        depth: K of the whole GEMM.
-        events: steps that change nothing are to be counted.
+        a, b: what `scan` saw in them; where a GEMM is run piece by piece, in the whole of them, or in a
+            piece, if `chunk` and `total` tell what was there before it.
+        depth: how many k there are in all.
+        events: events are to be counted.
+        chunk, total: what `scan` saw in the accumulators that are there already.
         on: the processor; this one by default.
     """
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
         return Plan(None, "Numba is switched off")
     try:
-        return _choose(profile, a_format, b_format, a, b, depth, events, on or processor())
+        choice = _Choice(profile, a_format, b_format, a, b, depth, chunk, total, on or processor())
+        return choice.plan(events)
     except _Reject as reason:
         return Plan(None, str(reason))
 
 
-def _choose(
-    profile: Profile, a_format: FloatFormat, b_format: FloatFormat, a: Scan, b: Scan,
-    depth: int, events: bool, on: Processor,
-) -> Plan:  # fmt: skip
-    acc, total = get_format(profile.accumulator), get_format(profile.between_chunks)
-    if not profile.chunk_length:
-        total = acc
-    for fmt in (a_format, b_format, acc, total):
-        _require_float32(fmt)
-    if a.special or b.special:
-        raise _Reject("operands hold codes that are not numbers")
-    if profile.sum_order != "fused":
-        raise _Reject(f"sum order {profile.sum_order} has no kernel")
-    if profile.random_source == "lfsr" and profile.stochastic:
-        raise _Reject("the LFSR's state is sequential")
+class _Reject(Exception):
+    """No kernel: the reason."""
 
-    length = profile.chunk_length or max(depth, 1)
-    products = profile.products_per_step
-    chunks = -(-depth // length)
-    largest = a.largest * b.largest  # P
-    quantum = a.quantum + b.quantum  # g
-    if quantum < _LOWEST_NORMAL:
-        raise _Reject("products reach below float32's normal range")
-    width = a_format.precision + b_format.precision  # w
-    steps = length if products == 1 else -(-length // max(products, 1))
-    step_largest = largest * max(products, 1)
 
-    between = "none" if not profile.chunk_length else profile.between_rounding
-    candidates = ((32, 64) if products == 1 else (64,)) if products else (64,)
-    reasons = []
-    for bits in candidates:
+def bound(n: int, p: float, start: float, precision: int, kind: str) -> float:
+    """The largest magnitude that a sum which begins at `start` and grows by at most p before each of n
+    roundings can reach.
+
+    Toward zero no rounding gains anything. To nearest one gains at most 2^−precision of the result, and
+    nothing at all once p is less than half a unit in the last place: with p ≤ 2^u from 2^(u + precision + 1)
+    on. Any other gains at most a unit in the last place.
+    """
+    slack = 1 + 2.0**-40  # of this function's own arithmetic
+    if kind in ("zero", "none"):
+        return (start + n * p) * slack
+    gain = 2.0**-precision if kind in ("even", "away") else 2.0 ** (1 - precision)
+    grown = (start + n * p) * math.exp(min(n * gain * (1 + gain), 600.0)) * slack
+    if kind in ("even", "away") and p > 0:
+        grown = min(grown, max(start, math.ldexp(1.0, math.frexp(p)[1] + precision + 1)))
+    return grown
+
+
+def _kind(mode: str, source: str) -> str:
+    """The name of a rounding mode in kernels; `_Reject` where there is none."""
+    if mode in ("stochastic", "stochastic-a", "stochastic-b"):
+        return "random" if source == "row-column" else "hash"
+    kinds = {"nearest-even": "even", "nearest-away": "away", "toward-zero": "zero"}
+    if mode not in kinds:
+        raise _Reject(f"{mode} has no kernel")
+    return kinds[mode]
+
+
+class _Choice:
+    """One GEMM's way to its plan."""
+
+    def __init__(
+        self, profile: Profile, a_format: FloatFormat, b_format: FloatFormat, a: Scan, b: Scan,
+        depth: int, chunk: Scan, total: Scan, on: Processor,
+    ) -> None:  # fmt: skip
+        self.profile, self.on, self.chunk, self.whole = profile, on, chunk, total
+        self.acc = get_format(profile.accumulator)
+        self.total = get_format(profile.between_chunks) if profile.chunk_length else self.acc
+        self.length = profile.chunk_length or max(depth, 1)
+        self.products = profile.products_per_step
+        self.chunks = -(-depth // self.length)
+        self.largest = a.largest * b.largest  # P
+        self.quantum = min(a.quantum + b.quantum, chunk.quantum, total.quantum, 128)  # g
+        self.width = a_format.precision + b_format.precision  # w
+        for fmt in (a_format, b_format, self.acc, self.total):
+            _require_float32(fmt)
+        if a.special or b.special or chunk.special or total.special:
+            raise _Reject("some codes are not numbers")
+        if profile.sum_order not in ("fused", "aligned"):
+            raise _Reject(f"sum order {profile.sum_order} has no kernel")
+        if profile.random_source == "lfsr" and profile.stochastic:
+            raise _Reject("an LFSR's state is sequential")
+        if self.quantum < _LOWEST_NORMAL:
+            raise _Reject("products reach below float32's normal range")
+
+    def plan(self, events: bool) -> Plan:
+        bits, kind, adder, why = self._step()
+        most = self._chunk_bound(kind)
+        between, between_adder = self._between(most)
+        whole = bound(self.chunks, most, self.whole.largest, self.total.precision, between)
+        over, above = self._over(kind, most, whole, events)
+        under, scale, below = self._under(bits, kind, between, events)
+        self._require_range(over, most, whole, scale)
+
+        if events and self.profile.sum_order == "aligned":
+            raise _Reject("the plain loop counts events of aligned sums")
+        r, overflow = self.profile.random_bits, self.profile.overflow
+        aligned = self.profile.sum_order == "aligned"
+        crowded = (
+            aligned or kind == "hash" or adder == "down" or over not in ("free", "replace")
+            or under == "cut"
+        )  # fmt: skip
+        lanes = self.on.lanes * 32 // bits
+        kernel = Kernel(
+            bits, lanes, 16 if self.on.lanes == 16 and not crowded else 8, self.products,
+            self.profile.sum_order, kind, adder, between, between_adder, over, under,
+            "count" if events else "quiet",
+            self.on.extension if bits == 32 and over in ("clamp", "nan") else "none",
+        )  # fmt: skip
+        row, column = _words(
+            kind, self.profile.rounding, r, _FRACTION[bits] - self.acc.fraction_bits
+        )
+        row2, column2 = _words(
+            between, self.profile.between_rounding, r, 23 - self.total.fraction_bits
+        )
+        numbers = _numbers(
+            kernel, self.acc, self.total, overflow, r, scale, self.profile.guard_bits
+        )
+        return Plan(
+            kernel, "; ".join(x for x in (why, above, below) if x), scale, numbers, self.length,
+            WordsOfSide(row, row2), WordsOfSide(column, column2),
+        )  # fmt: skip
+
+    # -- the steps
+
+    def _step(self) -> tuple[int, str, str, str]:
+        """(bits of a lane, rounding, adder, why) of the steps."""
+        if self.profile.sum_order == "aligned":
+            return 32, *self._aligned()
+        if self.products == 0:
+            return 64, *self._exact_chunks()
+        if self.products == 2:
+            return 64, *self._fused(64)
         try:
-            step_kind, adder, why = _step(
-                profile, acc, bits, products, width, largest, quantum, length, on
-            )
-            break
-        except _Reject as reason:
-            reasons.append(str(reason))
-    else:
-        raise _Reject("; ".join(dict.fromkeys(reasons)))
+            return 32, *self._fused(32)
+        except _Reject:
+            return 64, *self._fused(64)
 
-    chunk_bound = bound(steps if products else 1, step_largest if products else largest * length,
-                        acc.precision, step_kind)  # fmt: skip
-    chunk_bound = max(chunk_bound, 0.0)
-    between_kind, between_adder = _between(
-        profile, between, acc, total, chunk_bound, chunks, quantum, on
-    )
-    total_bound = bound(chunks, chunk_bound, total.precision, between_kind)
+    def _fused(self, bits: int) -> tuple[str, str, str]:
+        """(rounding, adder, why) of a step acc + p, or acc + (p₀ + p₁), in lanes of so many bits."""
+        profile, on, p, held = self.profile, self.on, self.acc.precision, _FRACTION[bits] + 1
+        kind = _kind(profile.rounding, profile.random_source)
+        limit = math.ldexp(1.0, held + self.quantum)  # sums up to here are exact in a lane
+        if self.products == 2 and 2 * self.largest > limit:
+            raise _Reject(f"a pair of products may need more than {held} bits")
+        if self.products == 1 and self.width > held and not on.fused:
+            raise _Reject("a product does not fit a lane, and there is no fused multiply-add")
+        if kind in ("random", "hash"):
+            _require_random_bits(profile.rounding, kind, profile.random_bits, held - p)
+        exact = self._chunk_bound(kind) + self.products * self.largest <= limit
+        narrow = self.products == 1 and self.width <= p  # products no wider than accumulators
+        return _form(kind, p, held, exact, narrow, on.control)
 
-    over, how_over = _over(profile, acc, total, step_kind, chunk_bound, total_bound)
-    under, scale, how_under = _under(acc, total, step_kind, between_kind, quantum, events, on)
-    reach = max(
-        chunk_bound if over == "free" else acc.max + 2 * step_largest,
-        total_bound if over == "free" else total.max + acc.max,
-    )
-    spare = 24 - min(acc.precision, total.precision)  # the scaling of `even`
-    if reach * 2.0 ** (scale + spare + 2) >= 2.0**127:
-        raise _Reject("sums could leave float32's range")
-    if events and (over != "free" or under != "free"):
-        raise _Reject("overflows and underflows are counted by the plain loop")
+    def _exact_chunks(self) -> tuple[str, str, str]:
+        kind = _kind(self.profile.rounding, self.profile.random_source)
+        if kind in ("random", "hash"):
+            raise _Reject("stochastic rounding of exact chunk sums has no kernel")
+        if self.chunk.largest + self.length * self.largest > math.ldexp(1.0, 53 + self.quantum):
+            raise _Reject("an exact chunk sum may need more than 53 bits")
+        if kind == "even" and self.acc.precision > 25:
+            raise _Reject(f"nearest-even to {self.acc.precision} bits has no kernel")
+        return kind, "nearest", "chunk sums are exact in float64"
 
-    kernel = Kernel(
-        bits, *_geometry(bits, step_kind, adder, over, under, events, on), products, step_kind, adder,
-        between_kind, between_adder, over, under, "count" if events and products else "quiet",
-    )  # fmt: skip
-    r = profile.random_bits
-    numbers = _numbers(kernel, acc, total, profile.overflow, r, scale)
-    row, column = _words(step_kind, profile.rounding, r, _FRACTION[bits] - acc.fraction_bits)
-    row2, column2 = _words(between_kind, between, r, 23 - total.fraction_bits)
-    return Plan(
-        kernel, "; ".join(x for x in (why, how_over, how_under) if x), scale,
-        numbers, length, WordsOfSide(row, row2), WordsOfSide(column, column2),
-    )  # fmt: skip
+    def _aligned(self) -> tuple[str, str, str]:
+        profile, p = self.profile, self.acc.precision
+        kind = _kind(profile.rounding, profile.random_source)
+        if self.width > 24:
+            raise _Reject("a product does not fit float32")
+        # Each of the terms is less than 4·2^guard units, and their sum must be a float32.
+        if profile.guard_bits + 2 + math.ceil(math.log2(self.products + 1)) > 24:
+            raise _Reject("an aligned sum may need more than 24 bits")
+        if self.quantum - profile.guard_bits - 24 < _LOWEST_NORMAL:
+            raise _Reject("an aligned sum reaches below float32's normal range")
+        if kind in ("random", "hash"):
+            _require_random_bits(profile.rounding, kind, profile.random_bits, 24 - p)
+        if p == 24 and kind == "even":
+            return "none", "nearest", "aligned sums are exact in float32"
+        return *_form(kind, p, 24, True, False, False)[:2], "aligned sums are exact in float32"
+
+    def _chunk_bound(self, kind: str) -> float:
+        """The largest magnitude that a chunk's sum can reach."""
+        p = self.acc.precision
+        if self.products == 0:
+            return bound(1, self.length * self.largest, self.chunk.largest, p, kind)
+        grow = self.products * self.largest
+        return bound(-(-self.length // self.products), grow, self.chunk.largest, p, kind)
+
+    # -- between chunks, always in float32
+
+    def _between(self, chunk: float) -> tuple[str, str]:
+        """(rounding, adder) of the running total."""
+        if not self.profile.chunk_length:
+            return "none", "nearest"
+        profile, p = self.profile, self.total.precision
+        kind = _kind(profile.between_rounding, profile.random_source)
+        if kind in ("random", "hash"):
+            _require_random_bits(profile.between_rounding, kind, profile.random_bits, 24 - p)
+        most = bound(self.chunks, chunk, self.whole.largest, p, kind) + chunk
+        exact = most <= math.ldexp(1.0, 24 + self.quantum)
+        narrow = self.acc.precision <= p
+        return _form(kind, p, 24, exact, narrow, self.on.control)[:2]
+
+    # -- limits
+
+    def _over(self, kind: str, chunk: float, whole: float, events: bool) -> tuple[str, str]:
+        """(what the kernel does about overflow, why)."""
+        if chunk <= self.acc.max and whole <= self.total.max:
+            return "free", ""
+        why = "sums could overflow"
+        if self.profile.overflow == "error":
+            raise _Reject(why)
+        if events:
+            return "replace", why
+        if self.profile.overflow == "saturate" or kind == "zero":
+            return "clamp", why
+        return "replace" if self.acc.has_inf else "nan", why
+
+    def _under(self, bits: int, kind: str, between: str, events: bool) -> tuple[str, int, str]:
+        """(what the kernel does about underflow, scale, why)."""
+        wants = {_underflow(fmt, self.quantum) for fmt in (self.acc, self.total)}
+        if wants == {"free"}:
+            return "free", 0, ""
+        why = "sums could underflow"
+        if "gradual" in wants:
+            raise _Reject(f"{why} gradually")
+        r = self.profile.random_bits + (self.profile.rounding == "stochastic-b")
+        for fmt, one, held in ((self.acc, kind, _FRACTION[bits] + 1), (self.total, between, 24)):
+            # (2^d − random)·2^−d·MIN must be a number of the lane.
+            if one in ("random", "hash") and r + 1 + fmt.precision > held:
+                raise _Reject(f"a stochastic rounding with {r} bits could underflow")
+        exact = wants == {"flush"} and self.acc.bias == self.total.bias
+        if exact and not events and {kind, between} <= {"none", "even", "away", "zero"}:
+            if self.on.control and self.on.fused and bits == 32:
+                # Of all multiples of the quantum 2^−b, it alone lies between zero and the smallest
+                # number; the scale brings the next one, 2^(1−b), to float32's smallest normal number.
+                scale = _LOWEST_NORMAL - (1 - self.acc.bias)
+                return "flush", scale, f"the processor flushes 2^{-self.acc.bias}"
+        return "cut", 0, why
+
+    def _require_range(self, over: str, chunk: float, whole: float, scale: int) -> None:
+        """All sums on the way, and 2^d times them, must be float32 numbers."""
+        if over in ("clamp", "replace"):
+            chunk = self.acc.max + 2 * max(self.products, 1) * self.largest
+            whole = self.total.max + self.acc.max
+        spare = 24 - min(self.acc.precision, self.total.precision)
+        if max(chunk, whole) * 2.0 ** (scale + spare + 2) >= 2.0**127:
+            raise _Reject("sums could leave float32's range")
+
+
+def _form(
+    kind: str, p: int, held: int, exact: bool, narrow: bool, control: bool
+) -> tuple[str, str, str]:
+    """(rounding, adder, why) that round a sum of two numbers of a lane to p bits as if it were exact.
+
+    Args:
+        held: bits that a lane holds.
+        exact: the sum itself is a number of the lane.
+        narrow: neither addend has more than p bits.
+        control: the adder's direction can be set.
+    """
+    safe = narrow and p <= (held - 2) // 2
+    if kind == "even":
+        if p == held:
+            return "none", "nearest", "the accumulator is as wide as a lane"
+        if p <= (held - 2) // 2 and (exact or safe):
+            why = "sums are exact in a lane" if exact else "a lane's sum cannot cross a tie"
+            return kind, "nearest", why
+        if control and p <= held - 2:
+            return kind, "down", "both neighbours of the sum are computed"
+    elif p < held:
+        if exact:
+            return kind, "nearest", "sums are exact in a lane"
+        if control:
+            return kind, "chop", "the chopped sum has all bits that the rounding looks at"
+        if kind == "away" and safe:
+            return kind, "nearest", "a lane's sum cannot cross a tie"
+    raise _Reject(f"{held}-bit sums lack the bits for {_ROUNDING_NAMES[kind]} to {p}")
 
 
 def _require_float32(fmt: FloatFormat) -> None:
-    """All numbers of the format are float32 numbers, and none of them subnormal beyond reach."""
-    facts = fmt.facts
+    """All numbers of the format are float32 numbers, those above its lowest binade normal ones."""
     if fmt.zero == "none" or fmt.lowest not in ("subnormal", "normal", "flush"):
         raise _Reject(f"{fmt.name} has no zero, or an unusual lowest binade")
-    top = (facts.max_mag >> fmt.fraction_bits) - fmt.bias
+    top = (fmt.facts.max_mag >> fmt.fraction_bits) - fmt.bias
     if top > 127 or -fmt.bias < _LOWEST_NORMAL - 1:
         raise _Reject(f"{fmt.name} reaches beyond float32")
-
-
-def _step(
-    profile: Profile, acc: FloatFormat, bits: int, products: int, width: int, largest: float,
-    quantum: int, length: int, on: Processor,
-) -> tuple[str, str, str]:  # fmt: skip
-    """(rounding, adder, why) of the steps in lanes of so many bits; `_Reject` where none is right."""
-    p, mode, held = acc.precision, profile.rounding, _FRACTION[bits] + 1
-    stochastic = mode.startswith("stochastic")
-    units = math.ldexp(1.0, held + quantum)  # sums up to here are exact in a lane
-    kind = {"nearest-even": "even", "nearest-away": "away", "toward-zero": "zero"}.get(mode, "")
-    if stochastic:
-        kind = "random" if profile.random_source == "row-column" else "hash"
-    if not kind or mode == "stochastic-c":
-        raise _Reject(f"{mode} has no kernel")
-    if products == 0:
-        if stochastic:
-            raise _Reject("stochastic rounding of exact chunk sums has no kernel")
-        if length * largest > units:
-            raise _Reject("an exact chunk sum may need more than 53 bits")
-        return kind, "nearest", "chunk sums are exact in float64"
-    if products == 2 and 2 * largest > units:
-        raise _Reject("a pair of products may need more than 53 bits")
-    if products == 1 and width > held and not on.fused:
-        raise _Reject("a product does not fit float32, and there is no fused multiply-add")
-
-    steps = -(-length // products)
-    most = bound(steps, largest * products, p, kind) + largest * products
-    exact = most <= units
-    if stochastic:
-        _require_random_bits(mode, kind, profile.random_bits, held - p)
-    if kind == "even":
-        if p == held and products == 1:
-            return "none", "nearest", "the accumulator is a lane"
-        if p <= (held - 2) // 2:
-            if exact:
-                return "even", "nearest", f"sums are exact in float{bits}"
-            if products == 1 and width <= p:
-                return (
-                    "even",
-                    "nearest",
-                    f"a float{bits} sum cannot cross a tie ({width}-bit products)",
-                )
-        if on.control and p <= held - 2:
-            return "even", "down", "both neighbours of the sum are computed"
-    elif p <= held - 1:
-        if exact:
-            return kind, "nearest", f"sums are exact in float{bits}"
-        if on.control:
-            return kind, "chop", "the chopped sum has all bits that the rounding looks at"
-        if kind == "away" and products == 1 and width <= p <= (held - 2) // 2:
-            return kind, "nearest", f"a float{bits} sum cannot cross a tie ({width}-bit products)"
-    raise _Reject(f"float{bits} sums lack the bits for {mode} to {p}")
 
 
 def _require_random_bits(mode: str, kind: str, r: int, dropped: int) -> None:
@@ -331,93 +448,13 @@ def _require_random_bits(mode: str, kind: str, r: int, dropped: int) -> None:
         raise _Reject(f"{mode} with {r} hashed bits has no kernel")
 
 
-def _between(
-    profile: Profile, mode: str, acc: FloatFormat, total: FloatFormat, chunk: float, chunks: int,
-    quantum: int, on: Processor,
-) -> tuple[str, str]:  # fmt: skip
-    """(rounding, adder) of the running total, always in float32 lanes."""
-    if mode == "none":
-        return "none", "nearest"
-    p = total.precision
-    kind = {"nearest-even": "even", "nearest-away": "away", "toward-zero": "zero"}.get(mode, "")
-    if mode.startswith("stochastic"):
-        kind = "random" if profile.random_source == "row-column" else "hash"
-    if not kind or mode == "stochastic-c":
-        raise _Reject(f"{mode} between chunks has no kernel")
-    if kind in ("random", "hash"):
-        _require_random_bits(mode, kind, profile.random_bits, 24 - p)
-    exact = bound(chunks, chunk, p, kind) + chunk <= math.ldexp(1.0, 24 + quantum)
-    if kind == "even":
-        if p == 24:
-            return "none", "nearest"
-        if p <= 11 and (exact or acc.precision <= p):
-            return "even", "nearest"
-        if on.control and p <= 22:
-            return "even", "down"
-    elif p <= 23:
-        if exact:
-            return kind, "nearest"
-        if on.control:
-            return kind, "chop"
-        if kind == "away" and acc.precision <= p <= 11:
-            return kind, "nearest"
-    raise _Reject(f"float32 sums lack the bits for {mode} to {p} between chunks")
-
-
-def _over(
-    profile: Profile, acc: FloatFormat, total: FloatFormat, kind: str, chunk: float, whole: float
-) -> tuple[str, str]:
-    """What the kernel does about overflow."""
-    if chunk <= acc.max and whole <= total.max:
-        return "free", ""
-    if profile.overflow == "error":
-        raise _Reject("an overflow must be found")
-    if kind == "none":
-        raise _Reject("an unrounded sum could overflow")
-    return "limit", "sums could overflow"
-
-
-def _under(
-    acc: FloatFormat, total: FloatFormat, kind: str, between: str, quantum: int, events: bool,
-    on: Processor,
-) -> tuple[str, int, str]:  # fmt: skip
-    """(what the kernel does about underflow, scale, why)."""
-    wants = [_under_one(fmt, quantum) for fmt in (acc, total)]
-    if wants == ["free", "free"]:
-        return "free", 0, ""
-    if "gradual" in wants:
-        raise _Reject("sums could need gradual underflow")
-    if kind in ("random", "hash") or between in ("random", "hash"):
-        raise _Reject("a stochastic rounding could underflow")
-    if wants == ["flush", "flush"] and acc.bias == total.bias and on.control and on.fused:
-        # 2^−b alone lies below the smallest number and above nothing; every other multiple of the
-        # quantum is at least 2^(1−b), which the scale brings to float32's smallest normal.
-        return (
-            "flush",
-            _LOWEST_NORMAL - (1 - acc.bias),
-            f"2^{-acc.bias} is flushed by the processor",
-        )
-    return "cut", 0, "sums could underflow"
-
-
-def _under_one(fmt: FloatFormat, quantum: int) -> str:
-    facts = fmt.facts
-    smallest = math.ldexp(facts.min_sig, facts.min_exp)
-    if math.ldexp(1.0, quantum) >= smallest:
+def _underflow(fmt: FloatFormat, quantum: int) -> str:
+    """What a non-zero multiple of 2^quantum can do to the format's lowest binade."""
+    if quantum >= fmt.facts.min_exp + math.log2(fmt.facts.min_sig):
         return "free"
     if fmt.lowest == "subnormal" and fmt.fraction_bits:
         return "gradual"
     return "flush" if fmt.lowest == "normal" and quantum == -fmt.bias else "cut"
-
-
-def _geometry(
-    bits: int, kind: str, adder: str, over: str, under: str, events: bool, on: Processor
-) -> tuple[int, int, int]:
-    """(lanes, rows, vectors) of a register tile."""
-    lanes = on.lanes * 32 // bits
-    crowded = kind == "hash" or adder == "down" or over != "free" or under == "cut" or events
-    rows = 16 if on.lanes == 16 and not crowded else 8
-    return lanes, rows, 1
 
 
 def _words(kind: str, mode: str, r: int, dropped: int) -> tuple[Words | None, Words | None]:
@@ -427,19 +464,27 @@ def _words(kind: str, mode: str, r: int, dropped: int) -> tuple[Words | None, Wo
         return words, words
     if kind != "random":
         return None, None
-    half = 1 << (dropped - r - 1) if mode == "stochastic-b" else 0  # 2R + 1 instead of R
+    half = 1 << (dropped - r - 1) if mode == "stochastic-b" else 0  # 2R + 1 instead of 2R
     row = Words(fold=0, down=32 - r, up=dropped - r, low=half)
     return row, row._replace(low=0)
 
 
-@functools.lru_cache(256)
+@functools.lru_cache(1024)
 def _numbers(
-    kernel: Kernel, acc: FloatFormat, total: FloatFormat, overflow: str, r: int, scale: int
+    kernel: Kernel,
+    acc: FloatFormat,
+    total: FloatFormat,
+    overflow: str,
+    r: int,
+    scale: int,
+    guard: int,
 ) -> NDArray[np.int64]:
     """A kernel's table of numbers."""
     numbers = np.zeros(NUMBERS, np.uint64)
     _fill_numbers(numbers, kernel.bits, acc, kernel.rounding, overflow, r, scale)
     _fill_numbers(numbers[BETWEEN:], 32, total, kernel.between, overflow, r, scale)
+    lowest = (1 if acc.lowest == "subnormal" else 0) - acc.bias
+    numbers[at.LOWEST], numbers[at.GUARD] = lowest % (1 << 64), guard
     numbers.flags.writeable = False
     return numbers.view(np.int64)
 
@@ -453,23 +498,25 @@ def _fill_numbers(
     r: int,
     scale: int,
 ) -> None:
-    """The numbers of one rounding, see `ir`."""
+    """The numbers of one rounding."""
     fraction = _FRACTION[bits]
     d = fraction - fmt.fraction_bits
-    numbers[ir.SCALE_ADD] = d << fraction
-    numbers[ir.SCALE_BITS] = float_bits(math.ldexp(1.0, d), bits)
-    numbers[ir.SCALE_LESS_BITS] = float_bits(math.ldexp(1.0, d) - 1, bits)
-    numbers[ir.HALF] = 1 << max(d - 1, 0)
-    numbers[ir.KEEP] = (1 << bits) - (1 << d)
-    numbers[ir.DROP] = d
+    numbers[at.SCALE_ADD] = d << fraction
+    numbers[at.SCALE] = float_bits(math.ldexp(1.0, d), bits)
+    numbers[at.SCALE_LESS] = float_bits(math.ldexp(1.0, d) - 1, bits)
+    numbers[at.HALF] = 1 << max(d - 1, 0)
+    numbers[at.KEEP] = (1 << bits) - (1 << d)
+    numbers[at.DROP] = d
     largest = math.ldexp(fmt.max, scale)
     over = largest
     if overflow != "saturate" and kind != "zero":
         over = math.inf if fmt.has_inf else math.nan
-    if largest < 2.0**127:  # else it cannot be reached
-        numbers[ir.MAX_BITS] = float_bits(largest, bits)
-        numbers[ir.OVER_BITS] = float_bits(over, bits)
-    numbers[ir.MIN_BITS] = float_bits(math.ldexp(fmt.min_positive, scale), bits)
+    if largest < 2.0**128:  # (else it is out of reach)
+        numbers[at.MAX] = float_bits(largest, bits)
+        numbers[at.OVER] = float_bits(over, bits)
+    smallest = math.ldexp(fmt.min_positive, scale)
+    numbers[at.MIN] = float_bits(smallest, bits)
+    numbers[at.GAP] = float_bits(math.ldexp(smallest, -d), bits)
     if kind == "hash":
-        numbers[ir.HASH_SHIFT] = abs(32 - d)
-        numbers[ir.HASH_KEEP] = (1 << d) - (1 << (d - r))
+        numbers[at.HASH_SHIFT] = abs(32 - d)
+        numbers[at.HASH_KEEP] = (1 << d) - (1 << (d - r))

@@ -1,0 +1,89 @@
+"""What specialises a kernel, and the table of numbers that everything else comes in."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+#: Rows of A and columns of B in a panel: element (k, i) of a panel stands at k·PANEL + i.
+PANEL = 16
+
+#: Places in a kernel's table of numbers (int64): first those of the steps, and from BETWEEN on the same
+#: for the running total of chunks. Where a number is a float, its bits stand there, in a lane's width.
+(
+    SCALE_ADD,  # d « fraction width: adding it to a float's bits multiplies by 2^d
+    SCALE,  # 2^d
+    SCALE_LESS,  # 2^d − 1
+    HALF,  # half a unit in the last kept place, as an addend to the bits
+    KEEP,  # mask of the kept bits
+    DROP,  # d: how many bits are cut off
+    MAX,  # largest number
+    OVER,  # what an overflow becomes, without its sign
+    MIN,  # smallest positive number
+    GAP,  # MIN·2^−d: what a unit of random addend weighs below the smallest number
+    HASH_SHIFT,  # a hashed word's way to its place …
+    HASH_KEEP,  # … and the mask of its random bits
+    LOWEST,  # lowest exponent of the accumulator
+    GUARD,  # fraction bits that an aligned sum keeps
+) = range(14)
+BETWEEN = 16
+NUMBERS = 32
+
+#: Kinds of events, in the order of the array of counts.
+SWAMPED, OVERFLOWED, UNDERFLOWED = range(3)
+EVENTS = 3
+#: The exponent of a zero, in the panels of exponents that `aligned` sums read.
+NO_EXPONENT = -(1 << 20)
+
+
+class Kernel(NamedTuple):
+    """What specialises a kernel. Its `name` is the compile-time argument of `tile`."""
+
+    bits: int  #: of a lane's float: 32 or 64
+    lanes: int  #: of a vector
+    rows: int  #: of a register tile, one vector wide
+    products: (
+        int  #: of a step: 1, 2 or (aligned) more; 0: exact sums, rounded when the chunk closes
+    )
+    order: str  #: fused, or aligned
+    rounding: str  #: none, even, away, zero, random (row ^ column) or hash (a hash of that)
+    adder: str  #: nearest, chop, or down: then both neighbours are computed and the odd one taken
+    between: str  #: rounding of the running total, as `rounding`
+    between_adder: str
+    over: str  #: free (proved impossible), clamp, nan (which then stays), or replace
+    under: str  #: free, flush (by the processor, where that is exact), or cut
+    events: str  #: quiet, or count
+    extension: str  #: none, or avx512dq: instructions of that name may be used
+
+    @property
+    def name(self) -> str:
+        return " ".join(str(field) for field in self)
+
+    @classmethod
+    def parse(cls, name: str) -> Kernel:
+        fields = name.split(" ")
+        return cls(*map(int, fields[:4]), *fields[4:])  # type: ignore[arg-type]
+
+    @property
+    def strict(self) -> bool:
+        """Whether the processor's control register is changed."""
+        return {self.adder, self.between_adder} != {"nearest"} or self.under == "flush"
+
+    @property
+    def counts_zero_products(self) -> bool:
+        """Whether steps whose product is zero are counted as swamped too. How many those are follows from
+        the zeros in rows and columns alone, unless some of them fall on what is no number any more."""
+        return self.products == 1 and self.over == "free"
+
+    @property
+    def exact_sums(self) -> bool:
+        """Whether a chunk is summed exactly and rounded once."""
+        return self.products == 0
+
+
+def float_bits(value: float, bits: int) -> int:
+    """The bits of a float32 or float64 as an unsigned integer."""
+    if bits == 32:
+        return int(np.float32(value).view(np.uint32))
+    return int(np.float64(value).view(np.uint64))
