@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.commands import app, console, programs, reports, say
+from hfp8sim.commands import app, console, formats, programs, reports, say
 from hfp8sim.errors import InputError
 
-__all__ = ["app", "main", "programs", "reports"]
+__all__ = ["app", "formats", "main", "programs", "reports"]
 
 
 @app.command()
