@@ -11,6 +11,11 @@ import typer
 from hfp8sim.commands import app, console, formats, programs, reports, say
 from hfp8sim.errors import InputError
 
+#: Commands that make reports come first in the help.
+app.registered_commands.sort(
+    key=lambda command: getattr(command.callback, "__module__", "") != reports.__name__
+)
+
 __all__ = ["app", "formats", "main", "programs", "reports"]
 
 
