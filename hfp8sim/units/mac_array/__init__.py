@@ -12,7 +12,6 @@ from hfp8sim.units.mac_array.array import (
     multiply,
     panels,
     start,
-    vanishing,
 )
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL
 from hfp8sim.units.mac_array.pack import Scan, encode, scan
@@ -20,5 +19,5 @@ from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
     "EVENTS", "PANEL", "Panels", "Plan", "Processor", "Scan", "State", "accumulate", "encode", "multiply",
-    "panels", "plan", "processor", "scan", "start", "vanishing",
+    "panels", "plan", "processor", "scan", "start",
 ]  # fmt: skip

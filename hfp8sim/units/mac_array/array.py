@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hfp8sim.formats import FloatFormat
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
 from hfp8sim.units.mac_array.kernels import runner
-from hfp8sim.units.mac_array.pack import encode, fill_exponents, fill_words, pack
+from hfp8sim.units.mac_array.pack import add_nonzero, encode, fill_exponents, fill_words, pack
 from hfp8sim.units.mac_array.plan import Plan
 
 Codes = NDArray[np.unsignedinteger[Any]]
@@ -42,6 +42,7 @@ class Panels(NamedTuple):
     exponents: NDArray[np.int32]  #: (panels, k, PANEL) for aligned sums, else (1, 0, PANEL)
     words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
     chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
+    nonzero: NDArray[np.int64]  #: how many elements of each k are not zero, (k,), or (0,)
 
 
 class State(NamedTuple):
@@ -102,7 +103,11 @@ def panels(
         chunks = -(-(step0 + steps) // per) - chunk0
         chunk_words = np.empty((count, chunks, PANEL), np.uint32)
         fill_words(keys[1], first, chunk0, _ENDLESS, 0, 1, how.of_chunks, chunk_words)
-    return Panels(values, exponents, words, chunk_words)
+    nonzero = np.empty(0, np.int64)
+    if plan.counts_zero_products:
+        nonzero = np.zeros(depth, np.int64)
+        add_nonzero(values, nonzero)
+    return Panels(values, exponents, words, chunk_words, nonzero)
 
 
 def fill_steps(codes: Codes, plan: Plan, k0: int = 0) -> Codes:
@@ -130,9 +135,7 @@ def accumulate(
         last: the GEMM's K ends here, and with it the open chunk.
 
     Returns:
-        Counts of events, if the plan counts them: swamped, overflowed, underflowed. If the kernel
-        `counts_zero_products`, steps whose product is zero are counted as swamped here; `vanishing` tells
-        how many.
+        Counts of swamped steps, overflows and underflows, if the plan counts them.
     """
     assert plan.kernel is not None
     per = plan.steps_per_chunk
@@ -141,18 +144,12 @@ def accumulate(
         a, b, state.chunk, state.total, plan.numbers, a.values.shape[1] // plan.products,
         per - plan.step_number(k0) % per, per, int(last), counts,
     )  # fmt: skip
+    if plan.counts_zero_products:
+        # The kernel counts all steps that change nothing. Those whose product is zero follow from the
+        # zeros among the k of rows and of columns.
+        cells = state.total.size
+        counts[SWAMPED] -= cells * a.nonzero.size - int(np.dot(a.nonzero, b.nonzero))
     return counts
-
-
-def vanishing(a: Codes, a_format: FloatFormat, b: Codes, b_format: FloatFormat) -> int:
-    """How many products of the panels of a and b, (rows, k) and (columns, k), are zero."""
-
-    def nonzero(codes: Codes, fmt: FloatFormat) -> Any:
-        mask = (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
-        return np.count_nonzero((codes & mask) >= fmt.facts.min_mag, axis=0)
-
-    cells = count_panels(a.shape[0]) * count_panels(b.shape[0]) * PANEL * PANEL
-    return int(cells * a.shape[1]) - int(np.dot(nonzero(a, a_format), nonzero(b, b_format)))
 
 
 @functools.cache
@@ -206,6 +203,4 @@ def multiply(
         run = map if threads == 1 else _workers(threads).map
         for some in run(block, *zip(*blocks)):
             counts += some
-    if plan.kernel.events == "count" and plan.kernel.counts_zero_products:
-        counts[SWAMPED] -= vanishing(a, a_format, b.T, b_format)
     return counts

@@ -74,7 +74,7 @@ class Kernel(NamedTuple):
     def counts_zero_products(self) -> bool:
         """Whether steps whose product is zero are counted as swamped too. How many those are follows from
         the zeros in rows and columns alone, unless some of them fall on what is no number any more."""
-        return self.products == 1 and self.over == "free"
+        return self.events == "count" and self.products == 1 and self.over == "free"
 
     @property
     def exact_sums(self) -> bool:

@@ -230,6 +230,18 @@ def pack(codes, fmt, scale, panels):
 
 
 @jit
+def add_nonzero(panels, counts):
+    """Add to counts[k] how many elements of each k are not zero."""
+    for p in range(panels.shape[0]):
+        for k in range(panels.shape[1]):
+            row = panels[p, k]
+            n = 0
+            for i in range(PANEL):
+                n += row[i] != 0
+            counts[k] += n
+
+
+@jit
 def fill_exponents(panels, lowest, exponents):
     """floor(log2) of every element of panels of float32, `lowest` at least, NO_EXPONENT for zero."""
     values, words = panels.reshape(panels.size), panels.view(np.int32).reshape(panels.size)

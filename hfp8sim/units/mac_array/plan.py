@@ -117,6 +117,11 @@ class Plan:
         return -(-self.chunk_length // self.products)
 
     @property
+    def counts_zero_products(self) -> bool:
+        """See `Kernel.counts_zero_products`."""
+        return self.kernel is not None and self.kernel.counts_zero_products
+
+    @property
     def lane_float(self) -> type[np.float32] | type[np.float64]:
         """The type of a lane."""
         return np.float64 if self.kernel and self.kernel.bits == 64 else np.float32
