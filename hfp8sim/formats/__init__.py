@@ -3,6 +3,7 @@
 import sys
 import types
 
+from hfp8sim.formats.fixed import FixedPoint
 from hfp8sim.formats.record import LOWEST, MODES, OVERFLOW, SPECIALS, ZEROS, Facts, FloatFormat
 from hfp8sim.formats.registry import formats, get_format, load_formats, p3109, register_format
 
@@ -13,6 +14,7 @@ __all__ = [
     "SPECIALS",
     "ZEROS",
     "Facts",
+    "FixedPoint",
     "FloatFormat",
     "formats",
     "get_format",
