@@ -7,7 +7,6 @@ writes formats.md and profiles.md into `docs`; a test compares them with what st
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -96,7 +95,7 @@ the command line by `--set field=value`. What the fields mean stands in [numeric
 
 def _field(profile: Profile, name: str) -> str:
     value = getattr(profile, name)
-    return value.name if dataclasses.is_dataclass(value) else str(value)  # type: ignore[attr-defined]
+    return value.name if isinstance(value, FloatFormat) else str(value)
 
 
 PAGES = {"formats.md": formats_page, "profiles.md": profiles_page}
