@@ -30,7 +30,7 @@ from hfp8sim.machine.arithmetic import reset_registers
 from hfp8sim.machine.config import Machine
 
 #: Cycles charged for each instruction in the estimate, so that of equals the shorter program wins.
-_PER_INSTRUCTION = 4
+_PER_INSTRUCTION = 32
 
 
 @dataclasses.dataclass(frozen=True)

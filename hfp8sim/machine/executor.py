@@ -10,6 +10,7 @@ threads, whatever the machine has: a spread loop's iterations are shared out amo
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import zlib
 from collections.abc import Callable
@@ -20,24 +21,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim._jit import jit
-from hfp8sim.isa import LINE, Program, image, instruction_text, outputs
+from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic
 from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.check import MAX_STEPS, check, refuse, spreads
 from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.movement import count_gated, load_box, store_tile, tensor_spans, unfold
 from hfp8sim.machine.multiplier import PanelCache, Plans, Product, Sum, Tile, no_events, start
-from hfp8sim.machine.post import PostFacts, post_facts, post_table, post_tile
+from hfp8sim.machine.post import post_facts, post_table, post_tile
 from hfp8sim.units import Events
 from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
 from hfp8sim.units.gemm import count_nan, thread_count
 
 #: Why the compiled loop came back.
 _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE = range(6)
-_LINE = LINE
-
-#: Counts of a core: instructions, the last error, fences, and loads of each port.
-_DONE, _WHY, _FENCES, _LOADS = range(4)
+#: Counts of a core: instructions, the last error, fences, writes of
+#: registers, and loads of each port.
+_DONE, _WHY, _FENCES, _WRITES, _LOADS = range(5)
+_POST_FLAGS = FLAG.bias | FLAG.relu | FLAG.clamp
 _DONE_SIZE = _LOADS + len(OPERANDS)
 
 
@@ -57,144 +59,6 @@ class Execution:
     events: Events | None
 
 
-# -- moving data -------------------------------------------------------------------------------------
-
-
-@jit
-def copy_bytes(source, at, target, to, count):
-    """Copy bytes between two arrays."""
-    if count < 16:
-        for i in range(count):
-            target[to + i] = source[at + i]
-    else:
-        target[to : to + count] = source[at : at + count]
-
-
-@jit
-def load_box(box, port, regs, dram, scratchpad, row_bytes):
-    """LD: copy a port's box from DRAM, densely, to its scratchpad row."""
-    esize, to = box[q.ESIZE], box[q.ROW] * row_bytes
-    columns = box[q.BOX_CT] * esize
-    if box[q.KIND] == q.IMAGE:
-        base = regs[CSR.a_base] * _LINE
-        height, width = regs[CSR.image_height], regs[CSR.image_width]
-        step = regs[CSR.image_pixel_pitch]
-        for line in range(box[q.BOX_R0], box[q.BOX_R0] + box[q.BOX_RT]):
-            at = line // height * regs[CSR.image_pitch] + line % height * regs[CSR.image_line_pitch]
-            at = base + (at + box[q.BOX_C0]) * esize
-            if step == box[q.BOX_CT]:
-                copy_bytes(dram, at, scratchpad, to, width * columns)
-                to += width * columns
-            else:
-                for x in range(width):
-                    copy_bytes(dram, at + x * step * esize, scratchpad, to, columns)
-                    to += columns
-        return
-    pitch, block, blocks = 0, 0, 0
-    if port == PORT.a:
-        base, group, pitch = regs[CSR.a_base], regs[CSR.a_group], regs[CSR.a_pitch]
-    elif port == PORT.b:
-        base, group, pitch = regs[CSR.b_base], regs[CSR.b_group], regs[CSR.b_pitch]
-        if box[q.TRANSPOSED]:
-            block, blocks = regs[CSR.b_block_step], q.blocks_of_b(regs)
-    else:
-        base, group = regs[CSR.d_base], regs[CSR.d_group]
-    for g in range(box[q.BOX_G0], box[q.BOX_G0] + box[q.BOX_GT]):
-        for t in range(box[q.BOX_B0], box[q.BOX_B0] + box[q.BOX_BT]):
-            place = blocks - 1 - t if box[q.TURNED] else t
-            first = g * group + place * block + box[q.BOX_R0] * pitch + box[q.BOX_C0]
-            at = base * _LINE + first * esize
-            for r in range(box[q.BOX_RT]):
-                copy_bytes(dram, at + r * pitch * esize, scratchpad, to, columns)
-                to += columns
-
-
-@jit
-def tensor_spans(regs, box, spans):
-    """DRAM bytes [first, stop) within which operands a and b and the result of a GEMM lie: (3, 2)."""
-    m, n, k, last = regs[CSR.m], regs[CSR.n], regs[CSR.k], regs[CSR.groups] - 1
-    a, b = box[PORT.a], box[PORT.b]
-    if a[q.KIND] == q.IMAGE:
-        rows = k if a[q.TRANSPOSED] else m
-        images = q.ceil_div(rows, regs[CSR.grid_height] * regs[CSR.grid_width])
-        lines, channels = images * regs[CSR.image_height], regs[CSR.image_channels]
-        end = q.image_span(regs, 0, lines, 0, (last + 1) * channels)
-    else:
-        rows, columns = (k, m) if a[q.TRANSPOSED] else (m, k)
-        end = last * regs[CSR.a_group] + (rows - 1) * regs[CSR.a_pitch] + columns
-    spans[0, 0] = regs[CSR.a_base] * _LINE
-    spans[0, 1] = spans[0, 0] + end * a[q.ESIZE]
-    rows, columns, blocks = (n, k, 1) if b[q.TRANSPOSED] else (k, n, 1)
-    if b[q.TRANSPOSED] and regs[CSR.b_block] > 0:
-        columns, blocks = regs[CSR.b_block], q.blocks_of_b(regs)
-    end = last * regs[CSR.b_group] + (rows - 1) * regs[CSR.b_pitch] + columns
-    spans[1, 0] = regs[CSR.b_base] * _LINE
-    spans[1, 1] = spans[1, 0] + (end + (blocks - 1) * regs[CSR.b_block_step]) * b[q.ESIZE]
-    spans[2, 0] = regs[CSR.c_base] * _LINE
-    end = last * regs[CSR.c_group] + (m - 1) * regs[CSR.c_pitch] + n
-    spans[2, 1] = spans[2, 0] + end * q.element_bytes(regs[CSR.c_format])
-
-
-@jit
-def store_tile(op, regs, scratchpad, dram, row_bytes):
-    """ST: copy the result tile to DRAM."""
-    esize = q.element_bytes(regs[CSR.c_format])
-    columns, at = op[q.NT] * esize, op[q.READ] * row_bytes
-    first = op[q.G0] * regs[CSR.c_group] + op[q.M0] * regs[CSR.c_pitch] + op[q.N0]
-    to = regs[CSR.c_base] * _LINE + first * esize
-    for m in range(op[q.MT]):
-        copy_bytes(scratchpad, at + m * columns, dram, to + m * regs[CSR.c_pitch] * esize, columns)
-
-
-@jit
-def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
-    """CV: rows × columns of the unfolded matrix of one group, from the lines in the scratchpad.
-
-    Args:
-        elements: the port's box in the scratchpad, 1-D, of the operand's dtype.
-        unfolded: (rows, columns) of the same dtype, filled.
-    """
-    height, width, depth = (
-        regs[CSR.image_height], regs[CSR.image_width], regs[CSR.image_channels],
-    )  # fmt: skip
-    p, q_, s = regs[CSR.grid_height], regs[CSR.grid_width], regs[CSR.kernel_width]
-    gap_y, gap_x = regs[CSR.divide_height], regs[CSR.divide_width]
-    pixel = box[q.BOX_CT]
-    for i in range(rows):
-        place = (row + i) // q_
-        image, y0 = place // p, place % p * regs[CSR.stride_height] - regs[CSR.pad_height]
-        x0 = (row + i) % q_ * regs[CSR.stride_width] - regs[CSR.pad_width]
-        j = 0
-        while j < columns:
-            tap, channel = (column + j) // depth, (column + j) % depth
-            run = min(depth - channel, columns - j)
-            y = y0 + tap // s * regs[CSR.dilation_height]
-            x = x0 + tap % s * regs[CSR.dilation_width]
-            inside = y >= 0 and x >= 0 and y % gap_y == 0 and x % gap_x == 0
-            y, x = y // gap_y, x // gap_x
-            if inside and y < height and x < width:
-                line = image * height + y - box[q.BOX_R0]
-                at = (line * width + x) * pixel + group * depth + channel - box[q.BOX_C0]
-                unfolded[i, j : j + run] = elements[at : at + run]
-            else:
-                unfolded[i, j : j + run] = 0
-            j += run
-
-
-@jit
-def count_gated(a, b, mask_a, mask_b):
-    """Multiply-accumulates of a tile with a zero operand; the masks drop the sign."""
-    gated = 0
-    for k in range(a.shape[1]):
-        zero_a = zero_b = 0
-        for m in range(a.shape[0]):
-            zero_a += a[m, k] & mask_a == 0
-        for n in range(b.shape[1]):
-            zero_b += b[k, n] & mask_b == 0
-        gated += zero_a * b.shape[1] + zero_b * a.shape[0] - zero_a * zero_b
-    return gated
-
-
 # -- the compiled loop -------------------------------------------------------------------------------
 
 
@@ -202,7 +66,7 @@ def count_gated(a, b, mask_a, mask_b):
 def _run(words, state, regs, box, op, dram, scratchpad, limit, done):
     """Execute until HALT, a tile for the units, POST, FENCE or an error, or `limit` instructions.
 
-    `done` counts them, fences and loads. The instruction that stopped the loop is in `op`.
+    `done` counts what happens. The instruction that stopped the loop is in `op`.
     """
     for _ in range(limit):
         error = q.step(words, state, regs, box, op)
@@ -224,6 +88,8 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, done):
         elif code == OP.fence:
             done[_FENCES] += 1
             return _FENCE
+        elif code == OP.csrw:
+            done[_WRITES] += 1
         elif state[q.HALTED]:
             return _HALT
     return _LIMIT
@@ -246,7 +112,8 @@ class _Core:
         self.events = no_events()
         self.nan = self.gated = self.macs = 0
         self.plans, self.caches = plans, (PanelCache(), PanelCache())
-        self._configured: tuple[object, ...] = ()
+        self._configured: tuple[int, ...] = ()
+        self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
         self._product: Product | None = None
         self._sum: Sum | None = None
 
@@ -272,53 +139,56 @@ class _Core:
             if limit == 0:
                 return True
 
-    def _elements(self, port: int, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A port's box in the scratchpad as an array of its operand's dtype."""
-        box = self.box[port]
-        dtype = np.dtype(f"u{int(box[q.ESIZE])}")
-        start = int(box[q.ROW]) * self.width
-        held = self.scratchpad[start : start + int(np.prod(shape)) * dtype.itemsize]
-        if start % dtype.itemsize:  # rows of an odd width
-            held = held.copy()
-        return held.view(dtype).reshape(shape)
+    def _box(self, port: int) -> list[int]:
+        """A port's box as plain integers, read anew after every load."""
+        load = int(self.done[_LOADS + port])
+        if self._boxes[port][0] != load:
+            self._boxes[port] = load, self.box[port].tolist()
+        return self._boxes[port][1]
+
+    def _held(self, row: int, size: int, dtype: Any) -> NDArray[Any]:
+        """`size` elements in the scratchpad from a row on; a copy where rows have an odd width."""
+        start, dtype = row * self.width, np.dtype(dtype)
+        held = self.scratchpad[start : start + size * dtype.itemsize]
+        return (held if start % dtype.itemsize == 0 else held.copy()).view(dtype)
 
     def _matrix(self, port: int) -> NDArray[Any]:
         """A port's matrix as (groups, blocks, rows, columns)."""
-        box = self.box[port]
-        places = (q.BOX_GT, q.BOX_BT, q.BOX_RT, q.BOX_CT)
-        return self._elements(port, tuple(int(box[place]) for place in places))
+        box = self._box(port)
+        shape = box[q.BOX_GT], box[q.BOX_BT], box[q.BOX_RT], box[q.BOX_CT]
+        return self._held(box[q.ROW], math.prod(shape), f"u{box[q.ESIZE]}").reshape(shape)
 
     def _operand_a(self) -> Any:
         """A of the tile, (mt, kt)."""
-        box, op = self.box[PORT.a], self.op
-        group, m0, mt, k0, kt = (int(op[place]) for place in (q.G0, q.M0, q.MT, q.K0, q.KT))
+        box = self._box(PORT.a)
+        group, m0, mt, k0, kt = (int(self.op[i]) for i in (q.G0, q.M0, q.MT, q.K0, q.KT))
         row, rows, column, columns = (k0, kt, m0, mt) if box[q.TRANSPOSED] else (m0, mt, k0, kt)
         if box[q.KIND] == q.IMAGE:
-            pixels = int(box[q.BOX_RT] * self.regs[CSR.image_width])
-            elements = self._elements(PORT.a, (pixels * int(box[q.BOX_CT]),))
-            a = np.empty((rows, columns), elements.dtype)
-            unfold(elements, box, self.regs, group, row, rows, column, columns, a)
+            size = box[q.BOX_RT] * int(self.regs[CSR.image_width]) * box[q.BOX_CT]
+            elements = self._held(box[q.ROW], size, f"u{box[q.ESIZE]}")
+            flat = np.empty(rows * columns, elements.dtype)
+            unfold(elements, self.box[PORT.a], self.regs, group, row, rows, column, columns, flat)
+            a = flat.reshape(rows, columns)
         else:
-            row, column = row - int(box[q.BOX_R0]), column - int(box[q.BOX_C0])
-            stored = self._matrix(PORT.a)[group - int(box[q.BOX_G0]), 0]
+            row, column = row - box[q.BOX_R0], column - box[q.BOX_C0]
+            stored = self._matrix(PORT.a)[group - box[q.BOX_G0], 0]
             a = stored[row : row + rows, column : column + columns]
         return a.T if box[q.TRANSPOSED] else a
 
     def _operand_b(self) -> Any:
         """B of the tile, (kt, nt)."""
-        box, op = self.box[PORT.b], self.op
-        group, n0, nt, k0, kt = (int(op[place]) for place in (q.G0, q.N0, q.NT, q.K0, q.KT))
-        stored = self._matrix(PORT.b)[group - int(box[q.BOX_G0])]
+        box = self._box(PORT.b)
+        group, n0, nt, k0, kt = (int(self.op[i]) for i in (q.G0, q.N0, q.NT, q.K0, q.KT))
+        stored = self._matrix(PORT.b)[group - box[q.BOX_G0]]
         if not box[q.TRANSPOSED]:
-            k, n = k0 - int(box[q.BOX_R0]), n0 - int(box[q.BOX_C0])
+            k, n = k0 - box[q.BOX_R0], n0 - box[q.BOX_C0]
             return stored[0, k : k + kt, n : n + nt]
         block = int(self.regs[CSR.b_block]) or max(int(self.regs[CSR.k]), 1)
         # Rows (n) × the blocks from the tile's first on, end to end, then cut to the tile's k.
-        first = k0 // block - int(box[q.BOX_B0])
+        first, n = k0 // block - box[q.BOX_B0], n0 - box[q.BOX_R0]
         count = max(k0 + kt - 1, k0) // block - k0 // block + 1
-        n = n0 - int(box[q.BOX_R0])
         turned = stored[first : first + count, n : n + nt]
-        k = k0 % block - int(box[q.BOX_C0])
+        k = k0 % block - box[q.BOX_C0]
         if count == 1:
             return turned[0, :, k : k + kt].T
         return turned.swapaxes(0, 1).reshape(nt, -1)[:, k : k + kt].T
@@ -326,11 +196,11 @@ class _Core:
     def _group_product(self) -> Product:
         """The product of the current registers and group, kept while they stay."""
         regs, group = self.regs, int(self.op[q.G0])
-        key = (int(self.done[_FENCES]), regs.tobytes(), group)
+        key = int(self.done[_WRITES]), int(self.done[_FENCES]), group
         if key != self._configured or self._product is None:
             profile, a, b = arithmetic.multiply_profile(regs)
             depth = int(regs[CSR.k])
-            plan = self.plans.get(key[:-1], profile, a, b, depth, self._operand_tensors)
+            plan = self.plans.get(key[:2], profile, a, b, depth, self._operand_tensors)
             seed, stream = arithmetic.seed_and_stream(regs, group)
             self._product = Product.make(profile, a, b, depth, seed, stream, plan)
             self._configured = key
@@ -352,8 +222,8 @@ class _Core:
 
     def _multiply(self) -> None:
         """MM and CV."""
-        op, product = self.op, self._group_product()
-        m0, mt, n0, nt, k0, kt = (int(op[i]) for i in (q.M0, q.MT, q.N0, q.NT, q.K0, q.KT))
+        product = self._group_product()
+        m0, mt, n0, nt, k0, kt = (int(self.op[i]) for i in (q.M0, q.MT, q.N0, q.NT, q.K0, q.KT))
         if k0 == 0:
             self._sum = start(product, (mt, nt), (m0, n0), self.events)
         if kt == 0 or self._sum is None:
@@ -363,51 +233,56 @@ class _Core:
             facts = product.facts
             masks = [(1 << (f.exponent_bits + f.fraction_bits)) - 1 for f in (facts.a, facts.b)]
             self.gated += count_gated(self._operand_a(), self._operand_b(), *masks)
-        loads, of_a, of_b = self.done[_LOADS:], self.caches[0], self.caches[1]
-        own = (self._configured, k0, kt)
+        load_a, load_b = (int(self.done[_LOADS + port]) for port in (PORT.a, PORT.b))
+        own, last = (self._configured, k0, kt), k0 + kt == product.depth
         self._sum.add(
             Tile(
                 m0, n0, k0, self._operand_a, self._operand_b,
-                lambda make: of_a.get(int(loads[PORT.a]), (own, m0, mt), make),
-                lambda make: of_b.get(int(loads[PORT.b]), (own, n0, nt), make),
-                k0 + kt == product.depth,
+                lambda make: self.caches[0].get(load_a, (own, m0, mt), make),
+                lambda make: self.caches[1].get(load_b, (own, n0, nt), make),
+                last,
             )
         )  # fmt: skip
-
-    def _sums(self) -> NDArray[Any]:
-        """The finished sums of the tile; +0 if K is 0."""
-        if self.regs[CSR.k] == 0 or self._sum is None:
-            return np.zeros((int(self.op[q.MT]), int(self.op[q.NT])), np.uint32)
-        return self._sum.codes()
 
     def _post(self) -> None:
         """POST."""
         op, regs = self.op, self.regs
-        flags = int(self.words[op[q.INDEX]])
         conversion = arithmetic.post_conversion(regs)
-        facts: PostFacts = post_facts(conversion)
-        active = flags & (FLAG.bias | FLAG.relu | FLAG.clamp)
-        sums = self._sums()
-        biases = np.zeros(0, np.uint8)
-        if active & FLAG.bias:
-            box = self.box[PORT.d]
-            n = int(op[q.N0] - box[q.BOX_C0])
-            biases = self._matrix(PORT.d)[
-                int(op[q.G0] - box[q.BOX_G0]), 0, 0, n : n + int(op[q.NT])
-            ]
+        active = int(self.words[op[q.INDEX]]) & _POST_FLAGS
+        mt, nt, first = int(op[q.MT]), int(op[q.NT]), int(op[q.WRITE]) * self.width
         dtype = conversion.result.dtype
-        results = np.empty(sums.shape, dtype)
-        seed, stream = arithmetic.seed_and_stream(regs, int(op[q.G0]))
-        pitch = int(regs[CSR.c_pitch])
-        first = int(op[q.G0] * regs[CSR.c_group] + op[q.M0] * pitch + op[q.N0])
-        post_tile(
-            sums, biases.astype(np.uint32), active, facts, post_table(conversion, active),
-            np.uint64(seed), np.uint64(stream), first, pitch, results,
-        )  # fmt: skip
-        start = int(op[q.WRITE]) * self.width
-        self.scratchpad[start : start + results.nbytes] = results.reshape(-1).view(np.uint8)
+        place = self.scratchpad[first : first + mt * nt * dtype.itemsize]
+        aligned = first % dtype.itemsize == 0
+        results = place.view(dtype).reshape(mt, nt) if aligned else np.empty((mt, nt), dtype)
+        if regs[CSR.k] == 0 or self._sum is None:
+            sums: NDArray[Any] = np.zeros((mt, nt), np.uint32)
+        elif conversion.copies and not active:
+            sums = results
+            self._sum.codes(results)
+        else:
+            sums = np.empty((mt, nt), conversion.sums.dtype)
+            self._sum.codes(sums)
+        if sums is not results:
+            seed, stream = arithmetic.seed_and_stream(regs, int(op[q.G0]))
+            pitch = int(regs[CSR.c_pitch])
+            number = int(op[q.G0]) * int(regs[CSR.c_group]) + int(op[q.M0]) * pitch + int(op[q.N0])
+            post_tile(
+                sums, self._biases(active), active, post_facts(conversion), post_table(conversion, active),
+                np.uint64(seed), np.uint64(stream), number, pitch, results,
+            )  # fmt: skip
+        if not aligned:
+            place[:] = results.reshape(-1).view(np.uint8)
         if self.count:
             self.nan += count_nan(sums, conversion.sums)
+
+    def _biases(self, active: int) -> NDArray[np.uint32]:
+        """The biases of the tile's columns, or none."""
+        if not active & FLAG.bias:
+            return np.zeros(0, np.uint32)
+        box, group = self._box(PORT.d), int(self.op[q.G0])
+        n = int(self.op[q.N0]) - box[q.BOX_C0]
+        biases = self._matrix(PORT.d)[group - box[q.BOX_G0], 0, 0, n : n + int(self.op[q.NT])]
+        return biases.astype(np.uint32)
 
     def effect(self) -> str:
         """What the last instruction changed, for the log: rows, and a checksum of what they hold now."""
@@ -424,7 +299,10 @@ class _Core:
             what = f"c[{op[q.ACC]}..{op[q.ACC_STOP] - 1}] {tile}"
             if op[q.K0] + op[q.KT] < self.regs[CSR.k]:
                 return what
-            return f"{what}, crc {zlib.crc32(self._sums().astype(np.uint32).tobytes()):08x}"
+            sums = np.zeros((int(op[q.MT]), int(op[q.NT])), np.uint32)
+            if self._sum is not None and op[q.KT] > 0:
+                self._sum.codes(sums)
+            return f"{what}, crc {zlib.crc32(sums.tobytes()):08x}"
         if op[q.CODE] == OP.st:
             return f"DRAM = {int(op[q.BYTES])} bytes of s[{op[q.READ]}..{op[q.READ_STOP] - 1}]"
         return ""

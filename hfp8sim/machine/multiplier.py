@@ -22,7 +22,6 @@ from hfp8sim.units import mac_array
 from hfp8sim.units.accumulator import (
     DRAWS,
     EVENT_KINDS,
-    SWAMPED,
     GemmFacts,
     gemm_facts,
     gemm_tile,
@@ -122,8 +121,8 @@ class Sum(Protocol):
     def add(self, tile: Tile) -> None:
         """Add the products of one range of k; ranges come in order."""
 
-    def codes(self) -> Codes:
-        """The results, (mt, nt)."""
+    def codes(self, results: Codes) -> None:
+        """Fill in the results, (mt, nt)."""
 
 
 def start(
@@ -159,8 +158,8 @@ class _PlainSum:
             self.product.depth, self.product.facts, self.events,
         )  # fmt: skip
 
-    def codes(self) -> Codes:
-        return self.total if self.product.profile.chunk_length else self.chunk
+    def codes(self, results: Codes) -> None:
+        results[:] = self.total if self.product.profile.chunk_length else self.chunk
 
 
 class _FastSum:
@@ -191,19 +190,13 @@ class _FastSum:
                 of_a=False, first=tile.n0, k0=tile.k0,
             )
         )  # fmt: skip
-        unchanged = mac_array.accumulate(plan, a, b, self.state, k0=tile.k0, last=tile.last)
-        assert plan.kernel is not None
-        if plan.kernel.events != "quiet":
-            if plan.kernel.products == 1:
-                unchanged -= mac_array.vanishing(tile.a(), product.a, tile.b().T, product.b)
-            self.events[SWAMPED] += unchanged
+        counts = mac_array.accumulate(plan, a, b, self.state, k0=tile.k0, last=tile.last)
+        self.events[: mac_array.EVENTS] += counts
 
-    def codes(self) -> Codes:
-        result_format = self.product.profile.result_format
-        results = np.empty(self.shape, result_format.dtype)
+    def codes(self, results: Codes) -> None:
         assert self.state is not None
-        mac_array.encode(self.state.total, result_format.facts, self.product.plan.scale, results)
-        return results
+        fmt = self.product.profile.result_format
+        mac_array.encode(self.state.total, fmt.facts, self.product.plan.scale, results)
 
 
 def no_events() -> NDArray[np.int64]:

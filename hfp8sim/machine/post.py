@@ -39,6 +39,7 @@ class PostFacts(NamedTuple):
     copies: int
 
 
+@functools.lru_cache(maxsize=64)
 def post_facts(conversion: Conversion) -> PostFacts:
     """The facts of a conversion."""
     return PostFacts(
@@ -139,11 +140,6 @@ def post_tile(sums, biases, flags, facts, table, seed, stream, first, pitch, res
         first, pitch: number of the tile's first element in the result tensor, and numbers per row.
         results: codes (mt, nt) of the result's dtype, filled.
     """
-    if facts.copies and flags & (FLAG.bias | FLAG.relu | FLAG.clamp) == 0:
-        for m in range(sums.shape[0]):
-            for n in range(sums.shape[1]):
-                results[m, n] = sums[m, n]
-        return
     if table.size > 0:
         for m in range(sums.shape[0]):
             for n in range(sums.shape[1]):
