@@ -1,0 +1,89 @@
+"""What is said about formats: tables, lines, and the generated page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hfp8sim.formats import docs, facts, formats, get_format, show
+from hfp8sim.formats.facts import SOURCES, binades, code_table, number, number_line, short
+
+ROOT = Path(__file__).parents[2]
+
+
+def text(renderable: object, width: int = 100) -> str:
+    console = Console(width=width, force_terminal=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
+
+
+def test_the_page_is_current() -> None:
+    hint = "python -m hfp8sim.formats.docs docs/formats.md"
+    assert (ROOT / "docs/formats.md").read_text(encoding="utf-8") == docs.page(), hint
+
+
+def test_every_format_says_where_it_is_from() -> None:
+    assert set(SOURCES) == set(formats())
+
+
+@pytest.mark.parametrize(
+    ("x", "long", "brief"),
+    [
+        (30.0, "30", "30"), (1.125 * 2.0**-11, "1.125·2^-11", "0.0005493"), (2.0**-9, "2^-9", "2^-9"),
+        (-0.5, "−0.5", "0.5"), (-0.0, "−0", "−0"), (np.inf, "∞", "∞"), (-np.inf, "−∞", "−∞"),
+        (np.nan, "NaN", "NaN"), (57344.0, "57344", "57344"), (1.5 * 2.0**40, "1.5·2^40", "1.649e12"),
+    ],
+)  # fmt: skip
+def test_numbers(x: float, long: str, brief: str) -> None:
+    assert number(x) == long
+    assert short(abs(x) if x == -0.5 else x) == brief
+
+
+@pytest.mark.parametrize("name", formats())
+def test_binades_count_every_positive_number(name: str) -> None:
+    fmt = get_format(name)
+    counts = binades(fmt)
+    assert sum(counts.values()) == fmt.facts.max_mag - fmt.facts.min_mag + 1
+    if fmt.bits <= 16:
+        values = fmt.table()[fmt.facts.min_mag : fmt.facts.max_mag + 1]
+        exponents, numbers = np.unique(np.frexp(values)[1] - 1, return_counts=True)
+        assert counts == dict(zip(exponents.tolist(), numbers.tolist()))
+
+
+def test_number_line() -> None:
+    assert number_line(get_format("e2m1"), width=8)[0] == "▄▄██████"
+    line, ticks, names = number_line(get_format("e5m2"), width=64)
+    assert line.startswith("▂▂▄▄██") and len(line) == len(ticks) == 64
+    for at, label in ((0, "2^-16"), (names.index("2^0"), "2^0"), (names.index("2^12"), "2^12")):
+        assert ticks[at] == "┴" and names[at:].startswith(label)
+    assert names.index("2^4") - names.index("2^0") == 8  # two cells a binade
+
+
+def test_code_tables() -> None:
+    table = code_table(get_format("hfp8-143"))
+    assert len(table) == 16 and table[0][:2] == ["0", "0.0005493"] and table[-1][-1] == "30"
+    assert code_table(get_format("e2m1")) == [["0", "0.5", "1", "1.5", "2", "3", "4", "6"]]
+    assert code_table(get_format("e5m2"))[-1][-4:] == ["∞", "NaN", "NaN", "NaN"]
+    assert (
+        facts.negative_codes(get_format("e4m3fnuz"))
+        == "From 0x80 on the same, negative; 0x80 is NaN."
+    )
+    assert facts.negative_codes(get_format("e8m0")) == ""
+
+
+@pytest.mark.parametrize("name", [*formats(), "hfp8-143@7", "binary6p3se"])
+def test_a_format_on_the_terminal(name: str) -> None:
+    page = text(show.page(name))
+    fmt = get_format(name)
+    assert page.startswith(name) and f"({facts.split(fmt)})" in page and "█" in page
+    assert number(fmt.max) in page and "…" not in page
+    assert all(len(line.rstrip()) <= 100 for line in page.splitlines())
+
+
+def test_the_listing() -> None:
+    listing = text(show.listing(), width=160)
+    assert all(f"\n{name} " in listing for name in formats())

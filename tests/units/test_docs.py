@@ -1,0 +1,19 @@
+"""The generated page of profiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hfp8sim.units import docs
+from hfp8sim.units.profile import FIELDS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_page_is_current() -> None:
+    hint = "python -m hfp8sim.units.docs docs/profiles.md"
+    assert (ROOT / "docs/profiles.md").read_text(encoding="utf-8") == docs.page(), hint
+
+
+def test_every_field_has_a_meaning() -> None:
+    assert set(docs._MEANING) == set(FIELDS)
