@@ -1,20 +1,22 @@
 """The examples in the pages are real: `python -m docs.examples` runs them again and writes what came out.
 
-A `console` block holds commands after `$` and their output; only `hfp8sim`, `cat` and `head` are known.
-The blocks of a page run in order in one empty folder. A block that starts with `# file: NAME` (a comment
-in any language) makes that file there first. A test compares every block with what it gives.
+A `console` block holds commands after `$` and their output; only `hfp8sim` and `cat` are known. A `pycon`
+block holds Python after `>>>`. The blocks of a page run in order in one empty folder, its Python in one
+session. A block whose first line is a comment `file: NAME` makes that file. A test compares every block
+with what it gives.
 """
 
 from __future__ import annotations
 
 import contextlib
+import doctest
 import io
 import os
 import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -29,29 +31,44 @@ LEFT_OUT = "…"
 
 def pages() -> list[Path]:
     """Pages that have examples."""
-    return [path for path in sorted(HERE.rglob("*.md")) if "```console" in path.read_text("utf-8")]
+    kinds = ("```console", "```pycon")
+    texts = {path: path.read_text("utf-8") for path in sorted(HERE.rglob("*.md"))}
+    return [path for path, text in texts.items() if any(kind in text for kind in kinds)]
+
+
+def printed(call: Callable[[], object]) -> str:
+    """What a call prints, to either stream, without trailing spaces."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
+        call()
+    return "".join(line.rstrip() + "\n" for line in shown.getvalue().splitlines())
 
 
 def run(command: str) -> str:
-    """What a command prints, to either stream."""
+    """What a command prints."""
     words = shlex.split(command)
-    if words[0] in ("cat", "head"):
-        count = int(words[1].lstrip("-n")) if words[0] == "head" else None
-        lines = Path(words[-1]).read_text("utf-8").splitlines()
-        return "\n".join(lines[:count]) + "\n"
+    if words[0] == "cat":
+        return Path(words[1]).read_text("utf-8")
     if words[0] != "hfp8sim":
-        raise ValueError(f"an example runs {words[0]!r}; only hfp8sim, cat and head are known")
+        raise ValueError(f"an example runs {words[0]!r}; only hfp8sim and cat are known")
     from hfp8sim import cli
 
-    shown = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", words),
-        contextlib.redirect_stdout(shown),
-        contextlib.redirect_stderr(shown),
-        contextlib.suppress(SystemExit),
-    ):
-        cli.main()
-    return "\n".join(line.rstrip() for line in shown.getvalue().splitlines()) + "\n"
+    def call() -> None:
+        with mock.patch.object(sys, "argv", words), contextlib.suppress(SystemExit):
+            cli.main()
+
+    return printed(call)
+
+
+def python(body: str, session: dict[str, object]) -> str:
+    """A pycon block with what its statements print now."""
+    made = []
+    for example in doctest.DocTestParser().get_examples(body):
+        first, *rest = example.source.splitlines()
+        code = compile(example.source, "<example>", "single")
+        made += [f">>> {first}", *(f"... {line}".rstrip() for line in rest)]
+        made += printed(lambda code=code: exec(code, session)).splitlines()  # type: ignore[misc]
+    return "\n".join(made) + "\n"
 
 
 def answered(body: str) -> str:
@@ -72,13 +89,16 @@ def answered(body: str) -> str:
 
 
 def refreshed(text: str) -> str:
-    """A page's text with every console block answered; its other blocks as they are."""
+    """A page's text with every example answered; its other blocks as they are."""
     before = os.getcwd()
+    session: dict[str, object] = {"__name__": "__main__"}
 
     def block(found: re.Match[str]) -> str:
         body = found["body"]
         if found["kind"] == "console":
             return f"```console\n{answered(body)}```"
+        if found["kind"] == "pycon":
+            return f"```pycon\n{python(body, session)}```"
         named = FILE.match(body)
         if named:
             Path(named["name"]).write_text(body[named.end() :], "utf-8")
@@ -90,13 +110,6 @@ def refreshed(text: str) -> str:
             return BLOCK.sub(block, text)
         finally:
             os.chdir(before)
-
-
-def snippets(text: str) -> Iterator[str]:
-    """The page's `pycon` blocks, for doctest."""
-    for found in BLOCK.finditer(text):
-        if found["kind"] == "pycon":
-            yield found["body"]
 
 
 def main() -> None:

@@ -73,6 +73,11 @@ def test_csv(run: Run, gemms: Path) -> None:
     assert [row["layer"] for row in rows] == ["first", "middle", "last", "total"]
 
 
+def test_csv_of_chosen_columns(run: Run, gemms: Path) -> None:
+    status, out, _ = run("run", gemms, "--phase", "fwd", "--format", "csv", "--columns", "layer,k")
+    assert (status, out) == (0, "layer,k\nfirst,6\nmiddle,70\nlast,4\ntotal,\n")
+
+
 def test_json_can_be_run_again(run: Run, gemms: Path) -> None:
     """The command in it gives it once more."""
     status, out, _ = run("run", gemms, "--format", "json", "--set", "chunk_length=8", "--seed", "5")
@@ -142,7 +147,7 @@ def test_compare_files(run: Run, gemms: Path, tmp_path: Path) -> None:
     assert "profile=hfp8" in out and "profile=fp16" in out and "B−A" in out
     status, out, _ = run("compare", *paths, "--format", "html", "--out", tmp_path)
     assert status == 0 and "<svg" in Path(out.strip()).read_text("utf-8")
-    status, out, _ = run("compare", *paths, "--column", "swamped", "--column", "macs")
+    status, out, _ = run("compare", *paths, "--columns", "swamped,macs")
     assert status == 0 and "swamped A" in out and "SQNR A" not in out
 
 
@@ -261,7 +266,9 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["compare", "GEMMS", "--vary", "chunks=1,2"], "unknown profile field 'chunks'"),
         (["compare", "GEMMS", "--vary", "machine=rapid-core,raptor"], "unknown machine 'raptor'"),
         (["compare", "GEMMS", "--vary", "seed=1"], "at least two reports, not 1"),
-        (["compare", "GEMMS", "--vary", "seed=1,2", "--column", "sqnr"], "unknown column 'sqnr'"),
+        (["compare", "GEMMS", "--vary", "seed=1,2", "--columns", "sqnr"], "unknown column 'sqnr'"),
+        (["run", "GEMMS", "--columns", "macs"], "--columns goes with --format csv, not table"),
+        (["run", "GEMMS", "--format", "csv", "--columns", "mac"], "unknown column 'mac'"),
         (["theory", "GEMMS", "--phase", "back"], "unknown phase 'back'"),
     ],
     ids=lambda value: " ".join(value[:6]) if isinstance(value, list) else "",

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +70,9 @@ TimeModelOption = Annotated[
     str | None,
     typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own"),
 ]
+ColumnsOption = Annotated[
+    str, typer.Option(metavar="NAME,…", help="the report columns to show; CSV takes any")
+]
 SeedOption = Annotated[int, typer.Option(help="of drawn tensors and stochastic rounding")]
 ThreadsOption = Annotated[int | None, typer.Option(help="worker threads; all cores by default")]
 MaxMacsOption = Annotated[
@@ -104,9 +107,23 @@ def assignment(text: str, profile: Profile) -> tuple[str, Any]:
         raise InputError(f"--set {key}={value}: {key} must be an integer") from None
 
 
-def phases_of(text: str) -> list[str]:
+def listed(text: str) -> list[str]:
     """`fwd,dgrad` as a list."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def csv_columns(text: str, output: Form) -> list[str]:
+    """The columns a CSV file is to hold; none: all. `InputError` for unknown ones, or another form."""
+    from hfp8sim.errors import unknown
+    from hfp8sim.report.columns import FLAT
+
+    names = listed(text)
+    if names and output is not Form.csv:
+        raise InputError(f"--columns goes with --format csv, not {output.value}")
+    for name in names:
+        if name not in FLAT:
+            raise unknown("column", name, FLAT)
+    return names
 
 
 def macs_limit(max_macs: int) -> int | None:
@@ -130,6 +147,7 @@ def run(
     max_macs: MaxMacsOption = 1 << 28,
     out: Annotated[Path | None, typer.Option(help="write the report into this directory")] = None,
     output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
+    columns: ColumnsOption = "",
     timeline: Annotated[
         Path | None, typer.Option(help="write a Chrome/Perfetto trace here")
     ] = None,
@@ -144,23 +162,24 @@ def run(
     from hfp8sim.simulation import Interrupted
 
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
+    names = csv_columns(columns, output)
     loaded = hs.load_workload(workload)
     kept = Kept(out, loaded.name)
     before = kept.read(resume)
     try:
         with terminating(), progress_bar(loaded.name) as progress:
             report = hs.simulate(
-                loaded, machine, chosen, seed, phases=phases_of(phase), policy=policy,
+                loaded, machine, chosen, seed, phases=listed(phase), policy=policy,
                 time_model=time_model, threads=threads, max_macs=limit, progress=progress,
                 resume=before, checkpoint=kept.now_and_then,
             )  # fmt: skip
     except Interrupted as stopped:
-        leave(stopped.report, kept, output)
+        leave(stopped.report, kept, output, names)
         raise typer.Exit(INTERRUPTED) from None
     report = with_command(report)
     if timeline:
         write_text(timeline, report.to_timeline())
-    deliver(report, output, out)
+    deliver(report, output, out, names)
     kept.remove()
 
 
@@ -169,11 +188,12 @@ def show(
     report: Annotated[Path, typer.Argument(help="a report in JSON")],
     out: Annotated[Path | None, typer.Option(help="write it into this directory")] = None,
     output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
+    columns: ColumnsOption = "",
 ) -> None:
     """Show a report that was written as JSON, in any form."""
     from hfp8sim.report.report import Report
 
-    deliver(Report.load(report), output, out)
+    deliver(Report.load(report), output, out, csv_columns(columns, output))
 
 
 @app.command()
@@ -187,9 +207,7 @@ def compare(
             "profile's field; several give every combination",
         ),
     ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="a report column to show layer by layer; repeatable")
-    ] = None,
+    columns: ColumnsOption = "",
     machine: MachineOption = "rapid-core",
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
@@ -213,13 +231,13 @@ def compare(
     from hfp8sim.report.compare import compare as side_by_side
     from hfp8sim.report.report import Report
 
-    columns = check_columns(column or [])
+    chosen_columns = check_columns(listed(columns))
     if out is not None:
         check_folder(out)
     if vary:
         if len(runs) != 1:
             raise InputError("--vary takes one workload; without it, give reports in JSON")
-        loaded, phases, limit = hs.load_workload(runs[0]), phases_of(phase), macs_limit(max_macs)
+        loaded, phases, limit = hs.load_workload(runs[0]), listed(phase), macs_limit(max_macs)
         made = []
         for varied in combinations(vary):
             options = {
@@ -248,9 +266,9 @@ def compare(
     if output is not CompareForm.table:
         content = both.to_csv() if output is CompareForm.csv else both.to_html()
     elif out is not None:
-        content = plain_text(lambda shown: print_comparison(both, columns, shown))
+        content = plain_text(lambda shown: print_comparison(both, chosen_columns, shown))
     if content is None:
-        print_comparison(both, columns, console(width=REPORT_WIDTH))
+        print_comparison(both, chosen_columns, console(width=REPORT_WIDTH))
     elif out is None:
         sys.stdout.write(content)
     else:
@@ -273,7 +291,7 @@ def theory(
     from hfp8sim.simulation import PREDICTED, predictions
 
     chosen = settings(profile, set_ or [])
-    rows = predictions(hs.load_workload(workload), chosen, phases_of(phase), policy)
+    rows = predictions(hs.load_workload(workload), chosen, listed(phase), policy)
     if as_csv:
         writer = csv.DictWriter(sys.stdout, PREDICTED, lineterminator="\n")
         writer.writeheader()
@@ -378,13 +396,13 @@ def terminating() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def leave(report: Report, kept: Kept, output: Form) -> None:
+def leave(report: Report, kept: Kept, output: Form, names: Sequence[str]) -> None:
     """What an interrupted run leaves: the partial report, in the directory or on the output."""
     done = f"interrupted after {len(report.layers)} of {report.planned} rows"
     if not report.layers:
         say(f"{done}; nothing was written")
     elif kept.path is None:
-        deliver(with_command(report), output, None)
+        deliver(with_command(report), output, None, names)
         say(f"{done}; with --out they are kept, and --resume goes on from there")
     else:
         kept.write(report)
@@ -399,7 +417,7 @@ def with_command(report: Report) -> Report:
     return dataclasses.replace(report, facts={**report.facts, "command": command})
 
 
-def deliver(report: Report, output: Form, out: Path | None) -> None:
+def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str] = ()) -> None:
     """Print a report, or write it into a directory."""
     from hfp8sim.files import write_text
 
@@ -408,7 +426,7 @@ def deliver(report: Report, output: Form, out: Path | None) -> None:
         return
     make: Callable[[], str] = {
         Form.table: lambda: plain_text(lambda shown: print_report(report, shown)),
-        Form.csv: report.to_csv,
+        Form.csv: lambda: report.to_csv(names) if names else report.to_csv(),
         Form.json: report.to_json,
         Form.html: report.to_html,
         Form.scalesim: report.to_scalesim,
