@@ -389,7 +389,8 @@ class _Choice:
                 raise _Reject(f"a stochastic rounding with {r} bits could underflow")
         exact = wants == {"flush"} and self.acc.bias == self.total.bias
         if exact and not events and {kind, between} <= {"none", "even", "away", "zero"}:
-            if self.on.control and self.on.fused and bits == 32:
+            fused = self.profile.sum_order == "fused"  # (exponents are compared with unscaled ones)
+            if self.on.control and self.on.fused and bits == 32 and fused:
                 # Of all multiples of the quantum 2^−b, it alone lies between zero and the smallest
                 # number; the scale brings the next one, 2^(1−b), to float32's smallest normal number.
                 scale = _LOWEST_NORMAL - (1 - self.acc.bias)
