@@ -455,7 +455,7 @@ def print_report(report: Report, shown: Any) -> None:
     from rich.text import Text
 
     from hfp8sim.report.compare import policy_text
-    from hfp8sim.report.table import legend, summary, table
+    from hfp8sim.report.table import legend, provenance, summary, table
 
     facts = report.facts
     machine, profile = facts["machine"], facts["profile"]
@@ -471,6 +471,8 @@ def print_report(report: Report, shown: Any) -> None:
         shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
     shown.print(table(report, shown.width))
     shown.print(Text(summary(report)))
+    if said := provenance(report):
+        shown.print(Text(f"operands: {said}"))
     shown.print(Text("\n" + legend(), style="dim"))
     for note in report.notes:
         shown.print(Text(note, style="dim"))

@@ -243,18 +243,18 @@ def _join(programs: list[Program]) -> Program:
     words: list[int] = []
     symbols: list[Symbol] = []
     layers: list[Layer] = []
-    state: dict[int, int] = {}  # registers away from reset
+    dirty: set[int] = set()  # registers that the program before has written
     offset = 0
     for program in programs:
         own = [int(word) for word in program.words]
         if own and own[-1] == encode("halt"):
             own.pop()
         written = {number for number, _ in _register_writes(own)}
-        stale = [number for number in sorted(state) if number not in written]
+        bases = {n for n, csr in CSR_BY_ADDRESS.items() if offset and csr.name.endswith(".base")}
+        stale = sorted((dirty | bases) - written)
         resets = [encode("csrw", csr=n, value=reset_word(CSR_BY_ADDRESS[n])) for n in stale]
-        for number, value in _register_writes(own):
-            state[number] = value
-        state = {n: v for n, v in state.items() if n in written}
+        resets = [_rebased(word, offset) for word in resets]
+        dirty = written
         start = len(words)
         shift = start + len(resets)
         words += resets + [_rebased(word, offset) for word in own]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from rich.cells import cell_len
@@ -103,6 +104,24 @@ def summary(report: Report) -> str:
     if judged:
         worst = min(judged, key=lambda row: row["sqnr_db"])
         parts.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
+    return "; ".join(parts)
+
+
+def provenance(report: Report) -> str:
+    """Where the operands came from, in one line for all rows: captured, drawn from what, or sampled."""
+    said: dict[str, list[str]] = {}
+    sampled = 0
+    for row in report.layers:
+        for clause in (row.get("tensors") or "").split("; "):
+            if clause.startswith("sampled "):
+                sampled += 1
+            elif clause:
+                general = re.sub(r"N\(0, [^)]*²\)", "N(0, σ²)", clause)
+                wordings = said.setdefault(general, [])
+                wordings += [clause] * (clause not in wordings)
+    parts = [wordings[0] if len(wordings) == 1 else general for general, wordings in said.items()]
+    if sampled:
+        parts.append(f"{sampled} of {len(report.layers)} rows sampled, their sums whole")
     return "; ".join(parts)
 
 

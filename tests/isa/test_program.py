@@ -97,6 +97,7 @@ def test_joined_programs_start_from_reset_and_have_dram_of_their_own():
         assemble(
             '.output "l1.fwd.y" @1 binary32 4\n.input "l2.fwd.x" @2 e5m2 64\n'
             '.layer "l1" "fwd" 0\ncsrw k, 7\ncsrw a.base, 2\n.end\n'
-            '.layer "l2" "fwd" 0\ncsrw k, 0\ncsrw a.base, 3\nfence\n.end\nhalt'
+            '.layer "l2" "fwd" 0\ncsrw k, 0\ncsrw b.base, 2\n'
+            "csrw d.base, 2\ncsrw c.base, 2\ncsrw a.base, 3\nfence\n.end\nhalt"
         )
     )

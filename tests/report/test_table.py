@@ -7,7 +7,7 @@ from rich.console import Console
 
 from hfp8sim.report.columns import BY_NAME
 from hfp8sim.report.report import Report
-from hfp8sim.report.table import fields, legend, shortened, summary, table
+from hfp8sim.report.table import fields, legend, provenance, shortened, summary, table
 from tests.report.samples import sample
 
 DEEP = tuple(f"encoder.layer.{i}.attention.self.query.projection" for i in range(12))
@@ -82,3 +82,19 @@ def test_every_heading_is_a_column_or_the_shape() -> None:
     shorts = {column.short for column in BY_NAME.values()} | {"M×N×K"}
     assert {field[0] for field in fields(sample())} <= shorts
     assert all(len(line) <= 100 for line in legend().splitlines())
+
+
+def test_provenance_is_one_line() -> None:
+    report = sample(("a", "b"))
+    assert provenance(report) == "activations captured; weights captured"
+    drawn = "activations captured; weights drawn from N(0, {}²), seed 0"
+    for row, width in zip(report.layers, ("0.1", "0.2", "0.1")):
+        row["tensors"] = drawn.format(width)
+    report.layers[0]["tensors"] += "; sampled 3 of 9 rows (evenly spaced, reduction whole)"
+    assert provenance(report) == (
+        "activations captured; weights drawn from N(0, σ²), seed 0; weights captured; "
+        "1 of 6 rows sampled, their sums whole"
+    )
+    for row in report.layers:
+        row["tensors"] = drawn.format("0.1")
+    assert provenance(report) == "activations captured; weights drawn from N(0, 0.1²), seed 0"

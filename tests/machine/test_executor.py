@@ -1,0 +1,143 @@
+"""The executor: programs by hand, the log, counts, several layers, cores, and bad inputs."""
+
+import numpy as np
+import pytest
+
+from hfp8sim.errors import InputError
+from hfp8sim.isa import assemble
+from hfp8sim.lowering import lower_layer, lower_workload
+from hfp8sim.machine import execute, get_machine
+from hfp8sim.units import gemm
+from hfp8sim.workloads import Conv, Layer
+from tests.lowering.layers import expected, layer_inputs, unfolded
+from tests.machine.test_check import BODY, HEAD
+
+
+def operands(rng=None, m=8, k=32, n=16):
+    rng = rng or np.random.default_rng(5)
+    a = rng.integers(0, 256, (m, k), np.uint8)
+    return {"x": a, "w": rng.integers(0, 256, (k, n), np.uint8)}
+
+
+def product(inputs, chunk=8):
+    from hfp8sim.units.profile import get_profile
+
+    profile = get_profile("hfp8").replace(chunk_length=chunk, rounding="nearest-even")
+    return gemm(inputs["x"], inputs["w"], profile)
+
+
+def test_a_program_by_hand():
+    inputs = operands()
+    done = execute(assemble(HEAD + BODY), inputs)
+    assert np.array_equal(done.outputs["y"], product(inputs))
+    assert done.macs == 8 * 32 * 16 and done.events is None and done.gated is None
+
+
+def test_the_log_has_every_instruction_in_order_and_changes_nothing():
+    inputs, lines = operands(), []
+    done = execute(assemble(HEAD + BODY), inputs, log=lines.append)
+    assert np.array_equal(done.outputs["y"], product(inputs))
+    assert len(lines) == done.instructions == 40
+    assert [int(line.split()[0]) for line in lines] == list(range(40))
+    assert lines[16].split()[1:] == ["16", "loop", "i,", "2", "{"]
+    assert "a → s[0..1] = 128 bytes, crc " in lines[17]
+    assert "c[0..0] m 0+4 n 0+16 k 0+16" in lines[22] and "crc" not in lines[22]
+    assert "k 16+16, crc " in lines[25]
+    assert "DRAM = 128 bytes of s[20..21]" in lines[27]
+    other = []
+    execute(assemble(HEAD + BODY), operands(np.random.default_rng(6)), log=other.append)
+    assert other[17] != lines[17] and other[18] == lines[18]
+
+
+def test_counts_of_events_and_of_gated_multipliers():
+    rng = np.random.default_rng(7)
+    layer = Layer.from_conv("c", Conv(2, 6, 6, 3, 5, (3, 3), padding=(1, 1, 1, 1)))
+    for profile in ("hfp8", "rapid", "hopper-fp8"):
+        codes = layer_inputs(layer, "fwd", profile, rng)
+        a, b = unfolded(layer, "fwd", codes)
+        _, events = gemm(a[0], b[0], profile, events=True)
+        program = lower_layer(layer, "fwd", profile=profile)
+        done = execute(program, codes, count=True, threads=2)
+        assert done.events == events
+        zero_a, zero_b = (a[0] & 0x7F) == 0, (b[0] & 0x7F) == 0
+        assert done.gated == np.count_nonzero(zero_a[:, :, None] | zero_b[None])
+        assert done.macs == layer.macs
+
+
+def test_layers_and_phases_in_one_program():
+    rng = np.random.default_rng(8)
+    conv = Layer.from_conv("conv", Conv(2, 5, 5, 4, 6, (3, 3), padding=(1, 1, 1, 1)))
+    work = [
+        (conv, "fwd", "fp16"),
+        (conv, "wgrad", "hfp8"),
+        (Layer("fc", "linear", 9, 20, 33), "dgrad", "rapid"),
+    ]
+    program = lower_workload(work, seed=3)
+    inputs, wanted = {}, {}
+    for number, (layer, phase, profile) in enumerate(work):
+        codes = layer_inputs(layer, phase, profile, rng)
+        inputs |= {f"{layer.name}.{phase}.{name}": value for name, value in codes.items()}
+        output = {"fwd": "y", "dgrad": "dx", "wgrad": "dw"}[phase]
+        wanted[f"{layer.name}.{phase}.{output}"] = expected(
+            layer, phase, codes, profile, 3, number << 32
+        )
+    for threads in (1, 3):
+        done = execute(program, inputs, threads=threads)
+        assert done.outputs.keys() == wanted.keys()
+        for name, want in wanted.items():
+            assert np.array_equal(done.outputs[name].reshape(want.shape), want)
+
+
+def test_what_is_not_spread_is_done_once():
+    rng = np.random.default_rng(9)
+    single, many = Layer("one", "linear", 3, 4, 5), Layer("many", "linear", 2000, 64, 64)
+    program = lower_workload(
+        [(single, "fwd", "hfp8"), (many, "fwd", "hfp8"), (single, "fwd", "hfp8")]
+    )
+    inputs = {
+        f"{name}.fwd.{key}": codes
+        for name, layer in (("one", single), ("many", many))
+        for key, codes in layer_inputs(layer, "fwd", "hfp8", rng).items()
+    }
+    with pytest.raises(InputError, match="two symbols are named"):
+        lower_workload([(single, "fwd", "hfp8"), (single, "fwd", "hfp8")])
+    program = lower_workload([(single, "fwd", "hfp8"), (many, "fwd", "hfp8")])
+    runs = [execute(program, inputs, threads=threads) for threads in (1, 2, 5)]
+    assert {run.macs for run in runs} == {single.macs + many.macs}
+    assert len({run.dram.tobytes() for run in runs}) == 1
+
+
+def test_an_operand_that_is_overwritten_on_the_way():
+    """In place: the first rows' result becomes part of the operand of the second ones. In order."""
+    text = HEAD.replace("csrw c.base, 12", "csrw c.base, 2")
+    inputs = operands()
+    done = execute(assemble(text + BODY), inputs)
+    x = inputs["x"].copy()
+    first = product({"x": x[:4], "w": inputs["w"]})
+    # Rows 0..3 of y (128 bytes from line 2 on) lie where rows 4..7 of x were.
+    x.reshape(-1)[128:256] = first.reshape(-1).view(np.uint8)
+    second = product({"x": x[4:], "w": inputs["w"]})
+    written = done.dram[128:384].view(np.uint16).reshape(8, 16)
+    assert np.array_equal(written, np.concatenate([first, second]))
+
+
+def test_rows_of_an_odd_width_hold_sixteen_bit_codes():
+    rng = np.random.default_rng(10)
+    machine = get_machine().replace(**{"array.columns": 7, "memory.scratchpad_kib": 256})
+    layer = Layer.from_conv("c", Conv(1, 5, 4, 3, 5, (2, 2)))
+    for phase in ("fwd", "dgrad", "wgrad"):
+        codes = layer_inputs(layer, phase, "fp16", rng)
+        program = lower_layer(layer, phase, machine, "fp16", tile=(3, 2, 4))
+        (got,) = execute(program, codes, machine).outputs.values()
+        want = expected(layer, phase, codes, "fp16")
+        assert np.array_equal(got.reshape(want.shape), want)
+
+
+def test_bad_programs_and_inputs_stop_before_anything_happens():
+    with pytest.raises(InputError, match="input 'w' is missing"):
+        execute(assemble(HEAD + BODY), {"x": operands()["x"]})
+    with pytest.raises(InputError, match="threads is 0, must be at least 1"):
+        execute(lower_layer(Layer("x", "linear", 2000, 64, 64)), {
+            "x": np.zeros((2000, 64), np.uint8), "w": np.zeros((64, 64), np.uint8)}, threads=0)  # fmt: skip
+    with pytest.raises(InputError, match="unknown machine"):
+        execute(assemble(HEAD + BODY), operands(), "rapid")
