@@ -91,9 +91,6 @@ def test_layers_and_phases_in_one_program():
 def test_what_is_not_spread_is_done_once():
     rng = np.random.default_rng(9)
     single, many = Layer("one", "linear", 3, 4, 5), Layer("many", "linear", 2000, 64, 64)
-    program = lower_workload(
-        [(single, "fwd", "hfp8"), (many, "fwd", "hfp8"), (single, "fwd", "hfp8")]
-    )
     inputs = {
         f"{name}.fwd.{key}": codes
         for name, layer in (("one", single), ("many", many))
