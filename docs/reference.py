@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
+from hfp8sim.formats import docs as format_docs
+from hfp8sim.isa import docs as isa_docs
 from hfp8sim.report import schema
 from hfp8sim.report.columns import COLUMNS, GROUPS, PARTS, Column
+from hfp8sim.units import docs as profile_docs
 
 HERE = Path(__file__).parent
 
@@ -127,6 +130,9 @@ def _default(option: Any) -> str:
 MADE: dict[str, Callable[[], str]] = {
     "columns.md": columns,
     "cli.md": command_line,
+    "formats.md": format_docs.page,
+    "profiles.md": profile_docs.page,
+    "isa.md": isa_docs.page,
     "report.schema.json": schema.document,
 }
 
