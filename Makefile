@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup run test exhaustive bench lint docs mutants lock clean
+.PHONY: setup run test exhaustive bench lint docs lock clean
 
 setup: $(READY)
 
@@ -31,9 +31,6 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-
-mutants: setup
-	$(BIN)/python -m tests.mutants
 
 docs: setup
 	$(BIN)/python -m docs.build
