@@ -297,8 +297,8 @@ def _roofline(report: Report) -> str:
         roofs.append((low, rate * low, ridge, peak, f"memory: {1e3 * rate:,.0f} GB/s"))
     high = max(2 * ridge, *(point.x for point in points))
     roofs.append((ridge, peak, high, peak, f"array: {peak:.2f} TFLOPS"))
-    wide = 2 * report.facts.get("peak_macs_per_cycle_16bit", 0) * clock / 1e12
-    if wide and wide != peak and len({row["profile"] for row in rows}) > 1:
+    wide = 2 * (report.facts.get("peak_macs_per_cycle_16bit") or 0) * clock / 1e12
+    if wide and wide != peak and len({row.get("profile") for row in rows}) > 1:
         roofs.append((ridge * wide / peak, wide, high, wide, f"16 bits: {wide:.2f} TFLOPS"))
     axes = ("FLOP per byte moved", "TFLOPS")
     return svg.log_axes("roofline", PLOTS["roofline"][0], points, roofs, axes)

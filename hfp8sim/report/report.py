@@ -30,6 +30,13 @@ _OWN = (
     "total",
 )
 
+#: The largest integer that is taken for a count.
+MAX_INT = (1 << 63) - 1
+
+#: Columns that every row has.
+IDENTITY = ("layer", "phase", "groups", "m", "n", "k", "macs")
+PHASES = ("fwd", "dgrad", "wgrad")
+
 #: Facts that every report has.
 NEEDED = ("workload", "machine", "peak_macs_per_cycle", "time_model", "profile", "seed", "versions")
 
@@ -136,10 +143,13 @@ class Report:
         layers, planned = document["layers"], document["planned_rows"]
         if not isinstance(layers, list) or not layers or not isinstance(planned, int):
             raise InputError(f"{where}: layers must be a list of rows, planned_rows their number")
+        notes = document["notes"]
+        if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
+            raise InputError(f"{where}: notes must be a list of texts")
         rows = [_row(row, f"{where}: row {i}") for i, row in enumerate(layers, 1)]
         facts = {key: value for key, value in document.items() if key not in _OWN}
         _check_facts(facts, where)
-        return cls(rows, facts, tuple(map(str, document["notes"])), planned)
+        return cls(rows, facts, tuple(notes), planned)
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
@@ -217,14 +227,30 @@ def _row(given: Any, where: str) -> Row:
             raise InputError(f"{where}: unknown column {name!r}")
         if column.kind is float and value in ("inf", "-inf"):
             value = float(value)
-        if column.kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if column.kind is float and _is(int, value):
             value = float(value)
         if value is not None and not _is(column.kind, value):
             raise InputError(f"{where}: {name} is {value!r}; it must be {column.kind.__name__}")
         row[name] = value
-    for name in ("layer", "phase", "groups", "m", "n", "k", "macs"):
+    for name in IDENTITY:
         if row.get(name) is None:
             raise InputError(f"{where}: {name} is missing")
+        if isinstance(row[name], int) and row[name] < 1:
+            raise InputError(f"{where}: {name} is {row[name]}; it must be at least 1")
+    if row["phase"] not in PHASES:
+        raise InputError(
+            f"{where}: phase is {row['phase']!r}; it must be one of {', '.join(PHASES)}"
+        )
+    timed = [column.name for column in COLUMNS if column.group == "time"]
+    if any(row.get(name) is not None for name in timed):
+        for name in timed:
+            value = row.get(name)
+            if value is None:
+                raise InputError(f"{where}: {name} is missing, though others of the time are there")
+            if not isinstance(value, str) and not (math.isfinite(value) and value >= 0):
+                raise InputError(f"{where}: {name} is {value}; it must be a number of at least 0")
+        if not row["cycles"] or not row["time_us"]:
+            raise InputError(f"{where}: cycles and time_us must be more than 0")
     return row
 
 
@@ -235,13 +261,48 @@ def _is(kind: type, value: Any) -> bool:
             and len(value) == len(HISTOGRAM_BINS)
             and all(_is(int, count) for count in value)
         )
-    return isinstance(value, kind) and not (kind is int and isinstance(value, bool))
+    if kind is int:
+        return (
+            isinstance(value, int) and not isinstance(value, bool) and -MAX_INT <= value <= MAX_INT
+        )
+    return isinstance(value, kind)
+
+
+#: Facts that the forms of a report read: dotted key, type, and whether it may be missing.
+_READ: tuple[tuple[str, type, bool], ...] = (
+    ("workload", str, False),
+    ("time_model", str, False),
+    ("seed", int, False),
+    ("versions", dict, False),
+    ("peak_macs_per_cycle", int, False),
+    ("peak_macs_per_cycle_16bit", int, True),
+    ("max_macs", int, True),
+    ("machine.name", str, False),
+    ("machine.clock_mhz", int, False),
+    ("machine.array.rows", int, False),
+    ("machine.array.columns", int, False),
+    ("machine.memory.bytes_per_cycle", int, False),
+    ("profile.name", str, False),
+    ("phases", list, True),
+    ("policy", list, True),
+)
 
 
 def _check_facts(facts: dict[str, Any], where: str) -> None:
-    for key, kind in (("machine", dict), ("profile", dict), ("versions", dict), ("workload", str)):
-        if not isinstance(facts[key], kind):
-            raise InputError(f"{where}: {key} must be of type {kind.__name__}")
-    for owner in ("machine", "profile"):
-        if not isinstance(facts[owner].get("name"), str):
-            raise InputError(f"{where}: {owner} has no name")
+    for key, kind, optional in _READ:
+        value: Any = facts
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is None and optional:
+            continue
+        if not _is(kind, value) and not (kind is list and isinstance(value, list)):
+            raise InputError(f"{where}: {key} is {value!r}; it must be {kind.__name__}")
+        if kind is int and key != "seed" and value < 1:
+            raise InputError(f"{where}: {key} is {value}; it must be at least 1")
+    for number, rule in enumerate(facts.get("policy") or [], 1):
+        try:
+            named = isinstance(rule["rule"], str) and isinstance(rule["profile"]["name"], str)
+        except (KeyError, TypeError):
+            named = False
+        if not named:
+            raise InputError(f"{where}: policy {number} must have a rule and a profile with a name")

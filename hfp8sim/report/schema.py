@@ -7,7 +7,7 @@ from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.report.columns import COLUMNS, Column
-from hfp8sim.report.report import NEEDED, SCHEMA_VERSION
+from hfp8sim.report.report import IDENTITY, NEEDED, SCHEMA_VERSION
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 _PROFILE = {
@@ -81,7 +81,6 @@ def schema() -> dict[str, Any]:
         "properties": {column.name: value_schema(column) for column in COLUMNS},
         "additionalProperties": False,
     }
-    needed = ["layer", "phase", "groups", "m", "n", "k", "macs"]
     own: dict[str, dict[str, Any]] = {
         "schema": {"const": SCHEMA_VERSION, "description": "version of this layout"},
         "partial": {"type": "boolean", "description": "whether the run was interrupted"},
@@ -101,7 +100,7 @@ def schema() -> dict[str, Any]:
                 "additionalProperties": False,
             },
         },
-        "layers": {"type": "array", "items": {"$ref": "#/$defs/row", "required": needed}},
+        "layers": {"type": "array", "items": {"$ref": "#/$defs/row", "required": list(IDENTITY)}},
         "total": {"$ref": "#/$defs/row"},
     }
     return {

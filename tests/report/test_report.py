@@ -1,5 +1,6 @@
 """Reports: totals, CSV, JSON there and back, its published schema, SCALE-Sim's columns."""
 
+import contextlib
 import csv
 import dataclasses
 import io
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
 from hfp8sim.report import schema
 from hfp8sim.report.columns import FLAT, PARTS
+from hfp8sim.report.compare import compare
 from hfp8sim.report.report import Report, file_name
+from hfp8sim.report.table import provenance, summary, table
 from tests.report.samples import facts, row, sample
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,9 +51,9 @@ def test_csv_reads_back() -> None:
     read = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert list(read[0]) == list(FLAT) and len(read) == len(report.layers) + 1
     assert read[-1]["layer"] == "total"
-    for given, found in zip(report.layers, read):
+    for row_, found in zip(report.layers, read):
         for name in FLAT:
-            value = given[name]
+            value = row_[name]
             assert found[name] == str(value) or float(found[name]) == value
 
 
@@ -118,8 +123,15 @@ def test_schema_refuses(damage: dict[str, object]) -> None:
         (lambda d: d["layers"][0].update(error_ulps=[1]), "error_ulps is [1]; it must be list"),
         (lambda d: d["layers"][0].update(speed=1), "unknown column 'speed'"),
         (lambda d: d["layers"][0].pop("phase"), "phase is missing"),
-        (lambda d: d.update(machine={"clock_mhz": 1}), "machine has no name"),
-        (lambda d: d.update(profile="hfp8"), "profile must be of type dict"),
+        (lambda d: d["layers"][0].update(phase="up"), "phase is 'up'; it must be one of fwd"),
+        (lambda d: d["layers"][0].update(k=0), "k is 0; it must be at least 1"),
+        (lambda d: d["layers"][0].pop("post"), "post is missing, though others of the time"),
+        (lambda d: d["layers"][0].update(cycles=0), "cycles and time_us must be more than 0"),
+        (lambda d: d["layers"][0].update(tflops="inf"), "tflops is inf"),
+        (lambda d: d["machine"].pop("name"), "machine.name is None; it must be str"),
+        (lambda d: d["machine"].update(clock_mhz=0), "machine.clock_mhz is 0"),
+        (lambda d: d.update(profile="hfp8"), "profile.name is None"),
+        (lambda d: d.update(policy=[{"rule": "first"}]), "policy 1 must have a rule"),
     ],
 )
 def test_damaged_json_is_one_line(change: object, says: str) -> None:
@@ -128,6 +140,56 @@ def test_damaged_json_is_one_line(change: object, says: str) -> None:
     with pytest.raises(InputError) as refused:
         Report.from_json(json.dumps(document), "r.json")
     assert says in str(refused.value) and str(refused.value).startswith("r.json: ")
+
+
+def _places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """Every place in a JSON document, of lists the first two items."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            found += _places(inner, (*path, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value[:2]):
+            found += _places(inner, (*path, index))
+    return found
+
+
+_DOCUMENT = json.loads(sample(("conv", "fc")).to_json())
+del _DOCUMENT["columns"], _DOCUMENT["total"]  # never read back
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(_places(_DOCUMENT)),
+    st.sampled_from(
+        [None, -1, 0, 1.5, 10**400, "", "x", True, [], [None], {}, {"name": "x"}, "del"]
+    ),
+)
+def test_any_change_is_refused_in_one_line_or_shown(
+    place: tuple[object, ...], value: object
+) -> None:
+    """Whatever stands in one place of a report, no form of it fails with a traceback."""
+    document = json.loads(json.dumps(_DOCUMENT))
+    *path, last = place
+    target = document
+    for key in path:
+        target = target[key]
+    if value == "del":
+        del target[last]
+    else:
+        target[last] = value
+    try:
+        report = Report.from_json(json.dumps(document), "r.json")
+    except InputError as refused:
+        assert "\n" not in str(refused)
+        return
+    report.to_csv(), report.to_html(), report.to_json()
+    for width in (60, 100):
+        table(report, width)
+    summary(report), provenance(report)
+    compare([report, sample()]).to_html()
+    with contextlib.suppress(InputError):
+        report.to_scalesim()
 
 
 def test_torn_json_is_one_line(tmp_path: Path) -> None:
@@ -159,10 +221,10 @@ def test_scalesim_columns() -> None:
     assert all(line.endswith(",") for line in lines)
     read = [line.rstrip(",").split(", ") for line in lines[1:]]
     assert [int(r[0]) for r in read] == list(range(9))
-    for found, given in zip(read, sample().layers):
-        assert int(found[2]) == given["cycles"]
-        assert int(found[3]) == given["stall_in"] + given["stall_out"]
-        assert float(found[4]) == pytest.approx(100 * given["macs"] / 2048 / given["cycles"])
+    for found, row_ in zip(read, sample().layers):
+        assert int(found[2]) == row_["cycles"]
+        assert int(found[3]) == row_["stall_in"] + row_["stall_out"]
+        assert float(found[4]) == pytest.approx(100 * row_["macs"] / 2048 / row_["cycles"])
 
 
 @pytest.mark.parametrize(
@@ -180,12 +242,12 @@ def test_scalesim_figures(
     """From the cycles that its closed form gives, its own percentages follow."""
     m, n, k = size
     macs = m * n * k
-    given = row("a", "fwd") | {
+    made = row("a", "fwd") | {
         "m": m, "n": n, "k": k, "macs": macs, "cycles": cycles, "stall_in": 0, "stall_out": 0,
         "utilisation": macs / (array * array * cycles),
     }  # fmt: skip
     machine = {"name": "x", "clock_mhz": 1, "array": {"rows": array, "columns": array}}
-    report = Report([given], facts(machine=machine, time_model=f"scalesim-{dataflow}"))
+    report = Report([made], facts(machine=machine, time_model=f"scalesim-{dataflow}"))
     found = report.to_scalesim().splitlines()[1].rstrip(",").split(", ")
     assert int(found[1]) == int(found[2]) == cycles
     assert round(float(found[4]), 2) == util
