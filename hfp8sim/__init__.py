@@ -26,8 +26,9 @@ _HOMES = {
     "hfp8sim.units.convert": ("convert",),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.workloads": ("Layer", "Workload", "load_workload"),
+    "hfp8sim.report.compare": ("compare",),
     "hfp8sim.report.report": ("Report",),
-    "hfp8sim.simulation": ("simulate",),
+    "hfp8sim.simulation": ("Interrupted", "predictions", "simulate"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
