@@ -40,13 +40,24 @@ def encode(mnemonic: str, *flags: str, **operands: int) -> int:
     return word
 
 
+def _meaningful(row: Instruction) -> int:
+    """The bits of a word that an instruction gives a meaning."""
+    bits = 0xFF << OPCODE_LOW
+    for field in row.fields:
+        bits |= field.mask << field.low
+    for flag in row.flags:
+        bits |= 1 << (FLAGS_LOW + flag.bit)
+    return bits
+
+
+_MEANINGFUL = {row.opcode: _meaningful(row) for row in BY_OPCODE.values()}
+
+
 def decode(word: int) -> Decoded | None:
     """The instruction of a word, or None: undefined opcode, or bits set that have no meaning."""
     row = BY_OPCODE.get(word >> OPCODE_LOW)
-    if row is None:
+    if row is None or word & ~_MEANINGFUL[row.opcode]:
         return None
     operands = {field.name: word >> field.low & field.mask for field in row.fields}
     flags = tuple(flag.name for flag in row.flags if word >> (FLAGS_LOW + flag.bit) & 1)
-    if encode(row.mnemonic, *flags, **operands) != word:
-        return None
     return Decoded(row, operands, flags)

@@ -98,13 +98,17 @@ def choose(
         if tile[2] < extents[2] and (demand.granule == 0 or tile[2] % demand.granule):
             what = f"a multiple of {demand.granule}, or " if demand.granule else ""
             raise InputError(f"{owner}: tile k is {tile[2]}, must be {what}{extents[2]}")
-    return _choose(job, demand, machine, owner, tile)
+    nest = _choose(job, demand, machine, tile)
+    if isinstance(nest, str):
+        raise InputError(f"{owner} does not fit machine {machine.name}: {nest}")
+    return nest
 
 
 @functools.lru_cache(maxsize=1024)
 def _choose(
-    job: Job, demand: Demand, machine: Machine, owner: str, tile: tuple[int, int, int] | None
-) -> Nest:
+    job: Job, demand: Demand, machine: Machine, tile: tuple[int, int, int] | None
+) -> Nest | str:
+    """The nest, or in words why there is none."""
     for small in (False, True):
         table = _Candidates(job, demand, machine, tile, small)
         fits = np.flatnonzero(table.fits)
@@ -115,8 +119,8 @@ def _choose(
     )
     least = int(np.argmin(short))
     mt, nt, kt = (int(x[least]) for x in (table.mt, table.nt, table.kt))
-    raise InputError(
-        f"{owner} does not fit machine {machine.name}: even tiles of {mt}×{nt}×{kt} (m×n×k) need "
+    return (
+        f"even tiles of {mt}×{nt}×{kt} (m×n×k) need "
         f"{int(table.rows[least])} scratchpad rows of {machine.array.columns} bytes and "
         f"{int(table.acc_rows[least])} accumulator rows; it has {machine.scratchpad_rows} and "
         f"{machine.accumulator_rows}"
