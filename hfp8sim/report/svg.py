@@ -19,6 +19,8 @@ LETTER = 6.4
 BLOCK = 30
 #: Per cent of the width that the longest bar takes; its figure stands in the rest.
 REACH = 80.0
+#: Per cent of the width that a bar's figure may need on a phone.
+FIGURE = 12.0
 
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:
@@ -127,13 +129,16 @@ def _block(
                     )
                 )  # fmt: skip
                 at += wide
-            drawn.append(
-                label(bar.figure, class_="figure", x=percent(at), dx=5, y=f"{y + LINE - 2:g}")
-            )
+            behind = at
             if bar.mark is not None:
-                x = percent(across(bar.mark))
-                hint = tag("title", escape(bar.mark_hint))
+                end = across(bar.mark)
+                x, hint = percent(end), tag("title", escape(bar.mark_hint))
                 drawn.append(tag("line", hint, class_="mark", x1=x, x2=x, y1=y, y2=y + LINE))
+                if 0 <= end - at < FIGURE:  # the figure would lie on the mark
+                    behind = end
+            drawn.append(
+                label(bar.figure, class_="figure", x=percent(behind), dx=5, y=f"{y + LINE - 2:g}")
+            )
             y += LINE
         y += ROW_GAP
     grid: list[str] = []

@@ -24,15 +24,14 @@ Field = tuple[str, int, bool, Callable[[Row], str]]
 def shortened(name: str, width: int) -> str:
     """A name in at most `width` characters.
 
-    Its dotted parts are cut to their first letter from the left (numbers stay), as in
-    `e.l.11.a.self.query`; where that is not enough its middle goes.
+    Its dotted parts are cut to their first letter and number from the left, as in `e.l11.a.self.query`;
+    where that is not enough its middle goes.
     """
     parts = name.split(".")
     for i, part in enumerate(parts[:-1]):
         if len(".".join(parts)) <= width:
             break
-        if not part.isdigit():
-            parts[i] = part[:1]
+        parts[i] = re.sub(r"^(\D)\D*(?=\d*$)", r"\1", part)
     name = ".".join(parts)
     if len(name) <= width:
         return name

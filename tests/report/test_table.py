@@ -53,8 +53,8 @@ def test_a_hundred_columns_hold_shape_and_swamping() -> None:
 
 def test_names_are_shortened_where_it_hurts_least() -> None:
     assert shortened("conv1", 10) == "conv1"
-    assert shortened("layer1.0.downsample.conv", 16) == "l.0.d.conv"
-    assert shortened("layer1.0.downsample.conv", 22) == "l.0.downsample.conv"
+    assert shortened("layer1.0.downsample.conv", 16) == "l1.0.d.conv"
+    assert shortened("layer12.0.downsample.conv", 22) == "l12.0.downsample.conv"
     assert shortened("averylongnameofalayer", 10) == "avery…ayer"
     assert shortened("a.b.averylongnameofalayer", 10) == "a.b.a…ayer"
     lines = printed(sample(DEEP), 100)
