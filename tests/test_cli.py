@@ -335,6 +335,14 @@ def test_no_usable_row(run: Run, tmp_path: Path, row: str) -> None:
     assert status == 2 and out == "" and err.count("\n") == 1 and "odd.csv" in err
 
 
+def test_odd_rows_are_warnings_on_the_error_stream(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_text("Layer,M,N,K\na,2,3,4\nb,2,3\nc,4,4,4\n")
+    status, out, err = run("run", path, "--format", "csv", "--phase", "fwd", "--columns", "layer")
+    assert (status, out) == (0, "layer\na\nc\ntotal\n")
+    assert err.startswith("hfp8sim: ") and err.count("\n") == 1 and "3" in err
+
+
 def test_bad_machine_file(run: Run, gemms: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.toml"
     for content, says in (

@@ -164,6 +164,8 @@ def run(
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
     names = csv_columns(columns, output)
     loaded = hs.load_workload(workload)
+    for warning in loaded.warnings if output is not Form.table or out else ():
+        say(warning)  # the table has them below it
     kept = Kept(out, loaded.name)
     before = kept.read(resume)
     try:
