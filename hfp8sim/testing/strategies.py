@@ -204,6 +204,6 @@ def instruction_words(draw: st.DrawFn) -> int:
 
 @st.composite
 def programs(draw: st.DrawFn, max_size: int = 12) -> Program:
-    """Programs of such words that end in HALT: for encoders and assemblers, not for running."""
+    """Programs of such words that end in `halt`: for encoders and assemblers, not for running."""
     words = draw(st.lists(instruction_words(), max_size=max_size))
-    return Program(np.array([*words, encode("HALT")], np.uint64))
+    return Program(np.array([*words, encode("halt")], np.uint64))

@@ -203,8 +203,6 @@ def close_chunk(acc, total, m, n, c, facts, lfsr, events):
         keys = facts.between_row_key, facts.between_column_key
         random, lfsr = draw(keys[0], keys[1], m, n, c, facts, lfsr)
         events[DRAWS] += facts.between >= STOCHASTIC_A
-    elif facts.mode >= STOCHASTIC_A and facts.source == LFSR:
-        lfsr = lfsr_step(lfsr)
     sig, exp = operand(acc, facts.acc)
     fmt, mode, policy, r = facts.total, facts.between, facts.policy, facts.r
     if c > 0:

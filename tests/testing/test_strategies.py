@@ -1,0 +1,99 @@
+"""The strategies draw what they promise, and the package holds against the oracle on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, find, given, settings
+from hypothesis import strategies as st
+
+from hfp8sim.formats import MODES, FloatFormat, get_format
+from hfp8sim.formats.codec import encode
+from hfp8sim.isa import assemble, decode, disassemble
+from hfp8sim.testing import laws
+from hfp8sim.testing import strategies as hst
+from hfp8sim.units.profile import Profile
+from tests import oracle
+from tests.units.problems import compare, plain
+
+QUICK = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@QUICK
+@given(hst.formats())
+def test_formats_obey_the_laws(fmt: FloatFormat) -> None:
+    laws.check_format(fmt)
+
+
+@settings(QUICK, max_examples=200)
+@given(st.data())
+def test_values_are_rounded_as_the_oracle_says(data: st.DataObject) -> None:
+    fmt = data.draw(hst.formats())
+    x = data.draw(hst.values(fmt))
+    mode = data.draw(st.sampled_from(MODES))
+    R = data.draw(st.integers(0, 255))
+    bits = np.array([R]) if mode.startswith("stochastic") else None
+    code, flags = encode(np.array([x]), fmt, mode, "saturate", bits, 8)
+    want = oracle.round_code(fmt, oracle.from_float(x), mode, "saturate", 8, R)
+    assert (int(code[0]), int(flags[0])) == want
+
+
+@settings(QUICK, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@given(hst.gemm_problems())
+def test_gemm_problems_come_out_as_the_oracle_says(p: hst.GemmProblem) -> None:
+    compare(p.profile, p.a_format, p.b_format, p.a, p.b, seed=p.seed, fast=False)
+
+
+@QUICK
+@given(hst.programs())
+def test_programs_survive_the_assembler(program) -> None:
+    assert assemble(disassemble(program)) == program
+    assert all(decode(int(word)) is not None for word in program.words)
+
+
+def seek(strategy: st.SearchStrategy, wanted):
+    """A drawn value of the wanted kind; a failure if 300 draws bring none."""
+    how = settings(QUICK, max_examples=300, phases=[Phase.generate])
+    return find(strategy, wanted, settings=how)
+
+
+def test_what_is_asked_for_is_drawn() -> None:
+    """Interesting cases are found quickly: NaN, infinities, subnormals, ties, K = 0."""
+    e5m2 = get_format("e5m2")
+    for code in (0x00, 0x80, 0x01, 0x7B, 0x7C, 0x7E):
+        assert seek(hst.codes("e5m2"), lambda c, code=code: c == code) == code
+    seek(hst.values(e5m2), lambda x: 0 < abs(x) < e5m2.min_positive)
+    seek(hst.values(e5m2), lambda x: x != x)
+    seek(hst.values(e5m2), lambda x: abs(x) > e5m2.max)
+    seek(hst.values(e5m2), lambda x: x == x and e5m2.encode(x) != e5m2.encode(x, "nearest-away"))
+    seek(hst.gemm_problems(), lambda p: p.a.shape[1] == 0)
+    seek(hst.profiles(), lambda p: isinstance(p, Profile) and p.sum_order == "aligned")
+
+
+@QUICK
+@given(
+    hst.codes("e5m2", numbers_only=True), hst.values("hfp8-143"), hst.formats(8, accumulator=True)
+)
+def test_limits_are_kept(code: int, x: float, fmt: FloatFormat) -> None:
+    assert np.isfinite(get_format("e5m2").decode(np.uint8(code)))
+    assert not np.isnan(x)  # hfp8-143 has no NaN
+    assert fmt.bits <= 8 and fmt.signed and fmt.has_nan and fmt.zero != "none"
+
+
+def test_a_problem_runs() -> None:
+    problem = seek(hst.gemm_problems("hfp8", numbers_only=True), lambda p: p.a.shape[1] > 3)
+    assert problem.profile.name == "hfp8"
+    want, _ = plain(
+        "hfp8", problem.a_format, problem.b_format, problem.a, problem.b, seed=problem.seed
+    )
+    np.testing.assert_array_equal(problem.run(), want)
+
+
+@pytest.mark.parametrize("max_k", [0, 3])
+def test_sizes_are_kept(max_k: int) -> None:
+    @QUICK
+    @given(hst.gemm_problems(max_k=max_k, max_side=2))
+    def check(p: hst.GemmProblem) -> None:
+        assert p.a.shape[0] <= 2 and p.b.shape[1] <= 2 and p.a.shape[1] == p.b.shape[0] <= max_k
+
+    check()
