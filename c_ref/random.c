@@ -41,7 +41,8 @@ uint32_t ref_word(uint64_t key, uint64_t i, uint64_t j)
 uint32_t ref_lfsr_start(uint64_t seed, uint64_t stream, uint64_t m, uint64_t n)
 {
     const uint64_t lane = m % 8 * 64 + n % 64, tile = ((m / 8) << 16) + n / 64;
-    return ref_word(ref_key(seed, stream, REF_SITE_ACCUMULATE_ROW), tile, lane) | 1;
+    const uint32_t start = ref_word(ref_key(seed, stream, REF_SITE_ACCUMULATE_ROW), tile, lane);
+    return start ? start : 1; /* a register of zeros would stay so */
 }
 
 uint32_t ref_lfsr_step(uint32_t x)

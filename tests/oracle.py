@@ -388,7 +388,7 @@ class Lane:
     def __init__(self, seed: int, stream: int, m: int, n: int) -> None:
         lane = (m % 8) * 64 + n % 64
         k = key(seed, stream, ACCUMULATE_ROW)
-        self.x = word(k, (m // 8) * 2**16 + n // 64, lane) | 1
+        self.x = word(k, (m // 8) * 2**16 + n // 64, lane) or 1
 
     def step(self) -> int:
         self.x = (self.x >> 1) ^ (0x80200003 if self.x & 1 else 0)

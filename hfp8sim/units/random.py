@@ -75,7 +75,8 @@ def lfsr_start(row_key, m, n):
     """The register of the lane that computes output (m, n), before its first rounding."""
     lane = (m % LFSR_ROWS) * LFSR_COLUMNS + n % LFSR_COLUMNS
     block = (m // LFSR_ROWS) * 65536 + n // LFSR_COLUMNS
-    return word(row_key, block, lane) | _ONE
+    start = word(row_key, block, lane)
+    return start if start else _ONE  # a register of zeros would stay so
 
 
 @jit

@@ -405,7 +405,7 @@ def test_the_words_are_the_specified_ones():
             assert lib.ref_word(k, i, j) == word(k, i, j)
         m, n = i >> 12, j >> 12
         lane = m % 8 * 64 + n % 64
-        start = word(key(seed, stream, 0), m // 8 * 2**16 + n // 64, lane) | 1
+        start = word(key(seed, stream, 0), m // 8 * 2**16 + n // 64, lane) or 1
         assert lib.ref_lfsr_start(seed, stream, m, n) == start
         assert lib.ref_lfsr_step(x) == x >> 1 ^ (0x80200003 if x & 1 else 0)
 

@@ -34,7 +34,7 @@ def test_known_words() -> None:
     key = np.uint64(random.key(np.uint64(1), np.uint64(2), np.uint64(3)))
     assert int(random.word(key, 4, 5)) == 0xA1993E8E
     row = np.uint64(random.key(np.uint64(0), np.uint64(0), np.uint64(random.ACCUMULATE_ROW)))
-    assert int(random.lfsr_start(row, 0, 0)) == 0x2130748B
+    assert int(random.lfsr_start(row, 0, 0)) == 0x2130748A
 
 
 def test_keys_and_words() -> None:
