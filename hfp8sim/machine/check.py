@@ -39,12 +39,6 @@ def refuse(program: Program, index: int, reason: object) -> InputError:
     return InputError(f"instruction {index}{where}: {' '.join(text.split())}: {reason}")
 
 
-def spreads(program: Program) -> bool:
-    """Whether some loop of the program is spread over cores."""
-    words = program.words[program.words >> np.uint64(OPCODE_LOW) == OP.loop]
-    return bool((words & np.uint64(FLAG.spread)).any())
-
-
 def _spread_ahead(program: Program, start: int) -> bool:
     """Whether a loop is spread between a word and the next fence."""
     for word in program.words[start:]:

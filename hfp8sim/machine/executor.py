@@ -25,11 +25,21 @@ from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic
 from hfp8sim.machine import sequencer as q
-from hfp8sim.machine.check import MAX_STEPS, check, refuse, spreads
+from hfp8sim.machine.check import MAX_STEPS, check, refuse
 from hfp8sim.machine.config import Machine, get_machine
-from hfp8sim.machine.movement import count_gated, load_box, store_tile, tensor_spans, unfold
-from hfp8sim.machine.multiplier import PanelCache, Plans, Product, Sum, Tile, no_events, start
+from hfp8sim.machine.movement import load_box, store_tile, tensor_spans, unfold
+from hfp8sim.machine.multiplier import (
+    Kept,
+    Plans,
+    Product,
+    Sum,
+    Tile,
+    count_gated,
+    no_events,
+    start,
+)
 from hfp8sim.machine.post import post_facts, post_table, post_tile
+from hfp8sim.machine.timing import segments
 from hfp8sim.units import Events
 from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
 from hfp8sim.units.gemm import count_nan, thread_count
@@ -100,9 +110,10 @@ class _Core:
 
     def __init__(
         self, program: Program, machine: Machine, dram: NDArray[np.uint8], core: int, cores: int,
-        plans: Plans, count: bool,
+        plans: Plans, count: bool, share: list[int], pool: ThreadPoolExecutor | None,
     ) -> None:  # fmt: skip
         self.program, self.dram, self.count = program, dram, count
+        self.share, self.pool = share, pool
         self.words = program.words.astype(np.int64)
         self.width = machine.array.columns
         self.state, self.regs, self.box = q.start(self.words, core, cores, self.width, dram.size)
@@ -111,7 +122,7 @@ class _Core:
         self.done = np.zeros(_DONE_SIZE, np.int64)
         self.events = no_events()
         self.nan = self.gated = self.macs = 0
-        self.plans, self.caches = plans, (PanelCache(), PanelCache())
+        self.plans, self.kept = plans, (Kept(), Kept())
         self._configured: tuple[int, ...] = ()
         self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
         self._product: Product | None = None
@@ -158,10 +169,11 @@ class _Core:
         shape = box[q.BOX_GT], box[q.BOX_BT], box[q.BOX_RT], box[q.BOX_CT]
         return self._held(box[q.ROW], math.prod(shape), f"u{box[q.ESIZE]}").reshape(shape)
 
-    def _operand_a(self) -> Any:
-        """A of the tile, (mt, kt)."""
+    def _operand_a(self, first: int, stop: int) -> Any:
+        """Rows [first, stop) of A's tile, (stop − first, kt)."""
         box = self._box(PORT.a)
-        group, m0, mt, k0, kt = (int(self.op[i]) for i in (q.G0, q.M0, q.MT, q.K0, q.KT))
+        group, m0, k0, kt = (int(self.op[i]) for i in (q.G0, q.M0, q.K0, q.KT))
+        m0, mt = m0 + first, stop - first
         row, rows, column, columns = (k0, kt, m0, mt) if box[q.TRANSPOSED] else (m0, mt, k0, kt)
         if box[q.KIND] == q.IMAGE:
             size = box[q.BOX_RT] * int(self.regs[CSR.image_width]) * box[q.BOX_CT]
@@ -223,26 +235,25 @@ class _Core:
     def _multiply(self) -> None:
         """MM and CV."""
         product = self._group_product()
-        m0, mt, n0, nt, k0, kt = (int(self.op[i]) for i in (q.M0, q.MT, q.N0, q.NT, q.K0, q.KT))
-        if k0 == 0:
-            self._sum = start(product, (mt, nt), (m0, n0), self.events)
-        if kt == 0 or self._sum is None:
-            return
-        self.macs += mt * nt * kt
-        if self.count:
-            facts = product.facts
-            masks = [(1 << (f.exponent_bits + f.fraction_bits)) - 1 for f in (facts.a, facts.b)]
-            self.gated += count_gated(self._operand_a(), self._operand_b(), *masks)
+        m, n, k = ((int(self.op[first]), int(self.op[first + 1])) for first in (q.M0, q.N0, q.K0))
         load_a, load_b = (int(self.done[_LOADS + port]) for port in (PORT.a, PORT.b))
-        own, last = (self._configured, k0, kt), k0 + kt == product.depth
-        self._sum.add(
-            Tile(
-                m0, n0, k0, self._operand_a, self._operand_b,
-                lambda make: self.caches[0].get(load_a, (own, m0, mt), make),
-                lambda make: self.caches[1].get(load_b, (own, n0, nt), make),
-                last,
-            )
+        keep_a, keep_b = self.kept
+        own = self._configured, k
+        tile = Tile(
+            m, n, k, self._operand_a, self._operand_b,
+            lambda what, make: keep_a.get(load_a, (what, own, m), make),
+            lambda what, make: keep_b.get(load_b, (what, own, n), make),
         )  # fmt: skip
+        if k[0] == 0:
+            self._sum = start(product, tile, self.share[int(self.done[_FENCES])], self.pool)
+        if k[1] == 0 or self._sum is None:
+            return
+        self._sum.add(tile)
+        self.macs += m[1] * n[1] * k[1]
+        if self.count:
+            self.gated += count_gated(product, tile)
+        if sum(k) == product.depth:
+            self.events += self._sum.events
 
     def _post(self) -> None:
         """POST."""
@@ -335,18 +346,26 @@ def execute(
     machine = get_machine(machine)
     dram = image(program, inputs)
     check(program, machine, dram.size)
-    cores = 1 if log is not None or not spreads(program) else thread_count(threads)
-    plans = Plans(count)
-    team = [_Core(program, machine, dram, core, cores, plans, count) for core in range(cores)]
-    if cores == 1:
-        _run_alone(team[0], log)
-    else:
-        barrier = threading.Barrier(cores)
-        with ThreadPoolExecutor(cores) as pool:
-            ends = [pool.submit(_run_together, core, barrier) for core in team]
-        failures = [error for end in ends if (error := end.exception()) is not None]
-        for error in sorted(failures, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
-            raise error  # the cause, not those who waited for it
+    threads = 1 if log is not None else thread_count(threads)
+    busy = [min(segment.cores, threads) for segment in segments(program)]
+    cores, share, plans = max(busy), [threads // each for each in busy], Plans(count)
+    # Emulated cores run on threads of one pool; threads that are left over split their tiles.
+    with ThreadPoolExecutor(threads) as runners, ThreadPoolExecutor(threads) as splitters:
+        pool = splitters if max(share) > 1 else None
+        team = [
+            _Core(program, machine, dram, core, cores, plans, count, share, pool)
+            for core in range(cores)
+        ]
+        if cores == 1:
+            _run_alone(team[0], log)
+        else:
+            barrier = threading.Barrier(cores)
+            ends = [runners.submit(_run_together, core, barrier) for core in team]
+            failures = [error for end in ends if (error := end.exception()) is not None]
+            for error in sorted(
+                failures, key=lambda e: isinstance(e, threading.BrokenBarrierError)
+            ):
+                raise error  # the cause, not those who waited for it
     counts = sum((core.events for core in team), no_events())
     events = Events(
         int(counts[SWAMPED]), int(counts[OVERFLOWS]), int(counts[UNDERFLOWS]),

@@ -151,17 +151,3 @@ def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
             copy(elements, at + first, unfolded, out + j + first, last - first)
             clear(unfolded, out + j + last, run - last)
             j += run
-
-
-@jit
-def count_gated(a, b, mask_a, mask_b):
-    """Multiply-accumulates of a tile with a zero operand; the masks drop the sign."""
-    gated = 0
-    for k in range(a.shape[1]):
-        zero_a = zero_b = 0
-        for m in range(a.shape[0]):
-            zero_a += a[m, k] & mask_a == 0
-        for n in range(b.shape[1]):
-            zero_b += b[k, n] & mask_b == 0
-        gated += zero_a * b.shape[1] + zero_b * a.shape[0] - zero_a * zero_b
-    return gated

@@ -2,7 +2,7 @@
 
 A `Sum` is the outputs of one tile in the making. There are two kinds, with the same bits: one for the
 kernels of `units.mac_array`, where a plan says that they are right for the operands, and one for the
-plain integer loop.
+plain integer loop. A large tile may be split by rows among threads.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,12 +28,15 @@ from hfp8sim.units.accumulator import (
     gemm_tile,
     start_lfsr,
 )
-from hfp8sim.units.mac_array import Panels, Plan, State
+from hfp8sim.units.mac_array import PANEL, Plan, State
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import LFSR
 
 Codes = NDArray[np.unsignedinteger[Any]]
-Fetch = Callable[[], Codes]
+Counts = NDArray[np.int64]
+
+#: Multiply-accumulates of a tile below which a second thread costs more than it gives.
+_WORTH_THREADS = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,35 +88,35 @@ class Plans:
             return self._made[key]
 
 
-class PanelCache:
-    """The operands of recent tiles, as panels: kept until their port is loaded again."""
+class Kept:
+    """What was made of a port's operand, by a key of its own, until the port is loaded again."""
 
     def __init__(self) -> None:
-        self._panels: dict[object, Panels] = {}
-        self._load = -1
+        self._things: dict[object, Any] = {}
+        self._load, self._lock = -1, threading.Lock()
 
-    def get(self, load: int, key: object, make: Callable[[], Panels]) -> Panels:
-        """The panels known by `key` since load number `load` of the port."""
-        if load != self._load:
-            self._panels.clear()
-            self._load = load
-        if key not in self._panels:
-            self._panels[key] = make()
-        return self._panels[key]
+    def get(self, load: int, key: object, make: Callable[[], Any]) -> Any:
+        """The thing known by `key` since load number `load` of the port."""
+        with self._lock:
+            if load != self._load:
+                self._things.clear()
+                self._load = load
+            if key not in self._things:
+                self._things[key] = make()
+            return self._things[key]
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Tile:
-    """A range of the GEMM, with its operands: codes on demand, panels from a cache."""
+    """A range of the GEMM and its operands."""
 
-    m0: int
-    n0: int
-    k0: int
-    a: Fetch  #: codes (mt, kt), of any strides
-    b: Fetch  #: codes (kt, nt)
-    a_panels: Callable[[Callable[[], Panels]], Panels]
-    b_panels: Callable[[Callable[[], Panels]], Panels]
-    last: bool  #: k ends with this tile
+    m: tuple[int, int]  #: first and count
+    n: tuple[int, int]
+    k: tuple[int, int]
+    a: Callable[[int, int], Codes]  #: codes of rows [first, stop) of A's tile, (rows, kt)
+    b: Callable[[], Codes]  #: codes (kt, nt)
+    keep_a: Callable[[object, Callable[[], Any]], Any]  #: `Kept.get` for what is made of A …
+    keep_b: Callable[[object, Callable[[], Any]], Any]  #: … and of B
 
 
 class Sum(Protocol):
@@ -124,37 +128,61 @@ class Sum(Protocol):
     def codes(self, results: Codes) -> None:
         """Fill in the results, (mt, nt)."""
 
+    @property
+    def events(self) -> Counts:
+        """What was counted so far."""
 
-def start(
-    product: Product, shape: tuple[int, int], place: tuple[int, int], events: NDArray[np.int64]
-) -> Sum:
-    """The sums of a tile of outputs at (m, n) = `place`, all +0; `events` is added to."""
-    if product.plan.kernel is None or product.depth == 0:
-        return _PlainSum(product, shape, place, events)
-    return _FastSum(product, shape, events)
+
+def start(product: Product, tile: Tile, threads: int, pool: ThreadPoolExecutor | None) -> Sum:
+    """The sums of a tile of outputs, all +0; with several threads where there is work for them."""
+    kind = _PlainSum if product.plan.kernel is None or product.depth == 0 else _FastSum
+    rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
+    parts = min(threads, -(-rows // PANEL)) if pool and work >= _WORTH_THREADS else 1
+    step = -(-rows // (parts * PANEL)) * PANEL
+    ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
+    if len(ranges) == 1 or pool is None:
+        return kind(product, tile, 0, rows)
+    return _SplitSum([kind(product, tile, *each) for each in ranges], ranges, pool)
+
+
+class _SplitSum:
+    """Ranges of rows, each on a thread."""
+
+    def __init__(
+        self, parts: list[Sum], ranges: list[tuple[int, int]], pool: ThreadPoolExecutor
+    ) -> None:
+        self.parts, self.ranges, self.pool = parts, ranges, pool
+
+    def add(self, tile: Tile) -> None:
+        list(self.pool.map(lambda part: part.add(tile), self.parts))
+
+    def codes(self, results: Codes) -> None:
+        for part, (first, stop) in zip(self.parts, self.ranges):
+            part.codes(results[first:stop])
+
+    @property
+    def events(self) -> Counts:
+        return sum((part.events for part in self.parts), no_events())
 
 
 class _PlainSum:
-    """Sums by the plain integer loop."""
+    """Rows [first, stop) of a tile by the plain integer loop."""
 
-    def __init__(
-        self,
-        product: Product,
-        shape: tuple[int, int],
-        place: tuple[int, int],
-        events: NDArray[np.int64],
-    ) -> None:
-        self.product, self.events = product, events
+    def __init__(self, product: Product, tile: Tile, first: int, stop: int) -> None:
+        self.product, self.first, self.stop = product, first, stop
+        self.events = no_events()
+        shape = stop - first, tile.n[1]
         self.chunk, self.total = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
         self.lfsr = np.zeros((1, 1), np.uint64)
         if product.facts.source == LFSR:
             self.lfsr = np.zeros(shape, np.uint64)
-            start_lfsr(self.lfsr, *place, product.facts)
+            start_lfsr(self.lfsr, tile.m[0] + first, tile.n[0], product.facts)
 
     def add(self, tile: Tile) -> None:
-        a, b = np.ascontiguousarray(tile.a()), np.ascontiguousarray(tile.b())
+        a = np.ascontiguousarray(tile.a(self.first, self.stop))
         gemm_tile(
-            a, b, self.chunk, self.total, self.lfsr, tile.m0, tile.n0, tile.k0,
+            a, np.ascontiguousarray(tile.b()), self.chunk, self.total, self.lfsr,
+            tile.m[0] + self.first, tile.n[0], tile.k[0],
             self.product.depth, self.product.facts, self.events,
         )  # fmt: skip
 
@@ -163,34 +191,40 @@ class _PlainSum:
 
 
 class _FastSum:
-    """Sums in the vector kernels' own form."""
+    """Rows [first, stop) of a tile, in the vector kernels' own form."""
 
-    def __init__(self, product: Product, shape: tuple[int, int], events: NDArray[np.int64]) -> None:
-        self.product, self.shape, self.events = product, shape, events
+    def __init__(self, product: Product, tile: Tile, first: int, stop: int) -> None:
+        self.product, self.first, self.stop = product, first, stop
+        self.shape = stop - first, tile.n[1]
         self.state: State | None = None
         steps, chunks = product.plan.steps(product.depth)
         facts = product.facts
         joins = chunks if facts.chunk_length else 0
         draws = steps * (facts.mode >= STOCHASTIC_A) + joins * (facts.between >= STOCHASTIC_A)
-        events[DRAWS] += shape[0] * shape[1] * draws
+        self.events = no_events()
+        self.events[DRAWS] += self.shape[0] * self.shape[1] * draws
 
     def add(self, tile: Tile) -> None:
         product, plan, facts = self.product, self.product.plan, self.product.facts
+        k0, last = tile.k[0], sum(tile.k) == product.depth
         if self.state is None:
-            self.state = mac_array.start(plan, *self.shape, whole=tile.last)
-        a = tile.a_panels(
+            self.state = mac_array.start(plan, *self.shape, whole=last)
+        a = tile.keep_a(
+            ("panels", self.first),
             lambda: mac_array.panels(
-                plan, tile.a(), product.a, (facts.row_key, facts.between_row_key),
-                of_a=True, first=tile.m0, k0=tile.k0,
-            )
+                plan, tile.a(self.first, self.stop), product.a,
+                (facts.row_key, facts.between_row_key),
+                of_a=True, first=tile.m[0] + self.first, k0=k0,
+            ),
         )  # fmt: skip
-        b = tile.b_panels(
+        b = tile.keep_b(
+            "panels",
             lambda: mac_array.panels(
                 plan, tile.b().T, product.b, (facts.column_key, facts.between_column_key),
-                of_a=False, first=tile.n0, k0=tile.k0,
-            )
+                of_a=False, first=tile.n[0], k0=k0,
+            ),
         )  # fmt: skip
-        counts = mac_array.accumulate(plan, a, b, self.state, k0=tile.k0, last=tile.last)
+        counts = mac_array.accumulate(plan, a, b, self.state, k0=k0, last=last)
         self.events[: mac_array.EVENTS] += counts
 
     def codes(self, results: Codes) -> None:
@@ -199,6 +233,22 @@ class _FastSum:
         mac_array.encode(self.state.total, fmt.facts, self.product.plan.scale, results)
 
 
-def no_events() -> NDArray[np.int64]:
+def no_events() -> Counts:
     """Event counts at the start."""
     return np.zeros(EVENT_KINDS, np.int64)
+
+
+def count_gated(product: Product, tile: Tile) -> int:
+    """Multiply-accumulates of a tile with a zero operand: from how many elements of A and of B are not
+    zero, for each k."""
+    a = tile.keep_a("nonzero", lambda: _nonzero(tile.a(0, tile.m[1]), product.a))
+    b = tile.keep_b("nonzero", lambda: _nonzero(tile.b().T, product.b))
+    return tile.m[1] * tile.n[1] * tile.k[1] - int(np.dot(a, b))
+
+
+def _nonzero(codes: Codes, fmt: FloatFormat) -> Counts:
+    """How many codes (rows, k) are not zero, by k."""
+    facts, kind = fmt.facts, codes.dtype.type
+    magnitudes = codes & kind((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1)
+    odd = codes == kind(facts.nan_code) if facts.nan_code >= 0 else False
+    return np.asarray(np.count_nonzero((magnitudes >= kind(facts.min_mag)) | odd, axis=0))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hfp8sim.errors import InputError
-from hfp8sim.isa import assemble
+from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import lower_layer, lower_workload
 from hfp8sim.machine import execute, get_machine
 from hfp8sim.units import gemm
@@ -138,3 +138,19 @@ def test_bad_programs_and_inputs_stop_before_anything_happens():
             "x": np.zeros((2000, 64), np.uint8), "w": np.zeros((64, 64), np.uint8)}, threads=0)  # fmt: skip
     with pytest.raises(InputError, match="unknown machine"):
         execute(assemble(HEAD + BODY), operands(), "rapid")
+
+
+def test_a_tile_is_split_among_threads_where_no_loop_is_spread():
+    """One output tile, enough work for threads: the same bits and the same counts."""
+    rng = np.random.default_rng(11)
+    layer = Layer.from_conv("c", Conv(8, 24, 24, 16, 48, (3, 3), padding=(1, 1, 1, 1)))
+    for profile in ("hfp8", "hopper-fp8"):
+        codes = layer_inputs(layer, "wgrad", profile, rng)
+        program = lower_layer(layer, "wgrad", profile=profile, tile=(144, 48, 2304))
+        assert not any("spread" in line for line in disassemble(program).splitlines())
+        runs = [execute(program, codes, threads=threads, count=True) for threads in (1, 4)]
+        assert runs[0].events == runs[1].events and runs[0].gated == runs[1].gated
+        assert np.array_equal(runs[0].outputs["dw"], runs[1].outputs["dw"])
+        if profile == "hfp8":
+            want = expected(layer, "wgrad", codes, profile)
+            assert np.array_equal(runs[0].outputs["dw"].reshape(want.shape), want)
