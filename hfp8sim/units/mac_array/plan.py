@@ -249,7 +249,10 @@ class _Choice:
         whole = bound(self.chunks, most, self.whole.largest, self.total.precision, between)
         over, above = self._over(kind, most, whole, events)
         under, scale, below = self._under(bits, kind, between, events)
-        self._require_range(over, most, whole, scale)
+        if over == "nan" and not self._in_range(over, most, whole, scale):
+            over = "replace"  # sums that nothing stops until the chunk closes would go too far
+        if not self._in_range(over, most, whole, scale):
+            raise _Reject("sums could leave float32's range")
 
         if events and self.profile.sum_order == "aligned":
             raise _Reject("the plain loop counts events of aligned sums")
@@ -397,14 +400,13 @@ class _Choice:
                 return "flush", scale, f"the processor flushes 2^{-self.acc.bias}"
         return "cut", 0, why
 
-    def _require_range(self, over: str, chunk: float, whole: float, scale: int) -> None:
-        """All sums on the way, and 2^d times them, must be float32 numbers."""
+    def _in_range(self, over: str, chunk: float, whole: float, scale: int) -> bool:
+        """Whether all sums on the way, and 2^d times them, are float32 numbers."""
         if over in ("clamp", "replace"):
-            chunk = self.acc.max + 2 * max(self.products, 1) * self.largest
-            whole = self.total.max + self.acc.max
+            chunk = min(chunk, self.acc.max + 2 * max(self.products, 1) * self.largest)
+            whole = min(whole, self.total.max + self.acc.max)
         spare = 24 - min(self.acc.precision, self.total.precision)
-        if max(chunk, whole) * 2.0 ** (scale + spare + 2) >= 2.0**127:
-            raise _Reject("sums could leave float32's range")
+        return max(chunk, whole) * 2.0 ** (scale + spare + 2) < 2.0**127
 
 
 def _form(
