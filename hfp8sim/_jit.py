@@ -28,7 +28,8 @@ config: Any = numba.config
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _cache_root() -> Path:
+def cache_root() -> Path:
+    """The folder that hfp8sim keeps things in between runs (it may not exist)."""
     given = os.environ.get("HFP8SIM_CACHE_DIR")
     if given:
         return Path(given)
@@ -51,7 +52,7 @@ def _prepare_cache() -> bool:
     if config.CACHE_DIR:  # the user's own NUMBA_CACHE_DIR
         return True
     try:
-        root = _cache_root()
+        root = cache_root()
         folder = root / _source_state()
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()

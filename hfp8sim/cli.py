@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.commands import app, console, formats, programs, reports, say
+from hfp8sim.commands import app, console, formats, programs, proofs, reports, say
 from hfp8sim.errors import InputError
 
 #: Commands that make reports come first in the help.
@@ -16,7 +16,7 @@ app.registered_commands.sort(
     key=lambda command: getattr(command.callback, "__module__", "") != reports.__name__
 )
 
-__all__ = ["app", "formats", "main", "programs", "reports"]
+__all__ = ["app", "formats", "main", "programs", "proofs", "reports"]
 
 
 @app.command()
@@ -113,6 +113,8 @@ def _status() -> int:
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
+        if status == reports.INTERRUPTED:  # Ctrl-C outside of a run, as typer hands it on
+            say("interrupted; nothing was written")
         return status if isinstance(status, int) else 0
     except InputError as error:
         say(str(error))

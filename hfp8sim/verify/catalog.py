@@ -69,15 +69,15 @@ def _gemm_check() -> Check:
         rng = np.random.default_rng([7, i])
         a, b = _codes(rng, fmt_a, (9, 150), kind), _codes(rng, fmt_b, (150, 18), kind)
         how = {"a_format": fmt_a, "b_format": fmt_b, "seed": i, "stream": 1}
-        got, events = gemm(a, b, profile, **how, threads=1, events=True)  # type: ignore[call-overload]
-        fast = gemm(a, b, profile, **how, threads=1)  # type: ignore[call-overload]
         want, counts, _ = reference.gemm(a, b, profile, **how)  # type: ignore[arg-type]
         where = f"{name} {phase}, {kind} operands, seed {i}"
-        result = differences(
-            lambda j: f"{where}, output {divmod(j, 18)}", (got, want), (fast, want)
-        )
-        if events != counts:
-            result += Result(0, 1, f"{where}: {events} ≠ {counts}")
+        got = gemm(a, b, profile, **how, threads=1)  # type: ignore[call-overload]
+        result = differences(lambda j: f"{where}, output {divmod(j, 18)}", (got, want))
+        if kind != "numbers" or name == "hfp8":  # (each kernel that counts is compiled apart)
+            counted, events = gemm(a, b, profile, **how, threads=1, events=True)  # type: ignore[call-overload]
+            result += differences(lambda j: f"{where}, output {divmod(j, 18)}", (counted, want))
+            if events != counts:
+                result += Result(0, 1, f"{where}: {events} ≠ {counts}")
         return result
 
     return Check(
