@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.codec import encode
+from hfp8sim.formats.codec import check_mode, encode
 from hfp8sim.formats.record import mode_number
 from hfp8sim.formats.rounding import OVERFLOWED, STOCHASTIC_A, UNDERFLOWED
+from hfp8sim.units.convert_fast import Converted, convert_float32, rounder
 from hfp8sim.units.random import CONVERT, fill_words, key
 
 
@@ -47,6 +49,9 @@ def convert(
     """
     record = get_format(fmt)
     array = np.asarray(x)
+    fast = _convert_fast(array, record, rounding, overflow, bits, seed, stream)
+    if fast is not None:
+        return fast.codes, {"saturated": fast.overflows, "underflowed": fast.underflows}
     random = None
     if mode_number(rounding) >= STOCHASTIC_A:
         random = conversion_bits(array.shape, bits, seed, stream)
@@ -55,3 +60,26 @@ def convert(
         "saturated": int(np.count_nonzero(flags & OVERFLOWED)),
         "underflowed": int(np.count_nonzero(flags & UNDERFLOWED)),
     }
+
+
+def _convert_fast(
+    array: NDArray[Any],
+    fmt: FloatFormat,
+    rounding: str,
+    overflow: str,
+    bits: int,
+    seed: int,
+    stream: int,
+) -> Converted | None:
+    """The same by vectors, where they can do it; None where the integer path must (or must complain)."""
+    check_mode(fmt, rounding, overflow, bits)
+    if array.dtype != np.float32 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return None
+    how = rounder(fmt, rounding, overflow, bits)
+    if how is None:
+        return None
+    random = None
+    if mode_number(rounding) >= STOCHASTIC_A:
+        random = np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))
+    result = convert_float32(array, how, fmt.dtype, random)
+    return None if result.nan and not fmt.has_nan else result

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfp8sim import reference
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.units.convert_fast import convert_float32, rounder
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
@@ -56,9 +60,13 @@ class ConvertSweep:
         want = reference.convert_sweep(
             get_format("binary32"), start, count, self.fmt, mode, policy, self.bits, word
         )
-        return differences(
-            lambda i: f"binary32 {start + i:#010x}, R = {word}", (codes, want[0]), (flags, want[1])
-        )
+        pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [(codes, want[0]), (flags, want[1])]
+        if (how := rounder(self.fmt, self.rounding, self.overflow, self.bits)) is not None:
+            values = np.arange(start, start + count, dtype=np.uint32).view(np.float32)
+            random = np.full(count, word, np.uint32) if mode == STOCHASTIC_A else None
+            fast = convert_float32(values, how, self.fmt.dtype, random).codes.astype(np.uint32)
+            pairs.append((fast, want[0]))
+        return differences(lambda i: f"binary32 {start + i:#010x}, R = {word}", *pairs)
 
 
 def convert_check(sweep: ConvertSweep) -> Check:
@@ -66,7 +74,7 @@ def convert_check(sweep: ConvertSweep) -> Check:
     return Check(
         name=f"conversion to {sweep.fmt.name}, {sweep.rounding}, {sweep.overflow}",
         inputs="all 2^32 binary32 encodings",
-        against="plain loop = C",
+        against="plain loop and vectors = C",
         parts=1 << (32 - _PART_BITS),
         part=sweep.part,
         exhaustive=True,

@@ -359,46 +359,48 @@ class Words(NamedTuple):
     low: int
 
 
-@intrinsic
-def words_of_lanes(typingctx, start, fold, down, up, low, address, target):  # type: ignore[no-untyped-def]
-    """PANEL words of consecutive rows, treated as `Words` says, stored at an address.
+def _word_writer(gap: int) -> Any:
+    """An intrinsic that stores PANEL words whose arguments of `mix64` are `gap` apart."""
 
-    `start` is the argument of `mix64` for the first row; the next row's is G·2^32 larger. `target` is an
-    array that says what the elements are, uint32 or uint64.
-    """
-    wide, element = (
-        ir.VectorType(ir.IntType(64), PANEL),
-        ir.VectorType(ir.IntType(target.dtype.bitwidth), PANEL),
-    )
+    def write(typingctx, start, fold, down, up, low, address, target):  # type: ignore[no-untyped-def]
+        wide, element = (
+            ir.VectorType(ir.IntType(64), PANEL),
+            ir.VectorType(ir.IntType(target.dtype.bitwidth), PANEL),
+        )
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        def xorshift(x, n):  # type: ignore[no-untyped-def]
-            return builder.xor(x, builder.lshr(x, n))
+        def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+            def xorshift(x, n):  # type: ignore[no-untyped-def]
+                return builder.xor(x, builder.lshr(x, n))
 
-        def constant(value):  # type: ignore[no-untyped-def]
-            return ir.Constant(wide, [int(value)] * PANEL)
+            def constant(value):  # type: ignore[no-untyped-def]
+                return ir.Constant(wide, [int(value)] * PANEL)
 
-        start, fold, down, up, low, address, _ = values
-        gap = (int(_G) << 32) & (1 << 64) - 1
-        lanes = ir.Constant(wide, [i * gap & (1 << 64) - 1 for i in range(PANEL)])
-        z = builder.add(_splat(builder, start), lanes)
-        z = builder.mul(xorshift(z, constant(30)), constant(_M1))
-        z = builder.mul(xorshift(z, constant(27)), constant(_M2))
-        # mix64's last step, in the 32 bits that are wanted of it.
-        x = builder.trunc(builder.lshr(z, constant(32)), _WORDS)
-        x = xorshift(x, _lanes(31))
-        folded = xorshift(x, _splat(builder, builder.and_(fold, fold.type(31))))
-        x = builder.select(builder.icmp_unsigned("!=", fold, fold.type(0)), folded, x)
-        x = builder.lshr(x, _splat(builder, down))
-        x = x if element == _WORDS else builder.zext(x, element)
-        x = builder.or_(builder.shl(x, _splat(builder, up)), _splat(builder, low))
-        builder.store(x, builder.inttoptr(address, element.as_pointer()), align=4)
-        return context.get_dummy_value()
+            start, fold, down, up, low, address, _ = values
+            lanes = ir.Constant(wide, [i * gap & (1 << 64) - 1 for i in range(PANEL)])
+            z = builder.add(_splat(builder, start), lanes)
+            z = builder.mul(xorshift(z, constant(30)), constant(_M1))
+            z = builder.mul(xorshift(z, constant(27)), constant(_M2))
+            # mix64's last step, in the 32 bits that are wanted of it.
+            x = builder.trunc(builder.lshr(z, constant(32)), _WORDS)
+            x = xorshift(x, _lanes(31))
+            folded = xorshift(x, _splat(builder, builder.and_(fold, fold.type(31))))
+            x = builder.select(builder.icmp_unsigned("!=", fold, fold.type(0)), folded, x)
+            x = builder.lshr(x, _splat(builder, down))
+            x = x if element == _WORDS else builder.zext(x, element)
+            x = builder.or_(builder.shl(x, _splat(builder, up)), _splat(builder, low))
+            builder.store(x, builder.inttoptr(address, element.as_pointer()), align=4)
+            return context.get_dummy_value()
 
-    u32 = types.uint32
-    return types.void(
-        types.uint64, u32, u32, target.dtype, target.dtype, types.uintp, target
-    ), codegen
+        u32, kind = types.uint32, target.dtype
+        return types.void(types.uint64, u32, u32, kind, kind, types.uintp, target), codegen
+
+    return write
+
+
+#: (argument of `mix64` for the first, fold, down, up, low, address, an array that says what the elements
+#: are): store PANEL words, treated as `Words` says, of consecutive rows i, or of consecutive j.
+words_of_rows = intrinsic(_word_writer(int(_G) << 32))
+words_of_elements = intrinsic(_word_writer(int(_G)))
 
 
 @jit
@@ -417,7 +419,7 @@ def fill_words(key, first, step0, steps_per_chunk, chunk_length, products, how, 
         for t in range(panels.shape[1]):
             at = start + _G * np.uint64(chunk * chunk_length + step * products)
             place = address + t * PANEL * panels.itemsize
-            words_of_lanes(at, how.fold, how.down, up, low, place, panels)
+            words_of_rows(at, how.fold, how.down, up, low, place, panels)
             step += 1
             if step == steps_per_chunk:
                 step = 0
