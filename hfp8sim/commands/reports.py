@@ -168,16 +168,21 @@ def run(
         say(warning)  # the table has them below it
     kept = Kept(out, loaded.name)
     before = kept.read(resume)
-    try:
-        with terminating(), progress_bar(loaded.name) as progress:
+    with interruptible() as signals, progress_bar(loaded.name) as progress:
+        try:
             report = hs.simulate(
                 loaded, machine, chosen, seed, phases=listed(phase), policy=policy,
-                time_model=time_model, threads=threads, max_macs=limit, progress=progress,
-                resume=before, checkpoint=kept.now_and_then,
+                time_model=time_model, threads=threads, max_macs=limit,
+                progress=signals.heeded(progress), resume=before, checkpoint=kept.now_and_then,
             )  # fmt: skip
-    except Interrupted as stopped:
-        leave(stopped.report, kept, output, names)
-        raise typer.Exit(INTERRUPTED) from None
+        except Interrupted as stopped:
+            kept.last, signals.stop = stopped.report, True
+        except Exception:
+            if not signals.stop:  # it is the compiler's complaint about Ctrl-C
+                raise
+    if signals.stop:
+        leave(kept, output, names)
+        sys.exit(INTERRUPTED)
     report = with_command(report)
     if timeline:
         write_text(timeline, report.to_timeline())
@@ -251,11 +256,12 @@ def compare(
             fields = [f"{k}={v}" for k, v in varied.items() if k not in options]
             options |= {k: v for k, v in varied.items() if k in options}
             chosen = settings(str(options["profile"]), [*(set_ or []), *fields])
-            with terminating(), progress_bar(", ".join(map(str, varied.values()))) as progress:
+            name = ", ".join(map(str, varied.values()))
+            with interruptible() as signals, progress_bar(name) as progress:
                 report = hs.simulate(
                     loaded, options["machine"], chosen, whole_number("seed", options["seed"]),
                     phases=phases, policy=policy, time_model=options["time_model"],  # type: ignore[arg-type]
-                    threads=threads, max_macs=limit, progress=progress,
+                    threads=threads, max_macs=limit, progress=signals.heeded(progress),
                 )  # fmt: skip
             made.append(with_command(report))
         both = side_by_side(made)
@@ -349,6 +355,7 @@ class Kept:
         if out is not None:
             check_folder(out)
         self.path = None if out is None else out / f"{file_name(workload)}.partial.json"
+        self.last: Report | None = None  #: the rows so far
         self._written = time.monotonic()
 
     def read(self, resume: bool) -> Report | None:
@@ -371,6 +378,7 @@ class Kept:
 
     def now_and_then(self, report: Report) -> None:
         """`write`, unless the last one was a moment ago: no crash costs more than that."""
+        self.last = report
         if time.monotonic() - self._written >= CHECKPOINT_SECONDS:
             self.write(report)
 
@@ -380,30 +388,59 @@ class Kept:
             self.path.unlink(missing_ok=True)
 
 
-@contextmanager
-def terminating() -> Iterator[None]:
-    """Take a polite request to end (SIGTERM) as Ctrl-C, so that it leaves a report too."""
+class Signals:
+    """Whether Ctrl-C, or a polite request to end (SIGTERM), has come.
 
-    def stop(number: int, frame: object) -> None:
+    It raises KeyboardInterrupt, but that is not enough: while Numba compiles, the exception can get lost
+    in a callback of LLVM's, and either nothing happens or the compilation fails in words of its own.
+    """
+
+    def __init__(self) -> None:
+        self.stop = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.stop = True
         raise KeyboardInterrupt
 
+    def heeded(self, progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
+        """A progress callback that also ends a run whose interruption got lost."""
+
+        def told(done: int, total: int, what: str) -> None:
+            if self.stop and done < total:
+                raise KeyboardInterrupt
+            progress(done, total, what)
+
+        return told
+
+
+@contextmanager
+def interruptible() -> Iterator[Signals]:
+    """Handle the two signals inside; where the lost one was Ctrl-C, what failed for it is an interruption."""
+    signals, numbers = Signals(), (signal.SIGINT, signal.SIGTERM)
     try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not the main thread
-        yield
+        before = [signal.signal(number, signals) for number in numbers]
+    except ValueError:  # not the main thread: signals do not come here
+        yield signals
         return
     try:
-        yield
+        yield signals
+    except Exception:
+        if signals.stop:
+            raise KeyboardInterrupt from None
+        raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
-def leave(report: Report, kept: Kept, output: Form, names: Sequence[str]) -> None:
+def leave(kept: Kept, output: Form, names: Sequence[str]) -> None:
     """What an interrupted run leaves: the partial report, in the directory or on the output."""
+    report = kept.last
+    if report is None or not report.layers:
+        say("interrupted before the first row was done; nothing was written")
+        return
     done = f"interrupted after {len(report.layers)} of {report.planned} rows"
-    if not report.layers:
-        say(f"{done}; nothing was written")
-    elif kept.path is None:
+    if kept.path is None:
         deliver(with_command(report), output, None, names)
         say(f"{done}; with --out they are kept, and --resume goes on from there")
     else:
