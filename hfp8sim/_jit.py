@@ -5,7 +5,8 @@ Every kernel of hfp8sim is a plain function of integers and arrays under `@jit`:
 
 Compiled code is kept on disk, so that a second process starts fast. Numba's cache notices an edit of
 the file a function stands in, but not of the functions it calls; so the cache lies in a folder named
-after the state of all kernel sources, and an edit anywhere starts a new one.
+after the state of all kernel sources, and an edit anywhere starts a new one. A kernel must not call itself:
+the cache loses a recursive function's address, and the process that loads it crashes.
 """
 
 from __future__ import annotations

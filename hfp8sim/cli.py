@@ -113,8 +113,8 @@ def _status() -> int:
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
-        if status == reports.INTERRUPTED:  # Ctrl-C outside of a run, as typer hands it on
-            say("interrupted; nothing was written")
+        if status == reports.INTERRUPTED:  # Ctrl-C, as typer hands it on
+            reports.nothing_written()
         return status if isinstance(status, int) else 0
     except InputError as error:
         say(str(error))
@@ -129,7 +129,7 @@ def _status() -> int:
     except MemoryError:
         say("out of memory; --max-macs lowers what is emulated at once")
     except (typer.Abort, KeyboardInterrupt):
-        say("interrupted; nothing was written")
+        reports.nothing_written()
         return reports.INTERRUPTED
     return 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import os
 import shlex
 import signal
 import sys
@@ -168,19 +169,18 @@ def run(
         say(warning)  # the table has them below it
     kept = Kept(out, loaded.name)
     before = kept.read(resume)
-    with interruptible() as signals, progress_bar(loaded.name) as progress:
-        try:
+    try:
+        with (
+            stoppable(lambda: leave(kept, output, names)) as stop,
+            progress_bar(loaded.name) as bar,
+        ):
             report = hs.simulate(
                 loaded, machine, chosen, seed, phases=listed(phase), policy=policy,
-                time_model=time_model, threads=threads, max_macs=limit,
-                progress=signals.heeded(progress), resume=before, checkpoint=kept.now_and_then,
+                time_model=time_model, threads=threads, max_macs=limit, progress=stop.heeded(bar),
+                resume=before, checkpoint=kept.now_and_then,
             )  # fmt: skip
-        except Interrupted as stopped:
-            kept.last, signals.stop = stopped.report, True
-        except Exception:
-            if not signals.stop:  # it is the compiler's complaint about Ctrl-C
-                raise
-    if signals.stop:
+    except Interrupted as stopped:
+        kept.last = stopped.report
         leave(kept, output, names)
         sys.exit(INTERRUPTED)
     report = with_command(report)
@@ -257,11 +257,11 @@ def compare(
             options |= {k: v for k, v in varied.items() if k in options}
             chosen = settings(str(options["profile"]), [*(set_ or []), *fields])
             name = ", ".join(map(str, varied.values()))
-            with interruptible() as signals, progress_bar(name) as progress:
+            with stoppable(nothing_written) as stop, progress_bar(name) as bar:
                 report = hs.simulate(
                     loaded, options["machine"], chosen, whole_number("seed", options["seed"]),
                     phases=phases, policy=policy, time_model=options["time_model"],  # type: ignore[arg-type]
-                    threads=threads, max_macs=limit, progress=signals.heeded(progress),
+                    threads=threads, max_macs=limit, progress=stop.heeded(bar),
                 )  # fmt: skip
             made.append(with_command(report))
         both = side_by_side(made)
@@ -388,25 +388,33 @@ class Kept:
             self.path.unlink(missing_ok=True)
 
 
-class Signals:
-    """Whether Ctrl-C, or a polite request to end (SIGTERM), has come.
+class Stop:
+    """Ctrl-C and the polite request to end (SIGTERM): the first ends the run after the row that is being
+    computed, the second at once.
 
-    It raises KeyboardInterrupt, but that is not enough: while Numba compiles, the exception can get lost
-    in a callback of LLVM's, and either nothing happens or the compilation fails in words of its own.
+    No exception is raised in the middle of a row: where it met Numba's compiler it could get lost in a
+    callback, or leave a lock held that the worker threads wait for.
     """
 
-    def __init__(self) -> None:
-        self.stop = False
+    def __init__(self, last_words: Callable[[], object]) -> None:
+        self.asked = False
+        self.last_words = last_words
 
     def __call__(self, number: int, frame: object) -> None:
-        self.stop = True
-        raise KeyboardInterrupt
+        if not self.asked:
+            self.asked = True
+            say("stopping after this layer; once more stops at once")
+            return
+        self.last_words()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
 
     def heeded(self, progress: Callable[[int, int, str], None]) -> Callable[[int, int, str], None]:
-        """A progress callback that also ends a run whose interruption got lost."""
+        """A progress callback that ends the run between two rows."""
 
         def told(done: int, total: int, what: str) -> None:
-            if self.stop and done < total:
+            if self.asked and done < total:
                 raise KeyboardInterrupt
             progress(done, total, what)
 
@@ -414,23 +422,24 @@ class Signals:
 
 
 @contextmanager
-def interruptible() -> Iterator[Signals]:
-    """Handle the two signals inside; where the lost one was Ctrl-C, what failed for it is an interruption."""
-    signals, numbers = Signals(), (signal.SIGINT, signal.SIGTERM)
+def stoppable(last_words: Callable[[], object]) -> Iterator[Stop]:
+    """Take the two signals inside; `last_words` are those of the second one."""
+    stop, numbers = Stop(last_words), (signal.SIGINT, signal.SIGTERM)
     try:
-        before = [signal.signal(number, signals) for number in numbers]
+        before = [signal.signal(number, stop) for number in numbers]
     except ValueError:  # not the main thread: signals do not come here
-        yield signals
+        yield stop
         return
     try:
-        yield signals
-    except Exception:
-        if signals.stop:
-            raise KeyboardInterrupt from None
-        raise
+        yield stop
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def nothing_written() -> None:
+    """The last words of a comparison."""
+    say("interrupted; nothing was written")
 
 
 def leave(kept: Kept, output: Form, names: Sequence[str]) -> None:

@@ -191,7 +191,7 @@ INSTRUCTIONS = (
         "(`c.rounding`, `c.overflow`; a stochastic rounding takes the CONVERT word whose number is the "
         "element's place in the result tensor, see ST). `relu` makes a number below zero +0, and −0 too. `clamp` "
         "replaces a number below `post.low` or above `post.high`, codes of `c.format`, by that code. NaN "
-        "stays. The tile goes to row `dst` + slot·`c.slot_rows`, row by row.",
+        "stays, and is code 0 in a format without one. The tile goes to row `dst` + slot·`c.slot_rows`, row by row.",
     ),
 )  # fmt: skip
 

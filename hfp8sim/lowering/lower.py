@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.record import mode_number, overflow_number
 from hfp8sim.isa import Layer, Program, Symbol, encode, format_word
@@ -219,7 +219,7 @@ def lower_workload(
     """One program for several (layer, phase, profile), one after the other; layer number i of the list
     draws from streams from i·2^32 on."""
     if not layers:
-        raise unknown("layer", "", ["at least one"])
+        raise InputError("there is no layer to lower; give at least one")
     return Program.join(
         [
             lower_layer(layer, phase, machine, profile, seed=seed, stream=number << 32)

@@ -14,7 +14,7 @@ import numpy as np
 from hfp8sim._jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa import LINE, Program, decode, instruction_text, word_format
-from hfp8sim.isa.table import COUNTERS, CSR_BY_ADDRESS, FLAG, OP, OPCODE_LOW
+from hfp8sim.isa.table import COUNTERS, CSR_BY_ADDRESS, FLAG, OP, OPCODE_LOW, OPERANDS, PORT
 from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.arithmetic import multiply_profile, post_conversion, reset_registers
 from hfp8sim.machine.config import Machine
@@ -134,9 +134,22 @@ def _check_loop(counter: int, stop: int, spread: bool, loops: list[_Loop], end: 
 
 
 @jit
-def _walk(words, state, regs, box, written, cleared, limit):
-    """Walk to HALT. Returns (error, index, first row, last row); error 0 if all is well."""
+def _spoil(op, state, regs, box, spoilt):
+    """Rows have been written: what ports had loaded there is gone."""
+    for port in range(spoilt.size):
+        first, stop = q.box_rows(box[port], state, regs)
+        if box[port, q.KIND] != q.EMPTY and first < op[q.WRITE_STOP] and op[q.WRITE] < stop:
+            spoilt[port] = True
+    if op[q.CODE] == OP.ld:
+        spoilt[op[q.OPERAND]] = False
+
+
+@jit
+def _walk(words, state, regs, box, written, cleared, spoilt, limit):
+    """Walk to HALT. Returns (error, index, first row, last row); error 0 if all is well. The last of
+    `spoilt` is set as `examine` says."""
     op = np.zeros(q.OP_SIZE, np.int64)
+    ports = spoilt[: len(OPERANDS)]
     for _ in range(limit):
         error = q.step(words, state, regs, box, op)
         if error != q.OK:
@@ -156,6 +169,12 @@ def _walk(words, state, regs, box, written, cleared, limit):
                 if not written[row]:
                     return _READ_BEFORE_WRITE, op[q.INDEX], row, row
         written[op[q.WRITE] : op[q.WRITE_STOP]] = True
+        if op[q.WRITE_STOP] > op[q.WRITE]:
+            _spoil(op, state, regs, box, ports)
+        if op[q.CODE] == OP.csrw or op[q.CODE] == OP.fence:
+            ports[:] = True  # loaded under other registers, or before other stores
+        elif op[q.CODE] == OP.mm or op[q.CODE] == OP.cv:
+            spoilt[-1] |= ports[PORT.a] or ports[PORT.b]
         if op[q.CODE] == OP.clr:
             cleared[op[q.ACC] : op[q.ACC_STOP]] = True
         else:
@@ -177,15 +196,23 @@ def check(program: Program, machine: Machine, dram_bytes: int | None = None) -> 
             have; tiles of k out of order; DRAM addresses beyond its end. With the instruction's index,
             its text and the reason.
     """
+    examine(program, machine, dram_bytes)
+
+
+def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -> bool:
+    """`check`; and whether the array reads operands that are not simply what DRAM holds where the
+    registers say: rows that something else was written over, or loaded under other registers."""
     check_words(program)
     size = program.dram_lines * LINE if dram_bytes is None else dram_bytes
     written = np.zeros(machine.scratchpad_rows, np.bool_)
     cleared = np.zeros(machine.accumulator_rows, np.bool_)
     words = program.words.astype(np.int64)
     state, regs, box = q.start(words, 0, 1, machine.array.columns, size)
-    error, index, first, last = _walk(words, state, regs, box, written, cleared, MAX_STEPS)
+    spoilt = np.zeros(len(OPERANDS) + 1, np.bool_)
+    error, index, first, last = _walk(words, state, regs, box, written, cleared, spoilt, MAX_STEPS)
     if error > 0:
         raise refuse(program, index, q.ERRORS[error])
     if error < 0:
         limit = {_ACCUMULATORS: cleared.size, _TOO_LONG: MAX_STEPS}.get(error, written.size)
         raise refuse(program, index, _RUNTIME[error].format(first, last, limit))
+    return bool(spoilt[-1])

@@ -25,7 +25,7 @@ from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic
 from hfp8sim.machine import sequencer as q
-from hfp8sim.machine.check import MAX_STEPS, check, refuse
+from hfp8sim.machine.check import MAX_STEPS, examine, refuse
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.movement import load_box, store_tile, tensor_spans, unfold
 from hfp8sim.machine.multiplier import (
@@ -215,6 +215,8 @@ class _Core:
             plan = self.plans.get(key[:2], profile, a, b, depth, self._operand_tensors)
             seed, stream = arithmetic.seed_and_stream(regs, group)
             self._product = Product.make(profile, a, b, depth, seed, stream, plan)
+            if key[:2] != self._configured[:2]:
+                self.kept = Kept(), Kept()
             self._configured = key
         return self._product
 
@@ -238,11 +240,11 @@ class _Core:
         m, n, k = ((int(self.op[first]), int(self.op[first + 1])) for first in (q.M0, q.N0, q.K0))
         load_a, load_b = (int(self.done[_LOADS + port]) for port in (PORT.a, PORT.b))
         keep_a, keep_b = self.kept
-        own = self._configured, k
+        known, group = product.plan.kernel is not None, int(self.op[q.G0])
         tile = Tile(
             m, n, k, self._operand_a, self._operand_b,
-            lambda what, make: keep_a.get(load_a, (what, own, m), make),
-            lambda what, make: keep_b.get(load_b, (what, own, n), make),
+            lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(),
+            lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(),
         )  # fmt: skip
         if k[0] == 0:
             self._sum = start(product, tile, self.share[int(self.done[_FENCES])], self.pool)
@@ -345,10 +347,10 @@ def execute(
     """
     machine = get_machine(machine)
     dram = image(program, inputs)
-    check(program, machine, dram.size)
+    plain = examine(program, machine, dram.size)
     threads = 1 if log is not None else thread_count(threads)
     busy = [min(segment.cores, threads) for segment in segments(program)]
-    cores, share, plans = max(busy), [threads // each for each in busy], Plans(count)
+    cores, share, plans = max(busy), [threads // each for each in busy], Plans(count, plain)
     # Emulated cores run on threads of one pool; threads that are left over split their tiles.
     with ThreadPoolExecutor(threads) as runners, ThreadPoolExecutor(threads) as splitters:
         pool = splitters if max(share) > 1 else None

@@ -119,35 +119,43 @@ def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
     pixel, offset = box[q.BOX_CT], group * depth - box[q.BOX_C0]
     # All taps of a filter line lie side by side where pixels do and nothing is skipped: one run.
     together = pixel == depth and gap_x == 1 and regs[CSR.dilation_width] == 1
+    first_tap, first_channel = column // depth, column % depth
     for i in range(rows):
         place = (row + i) // grid_q
         y0 = place % grid_p * regs[CSR.stride_height] - regs[CSR.pad_height]
         x0 = (row + i) % grid_q * regs[CSR.stride_width] - regs[CSR.pad_width]
         line0 = place // grid_p * height - box[q.BOX_R0]
-        out = i * columns
-        j = 0
-        while j < columns:
-            tap, channel = (column + j) // depth, (column + j) % depth
-            r, s = tap // taps, tap % taps
+        r, s, channel = first_tap // taps, first_tap % taps, first_channel
+        at_out, end = i * columns, (i + 1) * columns
+        while at_out < end:
             y = y0 + r * regs[CSR.dilation_height]
-            inside = y >= 0 and y % gap_y == 0
-            y //= gap_y
+            inside = y >= 0
+            if gap_y > 1:
+                inside = inside and y % gap_y == 0
+                y //= gap_y
             inside = inside and y < height
             if together:
                 # Where the run begins in the line, and which of it lies within the line.
                 start = (x0 + s) * depth + channel
-                run = min((taps - s) * depth - channel, columns - j)
-                first = min(max(-start, 0), run) if inside else run
-                last = max(min(width * depth - start, run), first) if inside else run
+                run = min((taps - s) * depth - channel, end - at_out)
+                before = min(max(-start, 0), run) if inside else run
+                upto = max(min(width * depth - start, run), before) if inside else run
                 at = (line0 + y) * width * depth + start
+                r, s = r + 1, 0
             else:
                 x = x0 + s * regs[CSR.dilation_width]
-                inside = inside and x >= 0 and x % gap_x == 0
-                x //= gap_x
-                run = min(depth - channel, columns - j)
-                first, last = (0, run) if inside and x < width else (run, run)
+                inside = inside and x >= 0
+                if gap_x > 1:
+                    inside = inside and x % gap_x == 0
+                    x //= gap_x
+                run = min(depth - channel, end - at_out)
+                before, upto = (0, run) if inside and x < width else (run, run)
                 at = ((line0 + y) * width + x) * pixel + offset + channel
-            clear(unfolded, out + j, first)
-            copy(elements, at + first, unfolded, out + j + first, last - first)
-            clear(unfolded, out + j + last, run - last)
-            j += run
+                s += 1
+                if s == taps:
+                    r, s = r + 1, 0
+            channel = 0
+            clear(unfolded, at_out, before)
+            copy(elements, at + before, unfolded, at_out + before, upto - before)
+            clear(unfolded, at_out + upto, run - upto)
+            at_out += run

@@ -37,6 +37,8 @@ Counts = NDArray[np.int64]
 
 #: Multiply-accumulates of a tile below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
+#: Bytes that a core keeps of each operand, made into panels.
+_KEPT_BYTES = 1 << 25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,10 +67,14 @@ class Product:
 
 
 class Plans:
-    """Plans for the GEMMs of a program, made once each and shared by its cores."""
+    """Plans for the GEMMs of a program, made once each and shared by its cores.
 
-    def __init__(self, count: bool) -> None:
-        self._count, self._lock = count, threading.Lock()
+    A plan holds for all that DRAM has to offer as operands. So there is none where operands may be
+    something else: `overwritten` says that the program does such things.
+    """
+
+    def __init__(self, count: bool, overwritten: bool) -> None:
+        self._count, self._overwritten, self._lock = count, overwritten, threading.Lock()
         self._made: dict[object, Plan] = {}
 
     def get(
@@ -79,7 +85,7 @@ class Plans:
         they may change on the way; it is called the first time only."""
         with self._lock:
             if key not in self._made:
-                found = operands()
+                found = None if self._overwritten else operands()
                 if found is None:
                     self._made[key] = Plan(None, "an operand is overwritten on the way")
                 else:
@@ -89,21 +95,39 @@ class Plans:
 
 
 class Kept:
-    """What was made of a port's operand, by a key of its own, until the port is loaded again."""
+    """What was made of operands, by their place in the GEMM.
+
+    All of it is kept until the port is loaded again; what is made a second time then stays for longer,
+    as far as there is room.
+    """
 
     def __init__(self) -> None:
         self._things: dict[object, Any] = {}
-        self._load, self._lock = -1, threading.Lock()
+        self._made: set[object] = set()
+        self._lasting: dict[object, Any] = {}
+        self._room, self._load, self._lock = _KEPT_BYTES, -1, threading.Lock()
 
     def get(self, load: int, key: object, make: Callable[[], Any]) -> Any:
-        """The thing known by `key` since load number `load` of the port."""
+        """The thing known by `key`, made if it is not known (any more), at load number `load`."""
         with self._lock:
             if load != self._load:
                 self._things.clear()
                 self._load = load
+            if key in self._lasting:
+                return self._lasting[key]
             if key not in self._things:
                 self._things[key] = make()
+                if key in self._made:
+                    self._keep(key, self._things[key])
+                self._made.add(key)
             return self._things[key]
+
+    def _keep(self, key: object, thing: Any) -> None:
+        parts = thing if isinstance(thing, tuple) else (thing,)
+        size = sum(part.nbytes for part in parts)
+        if size <= self._room:
+            self._lasting[key] = thing
+            self._room -= size
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,8 +105,12 @@ def values(draw: st.DrawFn, fmt: str | FloatFormat, nan: bool = True) -> float:
     what lies beyond either end; any number at all. NaN only if the format has one.
     """
     record = get_format(fmt)
-    kind = draw(st.sampled_from(["near", "between", "fixed", "any"]))
-    if kind == "fixed":
+    kind = draw(st.sampled_from(["near", "between", "special", "fixed", "any"]))
+    if kind == "special":
+        nans = [np.nan] * (nan and record.has_nan)
+        x = draw(st.sampled_from([0.0, np.inf, record.max, record.min_positive, *nans]))
+        x = -x if draw(st.booleans()) else x
+    elif kind == "fixed":
         x = draw(st.sampled_from(list(boundary_values(record, limit=32))))
     elif kind == "any":
         x = draw(st.floats(allow_nan=nan and record.has_nan))

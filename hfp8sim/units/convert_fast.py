@@ -273,12 +273,8 @@ def convert_lanes(typingctx, stochastic, source, random, how, codes, target):  #
 
 
 @jit
-def convert_block(values, random, stochastic, numbers, codes):
-    """Convert contiguous float32 to contiguous codes; `random` holds the R of each (or nothing).
-
-    Returns:
-        Overflows, underflows, NaN.
-    """
+def convert_panels(values, random, stochastic, numbers, codes):
+    """`convert_block` for all of `values` but what is left over after its last whole panel."""
     over, under, nan = 0, 0, 0
     whole = values.size // PANEL * PANEL
     source, target, words = values.ctypes.data, codes.ctypes.data, random.ctypes.data
@@ -291,6 +287,18 @@ def convert_block(values, random, stochastic, numbers, codes):
         for t in range(0, whole, PANEL):
             n = convert_lanes(False, source + 4 * t, words, how, codes, target + size * t)
             over, under, nan = over + (n & 0xFF), under + (n >> 8 & 0xFF), nan + (n >> 16)
+    return over, under, nan
+
+
+@jit
+def convert_block(values, random, stochastic, numbers, codes):
+    """Convert contiguous float32 to contiguous codes; `random` holds the R of each (or nothing).
+
+    Returns:
+        Overflows, underflows, NaN.
+    """
+    over, under, nan = convert_panels(values, random, stochastic, numbers, codes)
+    whole = values.size // PANEL * PANEL
     rest = values.size - whole
     if rest:  # zeros behind the end count nothing
         last, last_codes = np.zeros(PANEL, np.float32), np.empty(PANEL, codes.dtype)
@@ -298,7 +306,7 @@ def convert_block(values, random, stochastic, numbers, codes):
         last[:rest] = values[whole:]
         if stochastic:
             last_random[:rest] = random[whole : whole + rest]
-        n = convert_block(last, last_random, stochastic, numbers, last_codes)
+        n = convert_panels(last, last_random, stochastic, numbers, last_codes)
         codes[whole:] = last_codes[:rest]
         over, under, nan = over + n[0], under + n[1], nan + n[2]
     return over, under, nan

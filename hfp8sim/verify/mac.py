@@ -20,7 +20,19 @@ from hfp8sim.verify.check import Check, Result, differences
 _ENDLESS = 1 << 30
 #: Codes b whose rows are held at once.
 _BLOCK = 32
+#: Random words that the pairs of one product take in turn.
+_WORDS_PER_PRODUCT = 8
 _ZERO_KEYS = np.uint64(0), np.uint64(0)
+
+
+def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of each element, how many equal ones stand before it (row by row)."""
+    flat = groups.ravel()
+    order = np.argsort(flat, kind="stable")
+    first = np.searchsorted(flat[order], flat[order])
+    ranks = np.empty(flat.size, np.int64)
+    ranks[order] = np.arange(flat.size) - first
+    return ranks.reshape(groups.shape)
 
 
 @dataclasses.dataclass
@@ -29,8 +41,8 @@ class MacSweep:
 
     Part a is every (b, acc) of that a: the C reference runs all of it, and so do the float kernels; the
     plain loop's `fma` sees a pair only as its exact product, and runs once for each product (and word)
-    with which it is called. The random word of a pair depends on its product and on (a + b) mod 8, and
-    runs through all that there are.
+    with which it is called. The pairs of a product share out a few random words among them; from product
+    to product the words run on, through all that there are.
     """
 
     a: FloatFormat
@@ -58,8 +70,11 @@ class MacSweep:
             self.product = self.product.reshape(keys.shape)
             self.words = np.zeros(keys.shape, np.int64)
             if self.rounding.startswith("stochastic"):
-                index = np.arange(keys.shape[0])[:, None] + np.arange(keys.shape[1])[None, :]
-                self.words = (self.product * 8 + index % 8) * 2731 % (1 << self.bits)
+                groups = (
+                    self.product * _WORDS_PER_PRODUCT + _ranks(self.product) % _WORDS_PER_PRODUCT
+                )
+                numbers = np.unique(groups, return_inverse=True)[1].reshape(keys.shape)
+                self.words = numbers * 2731 % (1 << self.bits)  # (odd: every word has its turn)
             self._ready = True
 
     def _plain_row(self, a: int, b: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:

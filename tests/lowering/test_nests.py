@@ -113,7 +113,7 @@ def test_wrong_arguments(arguments, reason):
 
 
 def test_no_layers_make_no_program():
-    with pytest.raises(InputError, match="unknown layer"):
+    with pytest.raises(InputError, match="no layer to lower; give at least one"):
         lower_workload([])
 
 

@@ -154,3 +154,43 @@ def test_a_tile_is_split_among_threads_where_no_loop_is_spread():
         if profile == "hfp8":
             want = expected(layer, "wgrad", codes, profile)
             assert np.array_equal(runs[0].outputs["dw"].reshape(want.shape), want)
+
+
+def test_what_is_written_over_an_operand_is_what_the_array_reads():
+    """POST's rows lie where operand a does: the second tile of columns reads results as operands."""
+    text = HEAD.replace("csrw tile.m, 4", "csrw tile.n, 8").replace(
+        "csrw tile.k, 16", "csrw chunk, 8"
+    )
+    body = """
+ld a, s[0]
+loop j, 2 {
+ld b, s[10]
+clr c[0]
+ldw s[10]
+mm c[0], s[0]
+post s[0], c[0]
+st s[0]
+}
+halt
+"""
+    inputs = operands()
+    done = execute(assemble(text + body), inputs)
+    x = inputs["x"].copy()
+    first = product({"x": x, "w": inputs["w"][:, :8]})
+    x.reshape(-1)[:128] = np.ascontiguousarray(first).reshape(-1).view(np.uint8)
+    second = product({"x": x, "w": inputs["w"][:, 8:]})
+    assert np.array_equal(done.outputs["y"], np.concatenate([first, second], axis=1))
+
+
+def test_an_operand_that_was_loaded_under_other_registers():
+    """The base changes after the load: the array reads what was loaded."""
+    text = HEAD.replace('"x" @0 hfp8-143 8x32', '"x" @0 hfp8-143 8x32') + BODY
+    text = text.replace("csrw tile.m, 4\n", "").replace(
+        "loop i, 2 {\nld a, s[0]", "ld a, s[0]\ncsrw a.base, 4"
+    )
+    text = text.replace("st s[20]\n}", "st s[20]")
+    inputs = operands()
+    inputs["x"] |= 0x70  # large numbers, unlike those of w
+    inputs["w"] &= 0x8F
+    done = execute(assemble(text), inputs)
+    assert np.array_equal(done.outputs["y"], product(inputs))

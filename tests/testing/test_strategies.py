@@ -52,8 +52,8 @@ def test_programs_survive_the_assembler(program) -> None:
 
 
 def seek(strategy: st.SearchStrategy, wanted):
-    """A drawn value of the wanted kind; a failure if 300 draws bring none."""
-    how = settings(QUICK, max_examples=300, phases=[Phase.generate])
+    """A drawn value of the wanted kind; a failure if 1000 draws bring none."""
+    how = settings(QUICK, max_examples=1000, phases=[Phase.generate])
     return find(strategy, wanted, settings=how)
 
 

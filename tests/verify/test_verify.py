@@ -63,6 +63,19 @@ def test_a_wrong_unit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.first.startswith("a = 0x58, b = 0x00, acc = 0x1234: 0x1235 ≠ 0x1234")
 
 
+def test_wrong_flags_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(*arguments) -> None:
+        row(*arguments)
+        arguments[-1][0x4321] ^= 8
+
+    row = sweeps.product_row_any
+    h = get_format("hfp8-143")
+    sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even", constant=False)
+    monkeypatch.setattr(sweeps, "product_row_any", wrong)
+    result = sweep.part(0x58, columns=np.array([0x58]))
+    assert result.differed == 1 and "acc = 0x4321" in result.first
+
+
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even", constant=False)
