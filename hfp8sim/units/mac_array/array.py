@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -31,6 +33,8 @@ Counts = NDArray[np.int64]
 _PANEL_BYTES = 1 << 25
 #: Multiply-accumulates below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
+#: Bytes of a cache line.
+_LINE = 64
 #: More steps than any chunk has.
 _ENDLESS = 1 << 40
 
@@ -52,16 +56,55 @@ class State(NamedTuple):
     total: NDArray[np.float32]  #: running totals
 
 
+class Fresh:
+    """Uninitialised arrays that begin with a cache line: no vector of a panel then lies in two."""
+
+    def array(self, what: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """An array; `what` is its purpose."""
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        values: NDArray[Any] = self._bytes(what, size)[:size].view(dtype)
+        return values.reshape(shape)
+
+    def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
+        memory = np.empty(size + _LINE, np.uint8)
+        first = -memory.ctypes.data % _LINE
+        return memory[first : first + size]
+
+
+class Workspace(Fresh, threading.local):
+    """Such arrays in memory that a thread uses again, one for each purpose at a time: new pages from the
+    system would take longer than what is written into them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[np.uint8]] = {}
+
+    def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
+        memory = self._kept.get(what)
+        if memory is None or memory.size < size:
+            memory = super()._bytes(what, size)
+            if size <= _PANEL_BYTES:
+                self._kept[what] = memory
+        return memory
+
+
+_FRESH, _WORKSPACE = Fresh(), Workspace()
+
+
 def count_panels(n: int) -> int:
     """Panels that n rows fill."""
     return -(-n // PANEL)
 
 
-def start(plan: Plan, rows: int, columns: int, whole: bool = False) -> State:
+def start(
+    plan: Plan, rows: int, columns: int, whole: bool = False, memory: Fresh = _FRESH
+) -> State:
     """The state of rows × columns outputs at k = 0. `whole`: all k will come in one range."""
     shape = (count_panels(rows), count_panels(columns), PANEL, PANEL)
-    chunk = np.zeros((1, 1, PANEL, PANEL) if whole else shape, plan.lane_float)
-    return State(chunk, np.zeros(shape, np.float32))
+    chunk = memory.array("chunk", (1, 1, PANEL, PANEL) if whole else shape, plan.lane_float)
+    total = memory.array("total", shape, np.float32)
+    chunk.fill(0.0)
+    total.fill(0.0)
+    return State(chunk, total)
 
 
 def panels(
@@ -73,27 +116,31 @@ def panels(
     of_a: bool,
     first: int = 0,
     k0: int = 0,
+    memory: Fresh = _FRESH,
 ) -> Panels:
     """Make panels of a matrix of codes (rows, k), which is a part of A or of B's transpose.
 
     `first` and `k0` say where the part begins in the whole; k0 is the first k of a step.
     """
+    side = "a " if of_a else "b "
     codes = fill_steps(codes, plan, k0)
     rows, depth = codes.shape
     count, steps = count_panels(rows), -(-depth // plan.products)
-    values = np.empty((count, steps * plan.products, PANEL), plan.lane_float)
+    values = memory.array(side + "values", (count, steps * plan.products, PANEL), plan.lane_float)
     pack(codes, fmt.facts, plan.scale if of_a else 0, values)
 
     exponents = np.empty((1, 0, PANEL), np.int32)
     if plan.kernel is not None and plan.kernel.order == "aligned":
-        exponents = np.empty((count, steps * plan.products, PANEL), np.int32)
+        exponents = memory.array(
+            side + "exponents", (count, steps * plan.products, PANEL), np.int32
+        )
         fill_exponents(values, (1 if fmt.lowest == "subnormal" else 0) - fmt.bias, exponents)
 
     step0, per = plan.step_number(k0), plan.steps_per_chunk
     how = plan.words(of_a)
     words = np.empty((1, 0, PANEL), plan.lane_word)
     if how.of_steps is not None:
-        words = np.empty((count, steps, PANEL), plan.lane_word)
+        words = memory.array(side + "words", (count, steps, PANEL), plan.lane_word)
         fill_words(
             keys[0], first, step0, per, plan.chunk_length, plan.products, how.of_steps, words
         )
@@ -101,7 +148,7 @@ def panels(
     if how.of_chunks is not None:
         chunk0 = step0 // per
         chunks = -(-(step0 + steps) // per) - chunk0
-        chunk_words = np.empty((count, chunks, PANEL), np.uint32)
+        chunk_words = memory.array(side + "chunk words", (count, chunks, PANEL), np.uint32)
         fill_words(keys[1], first, chunk0, _ENDLESS, 0, 1, how.of_chunks, chunk_words)
     nonzero = np.empty(0, np.int64)
     if plan.counts_zero_products:
@@ -186,11 +233,13 @@ def multiply(
     down = min(across, -(-count_panels(rows) // threads) * PANEL)
 
     def part_of_b(n: slice) -> Panels:
-        return panels(plan, b[:, n].T, b_format, column_keys, of_a=False, first=n.start)
+        return panels(
+            plan, b[:, n].T, b_format, column_keys, of_a=False, first=n.start, memory=_WORKSPACE
+        )
 
     def block(m: slice, n: slice, of_b: Panels) -> Counts:
-        of_a = panels(plan, a[m], a_format, row_keys, of_a=True, first=m.start)
-        state = start(plan, m.stop - m.start, n.stop - n.start, whole=True)
+        of_a = panels(plan, a[m], a_format, row_keys, of_a=True, first=m.start, memory=_WORKSPACE)
+        state = start(plan, m.stop - m.start, n.stop - n.start, whole=True, memory=_WORKSPACE)
         counts = accumulate(plan, of_a, of_b, state, last=True)
         encode(state.total, result_format.facts, plan.scale, result[m, n])
         return counts

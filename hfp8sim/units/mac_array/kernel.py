@@ -46,7 +46,9 @@ class Kernel(NamedTuple):
     products: (
         int  #: of a step: 1, 2 or (aligned) more; 0: exact sums, rounded when the chunk closes
     )
-    order: str  #: fused, or aligned
+    order: (
+        str  #: fused (a step's products first), serial (one by one: all sums are exact), or aligned
+    )
     rounding: str  #: none, even, away, zero, random (row ^ column) or hash (a hash of that)
     adder: str  #: nearest, chop, or down: then both neighbours are computed and the odd one taken
     between: str  #: rounding of the running total, as `rounding`
@@ -75,6 +77,13 @@ class Kernel(NamedTuple):
         """Whether steps whose product is zero are counted as swamped too. How many those are follows from
         the zeros in rows and columns alone, unless some of them fall on what is no number any more."""
         return self.events == "count" and self.products == 1 and self.over == "free"
+
+    @property
+    def staggered(self) -> bool:
+        """Whether every other row of the tile is half a step behind. Only where rounding is all that
+        happens to a sum, and rounding it again changes nothing."""
+        plain = (self.over, self.under, self.events) == ("free", "free", "quiet")
+        return plain and self.rounding == "away" and self.products == 1
 
     @property
     def exact_sums(self) -> bool:

@@ -11,6 +11,8 @@ from hfp8sim.units.mac_array.tile import tile
 
 #: Bytes of A's panels that are kept in the second-level cache while B's stream by.
 _RESIDENT = 1 << 18
+#: Bytes of a panel (whole chunks of it) that stay in the first-level cache.
+_CLOSE = 1 << 14
 
 
 @functools.cache
@@ -20,6 +22,9 @@ def runner(kernel: Kernel) -> Callable[..., None]:
     # recognise an intrinsic made for each kernel).
     name = kernel.name
     rows, columns, size = kernel.rows, kernel.lanes, kernel.bits // 8
+    products = max(kernel.products, 1)
+    words = kernel.rounding in ("random", "hash")
+    bytes_per_step = (products + words) * PANEL * size
 
     @jit
     def run(a, b, chunk, total, numbers, steps, left, length, close, counts):
@@ -40,29 +45,41 @@ def runner(kernel: Kernel) -> Callable[..., None]:
         a_depth, b_depth = a.exponents.shape[1] * PANEL, b.exponents.shape[1] * PANEL
         row_panels, column_panels = a.values.shape[0], b.values.shape[0]
         carried = chunk.shape[0] == row_panels and chunk.shape[1] == column_panels
-        group = max(1, _RESIDENT // max(depth * size, 1))
-        for i0 in range(0, row_panels, group):
-            for j in range(column_panels):
-                for i in range(i0, min(i0 + group, row_panels)):
-                    place = (i * column_panels + j) * PANEL * PANEL
-                    for r in range(0, PANEL, rows):
-                        for c in range(0, PANEL, columns):
-                            cell = r * PANEL + c
-                            tile(
-                                name,
-                                a.values.ctypes.data + (i * depth + r) * size,
-                                b.values.ctypes.data + (j * depth + c) * size,
-                                a.exponents.ctypes.data + (i * a_depth + r) * 4,
-                                b.exponents.ctypes.data + (j * b_depth + c) * 4,
-                                chunk.ctypes.data + (place * carried + cell) * size,
-                                total.ctypes.data + (place + cell) * 4,
-                                numbers.ctypes.data,
-                                a.words.ctypes.data + (i * a_words + r) * size,
-                                b.words.ctypes.data + (j * b_words + c) * size,
-                                a.chunk_words.ctypes.data + (i * a_chunks + r) * 4,
-                                b.chunk_words.ctypes.data + (j * b_chunks + c) * 4,
-                                counts.ctypes.data,
-                                steps, left, length, close,
-                            )  # fmt: skip
+        step = products * PANEL  # elements of a panel
+        block = max(1, _CLOSE // (length * bytes_per_step)) * length
+        first, chunks = 0, 0
+        while True:
+            # From here on, what panels hold for `first` and for the chunk it begins or goes on with.
+            many = min(steps - first, block - length + left)
+            last = first + many >= steps
+            group = max(1, _RESIDENT // max(many * bytes_per_step, 1))
+            for i0 in range(0, row_panels, group):
+                for j in range(column_panels):
+                    for i in range(i0, min(i0 + group, row_panels)):
+                        place = (i * column_panels + j) * PANEL * PANEL
+                        for r in range(0, PANEL, rows):
+                            for c in range(0, PANEL, columns):
+                                cell = r * PANEL + c
+                                tile(
+                                    name,
+                                    a.values.ctypes.data + (i * depth + first * step + r) * size,
+                                    b.values.ctypes.data + (j * depth + first * step + c) * size,
+                                    a.exponents.ctypes.data + (i * a_depth + first * step + r) * 4,
+                                    b.exponents.ctypes.data + (j * b_depth + first * step + c) * 4,
+                                    chunk.ctypes.data + (place * carried + cell) * size,
+                                    total.ctypes.data + (place + cell) * 4,
+                                    numbers.ctypes.data,
+                                    a.words.ctypes.data + (i * a_words + first * PANEL + r) * size,
+                                    b.words.ctypes.data + (j * b_words + first * PANEL + c) * size,
+                                    a.chunk_words.ctypes.data
+                                    + (i * a_chunks + chunks * PANEL + r) * 4,
+                                    b.chunk_words.ctypes.data
+                                    + (j * b_chunks + chunks * PANEL + c) * 4,
+                                    counts.ctypes.data,
+                                    many, left, length, close if last else 0,
+                                )  # fmt: skip
+            if last:
+                break
+            first, chunks, left = first + many, chunks + block // length, length
 
     return run  # type: ignore[no-any-return]

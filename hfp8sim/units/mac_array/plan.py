@@ -71,6 +71,7 @@ _ROUNDING_NAMES = {
     "random": "stochastic",
     "hash": "stochastic by hash",
 }
+_ORDER_NAMES = {"serial": "one by one", "aligned": "aligned"}
 _ADDER_NAMES = {"nearest": "", "chop": "chopping adder", "down": "round-to-odd adder"}
 _OVER_NAMES = {"free": "", "clamp": "clamps", "nan": "watches for NaN", "replace": "tests overflow"}
 _UNDER_NAMES = {"free": "", "flush": "flushes in hardware", "cut": "tests underflow"}
@@ -97,7 +98,7 @@ class Plan:
         steps = {0: "exact chunks", 1: "1 product"}.get(k.products, f"{k.products} products")
         parts = [
             f"float{k.bits}×{k.lanes} {_ROUNDING_NAMES[k.rounding]}",
-            steps if k.order == "fused" else f"{steps} aligned",
+            steps if k.order == "fused" else f"{steps} {_ORDER_NAMES[k.order]}",
             _ADDER_NAMES[k.adder], _OVER_NAMES[k.over], _UNDER_NAMES[k.under],
             "counts events" if k.events == "count" else "",
         ]  # fmt: skip
@@ -243,7 +244,7 @@ class _Choice:
             raise _Reject("products reach below float32's normal range")
 
     def plan(self, events: bool) -> Plan:
-        bits, kind, adder, why = self._step()
+        bits, order, kind, adder, why = self._step()
         most = self._chunk_bound(kind)
         between, between_adder = self._between(most)
         whole = bound(self.chunks, most, self.whole.largest, self.total.precision, between)
@@ -265,7 +266,7 @@ class _Choice:
         lanes = self.on.lanes * 32 // bits
         kernel = Kernel(
             bits, lanes, 16 if self.on.lanes == 16 and not crowded else 8, self.products,
-            self.profile.sum_order, kind, adder, between, between_adder, over, under,
+            order, kind, adder, between, between_adder, over, under,
             "count" if events else "quiet",
             self.on.extension if bits == 32 and over in ("clamp", "nan") else "none",
         )  # fmt: skip
@@ -285,21 +286,19 @@ class _Choice:
 
     # -- the steps
 
-    def _step(self) -> tuple[int, str, str, str]:
-        """(bits of a lane, rounding, adder, why) of the steps."""
+    def _step(self) -> tuple[int, str, str, str, str]:
+        """(bits of a lane, order, rounding, adder, why) of the steps."""
         if self.profile.sum_order == "aligned":
-            return 32, *self._aligned()
+            return 32, "aligned", *self._aligned()
         if self.products == 0:
-            return 64, *self._exact_chunks()
-        if self.products == 2:
-            return 64, *self._fused(64)
+            return 64, "fused", *self._exact_chunks()
         try:
             return 32, *self._fused(32)
         except _Reject:
             return 64, *self._fused(64)
 
-    def _fused(self, bits: int) -> tuple[str, str, str]:
-        """(rounding, adder, why) of a step acc + p, or acc + (p₀ + p₁), in lanes of so many bits."""
+    def _fused(self, bits: int) -> tuple[str, str, str, str]:
+        """(order, rounding, adder, why) of a step acc + p, or acc + (p₀ + p₁), in lanes of so many bits."""
         profile, on, p, held = self.profile, self.on, self.acc.precision, _FRACTION[bits] + 1
         kind = _kind(profile.rounding, profile.random_source)
         limit = math.ldexp(1.0, held + self.quantum)  # sums up to here are exact in a lane
@@ -309,9 +308,13 @@ class _Choice:
             raise _Reject("a product does not fit a lane, and there is no fused multiply-add")
         if kind in ("random", "hash"):
             _require_random_bits(profile.rounding, kind, profile.random_bits, held - p)
-        exact = self._chunk_bound(kind) + self.products * self.largest <= limit
+        most = self._chunk_bound(kind)
+        exact = most + self.products * self.largest <= limit
         narrow = self.products == 1 and self.width <= p  # products no wider than accumulators
-        return _form(kind, p, held, exact, narrow, on.control)
+        # (The largest number, where sums get stuck, may be no multiple of the quantum.)
+        serial = self.products == 2 and exact and most <= self.acc.max
+        order = "serial" if serial else "fused"
+        return order, *_form(kind, p, held, exact, narrow, on.control)
 
     def _exact_chunks(self) -> tuple[str, str, str]:
         kind = _kind(self.profile.rounding, self.profile.random_source)
@@ -393,7 +396,10 @@ class _Choice:
         exact = wants == {"flush"} and self.acc.bias == self.total.bias
         if exact and not events and {kind, between} <= {"none", "even", "away", "zero"}:
             fused = self.profile.sum_order == "fused"  # (exponents are compared with unscaled ones)
-            if self.on.control and self.on.fused and bits == 32 and fused:
+            single = (
+                self.products <= 1
+            )  # (one product of a pair would be flushed before it is added)
+            if self.on.control and self.on.fused and bits == 32 and fused and single:
                 # Of all multiples of the quantum 2^−b, it alone lies between zero and the smallest
                 # number; the scale brings the next one, 2^(1−b), to float32's smallest normal number.
                 scale = _LOWEST_NORMAL - (1 - self.acc.bias)

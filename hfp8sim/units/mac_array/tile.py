@@ -131,7 +131,7 @@ class _Body:
         b.cbranch(b.or_(b.icmp_signed("==", run, room), wanted), closing, following)
 
         b.position_at_end(closing)
-        closed = self._close_chunk(number, final)
+        closed = self._close_chunk(number, b.sub(now, _I64(1)), final)
         next_number = b.add(number, _I64(1))
         b.branch(following)
 
@@ -179,6 +179,7 @@ class _Body:
 
     def _store_state(self, state: list[ir.Value]) -> None:
         sums, most, tally = self._parts(state)
+        sums = self._settled(sums, self.b.sub(self.steps, _I64(1)))
         for r, value in enumerate(self._poisoned(sums, most)):
             self.step.store(value, self.p["chunk"], r * PANEL)
         for event, count in enumerate(tally.counts):
@@ -197,26 +198,54 @@ class _Body:
     def _one_step(self, number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
         k, step = self.k, self.step
         sums, most, tally = self._parts(state)
+        sums = self._settled(sums, self.b.sub(number, _I64(1)))
         if k.order == "aligned":
             added, products = self._aligned_sums(number, sums), sums
         else:
             added, products = self._fused_sums(number, sums)
         if k.exact_sums:
             return [*added, *most, *tally.counts]
-        if self.random:
-            rows, columns = self._at("rows", number), self._at("columns", number)
-            column = step.load(columns, 0, step.words)
+        random = self._random(number)
         for r, (old, s) in enumerate(zip(sums, added)):
-            random = None
-            if self.random:
-                random = self.rounding.random(step.load_splat(rows, r), column)
-            new = self.rounding.round(s, random, r, [old], tally)
+            if self._late(r):
+                sums[r] = s
+                continue
+            new = self.rounding.round(s, random(r), r, [old], tally)
             if tally.counts:
                 tally.add(at.SWAMPED, step, self._swamped(old, new, products[r]))
             if most:
                 most[r] = self.rounding.watch(most[r], new)
             sums[r] = new
         return [*sums, *most, *tally.counts]
+
+    def _random(self, number: ir.Value) -> Callable[[int], ir.Value | None]:
+        """The addends of a step's stochastic roundings, by row."""
+        if not self.random:
+            return lambda row: None
+        step = self.step
+        rows, columns = self._at("rows", number), self._at("columns", number)
+        column = step.load(columns, 0, step.words)
+        return lambda row: self.rounding.random(step.load_splat(rows, row), column)
+
+    # Every other row may be late: its sum is rounded at the beginning of the next step. Were all rows in
+    # step, the processor would find many multiplications first and then many roundings; so it finds both
+    # at any time, and all its ports are busy. Rounding twice is as good as once, so at the beginning of a
+    # range a late row may be rounded with whatever word.
+
+    def _late(self, row: int) -> bool:
+        return self.k.staggered and row % 2 == 1
+
+    def _settled(self, sums: list[ir.Value], number: ir.Value) -> list[ir.Value]:
+        """The sums after step `number`, those of late rows rounded too."""
+        if not self.k.staggered:
+            return sums
+        b = self.b
+        number = b.select(b.icmp_signed("<", number, _I64(0)), _I64(0), number)
+        random, none = self._random(number), Tally(b, [])
+        return [
+            self.rounding.round(s, random(r), r, [], none) if self._late(r) else s
+            for r, s in enumerate(sums)
+        ]
 
     def _swamped(self, old: ir.Value, new: ir.Value, product: ir.Value) -> ir.Value:
         """Whether a number stayed what it was. Where that is enough to know, steps whose product is zero
@@ -234,7 +263,8 @@ class _Body:
     def _fused_sums(
         self, number: ir.Value, sums: list[ir.Value]
     ) -> tuple[list[ir.Value], list[ir.Value]]:
-        """For each row acc + p or acc + (p₀ + p₁), by the adder; and p or p₀ + p₁."""
+        """For each row acc + p, acc + (p₀ + p₁) by the adder or (acc + p₀) + p₁ exactly; and p or p₀ + p₁
+        (that is gone from the code if nobody asks)."""
         step = self.step
         first = self.b.mul(number, _I64(self.width))
         a, b = self._at("a", first), self._at("b", first)
@@ -244,10 +274,13 @@ class _Body:
             rows = [step.load_splat(a, p * PANEL + r) for p in range(self.width)]
             if self.width == 1:
                 added.append(self.rounding.sum(rows[0], columns[0], old))
-                products.append(step.mul(rows[0], columns[0]))  # (gone if nobody asks)
+                products.append(step.mul(rows[0], columns[0]))
+                continue
+            pair = step.fma(rows[1], columns[1], step.mul(rows[0], columns[0]))
+            products.append(pair)
+            if self.k.order == "serial":
+                added.append(step.fma(rows[1], columns[1], step.fma(rows[0], columns[0], old)))
             else:
-                pair = step.fma(rows[1], columns[1], step.mul(rows[0], columns[0]))
-                products.append(pair)
                 added.append(self.rounding.sum(pair, None, old))
         return added, products
 
@@ -316,10 +349,14 @@ class _Body:
 
     # -- the end of a chunk
 
-    def _close_chunk(self, number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
-        """total ← round(total + chunk), for the first chunk onto a total of zero; then a fresh state."""
+    def _close_chunk(
+        self, number: ir.Value, last: ir.Value, state: list[ir.Value]
+    ) -> list[ir.Value]:
+        """total ← round(total + chunk), for the first chunk onto a total of zero; then a fresh state.
+        `last` is the chunk's last step."""
         k, total = self.k, self.total
         sums, most, tally = self._parts(state)
+        sums = self._settled(sums, last)
         sums = self._poisoned(sums, most)
         self.between.load()
         if k.exact_sums:

@@ -1,0 +1,231 @@
+"""What is measured: every row of `make bench`, prepared but not timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import hfp8sim as hs
+from hfp8sim.lowering import lower_layer
+from hfp8sim.machine import execute
+from hfp8sim.units import gemm, mac_array
+from hfp8sim.units.convert import convert
+from hfp8sim.units.gemm import explain
+from hfp8sim.units.profile import Profile
+from hfp8sim.workloads import Conv, Layer, operands
+
+Run = Callable[[], object]
+KEYS = np.uint64(1), np.uint64(2)
+HFP8 = hs.get_profile("hfp8")
+#: The stochastic roundings that are wanted fast take 8 to 13 random bits.
+STOCHASTIC = HFP8.replace(rounding="stochastic", random_bits=13)
+BLAS = "NumPy float32"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row: `prepare` gives the operation to time, operands ready."""
+
+    group: str
+    name: str
+    work: float  #: of one call, in the unit
+    unit: str
+    prepare: Callable[[], Run]
+    beside: str = ""  #: the row of the group that its ratio is to
+    reach: float | None = None  #: the ratio that is wanted
+    note: Callable[[], str] = lambda: ""
+
+
+@functools.cache
+def _rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def matrices(
+    profile: Profile, size: int, scales: tuple[float, float] = (1.0, 0.05)
+) -> tuple[Any, Any]:
+    """Square operands of normal numbers, as codes of the profile's forward formats."""
+    a, b = (
+        fmt.encode(scale * _rng().standard_normal((size, size)), profile.operand_rounding)
+        for fmt, scale in zip(profile.operand_formats("fwd"), scales)
+    )
+    return a, b
+
+
+def blas(size: int) -> Run:
+    x = _rng().standard_normal((size, size)).astype(np.float32)
+    return lambda: x @ x
+
+
+def kernel(profile: Profile, size: int, scales: tuple[float, float] = (1.0, 0.05)) -> Run:
+    """The kernel alone: operands are panels already."""
+    a, b = matrices(profile, size, scales)
+    plan, formats = explain(a, b, profile), profile.operand_formats("fwd")
+    assert plan.kernel is not None, plan
+    left = mac_array.panels(plan, a, formats[0], KEYS, of_a=True)
+    right = mac_array.panels(plan, b.T, formats[1], KEYS, of_a=False)
+    state = mac_array.start(plan, size, size, whole=True)
+    return lambda: mac_array.accumulate(plan, left, right, state, last=True)
+
+
+def product(profile: Profile, size: int, **how: Any) -> Run:
+    """`hs.gemm`, codes in and codes out."""
+    a, b = matrices(profile, size)
+    return lambda: gemm(a, b, profile, **how)
+
+
+def kernels(size: int = 512) -> list[Case]:
+    """Bare kernels beside BLAS."""
+    work = size**3 / 1e9
+    underflow = dataclasses.replace(HFP8, name="small", a_format="hfp8-152", b_format="hfp8-152")
+    rows: list[tuple[str, Profile, float | None, tuple[float, float]]] = [
+        ("nearest-away", HFP8, 0.65, (1.0, 0.05)),
+        ("nearest-even", HFP8.replace(rounding="nearest-even"), 0.55, (1.0, 0.05)),
+        ("toward-zero", HFP8.replace(rounding="toward-zero"), 0.90, (1.0, 0.05)),
+        ("stochastic, row ⊕ column words", STOCHASTIC, 0.50, (1.0, 0.05)),
+        ("stochastic, hash per step", STOCHASTIC.replace(random_source="counter"), 0.17, (1.0, 0.05)),
+        ("two products, nearest-away (rapid)", hs.get_profile("rapid"), 0.35, (1.0, 0.05)),
+        ("fused(32, 13) (hopper-fp8)", hs.get_profile("hopper-fp8"), 0.10, (1.0, 0.05)),
+        ("aiu", hs.get_profile("aiu"), 0.10, (1.0, 0.05)),
+        ("16-bit operands (fp16)", hs.get_profile("fp16"), 0.10, (1.0, 0.05)),
+        ("binary32 sums (e5m2-fp32)", hs.get_profile("e5m2-fp32"), None, (1.0, 0.05)),
+        ("exact", hs.get_profile("exact"), None, (1.0, 0.05)),
+        ("1-4-3, sums may saturate", saturating(), 0.40, (1.0, 0.05)),
+        ("1-5-2, sums may overflow", underflow, 0.40, (2000.0, 2000.0)),
+        ("1-5-2, sums may underflow", underflow, 0.40, (1e-4, 1e-4)),
+    ]  # fmt: skip
+    cases = [Case("kernels", BLAS, work, "GMAC/s", lambda: blas(size))]
+    for name, profile, reach, scales in rows:
+        cases.append(Case(
+            "kernels", name, work, "GMAC/s", functools.partial(kernel, profile, size, scales), BLAS,
+            reach, functools.partial(_kernel_note, profile, size, scales),
+        ))  # fmt: skip
+    return cases
+
+
+def saturating() -> Profile:
+    """Sums in a float with a smaller range, in which a chunk's sum may saturate."""
+    narrow = hs.FloatFormat("1-4-9", 4, 9, bias=11, lowest="normal", special="none", zero="signed")
+    return HFP8.replace(accumulator=narrow, between_chunks=narrow, overflow="saturate")
+
+
+def _kernel_note(profile: Profile, size: int, scales: tuple[float, float]) -> str:
+    return explain(*matrices(profile, size, scales), profile).name
+
+
+def products() -> list[Case]:
+    """`hs.gemm` beside the bare kernel; with threads; with events."""
+    cases = []
+    for size in (256, 512, 1024):
+        work = size**3 / 1e9
+        bare = f"kernel, {size}³"
+        cases.append(Case("hs.gemm", bare, work, "GMAC/s", functools.partial(kernel, HFP8, size)))
+        cases.append(Case(
+            "hs.gemm", f"hs.gemm, {size}³", work, "GMAC/s",
+            functools.partial(product, HFP8, size, threads=1), bare, 0.85,
+        ))  # fmt: skip
+    work = 1024**3 / 1e9
+    cases.append(Case(
+        "hs.gemm", "two threads, 1024³", work, "GMAC/s",
+        functools.partial(product, HFP8, 1024, threads=2), "hs.gemm, 1024³", 1.9,
+    ))  # fmt: skip
+    for name, profile in (("nearest-away", HFP8), ("two products", hs.get_profile("rapid"))):
+        plain = f"{name}, no events, 512³"
+        work = 512**3 / 1e9
+        cases.append(Case(
+            "events", plain, work, "GMAC/s", functools.partial(product, profile, 512, threads=1)
+        ))  # fmt: skip
+        cases.append(Case(
+            "events", f"{name}, events counted", work, "GMAC/s",
+            functools.partial(product, profile, 512, threads=1, events=True), plain, 0.6,
+        ))  # fmt: skip
+    return cases
+
+
+def conversions(n: int = 1 << 18) -> list[Case]:
+    """float32 into 8-bit formats, beside ml_dtypes."""
+    import ml_dtypes
+
+    x = _rng().standard_normal(n).astype(np.float32)
+    cases = []
+    for name in ("e4m3fn", "e5m2"):
+        dtype = np.dtype(getattr(ml_dtypes, "float8_" + name))
+        peer = f"ml_dtypes, {name}"
+        cases.append(Case(
+            "conversion", peer, n / 1e6, "Melem/s",
+            lambda dtype=dtype: lambda: x.astype(dtype),  # type: ignore[misc]
+        ))  # fmt: skip
+        for mode in ("nearest-even", "stochastic"):
+            cases.append(Case(
+                "conversion", f"{name}, {mode}", n / 1e6, "Melem/s",
+                lambda name=name, mode=mode: lambda: convert(x, name, mode),  # type: ignore[misc]
+                peer, 10,
+            ))  # fmt: skip
+    for mode in ("nearest-away", "stochastic"):
+        cases.append(Case(
+            "conversion", f"hfp8-143, {mode}", n / 1e6, "Melem/s",
+            lambda mode=mode: lambda: convert(x, "hfp8-143", mode),  # type: ignore[misc]
+        ))  # fmt: skip
+    return cases
+
+
+#: Layers of ResNet-50 at batch 4: the kinds of convolution it has, and its linear layer.
+RESNET50 = {
+    "1×1, 56×56×64 → 256": Conv(4, 56, 56, 64, 256, (1, 1)),
+    "3×3, 28×28×128 → 128": Conv(4, 28, 28, 128, 128, (3, 3), padding=(1, 1, 1, 1)),
+    "3×3, 14×14×256 → 256": Conv(4, 14, 14, 256, 256, (3, 3), padding=(1, 1, 1, 1)),
+    "1×1, 7×7×2048 → 512": Conv(4, 7, 7, 2048, 512, (1, 1)),
+    "7×7/2, 224×224×3 → 64": Conv(4, 224, 224, 3, 64, (7, 7), stride=(2, 2), padding=(3, 3, 3, 3)),
+}
+
+
+def resnet_layers() -> dict[str, Layer]:
+    """The layers, by what they are."""
+    layers = {name: Layer.from_conv("conv", conv) for name, conv in RESNET50.items()}
+    return layers | {"linear, 256×2048×1000": Layer("fc", "linear", 256, 1000, 2048)}
+
+
+def _layer_codes(layer: Layer) -> dict[str, Any]:
+    formats = HFP8.operand_formats("fwd")
+    scales = (1.0, 0.05)
+    return {
+        name: fmt.encode(scale * _rng().standard_normal(layer.tensor_shape(name)), "nearest-away")
+        for name, fmt, scale in zip(("x", "w"), formats, scales)
+    }
+
+
+def executed(layer: Layer) -> Run:
+    """A layer's program on the executor: convolutions are unfolded tile by tile."""
+    program, codes = lower_layer(layer, "fwd", "rapid-core", HFP8), _layer_codes(layer)
+    return lambda: execute(program, codes, "rapid-core", threads=1)
+
+
+def unfolded(layer: Layer) -> Run:
+    """`hs.gemm` of a layer that is unfolded beforehand."""
+    codes = _layer_codes(layer)
+    floats = {name: array.astype(np.float32) for name, array in codes.items()}
+    found = operands(layer.replace(tensors=floats), "fwd", max_elements=1 << 62)
+    a, b = (np.ascontiguousarray(x[0].astype(np.uint8)) for x in (found.a, found.b))
+    return lambda: gemm(a, b, HFP8, threads=1)
+
+
+def programs() -> list[Case]:
+    """Programs beside `hs.gemm`."""
+    cases = []
+    for name, layer in resnet_layers().items():
+        work, plain = layer.macs / 1e9, f"hs.gemm, {name}"
+        cases.append(Case("programs", plain, work, "GMAC/s", functools.partial(unfolded, layer)))
+        cases.append(Case(
+            "programs", f"executor, {name}", work, "GMAC/s", functools.partial(executed, layer),
+            plain, 0.8,
+        ))  # fmt: skip
+    return cases
+
+
+def all_cases() -> list[Case]:
+    """Every row that is timed inside this process."""
+    return [*kernels(), *products(), *conversions(), *programs()]
