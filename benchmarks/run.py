@@ -1,6 +1,10 @@
-"""`make bench`: emulated matrix products beside NumPy's float32 product, as ratios in one run.
+"""`make bench`: every row of `benchmarks.cases` and every peer, as ratios in one run, on one thread.
 
-One thread, 512 × 512 × 512, codes in and codes out, the best of several runs each.
+    python -m benchmarks.run [--seconds S] [--only TEXT] [--json FILE]
+    python -m benchmarks.run --page docs/speed.md        # the tables between its two markers, from the JSON
+
+Machines are noisy: rows take turns, round after round, and the best time of each counts. So do not read the
+speeds, read the ratios.
 """
 
 from __future__ import annotations
@@ -9,66 +13,180 @@ import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import argparse
+import datetime
+import json
 import platform
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
+import numba
 import numpy as np
+import threadpoolctl
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 import hfp8sim as hs
-from hfp8sim.units.gemm import explain
+from benchmarks import peers, processes
+from benchmarks.cases import BLAS, Case, Run, all_cases
+from hfp8sim.files import write_text
+from hfp8sim.units.mac_array import processor
 
-SIZE, REPEATS = 512, 5
-
-HFP8 = hs.get_profile("hfp8")
-MODES = {
-    "nearest-away": HFP8,
-    "nearest-even": HFP8.replace(rounding="nearest-even"),
-    "toward-zero": HFP8.replace(rounding="toward-zero"),
-    "stochastic, row-column": HFP8.replace(rounding="stochastic"),
-    "stochastic, counter": HFP8.replace(rounding="stochastic", random_source="counter"),
-    **{name: hs.get_profile(name) for name in hs.profiles() if name != "hfp8"},
-}
+#: No row is tried more often than this.
+ROUNDS = 200
+MARKERS = "<!-- bench -->", "<!-- /bench -->"
 
 
-def rate(product: Callable[[], object]) -> float:
-    """Multiply-accumulates per second, in units of 10^9."""
-    product()
-    best = float("inf")
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        product()
-        best = min(best, time.perf_counter() - start)
-    return SIZE**3 / best / 1e9
+def machine() -> dict[str, str]:
+    """What the numbers are worth: processor, versions, and what NumPy multiplies with."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text("utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() in ("model name", "cpu family", "model"):
+                name += f", {key.strip()} {value.strip()}"
+            if not line:
+                break
+    (library, *_) = threadpoolctl.threadpool_info() or [{}]
+    return {
+        "processor": name,
+        "cores": str(os.cpu_count()),
+        "lanes of float32": str(processor().lanes),
+        "BLAS": "{internal_api} {version}, kernels for {architecture}".format_map(
+            {"internal_api": "?", "version": "?", "architecture": "?"} | library
+        ),
+        "NumPy": np.__version__,
+        "Numba": numba.__version__,
+        "Python": platform.python_version(),
+        "hfp8sim": hs.__version__,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
-def main() -> None:
-    """Print the table."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((SIZE, SIZE)).astype(np.float32)
-    blas = rate(lambda: x @ x)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("arithmetic", "GMAC/s", "of float32", "kernel"):
-        table.add_column(heading)
-    table.add_row("NumPy float32", f"{blas:.1f}", "1.00", "")
-    for name, profile in MODES.items():
-        formats = profile.operand_formats("fwd")
-        scales = (1.0, 0.05)
-        a, b = (
-            f.encode(s * rng.standard_normal((SIZE, SIZE)), profile.operand_rounding)
-            for f, s in zip(formats, scales)
-        )
-        speed = rate(lambda a=a, b=b, p=profile: hs.gemm(a, b, p, threads=1))
-        plan = str(explain(a, b, profile))
-        table.add_row(name, f"{speed:.2f}", f"{speed / blas:.2f}", plan)
-    console = Console(width=160)
-    console.print(
-        f"{platform.processor() or platform.machine()}, NumPy {np.__version__}, one thread"
-    )
-    console.print(table)
+def best_times(cases: Sequence[Case], seconds: float, progress: bool = True) -> dict[str, float]:
+    """The best of many turns of every row, s. Each row gets about `seconds` of them."""
+    runs: dict[str, Run] = {}
+    for case in track(cases, "preparing", transient=True, disable=not progress):
+        runs[case.name] = case.prepare()
+        runs[case.name]()
+    best = {name: _once(run) for name, run in runs.items()}
+    rounds = max(3, min(ROUNDS, int(seconds * len(runs) / sum(best.values()))))
+    for _ in track(range(rounds), "measuring", transient=True, disable=not progress):
+        for name, run in runs.items():
+            best[name] = min(best[name], _once(run))
+    return best
+
+
+def _once(run: Run) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def measure(cases: Sequence[Case], seconds: float) -> list[dict[str, Any]]:
+    """The rows of a group, which take turns."""
+    times = best_times(cases, seconds, sys.stderr.isatty())
+    speeds = {case.name: case.work / times[case.name] for case in cases}
+    return [
+        {
+            "group": case.group, "name": case.name, "speed": speeds[case.name], "unit": case.unit,
+            "beside": case.beside, "reach": case.reach, "note": case.note(),
+            "ratio": speeds[case.name] / speeds[case.beside] if case.beside else None,
+        }
+        for case in cases
+    ]  # fmt: skip
+
+
+def show(rows: list[dict[str, Any]], console: Console) -> None:
+    """A table for each group."""
+    for group in dict.fromkeys(row["group"] for row in rows):
+        table = Table(title=group, title_justify="left", box=None, header_style="bold", pad_edge=False)  # fmt: skip
+        for heading in ("", "speed", "", "ratio", "wanted", "to"):
+            table.add_column(heading, justify="right" if heading in ("speed", "ratio", "wanted") else "left")  # fmt: skip
+        table.add_column("kernel", overflow="fold")
+        for row in rows:
+            if row["group"] != group:
+                continue
+            ratio, reach = row["ratio"], row["reach"]
+            missed = ratio is not None and reach is not None and ratio < reach
+            table.add_row(
+                row["name"], f"{row['speed']:.4g}", row["unit"],
+                "" if ratio is None else f"{'[red]' if missed else ''}{ratio:.2f}",
+                "" if reach is None else f"{reach:g}", row["beside"], row["note"],
+            )  # fmt: skip
+        console.print(table)
+        console.print()
+
+
+def page(document: dict[str, Any]) -> str:
+    """The tables as Markdown."""
+    about, rows = document["machine"], document["rows"]
+    lines = ["; ".join(f"{key}: {value}" for key, value in about.items())]
+    for group in dict.fromkeys(row["group"] for row in rows):
+        lines += ["", f"| {group} | speed | ratio | wanted | to |", "|---|--:|--:|--:|---|"]
+        for row in rows:
+            if row["group"] == group:
+                ratio, reach = row["ratio"], row["reach"]
+                figures = "" if ratio is None else f"{ratio:.2g}", "" if reach is None else reach
+                speed = f"{row['speed']:.3g} {row['unit']}"
+                lines.append(f"| {row['name']} | {speed} | {figures[0]} | {figures[1]} | {row['beside']} |")  # fmt: skip
+    return "\n".join(lines)
+
+
+def write_page(path: Path, document: dict[str, Any]) -> None:
+    """Put the tables between the page's markers."""
+    before, rest = path.read_text("utf-8").split(MARKERS[0])
+    after = rest.split(MARKERS[1])[1]
+    write_text(path, f"{before}{MARKERS[0]}\n{page(document)}\n{MARKERS[1]}{after}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write what was printed as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run")
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each row (0.5)")
+    parser.add_argument("--only", default="", help="rows whose group or name contains this")
+    parser.add_argument("--json", type=Path, default=Path("out/bench.json"), help="where to write")
+    parser.add_argument("--page", type=Path, help="measure nothing: write the JSON into this page")
+    options = parser.parse_args(arguments)
+    if options.page:
+        write_page(options.page, json.loads(options.json.read_text("utf-8")))
+        return 0
+
+    def wanted(group: str, name: str) -> bool:
+        return options.only in f"{group}: {name}"
+
+    cases = [case for case in all_cases() if wanted(case.group, case.name)]
+    groups = {case.group for case in cases}  # with what their rows are measured beside
+    beside = {(case.group, case.beside) for case in cases}
+    cases = [
+        case for case in all_cases()
+        if case.group in groups and (wanted(case.group, case.name) or (case.group, case.name) in beside)
+    ]  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    about = machine()
+    console.print("\n".join(f"{key}: {value}" for key, value in about.items()), highlight=False)
+    console.print()
+    rows: list[dict[str, Any]] = []
+
+    def add(some: list[dict[str, Any]]) -> None:
+        show(some, console)
+        rows.extend(some)
+
+    for group in dict.fromkeys(case.group for case in cases):
+        add(measure([case for case in cases if case.group == group], options.seconds))
+    if wanted(peers.GROUP, ""):
+        add(peers.rows(next((r["speed"] for r in rows if r["name"] == BLAS), None)))
+    if wanted(processes.GROUP, ""):
+        add(processes.rows())
+    write_text(options.json, json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
+    console.print(f"written to {options.json}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

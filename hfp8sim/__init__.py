@@ -24,6 +24,7 @@ _HOMES = {
     ),
     "hfp8sim.units": ("Events", "Profile", "gemm", "get_profile", "profiles", "register_profile"),
     "hfp8sim.units.convert": ("convert",),
+    "hfp8sim.units.gemm": ("explain",),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.workloads": ("Layer", "Workload", "load_workload"),
     "hfp8sim.report.compare": ("compare",),
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from hfp8sim.units import profiles as profiles
     from hfp8sim.units import register_profile as register_profile
     from hfp8sim.units.convert import convert as convert
+    from hfp8sim.units.gemm import explain as explain
     from hfp8sim.workloads import Layer as Layer
     from hfp8sim.workloads import Workload as Workload
     from hfp8sim.workloads import load_workload as load_workload

@@ -259,10 +259,8 @@ class _Choice:
             raise _Reject("the plain loop counts events of aligned sums")
         r, overflow = self.profile.random_bits, self.profile.overflow
         aligned = self.profile.sum_order == "aligned"
-        crowded = (
-            aligned or kind == "hash" or adder == "down" or over not in ("free", "replace")
-            or under == "cut"
-        )  # fmt: skip
+        clamps = over == "clamp" and self.on.extension == "none"
+        crowded = aligned or kind == "hash" or adder == "down" or over == "nan" or clamps
         lanes = self.on.lanes * 32 // bits
         kernel = Kernel(
             bits, lanes, 16 if self.on.lanes == 16 and not crowded else 8, self.products,

@@ -179,7 +179,7 @@ class _Body:
 
     def _store_state(self, state: list[ir.Value]) -> None:
         sums, most, tally = self._parts(state)
-        sums = self._settled(sums, self.b.sub(self.steps, _I64(1)))
+        sums, most = self._settled(sums, most, self.b.sub(self.steps, _I64(1)))
         for r, value in enumerate(self._poisoned(sums, most)):
             self.step.store(value, self.p["chunk"], r * PANEL)
         for event, count in enumerate(tally.counts):
@@ -198,7 +198,7 @@ class _Body:
     def _one_step(self, number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
         k, step = self.k, self.step
         sums, most, tally = self._parts(state)
-        sums = self._settled(sums, self.b.sub(number, _I64(1)))
+        sums, most = self._settled(sums, most, self.b.sub(number, _I64(1)))
         if k.order == "aligned":
             added, products = self._aligned_sums(number, sums), sums
         else:
@@ -212,7 +212,7 @@ class _Body:
                 continue
             new = self.rounding.round(s, random(r), r, [old], tally)
             if tally.counts:
-                tally.add(at.SWAMPED, step, self._swamped(old, new, products[r]))
+                tally.add(at.SWAMPED, step, self._swamped(old, new, s, products[r]))
             if most:
                 most[r] = self.rounding.watch(most[r], new)
             sums[r] = new
@@ -235,26 +235,33 @@ class _Body:
     def _late(self, row: int) -> bool:
         return self.k.staggered and row % 2 == 1
 
-    def _settled(self, sums: list[ir.Value], number: ir.Value) -> list[ir.Value]:
-        """The sums after step `number`, those of late rows rounded too."""
+    def _settled(
+        self, sums: list[ir.Value], most: list[ir.Value], number: ir.Value
+    ) -> tuple[list[ir.Value], list[ir.Value]]:
+        """The sums after step `number`, those of late rows rounded too, and how far they went."""
         if not self.k.staggered:
-            return sums
-        b = self.b
+            return sums, most
+        b, sums, most = self.b, list(sums), list(most)
         number = b.select(b.icmp_signed("<", number, _I64(0)), _I64(0), number)
         random, none = self._random(number), Tally(b, [])
-        return [
-            self.rounding.round(s, random(r), r, [], none) if self._late(r) else s
-            for r, s in enumerate(sums)
-        ]
+        for r, s in enumerate(sums):
+            if self._late(r):
+                sums[r] = self.rounding.round(s, random(r), r, [], none)
+                if most:
+                    most[r] = self.rounding.watch(most[r], sums[r])
+        return sums, most
 
-    def _swamped(self, old: ir.Value, new: ir.Value, product: ir.Value) -> ir.Value:
+    def _swamped(self, old: ir.Value, new: ir.Value, s: ir.Value, product: ir.Value) -> ir.Value:
         """Whether a number stayed what it was. Where that is enough to know, steps whose product is zero
         are among them (`counts_zero_products`)."""
         b, step = self.b, self.step
         same = b.fcmp_ordered("==", old, new)
         if self.k.counts_zero_products:
             return same
-        same = b.and_(same, b.fcmp_ordered("!=", product, step.zero()))
+        if self.k.order == "serial":  # an exact sum tells whether something was added
+            same = b.and_(same, b.fcmp_ordered("!=", s, old))
+        else:
+            same = b.and_(same, b.fcmp_ordered("!=", product, step.zero()))
         if self.k.over == "free":
             return same
         finite = b.fcmp_ordered("<=", step.absolute(old), self.rounding.number(at.MAX))
@@ -356,7 +363,7 @@ class _Body:
         `last` is the chunk's last step."""
         k, total = self.k, self.total
         sums, most, tally = self._parts(state)
-        sums = self._settled(sums, last)
+        sums, most = self._settled(sums, most, last)
         sums = self._poisoned(sums, most)
         self.between.load()
         if k.exact_sums:

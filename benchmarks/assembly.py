@@ -1,0 +1,61 @@
+"""The inner loop of a profile's kernel, as the processor runs it.
+
+python -m benchmarks.assembly [--profile hfp8] [--set rounding=nearest-even]
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Compiled here and now: of a kernel from the cache there is no text.
+os.environ["HFP8SIM_CACHE_DIR"] = tempfile.mkdtemp()
+
+import argparse
+import re
+from collections import Counter
+from typing import Any
+
+from benchmarks.cases import KEYS, matrices
+from hfp8sim.commands.reports import settings
+from hfp8sim.units import mac_array
+from hfp8sim.units.gemm import explain
+from hfp8sim.units.mac_array.kernels import runner
+
+
+def inner_loop(profile: Any) -> list[str]:
+    """Instructions of the loop over steps: the innermost loop that has most multiplications."""
+    a, b = matrices(profile, 64)
+    formats, plan = profile.operand_formats("fwd"), explain(a, b, profile)
+    left = mac_array.panels(plan, a, formats[0], KEYS, of_a=True)
+    right = mac_array.panels(plan, b.T, formats[1], KEYS, of_a=False)
+    mac_array.accumulate(plan, left, right, mac_array.start(plan, 64, 64, whole=True), last=True)
+    assert plan.kernel is not None
+    (text,) = runner(plan.kernel).inspect_asm().values()  # type: ignore[attr-defined]
+    lines = [line.strip() for line in text.splitlines()]
+    labels = {line[:-1]: i for i, line in enumerate(lines) if line.endswith(":")}
+    loops = []
+    for i, line in enumerate(lines):
+        jump = re.match(r"j\w+\s+(\S+)$", line)
+        if jump and labels.get(jump[1], len(lines)) < i:
+            loops.append(lines[labels[jump[1]] + 1 : i + 1])
+    inner = [loop for loop in loops if not any(line.endswith(":") for line in loop)]
+    return max(inner, key=lambda loop: sum("mul" in x or "fma" in x for x in loop))
+
+
+def main() -> None:
+    """Print the loop and how often each instruction stands in it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.assembly")
+    parser.add_argument("--profile", default="hfp8")
+    parser.add_argument("--set", action="append", default=[])
+    options = parser.parse_args()
+    profile = settings(options.profile, options.set)
+    loop = inner_loop(profile)
+    print("\n".join(loop))
+    print()
+    for name, count in Counter(line.split()[0] for line in loop).most_common():
+        print(f"{count:4} {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What is measured from outside: how long a process takes to its first result, and how much memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import Any
+
+GROUP = "processes"
+
+_GEMM = """
+import numpy as np
+import hfp8sim as hs
+fmt = hs.get_format("hfp8-143")
+a = fmt.encode(np.linspace(-1, 1, 32 * 64).reshape(32, 64))
+hs.gemm(a, a.T)
+"""
+
+#: A convolution whose unfolded operand would have 231 MB, by the executor, and what it holds at most.
+_MEMORY = """
+import resource
+import numpy as np
+import hfp8sim as hs
+from hfp8sim.lowering import lower_layer
+from hfp8sim.machine import execute
+from hfp8sim.workloads import Conv, Layer
+layer = Layer.from_conv("c", Conv({batch}, 56, 56, 64, 64, (3, 3), padding=(1, 1, 1, 1)))
+program = lower_layer(layer, "fwd", "rapid-core", "hfp8")
+codes = {{name: np.full(layer.tensor_shape(name), 0x58, np.uint8) for name in ("x", "w")}}
+execute(program, codes, "rapid-core", threads=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def _seconds(command: list[str], times: int = 5) -> float:
+    best = float("inf")
+    for _ in range(times + 1):  # the first may compile
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def _megabytes(batch: int) -> float:
+    done = subprocess.run(
+        [sys.executable, "-c", _MEMORY.format(batch=batch)], check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    return float(done.stdout)
+
+
+def rows() -> list[dict[str, Any]]:
+    """Rows of `make bench`. A ratio is the wanted time over the measured one."""
+    found = []
+    for name, command, wanted in (
+        ("a second process to its first small GEMM", [sys.executable, "-c", _GEMM], 0.5),
+        ("hfp8sim --help", [sys.executable, "-m", "hfp8sim", "--help"], 0.25),
+    ):
+        seconds = _seconds(command)
+        found.append(_row(name, seconds, "s", wanted / seconds, f"{wanted} s"))
+    small, large = _megabytes(2), _megabytes(32)
+    unfolded = (32 - 2) * 56 * 56 * 64 * 9 / 2**20
+    name = "30 more images through a 3×3 convolution: memory"
+    found.append(_row(name, large - small, "MB", unfolded / (large - small), f"{unfolded:.0f} MB unfolded"))  # fmt: skip
+    return found
+
+
+def _row(name: str, value: float, unit: str, ratio: float, beside: str) -> dict[str, Any]:
+    return {
+        "group": GROUP, "name": name, "speed": value, "unit": unit, "ratio": ratio,
+        "beside": beside, "reach": 1, "note": "",
+    }  # fmt: skip
