@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.commands import app, console, formats, programs, proofs, reports, say
+from hfp8sim.commands import app, console, formats, programs, proofs, reports, say, workloads
 from hfp8sim.errors import InputError
 
 #: Commands that make reports come first in the help.
@@ -16,7 +16,7 @@ app.registered_commands.sort(
     key=lambda command: getattr(command.callback, "__module__", "") != reports.__name__
 )
 
-__all__ = ["app", "formats", "main", "programs", "proofs", "reports"]
+__all__ = ["app", "formats", "main", "programs", "proofs", "reports", "workloads"]
 
 
 @app.command()
@@ -69,25 +69,6 @@ def machines() -> None:
             f"{m.peak_tflops():.1f} TFLOPS",
             m.summary,
         )
-    console().print(made)
-
-
-@app.command()
-def workloads() -> None:
-    """List the shipped workloads."""
-    from rich.table import Table
-
-    import hfp8sim as hs
-    from hfp8sim.workloads import workloads as names
-
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    made.add_column("workload")
-    for heading in ("layers", "MMAC forward", "parameters"):
-        made.add_column(heading, justify="right")
-    made.add_column("what it is")
-    for name, summary in names().items():
-        w = hs.load_workload(name)
-        made.add_row(name, str(len(w)), f"{w.macs() / 1e6:,.1f}", f"{w.parameters:,}", summary)
     console().print(made)
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from hfp8sim import cli
 from hfp8sim.report.columns import FLAT
-from hfp8sim.workloads import Layer, Workload, save_trace
+from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text("utf-8"))
 HFP8SIM = [sys.executable, "-m", "hfp8sim"]
@@ -178,6 +178,40 @@ def test_theory(run: Run, gemms: Path) -> None:
     assert [row["k"] for row in rows] == ["6", "70", "4"] and rows[1]["bits_chunked"] == "7"
 
 
+def test_convert(run: Run, gemms: Path, tmp_path: Path) -> None:
+    trace, again = tmp_path / "t.npz", tmp_path / "again.csv"
+    assert run("convert", gemms, trace) == (0, f"{trace}: trace of 3 layers with no tensors\n", "")
+    assert run("convert", trace, again) == (0, f"{again}: GEMM list of 3 rows\n", "")
+    assert again.read_text() == gemms.read_text()
+    made = tmp_path / "mobile.csv"
+    wrote = run("convert", "mobilenet-v2", made, "--batch", 2, "--as", "gemm", "--phase", "wgrad")
+    assert wrote[0] == 0 and made.read_text().count("\n") == 7173
+
+
+def test_convert_runs_a_model_on_given_arrays(run: Run, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    of = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [of("x", 1, ["N", "T", 3])], [of("y", 1, ["N", "T", 4])],
+        [onnx.numpy_helper.from_array(np.ones((3, 4), np.float32), "w")],
+    )  # fmt: skip
+    model = tmp_path / "m.onnx"
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), model
+    )
+    refused(
+        run("run", model), "free dimension 'T'; give its size, as in dims={'T': 128} or --dim T=128"
+    )
+    status, out, _ = run("run", model, "--batch", 2, "--dim", "T=5", "--phase", "fwd")
+    assert status == 0 and "10×4×3" in out
+    x = np.arange(30, dtype=np.float32).reshape(2, 5, 3)
+    np.savez(tmp_path / "in.npz", x=x)
+    assert run("convert", model, tmp_path / "t", "--inputs", tmp_path / "in.npz")[0] == 0
+    read = load_workload(tmp_path / "t")[0]
+    assert np.array_equal(read.tensors["x"], x.reshape(10, 3)) and "a given input" in read.origin
+
+
 def test_timeline(run: Run, gemms: Path, tmp_path: Path) -> None:
     status, *_ = run("run", gemms, "--phase", "fwd", "--timeline", tmp_path / "t.json")
     assert status == 0 and json.loads((tmp_path / "t.json").read_text())["traceEvents"]
@@ -271,6 +305,15 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--columns", "macs"], "--columns goes with --format csv, not table"),
         (["run", "GEMMS", "--format", "csv", "--columns", "mac"], "unknown column 'mac'"),
         (["theory", "GEMMS", "--phase", "back"], "unknown phase 'back'"),
+        (["run", "GEMMS", "--batch", "2"], "batch and dims are for ONNX models"),
+        (["run", "alexnet", "--dim", "T=2"], "alexnet has no free dimension"),
+        (["run", "alexnet", "--dim", "T"], "--dim 'T': write it as name=size"),
+        (["convert", "GEMMS", "/proc/x.csv"], "cannot write /proc/x.csv"),
+        (["convert", "GEMMS", "x.json"], "no writer for '.json' files"),
+        (["convert", "GEMMS", "x.csv", "--as", "csv"], "'csv' is not one of"),
+        (["convert", "GEMMS", "x.npz", "--inputs", "y.npz"], "--inputs goes with an ONNX model"),
+        (["convert", "x.onnx", "x.npz", "--inputs", "GEMMS"], "torn, or not an .npz file"),
+        (["convert", "alexnet@2", "x.csv"], "has a batch of 2"),
     ],
     ids=lambda value: " ".join(value[:6]) if isinstance(value, list) else "",
 )

@@ -8,9 +8,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hfp8sim.errors import InputError
+
+if TYPE_CHECKING:
+    from hfp8sim.workloads import Workload
 
 app = typer.Typer(
     add_completion=False,
@@ -60,3 +65,31 @@ def progress_bar(label: str) -> Iterator[Any]:
 def say(line: str) -> None:
     """A line for the user on stderr, apart from the output proper."""
     print(f"hfp8sim: {line}", file=sys.stderr)
+
+
+WorkloadArgument = Annotated[str, typer.Argument(help="a shipped workload's name, or a file")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", help="the mini-batch of a shipped network or an ONNX model")
+]
+DimOption = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="the size of an ONNX model's free dimension"),
+]
+
+
+def load(workload: str, batch: int | None, dims: list[str] | None) -> Workload:
+    """The workload that the argument and the two options name."""
+    from hfp8sim.workloads import load_workload
+
+    return load_workload(workload, batch, sizes(dims))
+
+
+def sizes(dims: list[str] | None) -> dict[str, int]:
+    """`name=size` texts as a dict."""
+    made = {}
+    for text in dims or ():
+        name, equals, size = text.rpartition("=")
+        if not equals or not size.isdecimal():
+            raise InputError(f"--dim {text!r}: write it as name=size, as in sequence=128")
+        made[name] = int(size)
+    return made

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hfp8sim.commands import REPORT_WIDTH, app, console, progress_bar, say
+from hfp8sim.commands import (
+    REPORT_WIDTH,
+    BatchOption,
+    DimOption,
+    WorkloadArgument,
+    app,
+    console,
+    load,
+    progress_bar,
+    say,
+)
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +146,9 @@ def macs_limit(max_macs: int) -> int | None:
 
 @app.command()
 def run(
-    workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
+    workload: WorkloadArgument,
+    batch: BatchOption = None,
+    dim: DimOption = None,
     machine: MachineOption = "rapid-core",
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
@@ -164,7 +176,7 @@ def run(
 
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
     names = csv_columns(columns, output)
-    loaded = hs.load_workload(workload)
+    loaded = load(workload, batch, dim)
     for warning in loaded.warnings if output is not Form.table or out else ():
         say(warning)  # the table has them below it
     kept = Kept(out, loaded.name)
@@ -215,6 +227,8 @@ def compare(
         ),
     ] = None,
     columns: ColumnsOption = "",
+    batch: BatchOption = None,
+    dim: DimOption = None,
     machine: MachineOption = "rapid-core",
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
@@ -244,7 +258,7 @@ def compare(
     if vary:
         if len(runs) != 1:
             raise InputError("--vary takes one workload; without it, give reports in JSON")
-        loaded, phases, limit = hs.load_workload(runs[0]), listed(phase), macs_limit(max_macs)
+        loaded, phases, limit = load(runs[0], batch, dim), listed(phase), macs_limit(max_macs)
         made = []
         for varied in combinations(vary):
             options = {
@@ -285,7 +299,9 @@ def compare(
 
 @app.command()
 def theory(
-    workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
+    workload: WorkloadArgument,
+    batch: BatchOption = None,
+    dim: DimOption = None,
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
     policy: PolicyOption = "",
@@ -295,11 +311,10 @@ def theory(
     """Say how many accumulator bits each layer's sums need by variance-retention theory."""
     import csv
 
-    import hfp8sim as hs
     from hfp8sim.simulation import PREDICTED, predictions
 
     chosen = settings(profile, set_ or [])
-    rows = predictions(hs.load_workload(workload), chosen, listed(phase), policy)
+    rows = predictions(load(workload, batch, dim), chosen, listed(phase), policy)
     if as_csv:
         writer = csv.DictWriter(sys.stdout, PREDICTED, lineterminator="\n")
         writer.writeheader()
