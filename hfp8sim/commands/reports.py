@@ -510,7 +510,7 @@ def plain_text(show: Callable[[Any], object]) -> str:
 
     text = io.StringIO()
     show(Console(file=text, width=REPORT_WIDTH, highlight=False))
-    return text.getvalue()
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
 def print_report(report: Report, shown: Any) -> None:
@@ -518,7 +518,7 @@ def print_report(report: Report, shown: Any) -> None:
     from rich.text import Text
 
     from hfp8sim.report.compare import policy_text
-    from hfp8sim.report.table import legend, provenance, summary, table
+    from hfp8sim.report.table import footer, summary, table
 
     facts = report.facts
     machine, profile = facts["machine"], facts["profile"]
@@ -532,13 +532,11 @@ def print_report(report: Report, shown: Any) -> None:
     shown.print(head)
     if report.partial:
         shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
-    shown.print(table(report, shown.width))
+    rows = table(report, shown.width)
+    shown.print(rows)
     shown.print(Text(summary(report)))
-    if said := provenance(report):
-        shown.print(Text(f"operands: {said}"))
-    shown.print(Text("\n" + legend(), style="dim"))
-    for note in report.notes:
-        shown.print(Text(note, style="dim"))
+    shown.print()
+    shown.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
 
 
 def print_comparison(both: SideBySide, columns: tuple[str, ...], shown: Any) -> None:
