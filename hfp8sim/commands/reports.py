@@ -438,7 +438,8 @@ class Stop:
 
 @contextmanager
 def stoppable(last_words: Callable[[], object]) -> Iterator[Stop]:
-    """Take the two signals inside; `last_words` are those of the second one."""
+    """Take the two signals inside; `last_words` are those of the second one. Once one came, further ones
+    are ignored afterwards: the process is about to write down what it has, and to end."""
     stop, numbers = Stop(last_words), (signal.SIGINT, signal.SIGTERM)
     try:
         before = [signal.signal(number, stop) for number in numbers]
@@ -449,7 +450,7 @@ def stoppable(last_words: Callable[[], object]) -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stop.asked else handler)
 
 
 def nothing_written() -> None:
