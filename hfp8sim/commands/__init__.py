@@ -41,6 +41,19 @@ def console(stderr: bool = False, width: int = LIST_WIDTH) -> Any:
 
 
 @contextmanager
+def compiling_said() -> Iterator[None]:
+    """A line on stderr, where that is a terminal, when kernels are compiled: it takes a while."""
+    from hfp8sim._jit import telling_of_compilation
+
+    def tell() -> None:
+        if sys.stderr.isatty():
+            say("compiling kernels for this processor; up to a minute, the first time only")
+
+    with telling_of_compilation(tell):
+        yield
+
+
+@contextmanager
 def progress_bar(label: str) -> Iterator[Any]:
     """A progress bar with the time left on stderr, as a callback (done, all, what); silent where stderr
     is no terminal."""
@@ -57,7 +70,7 @@ def progress_bar(label: str) -> Iterator[Any]:
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
         TimeRemainingColumn(), TextColumn("left · {task.fields[what]}"),
         console=shown, transient=True, disable=not shown.is_terminal,
-    ) as bar:  # fmt: skip
+    ) as bar, compiling_said():  # fmt: skip
         task = bar.add_task(label, total=None, what="")
         yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
 
