@@ -290,7 +290,7 @@ def compare(
     elif out is not None:
         content = plain_text(lambda shown: print_comparison(both, chosen_columns, shown))
     if content is None:
-        print_comparison(both, chosen_columns, console(width=REPORT_WIDTH))
+        print_out(lambda shown: print_comparison(both, chosen_columns, shown))
     elif out is None:
         sys.stdout.write(content)
     else:
@@ -320,13 +320,20 @@ def theory(
         writer.writeheader()
         writer.writerows(rows)
         return
-    shown = console(width=REPORT_WIDTH)
+    print_out(lambda shown: print_theory(rows, shown))
+
+
+def print_theory(rows: list[dict[str, Any]], shown: Any) -> None:
+    """The table of predictions, and what its figures mean."""
+    from rich.text import Text
+
     shown.print(theory_table(rows))
-    shown.print(
-        "\n[dim]acc.: fraction bits of the accumulator; bits: the fewest with which exp(n·(1 − retention)) stays below 50 "
-        "(Sakr et al., ICLR 2019), of one long sum and in chunks. The theory assumes zero-mean terms: "
-        "sums of one sign stall earlier. `hfp8sim run` measures.[/]"
+    said = (
+        "acc.: fraction bits of the accumulator; bits: the fewest with which exp(n·(1 − retention)) stays "
+        "below 50 (Sakr et al., ICLR 2019), of one long sum and in chunks. The theory assumes zero-mean "
+        "terms: sums of one sign stall earlier. `hfp8sim run` measures."
     )
+    shown.print(Text("\n" + said, style="dim"))
 
 
 def theory_table(rows: list[dict[str, Any]]) -> Any:
@@ -486,7 +493,7 @@ def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str]
     from hfp8sim.files import write_text
 
     if output is Form.table and out is None:
-        print_report(report, console(width=REPORT_WIDTH))
+        print_out(lambda shown: print_report(report, shown))
         return
     make: Callable[[], str] = {
         Form.table: lambda: plain_text(lambda shown: print_report(report, shown)),
@@ -503,8 +510,17 @@ def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str]
         print(write_text(out / f"{report.name}{middle}.{SUFFIX[output.value]}", content))
 
 
+def print_out(show: Callable[[Any], object]) -> None:
+    """Show on the standard output: as wide as a terminal is, elsewhere as `plain_text`."""
+    shown = console(width=REPORT_WIDTH)
+    if shown.is_terminal:
+        show(shown)
+    else:
+        sys.stdout.write(plain_text(show))
+
+
 def plain_text(show: Callable[[Any], object]) -> str:
-    """What `show` prints to a console, without colours."""
+    """What `show` prints to a console, without colours and without spaces at the ends of lines."""
     import io
 
     from rich.console import Console

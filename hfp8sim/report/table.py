@@ -125,9 +125,11 @@ def origins(tensors: str) -> dict[str, list[str]]:
 
 def origin_texts(found: dict[str, list[str]]) -> list[str]:
     """`activations and weights captured`: a text for each origin."""
-    return [
-        " ".join(filter(None, (" and ".join(words), origin))) for origin, words in found.items()
-    ]
+    texts = []
+    for origin, (*first, last) in found.items():
+        words = f"{', '.join(first)} and {last}" if first else last
+        texts.append(f"{words} {origin}".strip())
+    return texts
 
 
 def provenance(report: Report) -> list[str]:

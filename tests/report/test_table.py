@@ -113,6 +113,9 @@ def test_provenance_says_each_origin_once() -> None:
     ]
     report.layers[0]["tensors"] = "made up"
     assert "made up" in provenance(report)
+    report = sample(("a", "b"))
+    report.layers[-1]["tensors"] = "activations captured; errors captured"
+    assert provenance(report) == ["activations, weights and errors captured"]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
