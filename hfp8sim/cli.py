@@ -100,7 +100,8 @@ def _status() -> int:
     except InputError as error:
         say(str(error))
     except typer.TyperException as error:
-        say(error.format_message())
+        if message := error.format_message():  # none: without arguments the help has been shown
+            say(message)
     except BrokenPipeError:
         _drop_output()
         return 0

@@ -239,6 +239,11 @@ def test_help_is_immediate() -> None:
     assert done.stderr.strip() == "[]" and "Usage" in done.stdout
 
 
+def test_without_arguments_there_is_help_and_nothing_else(run: Run) -> None:
+    status, out, err = run()
+    assert (status, err) == (2, "") and "Usage" in out
+
+
 def test_every_command_has_help(run: Run) -> None:
     listed = re.findall(r"^│ ([a-z]+) ", run("--help")[1], re.MULTILINE)
     assert {"run", "show", "compare", "theory"} <= set(listed)

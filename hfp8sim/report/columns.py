@@ -108,7 +108,7 @@ def _small_share(value: float) -> str:
 
 #: How a value is written in tables, where it is not a plain number.
 SPECIAL_TEXT: dict[str, Callable[[Any], str]] = {
-    "macs": lambda v: f"{v / 1e6:,.3f}",
+    "macs": lambda v: f"{v / 1e6:,.3f}" if v >= 500 else "<0.001",
     "utilisation": _share,
     "swamped_share": _small_share,
     "bound_by": lambda v: v.replace("_", " "),

@@ -26,7 +26,7 @@ from hfp8sim.report.columns import (
     text,
 )
 from hfp8sim.report.compare import DEFAULT, OVERVIEW, RATIOS, change, policy_text
-from hfp8sim.report.table import origin_texts, origins, shortened
+from hfp8sim.report.table import origin_texts, origins, scaled, shortened
 
 if TYPE_CHECKING:
     from hfp8sim.report.compare import SideBySide
@@ -367,8 +367,8 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         tiles.append(
             (f"{100 * total['utilisation']:.1f}", "%", f"utilisation; mostly bound by {bound}")
         )
-        tiles.append((f"{total['bytes'] / 1e6:,.2f}", "MB", "moved to and from memory"))
-    tiles.append((f"{total['macs'] / 1e6:,.1f}", "MMAC", f"in {len(report.layers)} rows"))
+        tiles.append((*scaled(total["bytes"], "B", 2), "moved to and from memory"))
+    tiles.append((*scaled(total["macs"], "MAC", 1), f"in {len(report.layers)} rows"))
     if total.get("swamped_share") is not None:
         said = text(BY_NAME["swamped_share"], total["swamped_share"])
         tiles.append((said.rstrip("%"), "%" if said.endswith("%") else "", "of additions swamped"))

@@ -89,17 +89,23 @@ def table(report: Report, width: int = 100) -> Table:
     return made
 
 
+def scaled(value: float, unit: str, digits: int) -> tuple[str, str]:
+    """A count in millions, or in thousands where it is less than one: figure and unit."""
+    scale, prefix = (1e6, "M") if value >= 1e6 else (1e3, "k")
+    return f"{value / scale:,.{digits}f}", prefix + unit
+
+
 def summary(report: Report) -> str:
     """The run in one line: work, time, rate, traffic, and the worst accuracy."""
     total = report.total
-    parts = [f"{total['macs'] / 1e6:,.1f} MMAC"]
+    parts = [" ".join(scaled(total["macs"], "MAC", 1))]
     if total.get("time_us"):
         time = total["time_us"]
         took = f"{time:,.1f} µs" if time < 1e4 else f"{time / 1e3:,.1f} ms"
         peak = report.facts["peak_macs_per_cycle"] * report.facts["machine"]["clock_mhz"] * 2 / 1e6
         parts.append(f"{took}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
     if total.get("bytes"):
-        parts.append(f"{total['bytes'] / 1e6:,.2f} MB moved")
+        parts.append(" ".join((*scaled(total["bytes"], "B", 2), "moved")))
     judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
     if judged:
         worst = min(judged, key=lambda row: row["sqnr_db"])

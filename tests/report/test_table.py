@@ -14,6 +14,7 @@ from hfp8sim.report.table import (
     fields,
     footer,
     provenance,
+    scaled,
     shortened,
     summary,
     table,
@@ -91,6 +92,19 @@ def test_summary_names_the_worst_layer() -> None:
     said = summary(report)
     assert f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})" in said
     assert "of 6.55 TFLOPS" in said and "MB moved" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (320, "0.3 kMAC"),
+        (999_999, "1,000.0 kMAC"),
+        (1_000_000, "1.0 MMAC"),
+        (4_089_184_256, "4,089.2 MMAC"),
+    ],
+)
+def test_counts_small_and_large(value: int, said: str) -> None:
+    assert " ".join(scaled(value, "MAC", 1)) == said
 
 
 def test_every_heading_is_a_column_or_the_shape() -> None:
