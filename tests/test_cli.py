@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from hfp8sim import cli
 from hfp8sim.report.columns import FLAT
 from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
+from tests.damaged import mutated
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text("utf-8"))
 HFP8SIM = [sys.executable, "-m", "hfp8sim"]
@@ -250,6 +252,22 @@ def test_every_command_has_help(run: Run) -> None:
     for command in listed:
         status, out, _ = run(command, "--help")
         assert status == 0 and "Usage" in out
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files_give_a_whole_report_or_none(run: Run, tmp_path: Path, seed: int) -> None:
+    """Readers have their own test; here the run goes on with what they made of it."""
+    path, folder = tmp_path / "net.csv", tmp_path / "out"
+    whole = b"Layer, M, N, K,\nfirst, 4, 5, 6,\nmiddle, 3, 8, 70,\nlast, 2, 3, 4,\n"
+    path.write_bytes(mutated(whole, random.Random(seed)))
+    run("run", path, "--format", "json", "--out", folder, "--max-macs", 10_000)
+    status, out, err = run("run", path, "--format", "json", "--max-macs", 10_000)
+    assert "Traceback" not in err
+    assert sorted(p.name for p in folder.glob("*")) == ["net.json"] * (status == 0)
+    if status == 0:
+        jsonschema.validate(json.loads(out), SCHEMA)
+    else:
+        refused((status, out, err), "net.csv" if "max_macs" not in err else "one dot product")
 
 
 # -- what is refused -------------------------------------------------------------------------------

@@ -131,9 +131,10 @@ def _sample(name: str, shape: GemmShape, max_elements: int, max_macs: int | None
         elif g > 1:
             g = (g + 1) // 2
         else:
+            few = max_macs is not None and k > max_macs
+            bound = f"max_macs, {max_macs}" if few else f"max_elements, {max_elements}"
             raise InputError(
-                f"layer {name!r}: one dot product of length {k} is beyond the bound of "
-                f"{max_elements} elements or {max_macs} multiply-accumulates; raise the bound"
+                f"layer {name!r}: one dot product of length {k} is beyond {bound}; raise that bound"
             )
     parts = [
         f"{some} of {all_} {word}"
