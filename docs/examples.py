@@ -32,7 +32,8 @@ LEFT_OUT = "…"
 def pages() -> list[Path]:
     """Pages that have examples."""
     kinds = ("```console", "```pycon")
-    texts = {path: path.read_text("utf-8") for path in sorted(HERE.rglob("*.md"))}
+    paths = [HERE.parent / "README.md", *sorted(HERE.rglob("*.md"))]
+    texts = {path: path.read_text("utf-8") for path in paths}
     return [path for path, text in texts.items() if any(kind in text for kind in kinds)]
 
 

@@ -123,7 +123,8 @@ def _values(option: Any) -> str:
 
 def _default(option: Any) -> str:
     value = getattr(option.default, "value", option.default)
-    return "" if value in (None, "", False, ()) or option.required else f"`{value}`"
+    blank = value is None or value is False or value in ("", ())
+    return "" if blank or option.required else f"`{value}`"
 
 
 #: Page (or file) and what makes it.

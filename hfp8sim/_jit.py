@@ -15,11 +15,13 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
+from numba.core import event
 
 _KERNEL_ROOMS = ("formats", "units", "isa", "machine", "analysis")
 _KEPT_CACHES = 4
@@ -78,3 +80,25 @@ def jit_inlined(function: F) -> F:
     """`jit` for a function with one hot caller: always inlined there, as its records of format facts
     are dozens of words that would be pushed at every call."""
     return numba.njit(cache=_CACHE, nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore
+
+
+class _Compilations(event.Listener):
+    """Tells of the first function that is compiled."""
+
+    def __init__(self, tell: Callable[[], object]) -> None:
+        self.tell: Callable[[], object] | None = tell
+
+    def on_start(self, event: object) -> None:
+        tell, self.tell = self.tell, None
+        if tell:
+            tell()
+
+    def on_end(self, event: object) -> None:
+        pass
+
+
+@contextmanager
+def telling_of_compilation(tell: Callable[[], object]) -> Iterator[None]:
+    """Call `tell` once if anything is compiled inside, before it is; what the cache holds is not."""
+    with event.install_listener("numba:compile", _Compilations(tell)):
+        yield

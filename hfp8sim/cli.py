@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.commands import app, console, formats, programs, proofs, reports, say
+from hfp8sim.commands import app, console, formats, programs, proofs, reports, say, workloads
 from hfp8sim.errors import InputError
 
 #: Commands that make reports come first in the help.
@@ -16,7 +16,7 @@ app.registered_commands.sort(
     key=lambda command: getattr(command.callback, "__module__", "") != reports.__name__
 )
 
-__all__ = ["app", "formats", "main", "programs", "proofs", "reports"]
+__all__ = ["app", "formats", "main", "programs", "proofs", "reports", "workloads"]
 
 
 @app.command()
@@ -72,25 +72,6 @@ def machines() -> None:
     console().print(made)
 
 
-@app.command()
-def workloads() -> None:
-    """List the shipped workloads."""
-    from rich.table import Table
-
-    import hfp8sim as hs
-    from hfp8sim.workloads import workloads as names
-
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    made.add_column("workload")
-    for heading in ("layers", "MMAC forward", "parameters"):
-        made.add_column(heading, justify="right")
-    made.add_column("what it is")
-    for name, summary in names().items():
-        w = hs.load_workload(name)
-        made.add_row(name, str(len(w)), f"{w.macs() / 1e6:,.1f}", f"{w.parameters:,}", summary)
-    console().print(made)
-
-
 @app.callback()
 def _main(
     version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
@@ -119,7 +100,8 @@ def _status() -> int:
     except InputError as error:
         say(str(error))
     except typer.TyperException as error:
-        say(error.format_message())
+        if message := error.format_message():  # none: without arguments the help has been shown
+            say(message)
     except BrokenPipeError:
         _drop_output()
         return 0

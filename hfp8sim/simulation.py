@@ -26,7 +26,7 @@ from hfp8sim.report.report import Report
 from hfp8sim.units import Events, Profile, get_profile
 from hfp8sim.units.convert import convert
 from hfp8sim.workloads import Layer, Workload, operands
-from hfp8sim.workloads.records import PHASES
+from hfp8sim.workloads.records import PHASES, check_phases
 
 #: Multiply-accumulates of one layer and phase beyond which a sample of its outputs is emulated.
 DEFAULT_MAX_MACS = 1 << 28
@@ -65,17 +65,6 @@ def tasks(
         for number, phase in enumerate(PHASES[1:], 1):
             if phase in wanted and phase in layer.phases:
                 yield Task(layer, phase, chosen, index << 32 | number << 28, rule)
-
-
-def check_phases(phases: Iterable[str]) -> tuple[str, ...]:
-    """The phases, each known and at least one; `InputError` otherwise."""
-    wanted = tuple(phases)
-    for phase in wanted:
-        if phase not in PHASES:
-            raise unknown("phase", phase, list(PHASES))
-    if not wanted:
-        raise InputError(f"no phase given; choose from {', '.join(PHASES)}")
-    return wanted
 
 
 def simulate(

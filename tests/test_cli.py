@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -21,7 +22,8 @@ import pytest
 
 from hfp8sim import cli
 from hfp8sim.report.columns import FLAT
-from hfp8sim.workloads import Layer, Workload, save_trace
+from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
+from tests.damaged import mutated
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "report.schema.json").read_text("utf-8"))
 HFP8SIM = [sys.executable, "-m", "hfp8sim"]
@@ -36,11 +38,15 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["hfp8sim", *map(str, arguments)])
         capsys.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             cli.main()
             status = 0
         except SystemExit as left:
             status = int(left.code or 0)
+        finally:  # what an interrupted process does with signals at its end
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
         out, err = capsys.readouterr()
         return status, out, err
 
@@ -178,6 +184,40 @@ def test_theory(run: Run, gemms: Path) -> None:
     assert [row["k"] for row in rows] == ["6", "70", "4"] and rows[1]["bits_chunked"] == "7"
 
 
+def test_convert(run: Run, gemms: Path, tmp_path: Path) -> None:
+    trace, again = tmp_path / "t.npz", tmp_path / "again.csv"
+    assert run("convert", gemms, trace) == (0, f"{trace}: trace of 3 layers with no tensors\n", "")
+    assert run("convert", trace, again) == (0, f"{again}: GEMM list of 3 rows\n", "")
+    assert again.read_text() == gemms.read_text()
+    made = tmp_path / "mobile.csv"
+    wrote = run("convert", "mobilenet-v2", made, "--batch", 2, "--as", "gemm", "--phase", "wgrad")
+    assert wrote[0] == 0 and made.read_text().count("\n") == 7173
+
+
+def test_convert_runs_a_model_on_given_arrays(run: Run, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    of = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+        [of("x", 1, ["N", "T", 3])], [of("y", 1, ["N", "T", 4])],
+        [onnx.numpy_helper.from_array(np.ones((3, 4), np.float32), "w")],
+    )  # fmt: skip
+    model = tmp_path / "m.onnx"
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)]), model
+    )
+    refused(
+        run("run", model), "free dimension 'T'; give its size, as in dims={'T': 128} or --dim T=128"
+    )
+    status, out, _ = run("run", model, "--batch", 2, "--dim", "T=5", "--phase", "fwd")
+    assert status == 0 and "10×4×3" in out
+    x = np.arange(30, dtype=np.float32).reshape(2, 5, 3)
+    np.savez(tmp_path / "in.npz", x=x)
+    assert run("convert", model, tmp_path / "t", "--inputs", tmp_path / "in.npz")[0] == 0
+    read = load_workload(tmp_path / "t")[0]
+    assert np.array_equal(read.tensors["x"], x.reshape(10, 3)) and "a given input" in read.origin
+
+
 def test_timeline(run: Run, gemms: Path, tmp_path: Path) -> None:
     status, *_ = run("run", gemms, "--phase", "fwd", "--timeline", tmp_path / "t.json")
     assert status == 0 and json.loads((tmp_path / "t.json").read_text())["traceEvents"]
@@ -201,12 +241,33 @@ def test_help_is_immediate() -> None:
     assert done.stderr.strip() == "[]" and "Usage" in done.stdout
 
 
+def test_without_arguments_there_is_help_and_nothing_else(run: Run) -> None:
+    status, out, err = run()
+    assert (status, err) == (2, "") and "Usage" in out
+
+
 def test_every_command_has_help(run: Run) -> None:
     listed = re.findall(r"^│ ([a-z]+) ", run("--help")[1], re.MULTILINE)
     assert {"run", "show", "compare", "theory"} <= set(listed)
     for command in listed:
         status, out, _ = run(command, "--help")
         assert status == 0 and "Usage" in out
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_files_give_a_whole_report_or_none(run: Run, tmp_path: Path, seed: int) -> None:
+    """Readers have their own test; here the run goes on with what they made of it."""
+    path, folder = tmp_path / "net.csv", tmp_path / "out"
+    whole = b"Layer, M, N, K,\nfirst, 4, 5, 6,\nmiddle, 3, 8, 70,\nlast, 2, 3, 4,\n"
+    path.write_bytes(mutated(whole, random.Random(seed)))
+    run("run", path, "--format", "json", "--out", folder, "--max-macs", 10_000)
+    status, out, err = run("run", path, "--format", "json", "--max-macs", 10_000)
+    assert "Traceback" not in err
+    assert sorted(p.name for p in folder.glob("*")) == ["net.json"] * (status == 0)
+    if status == 0:
+        jsonschema.validate(json.loads(out), SCHEMA)
+    else:
+        refused((status, out, err), "net.csv" if "max_macs" not in err else "one dot product")
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -271,6 +332,15 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--columns", "macs"], "--columns goes with --format csv, not table"),
         (["run", "GEMMS", "--format", "csv", "--columns", "mac"], "unknown column 'mac'"),
         (["theory", "GEMMS", "--phase", "back"], "unknown phase 'back'"),
+        (["run", "GEMMS", "--batch", "2"], "batch and dims are for ONNX models"),
+        (["run", "alexnet", "--dim", "T=2"], "alexnet has no free dimension"),
+        (["run", "alexnet", "--dim", "T"], "--dim 'T': write it as name=size"),
+        (["convert", "GEMMS", "/proc/x.csv"], "cannot write /proc/x.csv"),
+        (["convert", "GEMMS", "x.json"], "no writer for '.json' files"),
+        (["convert", "GEMMS", "x.csv", "--as", "csv"], "'csv' is not one of"),
+        (["convert", "GEMMS", "x.npz", "--inputs", "y.npz"], "--inputs goes with an ONNX model"),
+        (["convert", "x.onnx", "x.npz", "--inputs", "GEMMS"], "torn, or not an .npz file"),
+        (["convert", "alexnet@2", "x.csv"], "has a batch of 2"),
     ],
     ids=lambda value: " ".join(value[:6]) if isinstance(value, list) else "",
 )
@@ -514,26 +584,38 @@ def test_checkpoints_survive_a_kill(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("seconds", [0.5, 1.5, 4.0])
-def test_real_signals(tmp_path: Path, number: int, seconds: float) -> None:
+@pytest.mark.parametrize("computing", [False, True])
+@pytest.mark.parametrize("seconds", [0.5, 1.5])
+def test_real_signals(tmp_path: Path, number: int, computing: bool, seconds: float) -> None:
     """A run that would take minutes, stopped from outside at any moment: while it is loading, compiling
     or computing."""
+    if computing and not Path("/proc/self/status").exists():
+        pytest.skip("only Linux tells when a process has taken over its signals")
     process = subprocess.Popen(
         [*HFP8SIM, "run", "resnet18@64", "--out", str(tmp_path), "--phase", "fwd"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    while computing and not catches(process.pid, signal.SIGTERM):
+        time.sleep(0.05)
     time.sleep(seconds)
     process.send_signal(number)
     time.sleep(0.5)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    if seconds > 2:
+    if computing:
         assert process.returncode == 130 and out == ""
         assert "Traceback" not in err and "hfp8sim: interrupted" in err
     assert process.returncode != 0
     for path in tmp_path.iterdir():
         assert path.name == "resnet18.partial.json"
         jsonschema.validate(json.loads(path.read_text("utf-8")), SCHEMA)
+
+
+def catches(process: int, number: int) -> bool:
+    """Whether a process has a handler for a signal."""
+    caught = re.search(r"SigCgt:\s*(\w+)", Path(f"/proc/{process}/status").read_text("utf-8"))
+    assert caught, "the process has ended"
+    return bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
 def test_progress_has_a_bar_and_the_time_left(gemms: Path) -> None:

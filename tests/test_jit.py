@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
+import numba
+import pytest
+
 import hfp8sim
+from hfp8sim._jit import telling_of_compilation
+from hfp8sim.commands import progress_bar
 
 PACKAGE = Path(hfp8sim.__file__).parent
 
@@ -24,3 +30,25 @@ def test_no_kernel_calls_itself() -> None:
             called = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             assert node.name not in called, f"{path.name}: {node.name} calls itself"
     assert kernels > 50
+
+
+def test_compilation_is_told_once() -> None:
+    told: list[str] = []
+    twice = numba.njit(lambda x: 2 * x)
+    with telling_of_compilation(lambda: told.append("first")):
+        assert (twice(2), twice(2.0)) == (4, 4.0)
+    with telling_of_compilation(lambda: told.append("second")):
+        assert (twice(3), twice(3.0)) == (6, 6.0)  # compiled already
+    assert twice(True) == 2
+    assert told == ["first"]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_line_says_what_takes_so_long(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    with progress_bar("x"):
+        numba.njit(lambda x: x + 1)(1)
+        numba.njit(lambda x: x + 2)(1)
+    assert capsys.readouterr().err.count("compiling kernels") == terminal

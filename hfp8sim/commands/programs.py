@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hfp8sim.commands import app, console
+from hfp8sim.commands import app, compiling_said, console
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -118,10 +118,9 @@ def execute(
     from hfp8sim.machine import execute as run
     from hfp8sim.machine import time_program
 
-    code = read_program(program)
-    done = run(
-        code, read_arrays(inputs), machine, threads=threads, count=True, log=print if log else None
-    )
+    code, arrays = read_program(program), read_arrays(inputs)
+    with compiling_said():
+        done = run(code, arrays, machine, threads=threads, count=True, log=print if log else None)
     if out is not None:
         results: dict[str, Any] = done.outputs
         write_whole(out, lambda file: np.savez(file, **results), binary=True)

@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hfp8sim.commands import REPORT_WIDTH, app, console, progress_bar, say
+from hfp8sim.commands import (
+    REPORT_WIDTH,
+    BatchOption,
+    DimOption,
+    WorkloadArgument,
+    app,
+    console,
+    load,
+    progress_bar,
+    say,
+)
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -136,7 +146,9 @@ def macs_limit(max_macs: int) -> int | None:
 
 @app.command()
 def run(
-    workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
+    workload: WorkloadArgument,
+    batch: BatchOption = None,
+    dim: DimOption = None,
     machine: MachineOption = "rapid-core",
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
@@ -164,7 +176,7 @@ def run(
 
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
     names = csv_columns(columns, output)
-    loaded = hs.load_workload(workload)
+    loaded = load(workload, batch, dim)
     for warning in loaded.warnings if output is not Form.table or out else ():
         say(warning)  # the table has them below it
     kept = Kept(out, loaded.name)
@@ -215,6 +227,8 @@ def compare(
         ),
     ] = None,
     columns: ColumnsOption = "",
+    batch: BatchOption = None,
+    dim: DimOption = None,
     machine: MachineOption = "rapid-core",
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
@@ -244,7 +258,7 @@ def compare(
     if vary:
         if len(runs) != 1:
             raise InputError("--vary takes one workload; without it, give reports in JSON")
-        loaded, phases, limit = hs.load_workload(runs[0]), listed(phase), macs_limit(max_macs)
+        loaded, phases, limit = load(runs[0], batch, dim), listed(phase), macs_limit(max_macs)
         made = []
         for varied in combinations(vary):
             options = {
@@ -276,7 +290,7 @@ def compare(
     elif out is not None:
         content = plain_text(lambda shown: print_comparison(both, chosen_columns, shown))
     if content is None:
-        print_comparison(both, chosen_columns, console(width=REPORT_WIDTH))
+        print_out(lambda shown: print_comparison(both, chosen_columns, shown))
     elif out is None:
         sys.stdout.write(content)
     else:
@@ -285,7 +299,9 @@ def compare(
 
 @app.command()
 def theory(
-    workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
+    workload: WorkloadArgument,
+    batch: BatchOption = None,
+    dim: DimOption = None,
     profile: ProfileOption = "hfp8",
     set_: SetOption = None,
     policy: PolicyOption = "",
@@ -295,23 +311,29 @@ def theory(
     """Say how many accumulator bits each layer's sums need by variance-retention theory."""
     import csv
 
-    import hfp8sim as hs
     from hfp8sim.simulation import PREDICTED, predictions
 
     chosen = settings(profile, set_ or [])
-    rows = predictions(hs.load_workload(workload), chosen, listed(phase), policy)
+    rows = predictions(load(workload, batch, dim), chosen, listed(phase), policy)
     if as_csv:
         writer = csv.DictWriter(sys.stdout, PREDICTED, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return
-    shown = console(width=REPORT_WIDTH)
+    print_out(lambda shown: print_theory(rows, shown))
+
+
+def print_theory(rows: list[dict[str, Any]], shown: Any) -> None:
+    """The table of predictions, and what its figures mean."""
+    from rich.text import Text
+
     shown.print(theory_table(rows))
-    shown.print(
-        "\n[dim]acc.: fraction bits of the accumulator; bits: the fewest with which exp(n·(1 − retention)) stays below 50 "
-        "(Sakr et al., ICLR 2019), of one long sum and in chunks. The theory assumes zero-mean terms: "
-        "sums of one sign stall earlier. `hfp8sim run` measures.[/]"
+    said = (
+        "acc.: fraction bits of the accumulator; bits: the fewest with which exp(n·(1 − retention)) stays "
+        "below 50 (Sakr et al., ICLR 2019), of one long sum and in chunks. The theory assumes zero-mean "
+        "terms: sums of one sign stall earlier. `hfp8sim run` measures."
     )
+    shown.print(Text("\n" + said, style="dim"))
 
 
 def theory_table(rows: list[dict[str, Any]]) -> Any:
@@ -423,7 +445,8 @@ class Stop:
 
 @contextmanager
 def stoppable(last_words: Callable[[], object]) -> Iterator[Stop]:
-    """Take the two signals inside; `last_words` are those of the second one."""
+    """Take the two signals inside; `last_words` are those of the second one. Once one came, further ones
+    are ignored afterwards: the process is about to write down what it has, and to end."""
     stop, numbers = Stop(last_words), (signal.SIGINT, signal.SIGTERM)
     try:
         before = [signal.signal(number, stop) for number in numbers]
@@ -434,7 +457,7 @@ def stoppable(last_words: Callable[[], object]) -> Iterator[Stop]:
         yield stop
     finally:
         for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if stop.asked else handler)
 
 
 def nothing_written() -> None:
@@ -470,7 +493,7 @@ def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str]
     from hfp8sim.files import write_text
 
     if output is Form.table and out is None:
-        print_report(report, console(width=REPORT_WIDTH))
+        print_out(lambda shown: print_report(report, shown))
         return
     make: Callable[[], str] = {
         Form.table: lambda: plain_text(lambda shown: print_report(report, shown)),
@@ -487,15 +510,24 @@ def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str]
         print(write_text(out / f"{report.name}{middle}.{SUFFIX[output.value]}", content))
 
 
+def print_out(show: Callable[[Any], object]) -> None:
+    """Show on the standard output: as wide as a terminal is, elsewhere as `plain_text`."""
+    shown = console(width=REPORT_WIDTH)
+    if shown.is_terminal:
+        show(shown)
+    else:
+        sys.stdout.write(plain_text(show))
+
+
 def plain_text(show: Callable[[Any], object]) -> str:
-    """What `show` prints to a console, without colours."""
+    """What `show` prints to a console, without colours and without spaces at the ends of lines."""
     import io
 
     from rich.console import Console
 
     text = io.StringIO()
     show(Console(file=text, width=REPORT_WIDTH, highlight=False))
-    return text.getvalue()
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
 
 
 def print_report(report: Report, shown: Any) -> None:
@@ -503,7 +535,7 @@ def print_report(report: Report, shown: Any) -> None:
     from rich.text import Text
 
     from hfp8sim.report.compare import policy_text
-    from hfp8sim.report.table import legend, provenance, summary, table
+    from hfp8sim.report.table import footer, summary, table
 
     facts = report.facts
     machine, profile = facts["machine"], facts["profile"]
@@ -517,13 +549,11 @@ def print_report(report: Report, shown: Any) -> None:
     shown.print(head)
     if report.partial:
         shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
-    shown.print(table(report, shown.width))
+    rows = table(report, shown.width)
+    shown.print(rows)
     shown.print(Text(summary(report)))
-    if said := provenance(report):
-        shown.print(Text(f"operands: {said}"))
-    shown.print(Text("\n" + legend(), style="dim"))
-    for note in report.notes:
-        shown.print(Text(note, style="dim"))
+    shown.print()
+    shown.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
 
 
 def print_comparison(both: SideBySide, columns: tuple[str, ...], shown: Any) -> None:

@@ -17,7 +17,7 @@ def load_cfg(path: Path) -> Machine:
 
     The three SRAMs become one scratchpad, since ours is shared. A word is a byte, as there.
     """
-    parser = configparser.ConfigParser(strict=False)
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
     try:
         parser.read_string(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
@@ -54,7 +54,8 @@ def load_cfg(path: Path) -> Machine:
     for other in parser.sections():
         if other not in ("general", "architecture_presets", "run_presets"):
             notes.append(f"section [{other}] ignored")
-    name = parser.get("general", "run_name", fallback=path.stem).strip(" \"'") or path.stem
+    named = parser.get("general", "run_name", fallback="")  # may go over several lines
+    name = " ".join(named.split()).strip(" \"'") or path.stem
     try:
         return Machine(
             name=name,

@@ -108,12 +108,12 @@ def _small_share(value: float) -> str:
 
 #: How a value is written in tables, where it is not a plain number.
 SPECIAL_TEXT: dict[str, Callable[[Any], str]] = {
-    "macs": lambda v: f"{v / 1e6:.3f}" if v < 1e8 else f"{v / 1e6:,.0f}",
+    "macs": lambda v: f"{v / 1e6:,.3f}" if v >= 500 else "<0.001",
     "utilisation": _share,
     "swamped_share": _small_share,
     "bound_by": lambda v: v.replace("_", " "),
     "sampled": lambda v: "all" if v == 1 else f"{100 * v:.2g}%",
-    "time_us": lambda v: f"{v:.2f}" if v < 1e4 else f"{v:,.0f}",
+    "time_us": lambda v: f"{v:,.2f}",
 }
 
 

@@ -26,7 +26,7 @@ from hfp8sim.report.columns import (
     text,
 )
 from hfp8sim.report.compare import DEFAULT, OVERVIEW, RATIOS, change, policy_text
-from hfp8sim.report.table import shortened
+from hfp8sim.report.table import origin_texts, origins, scaled, shortened
 
 if TYPE_CHECKING:
     from hfp8sim.report.compare import SideBySide
@@ -367,8 +367,8 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         tiles.append(
             (f"{100 * total['utilisation']:.1f}", "%", f"utilisation; mostly bound by {bound}")
         )
-        tiles.append((f"{total['bytes'] / 1e6:,.2f}", "MB", "moved to and from memory"))
-    tiles.append((f"{total['macs'] / 1e6:,.1f}", "MMAC", f"in {len(report.layers)} rows"))
+        tiles.append((*scaled(total["bytes"], "B", 2), "moved to and from memory"))
+    tiles.append((*scaled(total["macs"], "MAC", 1), f"in {len(report.layers)} rows"))
     if total.get("swamped_share") is not None:
         said = text(BY_NAME["swamped_share"], total["swamped_share"])
         tiles.append((said.rstrip("%"), "%" if said.endswith("%") else "", "of additions swamped"))
@@ -376,15 +376,19 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
 
 
 def _operands(rows: Sequence[Row]) -> list[str]:
-    """Where operands came from: each wording once."""
-    return list(dict.fromkeys(row["tensors"] for row in rows if row.get("tensors")))
+    """Where operands came from: each wording once; the column `sample` tells how many were taken."""
+    return list(dict.fromkeys(filter(None, map(_origin, rows))))
 
 
-def _cell(column: Column, row: Row, origins: list[str]) -> dict[str, Any]:
+def _origin(row: Row) -> str:
+    return "; ".join(origin_texts(origins(row.get("tensors") or "")))
+
+
+def _cell(column: Column, row: Row, operands: list[str]) -> dict[str, Any]:
     value = row.get(column.name)
     shown = text(column, value)
     if column.name == "tensors":
-        shown = f"[{origins.index(value) + 1}]" if value in origins else ""
+        shown = f"[{operands.index(_origin(row)) + 1}]" if value else ""
     elif row.get("phase") is None and missing(value):
         shown = ""
     elif column.name == "rule":
@@ -396,7 +400,7 @@ def _cell(column: Column, row: Row, origins: list[str]) -> dict[str, Any]:
 def _table(report: Report, group: str) -> dict[str, Any]:
     """One per-layer table: the columns of a group that have values."""
     rows = report.rows()
-    origins = _operands(report.layers)
+    operands = _operands(report.layers)
     chosen = [
         c
         for c in COLUMNS
@@ -419,7 +423,7 @@ def _table(report: Report, group: str) -> dict[str, Any]:
     for row in rows:
         cells = [{"text": shape_text(row), "sort": row.get("macs", 0), "number": True}]
         cells = cells if group == "layer" else []
-        cells += [_cell(c, row, origins) for c in chosen]
+        cells += [_cell(c, row, operands) for c in chosen]
         if spark:
             counts = row.get("acc_error_ulps")
             cells.append(

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
 from rich.table import Table
+from rich.text import Text
 
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, missing, shape_text, text
 from hfp8sim.report.report import Report
@@ -88,17 +89,23 @@ def table(report: Report, width: int = 100) -> Table:
     return made
 
 
+def scaled(value: float, unit: str, digits: int) -> tuple[str, str]:
+    """A count in millions, or in thousands where it is less than one: figure and unit."""
+    scale, prefix = (1e6, "M") if value >= 1e6 else (1e3, "k")
+    return f"{value / scale:,.{digits}f}", prefix + unit
+
+
 def summary(report: Report) -> str:
     """The run in one line: work, time, rate, traffic, and the worst accuracy."""
     total = report.total
-    parts = [f"{total['macs'] / 1e6:,.1f} MMAC"]
+    parts = [" ".join(scaled(total["macs"], "MAC", 1))]
     if total.get("time_us"):
         time = total["time_us"]
         took = f"{time:,.1f} µs" if time < 1e4 else f"{time / 1e3:,.1f} ms"
         peak = report.facts["peak_macs_per_cycle"] * report.facts["machine"]["clock_mhz"] * 2 / 1e6
         parts.append(f"{took}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
     if total.get("bytes"):
-        parts.append(f"{total['bytes'] / 1e6:,.2f} MB moved")
+        parts.append(" ".join((*scaled(total["bytes"], "B", 2), "moved")))
     judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
     if judged:
         worst = min(judged, key=lambda row: row["sqnr_db"])
@@ -106,31 +113,66 @@ def summary(report: Report) -> str:
     return "; ".join(parts)
 
 
-def provenance(report: Report) -> str:
-    """Where the operands came from, in one line for all rows: captured, drawn from what, or sampled."""
-    said: dict[str, list[str]] = {}
-    sampled = 0
+#: The operands' names in the texts of the column `tensors`.
+WORDS = ("activations", "weights", "errors")
+
+
+def origins(tensors: str) -> dict[str, list[str]]:
+    """What stands in a row's `tensors`, without how it was sampled: by origin, the operands of it."""
+    found: dict[str, list[str]] = {}
+    for clause in filter(None, tensors.split("; ")):
+        word, _, origin = clause.partition(" ")
+        if word not in WORDS:
+            word, origin = "", clause
+        if not clause.startswith("sampled "):
+            found.setdefault(origin, []).append(word)
+    return found
+
+
+def origin_texts(found: dict[str, list[str]]) -> list[str]:
+    """`activations and weights captured`: a text for each origin."""
+    texts = []
+    for origin, (*first, last) in found.items():
+        words = f"{', '.join(first)} and {last}" if first else last
+        texts.append(f"{words} {origin}".strip())
+    return texts
+
+
+def provenance(report: Report) -> list[str]:
+    """Where the operands of all rows came from: captured, drawn from what, and how many are samples."""
+    found: dict[str, list[str]] = {}
     for row in report.layers:
-        for clause in (row.get("tensors") or "").split("; "):
-            if clause.startswith("sampled "):
-                sampled += 1
-            elif clause:
-                general = re.sub(r"N\(0, [^)]*²\)", "N(0, σ²)", clause)
-                wordings = said.setdefault(general, [])
-                wordings += [clause] * (clause not in wordings)
-    parts = [wordings[0] if len(wordings) == 1 else general for general, wordings in said.items()]
+        for origin, words in origins(row.get("tensors") or "").items():
+            known = found.setdefault(origin, [])
+            known += [word for word in words if word not in known]
+    said = origin_texts(found)
+    sampled = sum("; sampled " in (row.get("tensors") or "") for row in report.layers)
     if sampled:
-        parts.append(f"{sampled} of {len(report.layers)} rows sampled, their sums whole")
-    return "; ".join(parts)
+        said.append(f"{sampled} of {len(report.layers)} rows sampled, their sums whole")
+    return said
 
 
-def legend() -> str:
-    """What the table's figures mean."""
-    return "\n".join(
-        (
-            "util: of the array's multiply-accumulates in these cycles; bound by: what limits the layer",
-            "SQNR (dB): against float64 of the unquantised tensors, what a user feels",
-            "sum SQNR: against float64 of the quantised operands, what the accumulator did",
-            "swamped: additions that left the sum as it was; the total's SQNRs are the lowest",
-        )
-    )
+#: What the table's figures mean, by heading.
+LEGEND = {
+    "util": "of the array's multiply-accumulates in these cycles",
+    "bound by": "what takes most of the layer's time",
+    "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
+    "sum SQNR": "in dB, against float64 of the quantised operands: what the accumulator did",
+    "swamped": "additions that left the sum as it was",
+    "total": "its SQNRs are the lowest of all rows",
+}
+
+
+def footer(report: Report, headings: Iterable[str]) -> Table:
+    """What stands below a table with these headings: the operands, what the figures mean, and notes."""
+    shown = {*headings, "total"}
+    made = Table.grid(padding=(0, GAP, 0, 0))
+    made.add_column(no_wrap=True)
+    made.add_column()
+    groups = {"operands": provenance(report)}
+    groups |= {term: [text] for term, text in LEGEND.items() if term in shown}
+    groups |= {"notes": list(report.notes)}
+    for term, texts in groups.items():
+        for number, line in enumerate(texts):
+            made.add_row(Text("" if number else term), Text(line))
+    return made

@@ -303,11 +303,14 @@ def convert_block(values, random, stochastic, numbers, codes):
     if rest:  # zeros behind the end count nothing
         last, last_codes = np.zeros(PANEL, np.float32), np.empty(PANEL, codes.dtype)
         last_random = np.zeros(PANEL, np.uint32)
-        last[:rest] = values[whole:]
-        if stochastic:
-            last_random[:rest] = random[whole : whole + rest]
+        # Loops: for slices Numba would compile the text of an error about their lengths, a second long.
+        for i in range(rest):
+            last[i] = values[whole + i]
+            if stochastic:
+                last_random[i] = random[whole + i]
         n = convert_panels(last, last_random, stochastic, numbers, last_codes)
-        codes[whole:] = last_codes[:rest]
+        for i in range(rest):
+            codes[whole + i] = last_codes[i]
         over, under, nan = over + n[0], under + n[1], nan + n[2]
     return over, under, nan
 

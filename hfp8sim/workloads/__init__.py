@@ -24,6 +24,7 @@ from hfp8sim.workloads.records import (
     same_padding,
 )
 from hfp8sim.workloads.trace import load_trace, save_trace
+from hfp8sim.workloads.writers import save_conv_csv, save_gemm_csv, save_workload
 
 __all__ = [
     "KINDS",
@@ -46,7 +47,10 @@ __all__ = [
     "load_workload",
     "operands",
     "same_padding",
+    "save_conv_csv",
+    "save_gemm_csv",
     "save_trace",
+    "save_workload",
     "unfold",
     "workloads",
 ]

@@ -63,6 +63,8 @@ def load_workload(
     text = os.fspath(source)
     name, asked = _split_batch(text)
     if name in MODELS:
+        if dims:
+            raise InputError(f"{name} has no free dimension; dims are for ONNX models")
         if asked is not None and batch is not None and asked != batch:
             raise InputError(f"{text!r} and batch={batch} disagree; give one of them")
         chosen = batch if asked is None else asked

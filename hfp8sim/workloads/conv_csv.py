@@ -46,7 +46,7 @@ _NAMES = {
 _OPTIONAL = {"stride width": 1, "padding": 0, "batch": 1, "groups": 1, "dilation": 1}  # least value
 
 # SCALE-Sim takes any name with DP in it as depthwise, ADPTER too; here it must start or end the name.
-_DEPTHWISE = re.compile(r"^DP(?=$|[^A-Za-z]|[A-Z][a-z])|(?<=[^A-Z])DP$")
+_DEPTHWISE = re.compile(r"^DP(?=$|[^A-Z]|[A-Z][a-z])|(?<=[^A-Z])DP$")
 
 
 def is_conv_table(table: list[Row]) -> bool:

@@ -79,7 +79,7 @@ def load_onnx(
         elif values is None:
             notes.append(
                 f"activations not computed: {total / 1e9:.3g} GMAC forward or large tensors; "
-                "load_onnx(..., values=True) computes them"
+                "load_onnx(..., values=True) or convert --inputs computes them"
             )
         names = distinct(reading.layer.name for reading in readings)
         layers = tuple(
@@ -210,7 +210,7 @@ def _fix_dimensions(
             else:
                 raise InputError(
                     f"input {entry.name!r} has a free dimension {label or axis!r}; give its size, "
-                    f"as in dims={{{label or 'name'!r}: 128}}"
+                    f"as in dims={{{label or 'name'!r}: 128}} or --dim {label or 'name'}=128"
                 )
     if batch is not None and not batched:
         raise InputError(f"batch is {batch}, but no input has a free first dimension")

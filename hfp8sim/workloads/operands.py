@@ -81,8 +81,17 @@ def operands(
     )
 
 
-def distribution(layer: Layer, key: str) -> tuple[str, float]:
-    """The name ("relu" or "normal") and scale that tensor `key` is drawn with.
+class Distribution(NamedTuple):
+    """What a tensor is drawn from: `scale` times a unit normal, negative values as zeros where `rectified`;
+    the law in `words`."""
+
+    rectified: bool
+    scale: float
+    words: str
+
+
+def distribution(layer: Layer, key: str) -> Distribution:
+    """What tensor `key` is drawn from.
 
     Weights have He et al.'s deviation (arXiv 1502.01852), √(2 / fan-in), and activations are what
     a ReLU lets through of a unit normal, so that a layer's output has unit second moment again. Both
@@ -90,21 +99,19 @@ def distribution(layer: Layer, key: str) -> tuple[str, float]:
     under loss scaling.
     """
     if key == "dy":
-        return "normal", _ERROR_SCALE
+        return Distribution(False, _ERROR_SCALE, "N(0, 2⁻¹⁶)")
     if layer.kind == "matmul":
-        return "normal", 1.0
+        return Distribution(False, 1.0, "N(0, 1)")
     if key == "w":
-        return "normal", float(np.sqrt(2.0 / layer.k))
-    return "relu", 1.0
+        return Distribution(False, float(np.sqrt(2.0 / layer.k)), "N(0, 2/fan-in)")
+    return Distribution(True, 1.0, "max(0, N(0, 1))")
 
 
 def _provenance(layer: Layer, key: str, seed: int) -> str:
     word = _WORDS[key]
     if key in layer.tensors:
         return f"{word} {layer.origin}"
-    name, scale = distribution(layer, key)
-    law = f"N(0, {scale:.4g}²)" if name == "normal" else f"max(0, N(0, {scale:.4g}²))"
-    return f"{word} drawn from {law}, seed {seed}"
+    return f"{word} drawn from {distribution(layer, key).words}, seed {seed}"
 
 
 def _sample(name: str, shape: GemmShape, max_elements: int, max_macs: int | None) -> _Sample:
@@ -124,9 +131,10 @@ def _sample(name: str, shape: GemmShape, max_elements: int, max_macs: int | None
         elif g > 1:
             g = (g + 1) // 2
         else:
+            few = max_macs is not None and k > max_macs
+            bound = f"max_macs, {max_macs}" if few else f"max_elements, {max_elements}"
             raise InputError(
-                f"layer {name!r}: one dot product of length {k} is beyond the bound of "
-                f"{max_elements} elements or {max_macs} multiply-accumulates; raise the bound"
+                f"layer {name!r}: one dot product of length {k} is beyond {bound}; raise that bound"
             )
     parts = [
         f"{some} of {all_} {word}"
@@ -155,9 +163,9 @@ def _draw(
     """One block of a drawn tensor; its stream is keyed by seed, layer, tensor and block."""
     entropy = [seed, zlib.crc32(layer.name.encode()), TENSORS.index(key), *block]
     values = np.random.default_rng(entropy).standard_normal(size, np.float32)
-    name, scale = distribution(layer, key)
-    values *= np.float32(scale)
-    return np.maximum(values, 0, out=values) if name == "relu" else values
+    law = distribution(layer, key)
+    values *= np.float32(law.scale)
+    return np.maximum(values, 0, out=values) if law.rectified else values
 
 
 def _image(layer: Layer, key: str, n: int, seed: int) -> np.ndarray:

@@ -372,3 +372,14 @@ def distinct(names: Iterable[str]) -> list[str]:
         taken.add(unique)
         result.append(unique)
     return result
+
+
+def check_phases(phases: Iterable[str]) -> tuple[str, ...]:
+    """The phases, each known and at least one; `InputError` otherwise."""
+    wanted = tuple(phases)
+    for phase in wanted:
+        if phase not in PHASES:
+            raise unknown("phase", phase, list(PHASES))
+    if not wanted:
+        raise InputError(f"no phase given; choose from {', '.join(PHASES)}")
+    return wanted

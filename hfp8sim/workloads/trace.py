@@ -30,6 +30,7 @@ from typing import IO, Any
 import numpy as np
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.files import write_whole
 from hfp8sim.workloads.records import PHASES, TENSORS, Conv, Layer, Workload
 
 FORMAT = "hfp8sim-trace"
@@ -83,11 +84,12 @@ def save_trace(path: str | os.PathLike[str], workload: Workload) -> None:
     files = [(MANIFEST, _manifest(workload))]
     for index, layer in enumerate(workload):
         files += [(_member(index, key), _npy(array)) for key, array in layer.tensors.items()]
+    if target.suffix.lower() == ".npz":
+        write_whole(target, lambda stream: _write_archive(stream, files), binary=True)
+        return
     try:
-        if target.suffix == ".npz":
-            _write_file(target, files)
-        else:
-            _write_directory(target, files)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_directory(target, files)
     except OSError as error:
         raise InputError(f"{target}: cannot write the trace: {error.strerror or error}") from None
 
@@ -129,23 +131,13 @@ def _npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _write_file(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-                for name, data in files:
-                    info = zipfile.ZipInfo(name)  # dated 1980: equal content, equal bytes
-                    info.compress_type = zipfile.ZIP_DEFLATED
-                    info.external_attr = 0o644 << 16
-                    archive.writestr(info, data, compresslevel=9)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def _write_archive(stream: IO[bytes], files: Iterable[tuple[str, bytes]]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name, data in files:
+            info = zipfile.ZipInfo(name)  # dated 1980: equal content, equal bytes
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
+            archive.writestr(info, data, compresslevel=9)
 
 
 def _write_directory(target: Path, files: Iterable[tuple[str, bytes]]) -> None:

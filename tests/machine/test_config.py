@@ -148,6 +148,12 @@ def test_scalesim_configurations_are_machines(tmp_path):
     assert any("[layout] ignored" in note for note in machine.notes)
 
 
+def test_names_in_scalesim_configurations_are_taken_as_they_stand(tmp_path):
+    path = tmp_path / "x.cfg"
+    path.write_text(_CFG.replace("GoogleTPU_v1_os", '"50% of\n  %(a)s"'))
+    assert get_machine(path).name == "50% of %(a)s"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -35,7 +35,9 @@ def test_samples_have_every_column() -> None:
     [
         ("cycles", 1234567, "1,234,567"),
         ("macs", 294912, "0.295"),
-        ("macs", 4_089_184_256, "4,089"),
+        ("macs", 4_089_184_256, "4,089.184"),
+        ("macs", 320, "<0.001"),
+        ("macs", 500, "0.001"),
         ("utilisation", 0.4567, "45.7%"),
         ("swamped_share", 0.0, "0"),
         ("swamped_share", 3e-5, "<0.01%"),

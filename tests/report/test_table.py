@@ -1,22 +1,38 @@
 """The terminal's table: it fits, it ellipsises, it says what limits a layer."""
 
+import dataclasses
 import io
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from hfp8sim.report.columns import BY_NAME
 from hfp8sim.report.report import Report
-from hfp8sim.report.table import fields, legend, provenance, shortened, summary, table
+from hfp8sim.report.table import (
+    LEGEND,
+    fields,
+    footer,
+    provenance,
+    scaled,
+    shortened,
+    summary,
+    table,
+)
 from tests.report.samples import sample
 
 DEEP = tuple(f"encoder.layer.{i}.attention.self.query.projection" for i in range(12))
 
 
-def printed(report: Report, width: int) -> list[str]:
+def printed_by(width: int, made: Table) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(table(report, width))
-    return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+    console.print(made)
+    lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return [line.rstrip() for line in lines]
+
+
+def printed(report: Report, width: int) -> list[str]:
+    return printed_by(width, table(report, width))
 
 
 def large() -> Report:
@@ -78,23 +94,51 @@ def test_summary_names_the_worst_layer() -> None:
     assert "of 6.55 TFLOPS" in said and "MB moved" in said
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (320, "0.3 kMAC"),
+        (999_999, "1,000.0 kMAC"),
+        (1_000_000, "1.0 MMAC"),
+        (4_089_184_256, "4,089.2 MMAC"),
+    ],
+)
+def test_counts_small_and_large(value: int, said: str) -> None:
+    assert " ".join(scaled(value, "MAC", 1)) == said
+
+
 def test_every_heading_is_a_column_or_the_shape() -> None:
     shorts = {column.short for column in BY_NAME.values()} | {"M×N×K"}
     assert {field[0] for field in fields(sample())} <= shorts
-    assert all(len(line) <= 100 for line in legend().splitlines())
+    assert set(LEGEND) <= shorts | {"total"}
 
 
-def test_provenance_is_one_line() -> None:
+def test_provenance_says_each_origin_once() -> None:
     report = sample(("a", "b"))
-    assert provenance(report) == "activations captured; weights captured"
-    drawn = "activations captured; weights drawn from N(0, {}²), seed 0"
-    for row, width in zip(report.layers, ("0.1", "0.2", "0.1")):
-        row["tensors"] = drawn.format(width)
-    report.layers[0]["tensors"] += "; sampled 3 of 9 rows (evenly spaced, reduction whole)"
-    assert provenance(report) == (
-        "activations captured; weights drawn from N(0, σ²), seed 0; weights captured; "
-        "1 of 6 rows sampled, their sums whole"
-    )
+    assert provenance(report) == ["activations and weights captured"]
     for row in report.layers:
-        row["tensors"] = drawn.format("0.1")
-    assert provenance(report) == "activations captured; weights drawn from N(0, 0.1²), seed 0"
+        row["tensors"] = "activations captured; weights drawn from N(0, 1), seed 0"
+    report.layers[0]["tensors"] += "; sampled 3 of 9 rows (evenly spaced, reduction whole)"
+    report.layers[1]["tensors"] = "weights captured; errors drawn from N(0, 1), seed 0"
+    assert provenance(report) == [
+        "activations and weights captured",
+        "weights and errors drawn from N(0, 1), seed 0",
+        f"1 of {len(report.layers)} rows sampled, their sums whole",
+    ]
+    report.layers[0]["tensors"] = "made up"
+    assert "made up" in provenance(report)
+    report = sample(("a", "b"))
+    report.layers[-1]["tensors"] = "activations captured; errors captured"
+    assert provenance(report) == ["activations, weights and errors captured"]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_footer_explains_the_columns_that_are_shown(width: int) -> None:
+    report = dataclasses.replace(sample(), notes=("a note " * 20, "another"))
+    text = printed_by(width, footer(report, ("layer", "SQNR")))
+    starts = [line.split()[0] for line in text if not line.startswith(" ")]
+    assert starts == ["operands", "SQNR", "total", "notes"]
+    assert all(len(line) <= width for line in text) and "swamped" not in " ".join(text)
+    assert text[-1].strip() == "another"
+    indent = len(text[-1]) - len("another")
+    assert all(line[:indent].strip() in ("", *starts) for line in text)

@@ -94,6 +94,8 @@ def test_depthwise_by_name_only_at_its_ends() -> None:
         (32, 196, 1, 9),
         (32, 196, 2, 9),
         (1, 1, 4, 32),
+        (8, 196, 1, 9),
+        (1, 1, 4, 32),
     ]
 
 

@@ -1,4 +1,4 @@
-"""GEMM lists in the shapes people have them."""
+"""GEMM lists: every dialect that is about, each with its file under data/."""
 
 from pathlib import Path
 
@@ -7,47 +7,41 @@ import pytest
 from hfp8sim.errors import InputError
 from hfp8sim.workloads import load_workload
 
+DATA = Path(__file__).parent / "data"
 HEADER = "Layer, M, N, K,\n"
 
 
-def write(folder: Path, text: str | bytes) -> Path:
+def write(folder: Path, text: str) -> Path:
     path = folder / "net.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.write_bytes(text.encode())
     return path
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        HEADER + "QKV, 197, 2304, 768,\nProj, 197, 768, 768,\n",
-        "Layer,M,N,K\nQKV,197,2304,768\nProj,197,768,768",
-        "\ufeff" + HEADER + "\nQKV, 197, 2304, 768,\n,,,,\n   \nProj, 197, 768, 768,\n",
-        "Layer\tM\tN\tK\r\nQKV\t197\t2304\t768\r\nProj\t197\t768\t768\r\n",
-        "Layer;M;N;K\nQKV;197;2304;768\nProj;197;768;768\n",
-        "QKV, 197, 2304, 768,\nProj, 197, 768, 768,\n",
-        "Name,\u00a0K\u00a0, m, N\nQKV, 768, 197, 2304\nProj, 768, 197, 768\n",
-        "whatever, comes, first, here\nQKV, 197, 2304, 768,\nProj, 197, 768, 768,\n",
-        '"Layer","M","N","K"\n"QKV","197","2304","768"\n"Proj","197.0","768","7.68e2"\n',
-        HEADER + "QKV, 197, 2304, 768, # the first\n# a comment\nProj, 197, 768, 768,#x\n",
-    ],
-)
-def test_dialects_agree(tmp_path: Path, text: str) -> None:
-    workload = load_workload(write(tmp_path, text))
+# Each file says the same two products in its own way.
+SAME = (
+    "plain", "no_trailing_comma", "bom_blank_rows", "tabs_crlf", "semicolons", "no_header",
+    "reordered_nbsp", "odd_header", "quotes", "comments", "sparsity", "utf16",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", SAME)
+def test_dialects_agree(dialect: str) -> None:
+    workload = load_workload(DATA / f"gemm_{dialect}.csv")
     assert [(layer.name, layer.shape("fwd")) for layer in workload] == [
         ("QKV", (1, 197, 2304, 768)),
         ("Proj", (1, 197, 768, 768)),
     ]
     assert workload.warnings == ()
-    assert workload.name == "net"
+    assert workload.name == f"gemm_{dialect}"
 
 
-def test_utf16_as_spreadsheets_write_it(tmp_path: Path) -> None:
-    text = "Layer\tM\tN\tK\r\nQKV\t197\t2304\t768\r\n"
-    assert load_workload(write(tmp_path, text.encode("utf-16"))).macs() == 197 * 2304 * 768
+def test_every_file_is_used_by_a_test() -> None:
+    named = {f"gemm_{dialect}.csv" for dialect in (*SAME, "batch")}
+    assert {path.name for path in DATA.glob("gemm_*.csv")} == named
 
 
-def test_groups_by_title(tmp_path: Path) -> None:
-    workload = load_workload(write(tmp_path, "Layer,M,N,K,Batch\nQK,9,8,7,12\nPV,9,7,8,\n"))
+def test_groups_by_title() -> None:
+    workload = load_workload(DATA / "gemm_batch.csv")
     assert [layer.groups for layer in workload] == [12, 1]
     assert workload.warnings == ()
 

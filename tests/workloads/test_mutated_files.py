@@ -1,7 +1,6 @@
 """Files damaged at random: each gives a workload or one line of refusal, never anything else."""
 
 import random
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.workloads import PHASES, Conv, Layer, Workload, load_workload, save_trace
+from tests import damaged
+from tests.damaged import mutated
 
 DATA = Path(__file__).parent / "data"
 ZIGZAG = b"""- id: 0
@@ -33,33 +34,6 @@ TIMELOOP = b"""problem:
     - {name: Outputs, projection: [[[N]], [[K]], [[P]]], read_write: True}
   instance: {C: 3, K: 8, R: 3, P: 9, N: 2, Stride: 2}
 """
-
-# What a slip of the hand or of a tool leaves behind.
-FRAGMENTS = [
-    b"",
-    b"0",
-    b"-1",
-    b"1e9",
-    b"99999999999999999999",
-    b"nan",
-    b",",
-    b"\n",
-    b"\t",
-    b"\x00",
-    b"\xff\xfe",
-    b"[",
-    b"]",
-    b"{",
-    b": ",
-    b"- ",
-    b"*a",
-    b"&a ",
-    b"'",
-    b"null",
-    b"true",
-    b"1.5",
-    "\u00a0é".encode(),
-]
 
 
 def trace() -> Workload:
@@ -99,30 +73,6 @@ def onnx_model() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """One to four edits: a bit, a byte, a cut, a fragment put in or over, a part doubled or moved."""
-    for _ in range(rng.randint(1, 4)):
-        at, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16))
-        kind = rng.randrange(7)
-        if kind == 0 and at < len(data):
-            data = data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
-        elif kind == 1:
-            data = data[:at] + rng.randbytes(length) + data[at + length :]
-        elif kind == 2:
-            data = data[:at]
-        elif kind == 3:
-            data = data[:at] + data[at + length :]
-        elif kind == 4:
-            data = data[:at] + rng.choice(FRAGMENTS) + data[at:]
-        elif kind == 5:
-            data = data[:at] + rng.choice(FRAGMENTS) + data[at + length :]
-        else:
-            data = data[:at] + data[max(0, at - 8 * length) :]
-        if not data:
-            break
-    return data
-
-
 def try_to_read(path: Path) -> bool:
     """Whether the file gave a workload; whatever else it gave must be one line."""
     try:
@@ -137,19 +87,7 @@ def try_to_read(path: Path) -> bool:
 
 
 def damage(folder: Path, name: str, data: bytes, count: int, offset: int = 0) -> None:
-    path = folder / name
-    read = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numpy's, on headers of Python 2
-        for seed in range(offset, offset + count):
-            changed = mutated(data, random.Random(f"{name}:{seed}"))
-            path.write_bytes(changed)
-            try:
-                read += try_to_read(path)
-            except Exception as error:
-                raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
-            assert [p.name for p in folder.iterdir()] == [name]
-    assert 0 < read < count, "edits should leave some files readable and some not"
+    damaged.read_all(folder, name, data, try_to_read, range(offset, offset + count))
 
 
 def files() -> dict[str, Callable[[], bytes]]:

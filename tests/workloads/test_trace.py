@@ -83,9 +83,13 @@ def test_a_directory_that_is_no_trace_is_not_overwritten(tmp_path: Path) -> None
     assert (tmp_path / "thesis" / "chapter.tex").exists()
 
 
-def test_writing_to_a_missing_folder_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot write the trace: No such file"):
-        save_trace(tmp_path / "no" / "t.npz", sample())
+@pytest.mark.parametrize("name", ["t.npz", "t"])
+def test_folders_on_the_way_are_made_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+    save_trace(tmp_path / "new" / name, sample())
+    assert load_trace(tmp_path / "new" / name).name == "sample"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot write .*(File exists|Not a directory)"):
+        save_trace(tmp_path / "file" / name, sample())
 
 
 def set_to(*path: str | int, value: Any) -> Callable[[dict], None]:

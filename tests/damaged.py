@@ -1,0 +1,78 @@
+"""Files damaged at random, as a slip of the hand or of a tool leaves them."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+FRAGMENTS = [
+    b"",
+    b"0",
+    b"-1",
+    b"1e9",
+    b"99999999999999999999",
+    b"nan",
+    b",",
+    b"\n",
+    b"\t",
+    b"\x00",
+    b"\xff\xfe",
+    b"[",
+    b"]",
+    b"{",
+    b": ",
+    b"- ",
+    b"*a",
+    b"&a ",
+    b"'",
+    b"null",
+    b"true",
+    b"1.5",
+    "\u00a0é".encode(),
+]
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """One to four edits: a bit, a byte, a cut, a fragment put in or over, a part doubled or moved."""
+    for _ in range(rng.randint(1, 4)):
+        at, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16))
+        kind = rng.randrange(7)
+        if kind == 0 and at < len(data):
+            data = data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+        elif kind == 1:
+            data = data[:at] + rng.randbytes(length) + data[at + length :]
+        elif kind == 2:
+            data = data[:at]
+        elif kind == 3:
+            data = data[:at] + data[at + length :]
+        elif kind == 4:
+            data = data[:at] + rng.choice(FRAGMENTS) + data[at:]
+        elif kind == 5:
+            data = data[:at] + rng.choice(FRAGMENTS) + data[at + length :]
+        else:
+            data = data[:at] + data[max(0, at - 8 * length) :]
+        if not data:
+            break
+    return data
+
+
+def read_all(
+    folder: Path, name: str, data: bytes, read: Callable[[Path], bool], seeds: Iterable[int]
+) -> None:
+    """Let `read` try the file `name` with other damage for every seed; it says whether it could.
+
+    Whatever it raises is a failure, and so is a file that it leaves behind.
+    """
+    path, answers = folder / name, set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numpy's, on headers of Python 2
+        for seed in seeds:
+            path.write_bytes(mutated(data, random.Random(f"{name}:{seed}")))
+            try:
+                answers.add(read(path))
+            except Exception as error:
+                raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
+            assert [p.name for p in folder.iterdir()] == [name]
+    assert answers == {True, False}, "damage should leave some files readable and some not"
