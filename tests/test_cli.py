@@ -183,6 +183,16 @@ def test_timeline(run: Run, gemms: Path, tmp_path: Path) -> None:
     assert status == 0 and json.loads((tmp_path / "t.json").read_text())["traceEvents"]
 
 
+def test_time_only(run: Run, gemms: Path) -> None:
+    status, out, err = run("run", gemms, "--time-only")
+    assert (status, err) == (0, "") and "SQNR" not in out and "MB moved" in out
+    for model in ("pipelined", "scalesim-os"):
+        options = ("--format", "csv", "--columns", "layer,cycles,bytes", "--time-model", model)
+        assert run("run", gemms, "--time-only", *options)[1] == run("run", gemms, *options)[1]
+    varied = run("compare", gemms, "--vary", "machine=rapid-core,edge-8x8", "--time-only")
+    assert varied[0] == 0 and "SQNR" not in varied[1] and "B/A" in varied[1]
+
+
 @pytest.mark.parametrize("command", ["profiles", "machines", "workloads", "--version", "--help"])
 def test_lists(run: Run, command: str) -> None:
     status, out, err = run(command)
@@ -253,7 +263,11 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--format", "pdf"], "'pdf' is not one of"),
         (["run", "GEMMS", "--out", "/proc/none"], "cannot write into /proc/none"),
         (["run", "GEMMS", "--out", "GEMMS"], "cannot write into"),
-        (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write /proc/t.json"),
+        (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write into /proc"),
+        (
+            ["run", "GEMMS", "--timeline", "t.json", "--time-model", "scalesim-os"],
+            "a timeline shows instructions, and scalesim-os knows none; use time model pipelined",
+        ),
         (["run", "GEMMS", "--resume"], "--resume needs --out"),
         (["run", "GEMMS", "--sed", "1"], "No such option: --sed"),
         (["rum", "GEMMS"], "No such command 'rum'"),

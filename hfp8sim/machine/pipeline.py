@@ -33,8 +33,8 @@ MODEL_SIZE = 8
 SEGMENT_SIZE = 11
 
 #: Places in a span of the timeline.
-SPAN_UNIT, SPAN_START, SPAN_END, SPAN_INDEX, SPAN_SEGMENT = range(5)
-SPAN_SIZE = 5
+SPAN_UNIT, SPAN_START, SPAN_END, SPAN_INDEX, SPAN_SEGMENT, SPAN_BYTES, SPAN_TILE = range(7)
+SPAN_SIZE = SPAN_TILE + q.KT + 1 - q.G0
 
 #: Places in the clocks. Times of units are when they are free; ARRAY_FREE is how far time is booked.
 (
@@ -357,5 +357,6 @@ def run(words, state, regs, box, model, active, segments, spans):
             if count < spans.shape[0]:
                 spans[count, SPAN_UNIT], spans[count, SPAN_INDEX] = unit, op[q.INDEX]
                 spans[count, SPAN_START], spans[count, SPAN_END] = start, end
-                spans[count, SPAN_SEGMENT] = segment
+                spans[count, SPAN_SEGMENT], spans[count, SPAN_BYTES] = segment, op[q.BYTES]
+                spans[count, SPAN_TILE:] = op[q.G0 : q.KT + 1]
             count += 1

@@ -47,6 +47,8 @@ class Span:
     end: int
     index: int  #: of its word
     layer: str
+    bytes: int  #: that it moves, or that lie in the rows it writes
+    tile: tuple[int, ...]  #: first and count of the groups, of m, n and k
 
 
 def check_model(name: str) -> str:
@@ -124,11 +126,16 @@ def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Sp
     for core, count in enumerate(counts):
         rows = np.zeros((count, pipeline.SPAN_SIZE), np.int64)
         _run(program, machine, stretches, rows, only=core)
-        for unit, start, end, index, number in rows.tolist():
+        for unit, start, end, index, number, size, *tile in rows.tolist():
             layer = stretches[number]
             begin = int(offsets[number])
             label = f"{layer.name} {layer.phase}".strip()
-            spans.append(Span(core, pipeline.UNITS[unit], begin + start, begin + end, index, label))
+            spans.append(
+                Span(
+                    core, pipeline.UNITS[unit], begin + start, begin + end, index, label, size,
+                    tuple(tile),
+                )
+            )  # fmt: skip
     return spans
 
 

@@ -89,7 +89,8 @@ def table(report: Report, width: int = 100) -> Table:
 
 
 def summary(report: Report) -> str:
-    """The run in one line: work, time, rate, traffic, and the worst accuracy."""
+    """The run in one line: work, time, rate, traffic. Where there are values, the worst accuracy and the
+    zeros in a second one."""
     total = report.total
     parts = [f"{total['macs'] / 1e6:,.1f} MMAC"]
     if total.get("time_us"):
@@ -98,12 +99,17 @@ def summary(report: Report) -> str:
         peak = report.facts["peak_macs_per_cycle"] * report.facts["machine"]["clock_mhz"] * 2 / 1e6
         parts.append(f"{took}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
     if total.get("bytes"):
-        parts.append(f"{total['bytes'] / 1e6:,.2f} MB moved")
+        moved, needed = (total[name] / 1e6 for name in ("bytes", "bytes_compulsory"))
+        parts.append(f"{moved:,.2f} MB moved, {needed:,.2f} compulsory")
+    lines = ["; ".join(parts)]
     judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
     if judged:
         worst = min(judged, key=lambda row: row["sqnr_db"])
-        parts.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
-    return "; ".join(parts)
+        lines.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
+        if total.get("gated_share") is not None:
+            zeros = text(BY_NAME["gated_share"], total["gated_share"])
+            lines[-1] += f"; {zeros} of the MACs gated, an operand being zero"
+    return "\n".join(lines)
 
 
 def provenance(report: Report) -> str:
@@ -124,13 +130,14 @@ def provenance(report: Report) -> str:
     return "; ".join(parts)
 
 
-def legend() -> str:
-    """What the table's figures mean."""
+def legend(report: Report) -> str:
+    """What the table's figures mean, of columns that have any."""
+    said = {
+        "cycles": "util: of the array's multiply-accumulates in these cycles; bound by: what limits the layer",
+        "sqnr_db": "SQNR (dB): against float64 of the unquantised tensors, what a user feels",
+        "acc_sqnr_db": "sum SQNR: against float64 of the quantised operands, what the accumulator did",
+        "swamped": "swamped: additions that left the sum as it was; the total's SQNRs are the lowest",
+    }
     return "\n".join(
-        (
-            "util: of the array's multiply-accumulates in these cycles; bound by: what limits the layer",
-            "SQNR (dB): against float64 of the unquantised tensors, what a user feels",
-            "sum SQNR: against float64 of the quantised operands, what the accumulator did",
-            "swamped: additions that left the sum as it was; the total's SQNRs are the lowest",
-        )
+        line for name, line in said.items() if any(name in row for row in report.layers)
     )

@@ -73,7 +73,7 @@ def test_nothing_fits_and_the_message_says_why():
     layer = Layer.from_conv("wide", Conv(1, 4, 4096, 3, 64, (3, 3), padding=(1, 1, 1, 1)))
     with pytest.raises(
         InputError,
-        match=r"layer 'wide' \(fwd\) does not fit machine rapid-core: even tiles of .* need "
+        match=r"layer 'wide' \(fwd\): does not fit machine rapid-core: even tiles of .* need "
         r"\d+ scratchpad rows of 64 bytes and \d+ accumulator rows; it has 16 and 2048",
     ):
         lower_layer(layer, "fwd", machine)

@@ -75,13 +75,26 @@ def test_summary_names_the_worst_layer() -> None:
     worst = min(report.layers, key=lambda row: row["sqnr_db"])
     said = summary(report)
     assert f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})" in said
-    assert "of 6.55 TFLOPS" in said and "MB moved" in said
+    assert "of 6.55 TFLOPS" in said and "MB moved" in said and "compulsory" in said
+    assert "11.1% of the MACs gated" in said
+    assert all(len(line) <= 100 for line in said.splitlines())
 
 
 def test_every_heading_is_a_column_or_the_shape() -> None:
     shorts = {column.short for column in BY_NAME.values()} | {"M×N×K"}
     assert {field[0] for field in fields(sample())} <= shorts
-    assert all(len(line) <= 100 for line in legend().splitlines())
+    assert all(len(line) <= 100 for line in legend(sample()).splitlines())
+
+
+def test_nothing_is_said_of_values_where_there_are_none() -> None:
+    report = sample()
+    for row in report.layers:
+        for column in BY_NAME.values():
+            if column.group not in ("layer", "time"):
+                row.pop(column.name)
+    assert legend(report).startswith("util") and "SQNR" not in legend(report)
+    assert "\n" not in summary(report) and "SQNR" in summary(sample())
+    assert "SQNR" not in printed(report, 100)[0]
 
 
 def test_provenance_is_one_line() -> None:
