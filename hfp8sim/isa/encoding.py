@@ -40,7 +40,7 @@ def encode(mnemonic: str, *flags: str, **operands: int) -> int:
     return word
 
 
-def _meaningful(row: Instruction) -> int:
+def meaningful(row: Instruction) -> int:
     """The bits of a word that an instruction gives a meaning."""
     bits = 0xFF << OPCODE_LOW
     for field in row.fields:
@@ -50,7 +50,7 @@ def _meaningful(row: Instruction) -> int:
     return bits
 
 
-_MEANINGFUL = {row.opcode: _meaningful(row) for row in BY_OPCODE.values()}
+_MEANINGFUL = {row.opcode: meaningful(row) for row in BY_OPCODE.values()}
 
 
 def decode(word: int) -> Decoded | None:

@@ -162,18 +162,14 @@ def _registers(
     values |= dict(zip(("tile.m", "tile.n", "tile.k"), nest.tile))
     values |= multiply_registers(profile, formats["a"], formats["b"])
     for port, operand in (("a", work.a), ("b", work.b), ("c", work.c)):
-        values |= {
-            f"{port}.base": lines[operand.tensor],
-            f"{port}.pitch": operand.pitch,
-            f"{port}.group": operand.group,
-        }
+        values |= {f"{port}.base": lines[operand.tensor], f"{port}.pitch": operand.pitch}
     values["c.format"] = format_word(formats["c"])
     if "d" in formats:
-        values |= {
-            "d.base": lines["bias"],
-            "d.group": gemm.n,
-            "d.format": format_word(formats["d"]),
-        }
+        values |= {"d.base": lines["bias"], "d.format": format_word(formats["d"])}
+    if gemm.groups > 1:
+        steps = {"a": work.a.group, "b": work.b.group, "c": work.c.group, "d": gemm.n}
+        values |= {f"{port}.group": step for port, step in steps.items() if port in formats}
+        values["stream.group"] = 1
     for port, buffer in (("a", nest.a), ("b", nest.b), ("c", nest.c), ("acc", nest.acc)):
         if buffer.slots > 1:
             values |= {f"{port}.slots": buffer.slots, f"{port}.slot_rows": buffer.slot_rows}
@@ -182,7 +178,7 @@ def _registers(
         values |= image_registers(work.a.image)
     values |= {
         "seed.low": seed & _U32, "seed.high": seed >> 32,
-        "stream.low": stream & _U32, "stream.high": stream >> 32, "stream.group": 1,
+        "stream.low": stream & _U32, "stream.high": stream >> 32,
         "c.rounding": mode_number(finish.rounding), "c.overflow": overflow_number(finish.overflow),
         "post.scale": finish.scale,
     }  # fmt: skip

@@ -57,7 +57,7 @@ _DONE_SIZE = _LOADS + len(OPERANDS)
 class Execution:
     """What a program did.
 
-    `outputs` holds codes by symbol name. `macs` counts multiply-accumulates, `gated` those of them with
+    `outputs` holds codes by symbol name. `instructions` are those of one core that does all. `macs` counts multiply-accumulates, `gated` those of them with
     a zero operand, whose multiplier stands still; `gated` and `events` are counted on request only.
     """
 
@@ -347,10 +347,14 @@ def execute(
     """
     machine = get_machine(machine)
     dram = image(program, inputs)
-    plain = examine(program, machine, dram.size)
+    findings = examine(program, machine, dram.size)
     threads = 1 if log is not None else thread_count(threads)
     busy = [min(segment.cores, threads) for segment in segments(program)]
-    cores, share, plans = max(busy), [threads // each for each in busy], Plans(count, plain)
+    cores, share, plans = (
+        max(busy),
+        [threads // each for each in busy],
+        Plans(count, findings.overwritten),
+    )
     # Emulated cores run on threads of one pool; threads that are left over split their tiles.
     with ThreadPoolExecutor(threads) as runners, ThreadPoolExecutor(threads) as splitters:
         pool = splitters if max(share) > 1 else None
@@ -376,7 +380,7 @@ def execute(
     return Execution(
         outputs(program, dram),
         dram,
-        sum(int(core.done[_DONE]) for core in team),
+        findings.instructions,
         sum(core.macs for core in team),
         sum(core.gated for core in team) if count else None,
         events if count else None,
