@@ -21,7 +21,7 @@ from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.parts import LayerTime
-from hfp8sim.machine.timing import check_model, time_gemm, time_program
+from hfp8sim.machine.timing import check_model, time_gemm, time_sound
 from hfp8sim.units.profile import Profile, get_profile
 
 _U32 = (1 << 32) - 1
@@ -137,9 +137,21 @@ def _symbols(work: Job, formats: dict[str, FloatFormat]) -> tuple[Symbol, ...]:
     tensors.append(("output", work.c.tensor, "c", work.c.shape))
     symbols: list[Symbol] = []
     for role, name, port, shape in tensors:
-        line = symbols[-1].stop if symbols else 0
-        symbols.append(Symbol(name, role, line, formats[port].name, shape))
+        line, fmt = symbols[-1].stop if symbols else 0, formats[port]
+        if not _goes_by_name(fmt):
+            raise InputError(
+                f"a program names the formats of its tensors, and {name}'s, {fmt.name!r}, is not "
+                "registered; hs.register_format does that"
+            )
+        symbols.append(Symbol(name, role, line, fmt.name, shape))
     return tuple(symbols)
+
+
+def _goes_by_name(fmt: FloatFormat) -> bool:
+    try:
+        return get_format(fmt.name) == fmt
+    except InputError:
+        return False
 
 
 def _compulsory(work: Job, formats: dict[str, FloatFormat], symbols: tuple[Symbol, ...]) -> int:
@@ -275,7 +287,7 @@ def _time(work: Job, phase: str, machine: Machine, profile: Profile, model: str)
     finish = Finish()
     if model == "pipelined":
         program = _lower(work, phase, machine, profile, finish, 0, 0, None)
-        return time_program(program, machine, model).layers[0]
+        return time_sound(program, machine, model).layers[0]
     formats = _formats(profile, phase, finish)
     compulsory = _compulsory(work, formats, _symbols(work, formats))
     bits = max(formats["a"].bits, formats["b"].bits)

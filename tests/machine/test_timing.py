@@ -247,3 +247,7 @@ def test_programs_that_would_be_refused_are_not_timed():
         )
     with pytest.raises(InputError, match="does not end with halt"):
         time_program(Program([]))
+    program = lower_layer(Layer("x", "linear", 64, 64, 64), "fwd", "rapid-core")
+    for way in (time_program, timeline):
+        with pytest.raises(InputError, match=r"scratchpad rows .* are touched, the machine has 32"):
+            way(program, get_machine().replace(**{"memory.scratchpad_kib": 2}))
