@@ -25,6 +25,7 @@ from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic
 from hfp8sim.machine import sequencer as q
+from hfp8sim.machine.arithmetic import Conversion
 from hfp8sim.machine.check import MAX_STEPS, examine, refuse
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.movement import load_box, store_tile, tensor_spans, unfold
@@ -126,6 +127,7 @@ class _Core:
         self._configured: tuple[int, ...] = ()
         self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
         self._product: Product | None = None
+        self._conversion: tuple[int, Conversion] | None = None
         self._sum: Sum | None = None
 
     def run(self, limit: int, fence: Callable[[], object]) -> bool:
@@ -257,10 +259,17 @@ class _Core:
         if sum(k) == product.depth:
             self.events += self._sum.events
 
+    def _post_conversion(self) -> Conversion:
+        """The conversion of the current registers, kept while they stay."""
+        writes = int(self.done[_WRITES])
+        if self._conversion is None or self._conversion[0] != writes:
+            self._conversion = writes, arithmetic.post_conversion(self.regs)
+        return self._conversion[1]
+
     def _post(self) -> None:
         """POST."""
         op, regs = self.op, self.regs
-        conversion = arithmetic.post_conversion(regs)
+        conversion = self._post_conversion()
         active = int(self.words[op[q.INDEX]]) & _POST_FLAGS
         mt, nt, first = int(op[q.MT]), int(op[q.NT]), int(op[q.WRITE]) * self.width
         dtype = conversion.result.dtype
