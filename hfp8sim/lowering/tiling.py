@@ -262,8 +262,10 @@ class _Candidates:
         again = np.where(self.b_level == "tile", ni, 1)
         self.b_traffic = b_all * again * demand.b_bytes
         self.a_box, self.b_box = a_box * demand.a_bytes, b_box * demand.b_bytes
-        self.a_slots = np.where(self.a_level == "group", 1, self.slots)
-        self.b_slots = np.where(self.b_level == "group", 1, self.slots)
+        # What is loaded once needs no second slot.
+        once = "group" if self.job.gemm.groups == 1 else ""
+        self.a_slots = np.where(self.a_level == once, 1, self.slots)
+        self.b_slots = np.where(self.b_level == once, 1, self.slots)
         self.a_rows = self._rows(a_box, demand.a_bytes)
         self.b_rows = self._rows(b_box, demand.b_bytes)
         self.c_rows = self._rows(mt * nt, demand.c_bytes)
