@@ -125,6 +125,15 @@ def test_scalesim_csv_for_a_scalesim_machine(run: Run, tmp_path: Path) -> None:
     assert round(float(found[4]), 2) == 82.07 and float(found[5]) == 100.0
 
 
+def test_mapping_efficiency_counts_lanes_and_corelets(run: Run, gemms: Path) -> None:
+    """`rapid-core` is 16 × 128 cells for operands of 8 bits, and 8 × 128 for wider ones; K = 70, N = 8."""
+    for profile, depth in (("hfp8", 16), ("fp16", 8)):
+        out = run("run", gemms, "--time-only", "--profile", profile, "--time-model", "scalesim-ws",
+                  "--phase", "fwd", "--format", "scalesim")[1]  # fmt: skip
+        mapped = float(out.splitlines()[2].split(", ")[5])
+        assert mapped == pytest.approx(100 * 70 / (-(-70 // depth) * depth) * 8 / 128)
+
+
 def test_policy_and_its_column(run: Run, gemms: Path) -> None:
     status, out, _ = run("run", gemms, "--policy", "first=fp16,la*=exact", "--format", "csv")
     fired = {r["layer"]: (r["profile"], r["rule"]) for r in csv.DictReader(io.StringIO(out))}

@@ -52,7 +52,7 @@ def facts(**changed: Any) -> dict[str, Any]:
         "machine": {
             "name": "rapid-core",
             "clock_mhz": 1600,
-            "array": {"rows": 8, "columns": 64},
+            "array": {"rows": 8, "columns": 64, "corelets": 2, "macs_8bit": 2, "macs_16bit": 1},
             "memory": {"bytes_per_cycle": 64},
         },
         "peak_macs_per_cycle": 2048,
