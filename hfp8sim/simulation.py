@@ -78,6 +78,7 @@ def simulate(
     time_model: str | None = None,
     threads: int | None = None,
     max_macs: int | None = DEFAULT_MAX_MACS,
+    time_only: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
     resume: Report | None = None,
     checkpoint: Callable[[Report], None] | None = None,
@@ -95,6 +96,7 @@ def simulate(
         threads: worker threads; no result depends on them.
         max_macs: a layer's phase with more multiply-accumulates is emulated on a sample of its outputs
             (their sums stay whole); None emulates everything. Time is always that of the whole layer.
+        time_only: compute no values: rows have their time and nothing of accuracy, events and theory.
         progress: called as (done, all, what) before each layer and phase; done and all in units of work.
         resume: a partial report of the same run; its rows are taken over.
         checkpoint: called with the report so far after each layer and phase but the last.
@@ -115,12 +117,12 @@ def simulate(
     todo = list(tasks(workload, wanted, profile, rules))
     if not todo:
         raise InputError(f"{workload.name} has no layer with phase {', '.join(wanted)}")
-    known = facts(workload, machine, profile, rules, seed, model, wanted, max_macs)
+    known = facts(workload, machine, profile, rules, seed, model, wanted, max_macs, time_only)
     notes = (*workload.notes, *workload.warnings)
     rows: list[Row] = [] if resume is None else resumed(resume, known, todo)
 
     def so_far() -> Report:
-        return Report(list(rows), known, notes, len(todo), lambda: timeline(todo, machine))
+        return Report(list(rows), known, notes, len(todo), lambda: timeline(todo, machine, model))
 
     efforts = [effort(task, max_macs) for task in todo]
     try:
@@ -128,8 +130,8 @@ def simulate(
             if progress:
                 what = f"{task.layer.name} {task.phase} ({done + 1} of {len(todo)})"
                 progress(sum(efforts[:done]), sum(efforts), what)
-            timed = describe(task) | clock(task, machine, model)
-            rows.append(timed | measure(task, machine, seed, threads, max_macs))
+            row = describe(task) | clock(task, machine, model)
+            rows.append(row if time_only else row | measure(task, machine, seed, threads, max_macs))
             if checkpoint and len(rows) < len(todo):
                 checkpoint(so_far())
     except KeyboardInterrupt:
@@ -139,11 +141,20 @@ def simulate(
     return so_far()
 
 
-def timeline(todo: list[Task], machine: Machine) -> str:
+def check_timeline(model: str) -> None:
+    """`InputError` for a time model that knows no instructions."""
+    if model != TIME_MODELS[0]:
+        raise InputError(
+            f"a timeline shows instructions, and {model} knows none; use time model {TIME_MODELS[0]}"
+        )
+
+
+def timeline(todo: list[Task], machine: Machine, model: str) -> str:
     """The Chrome/Perfetto trace of the tasks' programs, one after the other."""
     from hfp8sim.lowering import lower_workload
     from hfp8sim.report.timeline import trace
 
+    check_timeline(model)
     jobs: list[Any] = [(task.layer, task.phase, task.profile) for task in todo]
     return trace(lower_workload(jobs, machine), machine)
 
@@ -211,12 +222,14 @@ def clock(task: Task, machine: Any, model: str) -> Row:
 class Values:
     """What a layer's phase computed. Matrices are float64 with the groups in front, (G, M, N): the
     `result`, what the quantised operands give without rounding (`summed`), and what the tensors do
-    (`felt`). `elements`: operand elements that were clamped or flushed."""
+    (`felt`). `gated`: multiply-accumulates with a zero operand; `elements`: operand elements that were
+    clamped or flushed."""
 
     result: NDArray[np.float64]
     summed: NDArray[np.float64]
     felt: NDArray[np.float64]
     events: Events
+    gated: int
     elements: dict[str, int]
     depth: int
     provenance: str
@@ -244,7 +257,8 @@ def measure(
         "saturated": values.elements["saturated"], "flushed": values.elements["underflowed"],
         "overflowed": events.overflowed, "underflowed": events.underflowed, "nan": events.nan,
         "swamped": events.swamped, "steps": steps,
-        "swamped_share": events.swamped / steps if steps else None, "draws": events.draws,
+        "swamped_share": events.swamped / steps if steps else None,
+        "gated": values.gated, "gated_share": values.gated / (result.size * k), "draws": events.draws,
         "retention": spread / ideal if ideal else None,
         "sampled": result.size * k / task.layer.shape(task.phase).macs,
         "tensors": values.provenance,
@@ -302,8 +316,8 @@ def run_values(
         layer.replace(tensors={**layer.tensors, **seen}), phase, max_elements=1 << 62
     )
     summed = np.matmul(qa.astype(np.float64), qb.astype(np.float64))
-    assert done.events is not None
-    return Values(result, summed, felt, done.events, elements, a.shape[2], provenance)
+    assert done.events is not None and done.gated is not None
+    return Values(result, summed, felt, done.events, done.gated, elements, a.shape[2], provenance)
 
 
 def quantise(
@@ -387,6 +401,7 @@ def facts(
     model: str,
     phases: tuple[str, ...],
     max_macs: int | None,
+    time_only: bool,
 ) -> dict[str, Any]:
     """Everything that is needed to run it again, of JSON's own types."""
     known = {
@@ -401,6 +416,7 @@ def facts(
         "seed": seed,
         "phases": list(phases),
         "max_macs": max_macs,
+        "time_only": time_only,
         "versions": {
             "hfp8sim": hfp8sim.__version__,
             "python": platform.python_version(),

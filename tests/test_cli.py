@@ -20,6 +20,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import hfp8sim as hs
 from hfp8sim import cli
 from hfp8sim.report.columns import FLAT
 from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
@@ -130,6 +131,15 @@ def test_scalesim_csv_for_a_scalesim_machine(run: Run, tmp_path: Path) -> None:
     assert round(float(found[4]), 2) == 82.07 and float(found[5]) == 100.0
 
 
+def test_mapping_efficiency_counts_lanes_and_corelets(run: Run, gemms: Path) -> None:
+    """`rapid-core` is 16 × 128 cells for operands of 8 bits, and 8 × 128 for wider ones; K = 70, N = 8."""
+    for profile, depth in (("hfp8", 16), ("fp16", 8)):
+        out = run("run", gemms, "--time-only", "--profile", profile, "--time-model", "scalesim-ws",
+                  "--phase", "fwd", "--format", "scalesim")[1]  # fmt: skip
+        mapped = float(out.splitlines()[2].split(", ")[5])
+        assert mapped == pytest.approx(100 * 70 / (-(-70 // depth) * depth) * 8 / 128)
+
+
 def test_policy_and_its_column(run: Run, gemms: Path) -> None:
     status, out, _ = run("run", gemms, "--policy", "first=fp16,la*=exact", "--format", "csv")
     fired = {r["layer"]: (r["profile"], r["rule"]) for r in csv.DictReader(io.StringIO(out))}
@@ -223,6 +233,16 @@ def test_timeline(run: Run, gemms: Path, tmp_path: Path) -> None:
     assert status == 0 and json.loads((tmp_path / "t.json").read_text())["traceEvents"]
 
 
+def test_time_only(run: Run, gemms: Path) -> None:
+    status, out, err = run("run", gemms, "--time-only")
+    assert (status, err) == (0, "") and "SQNR" not in out and "kB moved" in out
+    for model in ("pipelined", "scalesim-os"):
+        options = ("--format", "csv", "--columns", "layer,cycles,bytes", "--time-model", model)
+        assert run("run", gemms, "--time-only", *options)[1] == run("run", gemms, *options)[1]
+    varied = run("compare", gemms, "--vary", "machine=rapid-core,edge-8x8", "--time-only")
+    assert varied[0] == 0 and "SQNR" not in varied[1] and "B/A" in varied[1]
+
+
 @pytest.mark.parametrize("command", ["profiles", "machines", "workloads", "--version", "--help"])
 def test_lists(run: Run, command: str) -> None:
     status, out, err = run(command)
@@ -270,6 +290,90 @@ def test_damaged_files_give_a_whole_report_or_none(run: Run, tmp_path: Path, see
         refused((status, out, err), "net.csv" if "max_macs" not in err else "one dot product")
 
 
+# -- programs --------------------------------------------------------------------------------------
+
+
+def test_a_layer_as_text_as_words_and_executed(run: Run, gemms: Path, tmp_path: Path) -> None:
+    text, words, back = tmp_path / "p.s", tmp_path / "p.hfp8", tmp_path / "back.s"
+    assert run("lower", gemms, "middle", "--out", text)[0] == 0
+    assert run("asm", text, "--out", words)[0] == 0
+    assert run("disasm", words, "--out", back)[0] == 0 and back.read_text() == text.read_text()
+    assert run("disasm", words)[1] == text.read_text()
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(0, 100, shape, np.uint8) for shape in ((3, 70), (70, 8)))
+    np.savez(tmp_path / "in.npz", x=x, w=w)
+    status, out, err = run(
+        "exec", words, tmp_path / "in.npz", "--out", tmp_path / "out.npz", "--log"
+    )
+    assert (status, err) == (0, "") and "1,680 multiply-accumulates" in out and "mm c[0], s[" in out
+    with np.load(tmp_path / "out.npz") as file:
+        assert np.array_equal(file["y"], hs.gemm(x, w, profile="hfp8"))
+
+
+def test_the_time_of_a_program_is_that_of_the_run(run: Run, gemms: Path, tmp_path: Path) -> None:
+    """Every layer and phase in one program, the first one in sixteen bits, on four cores."""
+    options = ("--phase", "fwd,dgrad,wgrad", "--policy", "first=fp16", "--machine", "rapid-4core")
+    program, trace = tmp_path / "net.hfp8", tmp_path / "trace.json"
+    assert run("lower", gemms, "--out", program, *options)[0] == 0
+    answers = [
+        run("exec", program, "--draw", 3, "--machine", "rapid-4core", "--threads", threads,
+            "--timeline", trace)
+        for threads in (1, 3)
+    ]  # fmt: skip
+    assert answers[0] == answers[1] and answers[0][0] == 0
+    columns = "layer,phase,cycles,fill,compute,drain,weight_load,stall_in,stall_out,post,bytes"
+    ran = run("run", gemms, "--time-only", "--format", "csv", "--columns", columns, *options)[1]
+    timed = answers[0][1].split("\n\n")[1].splitlines()
+    told = [line.replace(",", "").split()[:11] for line in timed[1:]]
+    assert [row for row in told if row[0] != "total"] == [
+        line.split(",") for line in ran.splitlines()[1:-1]
+    ]
+    events = [e for e in json.loads(trace.read_text())["traceEvents"] if e["ph"] == "X"]
+    last = max(e["args"]["start"] + e["args"]["cycles"] for e in events)
+    assert f"{last:,}" in timed[-1].split()
+
+
+def test_post_is_part_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) -> None:
+    post = "format=hfp8-143", "bias_format=dlfloat16", "relu", "clamp=0:0x40", "scale=-3"
+    options = [word for text in post for word in ("--post", text)]
+    assert run("lower", gemms, "first", "--out", tmp_path / "p.s", *options)[0] == 0
+    text = (tmp_path / "p.s").read_text()
+    assert "c[0], bias, relu, clamp" in text and "csrw  post.scale, -3" in text
+    assert run("exec", tmp_path / "p.s", "--draw", 0)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["asm", "BAD", "--out", "x"], "bad.s: line 2, column 2: unknown instruction 'hlat'; did"),
+        (["exec", "BAD", "--draw", "0"], "bad.s: line 2, column 2: unknown instruction"),
+        (["exec", "SHORT", "--draw", "0"], "short.s: the program does not end with halt"),
+        (["exec", "SHORT"], "give either the inputs' .npz or --draw SEED"),
+        (["exec", "SHORT", "GEMMS"], "torn, or not an .npz file"),
+        (["exec", "SHORT", "--draw", "-1"], "--draw is -1, must be 0 or more"),
+        (["exec", "nowhere.s", "--draw", "0"], "nowhere.s: No such file"),
+        (["exec", "GEMMS", "--draw", "0"], "gemms.csv: not a program"),
+        (["disasm", "GEMMS"], "gemms.csv: not a program"),
+        (["lower", "GEMMS", "lost", "--out", "x"], "unknown layer of 'gemms'"),
+        (["lower", "GEMMS", "--phase", "back", "--out", "x"], "unknown phase 'back'"),
+        (["lower", "GEMMS", "--out", "x", "--post", "relu=maybe"], "relu must be true or false"),
+        (["lower", "GEMMS", "--out", "x", "--post", "clamp=1"], "clamp must be LOW:HIGH"),
+        (["lower", "GEMMS", "--out", "x", "--post", "scal=1"], "unknown field of --post 'scal'"),
+        (["lower", "GEMMS", "--out", "x", "--post", "format=fp9"], "unknown format 'fp9'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_programs_refused(
+    run: Run, gemms: Path, tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    (tmp_path / "bad.s").write_text("nop\n hlat\n")
+    (tmp_path / "short.s").write_text("nop\n")
+    paths = {"GEMMS": gemms, "BAD": tmp_path / "bad.s", "SHORT": tmp_path / "short.s"}
+    status, out, err = run(*(paths.get(word, word) for word in arguments))
+    assert status == 2 and out == "" and says in err and err.startswith("hfp8sim: ")
+    assert not Path("x").exists()
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 
@@ -314,7 +418,11 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--format", "pdf"], "'pdf' is not one of"),
         (["run", "GEMMS", "--out", "/proc/none"], "cannot write into /proc/none"),
         (["run", "GEMMS", "--out", "GEMMS"], "cannot write into"),
-        (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write /proc/t.json"),
+        (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write into /proc"),
+        (
+            ["run", "GEMMS", "--timeline", "t.json", "--time-model", "scalesim-os"],
+            "a timeline shows instructions, and scalesim-os knows none; use time model pipelined",
+        ),
         (["run", "GEMMS", "--resume"], "--resume needs --out"),
         (["run", "GEMMS", "--sed", "1"], "No such option: --sed"),
         (["rum", "GEMMS"], "No such command 'rum'"),

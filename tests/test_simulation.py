@@ -134,6 +134,40 @@ def test_a_sample_is_told() -> None:
     assert [r["cycles"] for r in report.layers] == [r["cycles"] for r in whole.layers]
 
 
+def test_time_only_is_the_same_time_and_nothing_else(report: Report) -> None:
+    fast = simulate(network(), "rapid-core", "hfp8", seed=3, time_only=True)
+    known = {name for name, column in BY_NAME.items() if column.group in ("layer", "time")}
+    assert fast.layers == [{n: row[n] for n in row if n in known} for row in report.layers]
+    assert fast.facts["time_only"] and not report.facts["time_only"]
+    jsonschema.validate(json.loads(fast.to_json()), SCHEMA)
+    assert Report.from_json(fast.to_json()) == fast
+    assert 'id="plot-cycles"' in fast.to_html() and 'id="plot-sqnr"' not in fast.to_html()
+
+
+def test_gated_multipliers_are_counted() -> None:
+    rng = np.random.default_rng(1)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 90), (90, 6)))
+    x[rng.random(x.shape) < 0.4], w[rng.random(w.shape) < 0.2] = 0, 0
+    layer = Layer("fc", "linear", 8, 6, 90, tensors={"x": x, "w": w})
+    drawn = Layer("drawn", "linear", 64, 32, 64)
+    report = simulate(Workload("net", (layer, drawn)), phases=["fwd"], max_macs=8192)
+    row, other = report.layers
+    assert row["gated"] == np.count_nonzero((x == 0)[:, :, None] | (w == 0)[None]) > 0
+    assert row["gated_share"] == row["gated"] / row["macs"]
+    assert other["sampled"] == 1 / 16 and 0 < other["gated"] < 8192
+    assert other["gated_share"] == other["gated"] / 8192
+    whole = row["macs"] + 8192
+    assert report.total["gated_share"] == (row["gated"] + other["gated"]) / whole
+
+
+def test_bytes_are_compulsory_and_capacity_traffic(report: Report) -> None:
+    for row in report.layers:
+        assert row["bytes"] == row["bytes_compulsory"] + row["bytes_capacity"]
+        assert row["bytes_capacity"] >= 0
+    fc = report.layers[2]
+    assert fc["bytes_compulsory"] == 4 * 90 + 90 * 6 + 2 * 4 * 6
+
+
 # -- interrupted, resumed --------------------------------------------------------------------------
 
 

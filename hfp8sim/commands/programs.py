@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hfp8sim.commands import app, compiling_said, console
+from hfp8sim.commands.reports import (
+    MachineOption,
+    PhaseOption,
+    PolicyOption,
+    ProfileOption,
+    SeedOption,
+    SetOption,
+    listed,
+    settings,
+)
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
     from hfp8sim.isa import Program
-
-_MACHINE = Annotated[str, typer.Option(help="a preset's name, or a TOML file")]
+    from hfp8sim.lowering import Finish
+    from hfp8sim.machine import Timing
 
 
 def read_text(path: Path) -> str:
@@ -29,37 +41,112 @@ def read_text(path: Path) -> str:
 
 def read_program(path: Path) -> Program:
     """A program file, or assembly where the name ends in .s or .asm."""
-    from hfp8sim.isa import Program, assemble
+    from hfp8sim.isa import Program
 
     if path.suffix in (".s", ".asm"):
-        try:
-            return assemble(read_text(path))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+        return assembled(path)
     return Program.load(path)
+
+
+def assembled(path: Path) -> Program:
+    """The program of an assembly file; what is wrong is told with the file's name."""
+    from hfp8sim.isa import assemble
+
+    text = read_text(path)
+    with about(path):
+        return assemble(text)
+
+
+@contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Whatever is refused inside is refused of this file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 @app.command()
 def lower(
     workload: Annotated[str, typer.Argument(help="a shipped workload's name, or a file")],
-    layer: Annotated[str, typer.Argument(help="the layer's name")],
+    layer: Annotated[
+        str, typer.Argument(help="a layer's name; without it, all layers one after the other")
+    ] = "",
+    *,
     out: Annotated[Path, typer.Option(help="the program file, or assembly with .s")],
-    phase: Annotated[str, typer.Option(help="fwd, dgrad or wgrad")] = "fwd",
-    machine: _MACHINE = "rapid-core",
-    profile: Annotated[str, typer.Option(help="the arithmetic")] = "hfp8",
+    phase: PhaseOption = "fwd",
+    machine: MachineOption = "rapid-core",
+    profile: ProfileOption = "hfp8",
+    set_: SetOption = None,
+    policy: PolicyOption = "",
+    post: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="what POST does: format, rounding, overflow, bias_format, relu, clamp=LOW:HIGH, scale",
+        ),
+    ] = None,
+    seed: SeedOption = 0,
 ) -> None:
-    """Write the program of one layer in one phase."""
+    """Write the program of a layer or of a whole workload: what `run` executes."""
     import hfp8sim as hs
     from hfp8sim.files import write_text
-    from hfp8sim.isa import disassemble
+    from hfp8sim.isa import Program, disassemble
     from hfp8sim.lowering import lower_layer
+    from hfp8sim.policy import parse
+    from hfp8sim.simulation import tasks
+    from hfp8sim.workloads.records import check_phases
 
-    program = lower_layer(hs.load_workload(workload)[layer], phase, machine, profile)
+    loaded, phases, finish = (
+        hs.load_workload(workload),
+        check_phases(listed(phase)),
+        finishing(post),
+    )
+    chosen = settings(profile, set_ or [])
+    wanted = loaded[layer].name if layer else None
+    programs = [
+        lower_layer(
+            task.layer, task.phase, machine, task.profile, finish=finish, seed=seed, stream=task.stream
+        )
+        for task in tasks(loaded, phases, chosen, parse(policy))
+        if wanted in (None, task.layer.name)
+    ]  # fmt: skip
+    if not programs:
+        raise InputError(f"{layer or workload} has no phase {', '.join(phases)}")
+    program = programs[0] if len(programs) == 1 else Program.join(programs)
     if out.suffix in (".s", ".asm"):
         write_text(out, disassemble(program))
     else:
         program.save(out)
     print(f"{out}: {len(program)} words")
+
+
+def finishing(assignments: list[str] | None) -> Finish:
+    """What POST does, from `key=value` texts."""
+    import dataclasses
+
+    from hfp8sim.errors import unknown
+    from hfp8sim.lowering import Finish
+
+    known = [field.name for field in dataclasses.fields(Finish)]
+    values: dict[str, Any] = {}
+    for text in assignments or []:
+        key, _, value = text.partition("=")
+        if key not in known:
+            raise unknown("field of --post", key, known)
+        try:
+            if key == "clamp":
+                low, _, high = value.partition(":")
+                values[key] = int(low, 0), int(high, 0)
+            elif key == "relu":
+                values[key] = {"true": True, "false": False}[value or "true"]
+            else:
+                values[key] = int(value) if key == "scale" else value
+        except (ValueError, KeyError):
+            shape = {"clamp": "LOW:HIGH, two codes", "relu": "true or false"}
+            wanted = shape.get(key, "an integer")
+            raise InputError(f"--post {text}: {key} must be {wanted}") from None
+    return Finish(**values)
 
 
 @app.command()
@@ -68,12 +155,7 @@ def asm(
     out: Annotated[Path, typer.Option(help="the program file")],
 ) -> None:
     """Assemble a program."""
-    from hfp8sim.isa import assemble
-
-    try:
-        program = assemble(read_text(source))
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+    program = assembled(source)
     program.save(out)
     print(f"{out}: {len(program)} words")
 
@@ -100,39 +182,93 @@ def disasm(
 def execute(
     program: Annotated[Path, typer.Argument(help="a program file, or assembly ending in .s")],
     inputs: Annotated[
-        Path, typer.Argument(help="an .npz file with the codes of every input symbol")
-    ],
+        Path | None, typer.Argument(help="an .npz file with the codes of every input symbol")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="write the outputs' codes into this .npz")
     ] = None,
-    machine: _MACHINE = "rapid-core",
+    machine: MachineOption = "rapid-core",
+    draw: Annotated[
+        int | None, typer.Option(metavar="SEED", help="no file: draw the inputs from N(0, 1)")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="emulated cores; no value depends on it")
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="print every executed instruction")] = False,
+    timeline: Annotated[
+        Path | None, typer.Option(help="write a Chrome/Perfetto trace here")
+    ] = None,
 ) -> None:
-    """Run a program on the machine: values, events, and the time it takes."""
+    """Run a program on the machine: values, events, and where its cycles went."""
+    import dataclasses
+
     import numpy as np
 
-    from hfp8sim.files import write_whole
+    import hfp8sim as hs
+    from hfp8sim.files import write_text, write_whole
     from hfp8sim.machine import execute as run
     from hfp8sim.machine import time_program
+    from hfp8sim.report.timeline import trace
 
-    code, arrays = read_program(program), read_arrays(inputs)
-    with compiling_said():
-        done = run(code, arrays, machine, threads=threads, count=True, log=print if log else None)
+    code, built = read_program(program), hs.get_machine(machine)
+    if (inputs is None) == (draw is None):
+        raise InputError("give either the inputs' .npz or --draw SEED")
+    codes = read_arrays(inputs) if inputs is not None else drawn(code, draw or 0)
+    with about(program), compiling_said():
+        done = run(code, codes, built, threads=threads, count=True, log=print if log else None)
+        spent = time_program(code, built)
     if out is not None:
         results: dict[str, Any] = done.outputs
         write_whole(out, lambda file: np.savez(file, **results), binary=True)
-    spent = time_program(code, machine)
+    if timeline is not None:
+        write_text(timeline, trace(code, built))
     show = console()
     show.print(f"{done.instructions:,} instructions, {done.macs:,} multiply-accumulates "
-               f"({done.gated:,} with a zero operand), {spent.cycles:,} cycles")  # fmt: skip
-    show.print(f"{done.events}")
-    for name, codes in done.outputs.items():
-        show.print(
-            f"{name}: {code[name].format} codes {codes.shape}" + (f" in {out}" if out else "")
-        )
+               f"({done.gated:,} with a zero operand)")  # fmt: skip
+    assert done.events is not None
+    counts = dataclasses.asdict(done.events)
+    show.print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    for name, result in done.outputs.items():
+        where = f" in {out}" if out else ""
+        show.print(f"{name}: {code[name].format} codes {result.shape}{where}")
+    show.print()
+    show.print(time_table(spent))
+
+
+def time_table(spent: Timing) -> Any:
+    """A line for each layer: its cycles, where they went, and the bytes it moves."""
+    from rich.table import Table
+
+    from hfp8sim.machine import Parts
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("layer", "phase"):
+        made.add_column(heading, no_wrap=True)
+    for heading in ("cycles", *Parts._fields, "bytes", "compulsory"):
+        made.add_column(heading.replace("_", " "), justify="right", no_wrap=True)
+    for layer in spent.layers:
+        numbers = (layer.cycles, *layer.parts, layer.bytes, layer.compulsory)
+        made.add_row(layer.name, layer.phase, *(f"{number:,}" for number in numbers))
+    if len(spent.layers) != 1:
+        moved, needed = (sum(getattr(x, n) for x in spent.layers) for n in ("bytes", "compulsory"))
+        numbers = (spent.cycles, *spent.parts, moved, needed)
+        made.add_row("total", "", *(f"{number:,}" for number in numbers), style="bold")
+    return made
+
+
+def drawn(program: Program, seed: int) -> dict[str, Any]:
+    """Inputs from N(0, 1), rounded to nearest, each a stream of its own."""
+    import numpy as np
+
+    from hfp8sim.units.convert import convert
+
+    if seed < 0:
+        raise InputError(f"--draw is {seed}, must be 0 or more")
+    inputs = {}
+    for number, symbol in enumerate(s for s in program.symbols if s.role == "input"):
+        values = np.random.default_rng([seed, number]).standard_normal(symbol.shape, np.float32)
+        inputs[symbol.name], _ = convert(values, symbol.record, "nearest-even", "saturate")
+    return inputs
 
 
 def read_arrays(path: Path) -> dict[str, Any]:

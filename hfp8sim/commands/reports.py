@@ -89,6 +89,9 @@ ThreadsOption = Annotated[int | None, typer.Option(help="worker threads; all cor
 MaxMacsOption = Annotated[
     int, typer.Option(help="emulate a sample of a layer's outputs beyond this many MACs; 0: never")
 ]
+TimeOnlyOption = Annotated[
+    bool, typer.Option("--time-only", help="compute no values: how long every layer takes, at once")
+]
 
 
 def settings(profile: str, assignments: list[str]) -> Profile:
@@ -158,6 +161,7 @@ def run(
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
     max_macs: MaxMacsOption = 1 << 28,
+    time_only: TimeOnlyOption = False,
     out: Annotated[Path | None, typer.Option(help="write the report into this directory")] = None,
     output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
     columns: ColumnsOption = "",
@@ -171,11 +175,14 @@ def run(
 ) -> None:
     """Run a workload and report accuracy and throughput, layer by layer."""
     import hfp8sim as hs
-    from hfp8sim.files import write_text
-    from hfp8sim.simulation import Interrupted
+    from hfp8sim.files import check_folder, write_text
+    from hfp8sim.simulation import Interrupted, check_timeline
 
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
     names = csv_columns(columns, output)
+    if timeline:
+        check_timeline(time_model or hs.get_machine(machine).time_model)
+        check_folder(timeline.parent)
     loaded = load(workload, batch, dim)
     for warning in loaded.warnings if output is not Form.table or out else ():
         say(warning)  # the table has them below it
@@ -188,8 +195,8 @@ def run(
         ):
             report = hs.simulate(
                 loaded, machine, chosen, seed, phases=listed(phase), policy=policy,
-                time_model=time_model, threads=threads, max_macs=limit, progress=stop.heeded(bar),
-                resume=before, checkpoint=kept.now_and_then,
+                time_model=time_model, threads=threads, max_macs=limit, time_only=time_only,
+                progress=stop.heeded(bar), resume=before, checkpoint=kept.now_and_then,
             )  # fmt: skip
     except Interrupted as stopped:
         kept.last = stopped.report
@@ -238,6 +245,7 @@ def compare(
     seed: SeedOption = 0,
     threads: ThreadsOption = None,
     max_macs: MaxMacsOption = 1 << 28,
+    time_only: TimeOnlyOption = False,
     out: Annotated[
         Path | None, typer.Option(help="write the comparison, and the runs as JSON, here")
     ] = None,
@@ -275,7 +283,8 @@ def compare(
                 report = hs.simulate(
                     loaded, options["machine"], chosen, whole_number("seed", options["seed"]),
                     phases=phases, policy=policy, time_model=options["time_model"],  # type: ignore[arg-type]
-                    threads=threads, max_macs=limit, progress=stop.heeded(bar),
+                    threads=threads, max_macs=limit, time_only=time_only,
+                    progress=stop.heeded(bar),
                 )  # fmt: skip
             made.append(with_command(report))
         both = side_by_side(made)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.isa.table import BY_MNEMONIC, BY_OPCODE, FLAGS_LOW, OPCODE_LOW, Instruction
@@ -13,7 +16,7 @@ class Decoded:
     """One word taken apart: its row of the table, its operands by name, the names of its flags."""
 
     row: Instruction
-    operands: dict[str, int]
+    operands: Mapping[str, int]
     flags: tuple[str, ...] = ()
 
 
@@ -40,7 +43,7 @@ def encode(mnemonic: str, *flags: str, **operands: int) -> int:
     return word
 
 
-def _meaningful(row: Instruction) -> int:
+def meaningful(row: Instruction) -> int:
     """The bits of a word that an instruction gives a meaning."""
     bits = 0xFF << OPCODE_LOW
     for field in row.fields:
@@ -50,9 +53,10 @@ def _meaningful(row: Instruction) -> int:
     return bits
 
 
-_MEANINGFUL = {row.opcode: _meaningful(row) for row in BY_OPCODE.values()}
+_MEANINGFUL = {row.opcode: meaningful(row) for row in BY_OPCODE.values()}
 
 
+@functools.lru_cache(maxsize=4096)  # programs repeat their words, and are walked more than once
 def decode(word: int) -> Decoded | None:
     """The instruction of a word, or None: undefined opcode, or bits set that have no meaning."""
     row = BY_OPCODE.get(word >> OPCODE_LOW)
@@ -60,4 +64,4 @@ def decode(word: int) -> Decoded | None:
         return None
     operands = {field.name: word >> field.low & field.mask for field in row.fields}
     flags = tuple(flag.name for flag in row.flags if word >> (FLAGS_LOW + flag.bit) & 1)
-    return Decoded(row, operands, flags)
+    return Decoded(row, MappingProxyType(operands), flags)

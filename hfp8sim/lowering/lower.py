@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,7 +21,7 @@ from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.parts import LayerTime
-from hfp8sim.machine.timing import check_model, time_gemm, time_program
+from hfp8sim.machine.timing import check_model, time_gemm, time_sound
 from hfp8sim.units.profile import Profile, get_profile
 
 _U32 = (1 << 32) - 1
@@ -68,19 +72,39 @@ def lower_layer(
         InputError: an unknown name, a size no register holds, or a layer no tile of which fits the
             machine; the message says what the smallest tile needs.
     """
-    machine, profile = get_machine(machine), get_profile(profile)
-    finish = finish or Finish()
-    work = job(layer, phase)
+    machine, profile, work = get_machine(machine), get_profile(profile), job(layer, phase)
+    for what, value in (("seed", seed), ("stream", stream)):
+        if not 0 <= value <= _U64:
+            raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
+    with _about(layer, phase):
+        program = _lower(work, phase, machine, profile, finish or Finish(), seed, stream, tile)
+    (span,) = program.layers
+    span = dataclasses.replace(span, name=layer.name)
+    return dataclasses.replace(program, layers=(span,))
+
+
+@contextmanager
+def _about(layer: LayerLike, phase: str) -> Iterator[None]:
+    """Whatever is refused inside is refused of this layer."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"layer {layer.name!r} ({phase}): {error}") from None
+
+
+def _lower(
+    work: Job, phase: str, machine: Machine, profile: Profile, finish: Finish, seed: int, stream: int,
+    tile: tuple[int, int, int] | None,
+) -> Program:  # fmt: skip
+    """The program of a job, as a layer without a name."""
     formats = _formats(profile, phase, finish)
     demand = _demand(profile, formats)
-    owner = f"layer {layer.name!r} ({phase})"
-    nest = choose(work, demand, machine, owner, tile)
+    nest = choose(work, demand, machine, tile)
     symbols = _symbols(work, formats)
-    values = _registers(work, nest, profile, finish, formats, symbols, seed, stream, owner)
+    values = _registers(work, nest, profile, finish, formats, symbols, seed, stream)
     words = [encode("csrw", csr=CSR_BY_NAME[n].address, value=v & _U32) for n, v in values.items()]
     words += _body(work, nest, finish, bool(demand.d_bytes))
-    compulsory = sum(symbol.bytes for symbol in symbols)
-    span = Layer(layer.name, phase, 0, len(words), compulsory)
+    span = Layer("", phase, 0, len(words), _compulsory(work, formats, symbols))
     return Program(np.array([*words, encode("halt")], np.uint64), symbols, (span,))
 
 
@@ -113,37 +137,51 @@ def _symbols(work: Job, formats: dict[str, FloatFormat]) -> tuple[Symbol, ...]:
     tensors.append(("output", work.c.tensor, "c", work.c.shape))
     symbols: list[Symbol] = []
     for role, name, port, shape in tensors:
-        line = symbols[-1].stop if symbols else 0
-        symbols.append(Symbol(name, role, line, formats[port].name, shape))
+        line, fmt = symbols[-1].stop if symbols else 0, formats[port]
+        if not _goes_by_name(fmt):
+            raise InputError(
+                f"a program names the formats of its tensors, and {name}'s, {fmt.name!r}, is not "
+                "registered; hs.register_format does that"
+            )
+        symbols.append(Symbol(name, role, line, fmt.name, shape))
     return tuple(symbols)
+
+
+def _goes_by_name(fmt: FloatFormat) -> bool:
+    try:
+        return get_format(fmt.name) == fmt
+    except InputError:
+        return False
+
+
+def _compulsory(work: Job, formats: dict[str, FloatFormat], symbols: tuple[Symbol, ...]) -> int:
+    """Bytes that must move whatever fits: every element that the job touches, once. Of an image these
+    are the pixels that some tap falls on; of other tensors all."""
+    gemm, image, shape = work.gemm, work.a.image, work.a.shape
+    used = gemm.groups * gemm.m * gemm.k if image is None else shape[0] * image.touched * shape[3]
+    unused = (math.prod(shape) - used) * formats["a"].dtype.itemsize
+    return sum(symbol.bytes for symbol in symbols) - unused
 
 
 def _registers(
     work: Job, nest: Nest, profile: Profile, finish: Finish, formats: dict[str, FloatFormat],
-    symbols: tuple[Symbol, ...], seed: int, stream: int, owner: str,
+    symbols: tuple[Symbol, ...], seed: int, stream: int,
 ) -> dict[str, int]:  # fmt: skip
     """Every register that differs from its reset value, in the order of the table."""
-    for what, value in (("seed", seed), ("stream", stream)):
-        if not 0 <= value <= _U64:
-            raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
     lines = {symbol.name: symbol.line for symbol in symbols}
     gemm = work.gemm
     values = {"m": gemm.m, "n": gemm.n, "k": gemm.k, "groups": gemm.groups}
     values |= dict(zip(("tile.m", "tile.n", "tile.k"), nest.tile))
     values |= multiply_registers(profile, formats["a"], formats["b"])
     for port, operand in (("a", work.a), ("b", work.b), ("c", work.c)):
-        values |= {
-            f"{port}.base": lines[operand.tensor],
-            f"{port}.pitch": operand.pitch,
-            f"{port}.group": operand.group,
-        }
+        values |= {f"{port}.base": lines[operand.tensor], f"{port}.pitch": operand.pitch}
     values["c.format"] = format_word(formats["c"])
     if "d" in formats:
-        values |= {
-            "d.base": lines["bias"],
-            "d.group": gemm.n,
-            "d.format": format_word(formats["d"]),
-        }
+        values |= {"d.base": lines["bias"], "d.format": format_word(formats["d"])}
+    if gemm.groups > 1:
+        steps = {"a": work.a.group, "b": work.b.group, "c": work.c.group, "d": gemm.n}
+        values |= {f"{port}.group": step for port, step in steps.items() if port in formats}
+        values["stream.group"] = 1
     for port, buffer in (("a", nest.a), ("b", nest.b), ("c", nest.c), ("acc", nest.acc)):
         if buffer.slots > 1:
             values |= {f"{port}.slots": buffer.slots, f"{port}.slot_rows": buffer.slot_rows}
@@ -152,7 +190,7 @@ def _registers(
         values |= image_registers(work.a.image)
     values |= {
         "seed.low": seed & _U32, "seed.high": seed >> 32,
-        "stream.low": stream & _U32, "stream.high": stream >> 32, "stream.group": 1,
+        "stream.low": stream & _U32, "stream.high": stream >> 32,
         "c.rounding": mode_number(finish.rounding), "c.overflow": overflow_number(finish.overflow),
         "post.scale": finish.scale,
     }  # fmt: skip
@@ -163,7 +201,7 @@ def _registers(
         value = values.get(csr.name, csr.reset)
         if not csr.low <= value <= csr.high:
             raise InputError(
-                f"{owner}: {csr.name} would be {value}; the register holds {csr.low}..{csr.high}"
+                f"{csr.name} would be {value}; the register holds {csr.low}..{csr.high}"
             )
         if value != csr.reset:
             kept[csr.name] = value
@@ -237,16 +275,23 @@ def time_layer(
 ) -> LayerTime:
     """The time of one layer in one phase: its program under `pipelined`, a closed form under
     `scalesim-*`. Errors are those of `lower_layer` and `time_program`."""
-    machine, profile = get_machine(machine), get_profile(profile)
+    machine, profile, work = get_machine(machine), get_profile(profile), job(layer, phase)
     model = check_model(model or machine.time_model)
-    if model == "pipelined":
-        return time_program(lower_layer(layer, phase, machine, profile), machine, model).layers[0]
-    work = job(layer, phase)
-    formats = _formats(profile, phase, Finish())
-    symbols = _symbols(work, formats)
-    bits = max(formats["a"].bits, formats["b"].bits)
-    time = time_gemm(work.gemm, machine, model, bits, sum(symbol.bytes for symbol in symbols))
+    with _about(layer, phase):
+        time = _time(work, phase, machine, profile, model)
     return dataclasses.replace(time, name=layer.name, phase=phase)
+
+
+@functools.lru_cache(maxsize=1024)  # networks repeat their layers
+def _time(work: Job, phase: str, machine: Machine, profile: Profile, model: str) -> LayerTime:
+    finish = Finish()
+    if model == "pipelined":
+        program = _lower(work, phase, machine, profile, finish, 0, 0, None)
+        return time_sound(program, machine, model).layers[0]
+    formats = _formats(profile, phase, finish)
+    compulsory = _compulsory(work, formats, _symbols(work, formats))
+    bits = max(formats["a"].bits, formats["b"].bits)
+    return time_gemm(work.gemm, machine, model, bits, compulsory)
 
 
 def layer_time(
@@ -262,5 +307,7 @@ def layer_time(
         "time_us": machine.seconds(time.cycles) * 1e6,
         "tflops": time.tflops(machine),
         "bytes": time.bytes,
+        "bytes_compulsory": time.compulsory,
+        "bytes_capacity": time.bytes - time.compulsory,
         "bound_by": time.bound_by,
     }

@@ -91,6 +91,25 @@ class Image:
             and self.image_pitch == self.height * self.line_pitch
         )
 
+    @property
+    def touched(self) -> int:
+        """Pixels of an image that some tap falls on."""
+        lines, pixels = (
+            len(
+                {
+                    place // self.divide[axis]
+                    for first in range(0, self.grid[axis] * self.stride[axis], self.stride[axis])
+                    for tap in range(
+                        0, self.kernel[axis] * self.dilation[axis], self.dilation[axis]
+                    )
+                    if (place := first + tap - self.pad[axis]) % self.divide[axis] == 0
+                    and 0 <= place < size * self.divide[axis]
+                }
+            )
+            for axis, size in enumerate((self.height, self.width))
+        )
+        return lines * pixels
+
 
 @dataclasses.dataclass(frozen=True)
 class Operand:

@@ -83,7 +83,7 @@ class Demand:
 
 
 def choose(
-    job: Job, demand: Demand, machine: Machine, owner: str, tile: tuple[int, int, int] | None = None
+    job: Job, demand: Demand, machine: Machine, tile: tuple[int, int, int] | None = None
 ) -> Nest:
     """The nest with the least estimated time; `InputError` that says why, if none fits.
 
@@ -92,15 +92,15 @@ def choose(
     if tile is not None:
         extents = job.gemm.m, job.gemm.n, max(job.gemm.k, 1)
         if min(tile) < 1:
-            raise InputError(f"{owner}: tile {tile} must have positive sizes")
+            raise InputError(f"tile {tile} must have positive sizes")
         m, n, k = (min(size, extent) for size, extent in zip(tile, extents))
         tile = m, n, k
         if tile[2] < extents[2] and (demand.granule == 0 or tile[2] % demand.granule):
             what = f"a multiple of {demand.granule}, or " if demand.granule else ""
-            raise InputError(f"{owner}: tile k is {tile[2]}, must be {what}{extents[2]}")
+            raise InputError(f"tile k is {tile[2]}, must be {what}{extents[2]}")
     nest = _choose(job, demand, machine, tile)
     if isinstance(nest, str):
-        raise InputError(f"{owner} does not fit machine {machine.name}: {nest}")
+        raise InputError(f"does not fit machine {machine.name}: {nest}")
     return nest
 
 
@@ -262,8 +262,10 @@ class _Candidates:
         again = np.where(self.b_level == "tile", ni, 1)
         self.b_traffic = b_all * again * demand.b_bytes
         self.a_box, self.b_box = a_box * demand.a_bytes, b_box * demand.b_bytes
-        self.a_slots = np.where(self.a_level == "group", 1, self.slots)
-        self.b_slots = np.where(self.b_level == "group", 1, self.slots)
+        # What is loaded once needs no second slot.
+        once = "group" if self.job.gemm.groups == 1 else ""
+        self.a_slots = np.where(self.a_level == once, 1, self.slots)
+        self.b_slots = np.where(self.b_level == once, 1, self.slots)
         self.a_rows = self._rows(a_box, demand.a_bytes)
         self.b_rows = self._rows(b_box, demand.b_bytes)
         self.c_rows = self._rows(mt * nt, demand.c_bytes)

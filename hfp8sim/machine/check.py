@@ -8,13 +8,24 @@ walks the whole program the way a core would, without values: every tile, row an
 from __future__ import annotations
 
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 
 from hfp8sim._jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa import LINE, Program, decode, instruction_text, word_format
-from hfp8sim.isa.table import COUNTERS, CSR_BY_ADDRESS, FLAG, OP, OPCODE_LOW, OPERANDS, PORT
+from hfp8sim.isa.encoding import meaningful
+from hfp8sim.isa.table import (
+    BY_OPCODE,
+    COUNTERS,
+    CSR_BY_ADDRESS,
+    FLAG,
+    OP,
+    OPCODE_LOW,
+    OPERANDS,
+    PORT,
+)
 from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.arithmetic import multiply_profile, post_conversion, reset_registers
 from hfp8sim.machine.config import Machine
@@ -72,9 +83,7 @@ def check_words(program: Program) -> None:
         word = int(program.words[index])
         decoded = decode(word)
         if decoded is None:
-            raise refuse(
-                program, index, f"no instruction has opcode 0x{word >> 56:02x} and these bits"
-            )
+            raise refuse(program, index, _no_instruction(word))
         if halted:
             raise refuse(program, index, "stands behind halt and is never reached")
         name, operands = decoded.row.mnemonic, decoded.operands
@@ -108,6 +117,13 @@ def check_words(program: Program) -> None:
             shared = _spread_ahead(program, index + 1)
     if not halted:
         raise InputError("the program does not end with halt")
+
+
+def _no_instruction(word: int) -> str:
+    row = BY_OPCODE.get(word >> OPCODE_LOW)
+    if row is None:
+        return f"no instruction has opcode 0x{word >> OPCODE_LOW:02x}"
+    return f"{row.mnemonic} gives no meaning to bits 0x{word & ~meaningful(row):x}"
 
 
 def _check_register(address: int, value: int, in_loop: bool) -> None:
@@ -146,16 +162,16 @@ def _spoil(op, state, regs, box, spoilt):
 
 @jit
 def _walk(words, state, regs, box, written, cleared, spoilt, limit):
-    """Walk to HALT. Returns (error, index, first row, last row); error 0 if all is well. The last of
-    `spoilt` is set as `examine` says."""
+    """Walk to HALT. Returns (error, index, first row, last row); error 0 if all is well, and then the
+    instructions executed stand for the row. The last of `spoilt` is set as `examine` says."""
     op = np.zeros(q.OP_SIZE, np.int64)
     ports = spoilt[: len(OPERANDS)]
-    for _ in range(limit):
+    for number in range(limit):
         error = q.step(words, state, regs, box, op)
         if error != q.OK:
             return error, op[q.INDEX], 0, 0
         if state[q.HALTED]:
-            return q.OK, 0, 0, 0
+            return q.OK, 0, number + 1, 0
         rows = max(op[q.READ_STOP], op[q.READ2_STOP], op[q.WRITE_STOP])
         if rows > written.size:
             return _SCRATCHPAD, op[q.INDEX], max(op[q.READ], op[q.READ2], op[q.WRITE]), rows - 1
@@ -199,9 +215,18 @@ def check(program: Program, machine: Machine, dram_bytes: int | None = None) -> 
     examine(program, machine, dram_bytes)
 
 
-def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -> bool:
-    """`check`; and whether the array reads operands that are not simply what DRAM holds where the
-    registers say: rows that something else was written over, or loaded under other registers."""
+class Findings(NamedTuple):
+    """What is known of a sound program before it runs."""
+
+    instructions: int  #: that one core executes if it is alone
+    overwritten: (
+        bool  #: whether the array reads operands that are not simply what DRAM holds where the
+    )
+    #: registers say: rows that something else was written over, or loaded under other registers
+
+
+def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -> Findings:
+    """`check`, and what was found."""
     check_words(program)
     size = program.dram_lines * LINE if dram_bytes is None else dram_bytes
     written = np.zeros(machine.scratchpad_rows, np.bool_)
@@ -215,4 +240,4 @@ def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -
     if error < 0:
         limit = {_ACCUMULATORS: cleared.size, _TOO_LONG: MAX_STEPS}.get(error, written.size)
         raise refuse(program, index, _RUNTIME[error].format(first, last, limit))
-    return bool(spoilt[-1])
+    return Findings(int(first), bool(spoilt[-1]))

@@ -25,6 +25,7 @@ from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic
 from hfp8sim.machine import sequencer as q
+from hfp8sim.machine.arithmetic import Conversion
 from hfp8sim.machine.check import MAX_STEPS, examine, refuse
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.movement import load_box, store_tile, tensor_spans, unfold
@@ -57,7 +58,7 @@ _DONE_SIZE = _LOADS + len(OPERANDS)
 class Execution:
     """What a program did.
 
-    `outputs` holds codes by symbol name. `macs` counts multiply-accumulates, `gated` those of them with
+    `outputs` holds codes by symbol name. `instructions` are those of one core that does all. `macs` counts multiply-accumulates, `gated` those of them with
     a zero operand, whose multiplier stands still; `gated` and `events` are counted on request only.
     """
 
@@ -126,6 +127,7 @@ class _Core:
         self._configured: tuple[int, ...] = ()
         self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
         self._product: Product | None = None
+        self._conversion: tuple[int, Conversion] | None = None
         self._sum: Sum | None = None
 
     def run(self, limit: int, fence: Callable[[], object]) -> bool:
@@ -257,10 +259,17 @@ class _Core:
         if sum(k) == product.depth:
             self.events += self._sum.events
 
+    def _post_conversion(self) -> Conversion:
+        """The conversion of the current registers, kept while they stay."""
+        writes = int(self.done[_WRITES])
+        if self._conversion is None or self._conversion[0] != writes:
+            self._conversion = writes, arithmetic.post_conversion(self.regs)
+        return self._conversion[1]
+
     def _post(self) -> None:
         """POST."""
         op, regs = self.op, self.regs
-        conversion = arithmetic.post_conversion(regs)
+        conversion = self._post_conversion()
         active = int(self.words[op[q.INDEX]]) & _POST_FLAGS
         mt, nt, first = int(op[q.MT]), int(op[q.NT]), int(op[q.WRITE]) * self.width
         dtype = conversion.result.dtype
@@ -347,10 +356,14 @@ def execute(
     """
     machine = get_machine(machine)
     dram = image(program, inputs)
-    plain = examine(program, machine, dram.size)
+    findings = examine(program, machine, dram.size)
     threads = 1 if log is not None else thread_count(threads)
     busy = [min(segment.cores, threads) for segment in segments(program)]
-    cores, share, plans = max(busy), [threads // each for each in busy], Plans(count, plain)
+    cores, share, plans = (
+        max(busy),
+        [threads // each for each in busy],
+        Plans(count, findings.overwritten),
+    )
     # Emulated cores run on threads of one pool; threads that are left over split their tiles.
     with ThreadPoolExecutor(threads) as runners, ThreadPoolExecutor(threads) as splitters:
         pool = splitters if max(share) > 1 else None
@@ -376,7 +389,7 @@ def execute(
     return Execution(
         outputs(program, dram),
         dram,
-        sum(int(core.done[_DONE]) for core in team),
+        findings.instructions,
         sum(core.macs for core in team),
         sum(core.gated for core in team) if count else None,
         events if count else None,

@@ -2,8 +2,9 @@
 
 Each unit takes its instructions in program order: transfers in, weights, array, post, transfers out. An
 instruction starts when its unit is free, the rows it reads have been written, and the rows it writes
-have been read by all before it. Both kinds of transfer share one channel. Nothing is simulated cycle
-by cycle: an instruction costs a few comparisons, so time is linear in the instructions executed.
+have been read by all before it. Both kinds of transfer share one channel, which serves them in the order
+in which they ask for it. Nothing is simulated cycle by cycle: an instruction costs a few comparisons, so
+time is linear in the instructions executed.
 
 Every cycle is booked to one part as the array's time moves on: its own cycles to `compute` and
 `weight_load`, a gap before a tile to what the tile waited for. docs/machine.md has the formulas.
@@ -33,15 +34,15 @@ MODEL_SIZE = 8
 SEGMENT_SIZE = 11
 
 #: Places in a span of the timeline.
-SPAN_UNIT, SPAN_START, SPAN_END, SPAN_INDEX, SPAN_SEGMENT = range(5)
-SPAN_SIZE = 5
+SPAN_UNIT, SPAN_START, SPAN_END, SPAN_INDEX, SPAN_SEGMENT, SPAN_BYTES, SPAN_TILE = range(7)
+SPAN_SIZE = SPAN_TILE + q.KT + 1 - q.G0
 
 #: Places in the clocks. Times of units are when they are free; ARRAY_FREE is how far time is booked.
 (
     ARRAY_FREE, IN_FREE, OUT_FREE, POST_FREE, WEIGHTS_FREE, LAST_BLOCK, WEIGHTS_START, WEIGHTS_READY,
-    RESULT_READY, LOADED, FLOOR, INTERVALS, REGIONS, ACC_REGIONS,
-) = range(14)  # fmt: skip
-_CLOCKS = 14
+    RESULT_READY, LOADED, FLOOR, INTERVALS, REGIONS, ACC_REGIONS, WAITING,
+) = range(15)  # fmt: skip
+_CLOCKS = 15
 
 #: A region of rows: [first, stop), when it was written, until when it is read. One of accumulators: when
 #: its sums are ready, when POST has read them, when that began, and whether it had waited for room.
@@ -49,6 +50,11 @@ FIRST, STOP, WRITTEN, READ = range(4)
 A_READY, A_FREE, A_BEGAN, A_WAITED = range(2, 6)
 _MAX_REGIONS = 64
 _MAX_INTERVALS = 256
+
+#: A store that waits for its turn: the rows it reads, when they were written, the cycles it takes, and
+#: its span. Loads that stand behind it in the program may ask for the channel before it.
+S_READY, S_CYCLES, S_SPAN = range(2, 5)
+_MAX_WAITING = 64
 
 
 # -- rows and when they can be used -------------------------------------------------------------------
@@ -163,6 +169,40 @@ def forget(busy, clocks):
         clocks[INTERVALS] -= gone
 
 
+@jit
+def let_out(stores, clocks, regions, busy, spans):
+    """The store that has waited longest takes the channel."""
+    start = max(clocks[OUT_FREE], stores[0, S_READY])
+    end = claim(busy, clocks, start, stores[0, S_CYCLES])
+    clocks[OUT_FREE] = end
+    read_until(regions, clocks, stores[0, FIRST], stores[0, STOP], end)
+    span = stores[0, S_SPAN]
+    if span < spans.shape[0]:
+        spans[span, SPAN_START], spans[span, SPAN_END] = start, end
+    clocks[WAITING] -= 1
+    for i in range(clocks[WAITING]):
+        stores[i] = stores[i + 1]
+    forget(busy, clocks)
+
+
+@jit
+def let_out_before(stores, clocks, regions, busy, spans, time):
+    """The stores that ask for the channel until some time take it."""
+    while clocks[WAITING] > 0 and max(clocks[OUT_FREE], stores[0, S_READY]) <= time:
+        let_out(stores, clocks, regions, busy, spans)
+
+
+@jit
+def let_out_of(stores, clocks, regions, busy, spans, first, stop):
+    """The stores that read rows [first, stop) take the channel, and those before them."""
+    count = 0
+    for i in range(clocks[WAITING]):
+        if stores[i, FIRST] < stop and first < stores[i, STOP]:
+            count = i + 1
+    for _ in range(count):
+        let_out(stores, clocks, regions, busy, spans)
+
+
 # -- instructions ----------------------------------------------------------------------------------------
 
 
@@ -177,9 +217,11 @@ def pass_through(clocks, parts, model, ready):
 
 
 @jit
-def load(op, clocks, regions, busy, parts, model, cores):
+def load(op, clocks, regions, busy, stores, spans, parts, model, cores):
     """LD: (start, end) in the timeline."""
+    let_out_of(stores, clocks, regions, busy, spans, op[q.WRITE], op[q.WRITE_STOP])
     ready = max(clocks[IN_FREE], unused(regions, clocks, op[q.WRITE], op[q.WRITE_STOP]))
+    let_out_before(stores, clocks, regions, busy, spans, ready)
     end = claim(busy, clocks, ready, q.ceil_div(op[q.BYTES] * cores, model[BANDWIDTH]))
     i = region(regions, clocks, REGIONS, op[q.WRITE], op[q.WRITE_STOP])
     regions[i, WRITTEN] = end + model[LATENCY] if op[q.BYTES] else ready
@@ -263,8 +305,9 @@ def wait_for_sums(clocks, sums, i, parts, model, until):
 
 
 @jit
-def finish(op, clocks, regions, sums, model):
+def finish(op, clocks, regions, busy, stores, spans, sums, model):
     """POST."""
+    let_out_of(stores, clocks, regions, busy, spans, op[q.WRITE], op[q.WRITE_STOP])
     i = region(sums, clocks, ACC_REGIONS, op[q.ACC], op[q.ACC_STOP])
     ready = max(
         clocks[POST_FREE], sums[i, A_READY], written(regions, clocks, op[q.READ2], op[q.READ2_STOP])
@@ -281,19 +324,24 @@ def finish(op, clocks, regions, sums, model):
 
 
 @jit
-def store(op, clocks, regions, busy, parts, model, cores):
-    """ST."""
-    start = max(clocks[OUT_FREE], written(regions, clocks, op[q.READ], op[q.READ_STOP]))
-    end = claim(busy, clocks, start, q.ceil_div(op[q.BYTES] * cores, model[BANDWIDTH]))
-    clocks[OUT_FREE] = end
-    read_until(regions, clocks, op[q.READ], op[q.READ_STOP], end)
+def store(op, clocks, regions, busy, stores, spans, parts, model, cores, span):
+    """ST: it waits, until it is known what asks for the channel before it."""
+    if clocks[WAITING] == stores.shape[0]:
+        let_out(stores, clocks, regions, busy, spans)
+    i = clocks[WAITING]
+    stores[i, FIRST], stores[i, STOP] = op[q.READ], op[q.READ_STOP]
+    stores[i, S_READY] = written(regions, clocks, op[q.READ], op[q.READ_STOP])
+    stores[i, S_CYCLES] = q.ceil_div(op[q.BYTES] * cores, model[BANDWIDTH])
+    stores[i, S_SPAN] = span
+    clocks[WAITING] += 1
     parts[BYTES_OUT] += op[q.BYTES]
-    return start, end
 
 
 @jit
-def come_to_rest(clocks, parts, model):
+def come_to_rest(clocks, regions, busy, stores, spans, parts, model):
     """FENCE and HALT: book what is left until every unit is done."""
+    while clocks[WAITING] > 0:
+        let_out(stores, clocks, regions, busy, spans)
     end = max(clocks[ARRAY_FREE], clocks[RESULT_READY], clocks[POST_FREE], clocks[OUT_FREE])
     end = max(end, clocks[IN_FREE], clocks[LOADED], clocks[WEIGHTS_FREE])
     pass_through(clocks, parts, model, clocks[RESULT_READY])
@@ -323,6 +371,7 @@ def run(words, state, regs, box, model, active, segments, spans):
     regions = np.zeros((_MAX_REGIONS, 4), np.int64)
     sums = np.zeros((_MAX_REGIONS, 6), np.int64)
     busy = np.zeros((_MAX_INTERVALS, 2), np.int64)
+    stores = np.zeros((_MAX_WAITING, 5), np.int64)
     segment = count = 0
     while True:
         error = q.step(words, state, regs, box, op)
@@ -333,7 +382,7 @@ def run(words, state, regs, box, model, active, segments, spans):
         unit, start, end = -1, 0, 0
         if code == OP.ld:
             unit = _IN
-            start, end = load(op, clocks, regions, busy, parts, model, cores)
+            start, end = load(op, clocks, regions, busy, stores, spans, parts, model, cores)
         elif code == OP.ldw:
             unit = _WEIGHTS
             start, end = select_weights(op, clocks, regions, model)
@@ -342,13 +391,12 @@ def run(words, state, regs, box, model, active, segments, spans):
             start, end = multiply(op, regs, clocks, regions, sums, parts, model)
         elif code == OP.post:
             unit = _POST
-            start, end = finish(op, clocks, regions, sums, model)
+            start, end = finish(op, clocks, regions, busy, stores, spans, sums, model)
         elif code == OP.st:
             unit = _OUT
-            start, end = store(op, clocks, regions, busy, parts, model, cores)
-            forget(busy, clocks)
+            store(op, clocks, regions, busy, stores, spans, parts, model, cores, count)
         elif code == OP.fence or state[q.HALTED]:
-            come_to_rest(clocks, parts, model)
+            come_to_rest(clocks, regions, busy, stores, spans, parts, model)
             parts[LAST] = op[q.INDEX]
             segment += 1
             if state[q.HALTED]:
@@ -357,5 +405,6 @@ def run(words, state, regs, box, model, active, segments, spans):
             if count < spans.shape[0]:
                 spans[count, SPAN_UNIT], spans[count, SPAN_INDEX] = unit, op[q.INDEX]
                 spans[count, SPAN_START], spans[count, SPAN_END] = start, end
-                spans[count, SPAN_SEGMENT] = segment
+                spans[count, SPAN_SEGMENT], spans[count, SPAN_BYTES] = segment, op[q.BYTES]
+                spans[count, SPAN_TILE:] = op[q.G0 : q.KT + 1]
             count += 1

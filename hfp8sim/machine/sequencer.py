@@ -541,7 +541,7 @@ def close_loops(state):
 def step(words, state, regs, box, op):
     """Resolve the next instruction into `op` and move on. Returns a place in `ERRORS`.
 
-    `words` is the program as int64; it has passed `check.static`, so opcodes, registers and loops are
+    `words` is the program as int64; it has passed `check.check_words`, so opcodes, registers and loops are
     sound. After HALT, `state[HALTED]` is set and nothing more may be asked for.
     """
     pc = state[PC]

@@ -14,7 +14,7 @@ from hfp8sim.isa.table import CSR, CSR_BY_ADDRESS
 from hfp8sim.machine import pipeline, scalesim
 from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.arithmetic import reset_registers
-from hfp8sim.machine.check import check_words, refuse
+from hfp8sim.machine.check import check, refuse
 from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine
 from hfp8sim.machine.parts import LayerTime, Parts, Timing
 from hfp8sim.machine.shapes import GemmShape
@@ -47,6 +47,8 @@ class Span:
     end: int
     index: int  #: of its word
     layer: str
+    bytes: int  #: that it moves, or that lie in the rows it writes
+    tile: tuple[int, ...]  #: first and count of the groups, of m, n and k
 
 
 def check_model(name: str) -> str:
@@ -63,7 +65,7 @@ def segments(program: Program) -> list[Segment]:
     start, cores, shape, bits, works = 0, 1, GemmShape(1, 1, 0), 8, False
     for index in range(len(program)):
         decoded = decode(int(program.words[index]))
-        assert decoded is not None  # check_words has been there
+        assert decoded is not None  # `check` has been there
         name, operands = decoded.row.mnemonic, decoded.operands
         if name == "csrw":
             csr = CSR_BY_ADDRESS[operands["csr"]]
@@ -94,11 +96,16 @@ def time_program(
         model: one of `TIME_MODELS`; the machine's own by default.
 
     Raises:
-        InputError: an unknown machine or model, or a program that `check` would refuse.
+        InputError: an unknown machine or model, or a program that `check` refuses.
     """
     machine = get_machine(machine)
     model = check_model(model or machine.time_model)
-    check_words(program)
+    check(program, machine)
+    return time_sound(program, machine, model)
+
+
+def time_sound(program: Program, machine: Machine, model: str) -> Timing:
+    """`time_program` of a program that is known to pass `check`, such as a lowered one."""
     stretches = segments(program)
     if model != "pipelined":
         layers = [_closed_form(segment, machine, model) for segment in stretches if segment.works]
@@ -113,9 +120,13 @@ def time_program(
 
 
 def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Span]:
-    """Every instruction that took time under `pipelined`, by core and unit, in order of execution."""
+    """Every instruction that took time under `pipelined`, by core and unit, in order of execution.
+
+    Raises:
+        InputError: an unknown machine, or a program that `check` refuses.
+    """
     machine = get_machine(machine)
-    check_words(program)
+    check(program, machine)
     stretches = segments(program)
     results, counts = _run(program, machine, stretches, _NO_SPANS)
     lengths = results[:, :, : len(Parts._fields)].sum(axis=2).max(axis=0)
@@ -124,11 +135,16 @@ def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Sp
     for core, count in enumerate(counts):
         rows = np.zeros((count, pipeline.SPAN_SIZE), np.int64)
         _run(program, machine, stretches, rows, only=core)
-        for unit, start, end, index, number in rows.tolist():
+        for unit, start, end, index, number, size, *tile in rows.tolist():
             layer = stretches[number]
             begin = int(offsets[number])
             label = f"{layer.name} {layer.phase}".strip()
-            spans.append(Span(core, pipeline.UNITS[unit], begin + start, begin + end, index, label))
+            spans.append(
+                Span(
+                    core, pipeline.UNITS[unit], begin + start, begin + end, index, label, size,
+                    tuple(tile),
+                )
+            )  # fmt: skip
     return spans
 
 

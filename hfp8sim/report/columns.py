@@ -61,6 +61,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("time", "time_us", "µs", "cycles / clock", total="sum", short="µs", rank=5),
     Column("time", "tflops", "TFLOPS", "2·MACs / time", short="TFLOPS", rank=4),
     Column("time", "bytes", "B", "bytes between memory and scratchpad", int, "sum", "bytes"),
+    Column("time", "bytes_compulsory", "B", "part of bytes: every element that the layer touches, once", int, "sum", "compulsory"),
+    Column("time", "bytes_capacity", "B", "part of bytes: what moved again because it could not stay, or came along with others", int, "sum", "capacity"),
     Column("time", "bound_by", "", "what takes the largest part of the time", str, short="bound by", rank=1),
     Column("accuracy", "sqnr_db", "dB", "10·log10(Σx²/Σ(y−x)²), x the float64 result of the unquantised tensors: what a user feels", total="min", short="SQNR", rank=1, digits=1),
     Column("accuracy", "relative_error", "", "√(Σ(y−x)²/Σx²), against the unquantised tensors", short="rel. error", digits=5),
@@ -80,6 +82,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("events", "steps", "", "steps of the sums that were emulated, between-chunk additions not counted", int, "sum", "steps"),
     Column("events", "swamped", "", "steps whose products were not zero and left the sum unchanged", int, "sum", "swamped"),
     Column("events", "swamped_share", "", "swamped / steps", short="swamped", rank=3, digits=4),
+    Column("events", "gated", "MAC", "emulated multiply-accumulates with a zero operand: their multiplier stands still", int, "sum", "gated MAC"),
+    Column("events", "gated_share", "", "gated / emulated multiply-accumulates", short="gated", digits=4),
     Column("events", "draws", "", "random words drawn by the sums", int, "sum", "draws"),
     Column("theory", "retention_theory", "", "variance retention of these sums by theory (zero-mean terms)", short="retention, theory", digits=4),
     Column("theory", "retention", "", "measured: Var(result)/Var(float64 result of the quantised operands)", short="retention, measured", digits=4),
@@ -111,6 +115,7 @@ SPECIAL_TEXT: dict[str, Callable[[Any], str]] = {
     "macs": lambda v: f"{v / 1e6:,.3f}" if v >= 500 else "<0.001",
     "utilisation": _share,
     "swamped_share": _small_share,
+    "gated_share": _share,
     "bound_by": lambda v: v.replace("_", " "),
     "sampled": lambda v: "all" if v == 1 else f"{100 * v:.2g}%",
     "time_us": lambda v: f"{v:,.2f}",
@@ -120,6 +125,12 @@ SPECIAL_TEXT: dict[str, Callable[[Any], str]] = {
 def missing(value: Any) -> bool:
     """Whether a row has no such value: None, or NaN where nothing can be said."""
     return value is None or (isinstance(value, float) and value != value)
+
+
+def emulated(row: Row) -> int:
+    """Multiply-accumulates of a row that were emulated: all, or those of a sample; 0 if nothing says."""
+    share = float("nan") if row.get("sampled") is None else float(row["sampled"])
+    return round(share * int(row["macs"])) if 0 <= share <= 1 else 0
 
 
 def text(column: Column, value: Any) -> str:

@@ -23,10 +23,12 @@ DEFAULT = ("sqnr_db", "acc_sqnr_db", "cycles")
 OVERVIEW = ("cycles", "time_us", "tflops", "utilisation", "sqnr_db", "acc_sqnr_db", "swamped_share")
 
 #: Columns whose change is told as a ratio; others as a difference.
-RATIOS = ("macs", "cycles", "time_us", "bytes")
+RATIOS = ("macs", "cycles", "time_us", "bytes", "bytes_compulsory", "bytes_capacity")
 
 #: Facts that say what was run; the rest (command, versions, digest) does not distinguish runs.
-_TELLING = ("workload", "machine", "time_model", "profile", "policy", "seed", "phases", "max_macs")
+_TELLING = (
+    "workload", "machine", "time_model", "profile", "policy", "seed", "phases", "max_macs", "time_only",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +167,7 @@ def change(name: str, first: Any, other: Any) -> str:
         return "=" if name not in RATIOS else "×1.00"
     if name in RATIOS:
         return f"×{other / first:.2f}" if first else "–"
-    if name in ("utilisation", "swamped_share", "sampled"):
+    if name in ("utilisation", "swamped_share", "gated_share", "sampled"):
         return f"{100 * (other - first):+.1f}"
     said = f"{other - first:+.{BY_NAME[name].digits if isinstance(other, float) else 0}f}"
     return said if float(said) else said[1:]
@@ -188,10 +190,13 @@ def overview(both: SideBySide) -> Table:
 
 
 def layer_tables(both: SideBySide, names: Sequence[str] = DEFAULT, width: int = 100) -> list[Table]:
-    """Every layer and phase, each column once per run: as few tables as fit the width."""
+    """Every layer and phase, each column once per run: as few tables as fit the width. A column that no
+    run has a value for is left out."""
     tables: list[Table] = []
     chosen: list[str] = []
     for name in names:
+        if all(missing(value) for key in both.keys for value in both.values(key, name)):
+            continue
         if chosen and NAME_MIN + _width(both, [*chosen, name]) > width:
             tables.append(_layers(both, chosen, width))
             chosen = []

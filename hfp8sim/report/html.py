@@ -81,7 +81,7 @@ def render(report: Report) -> str:
     """The page of a report; `InputError` where jinja2 is missing."""
     rows, facts = report.layers, report.facts
     timed = all(row.get("cycles") for row in rows)
-    drawn = {"sqnr": _sqnr(rows)}
+    drawn = {"sqnr": _sqnr(rows)} if any("sqnr_db" in row for row in rows) else {}
     if timed:
         drawn |= {
             "utilisation": _utilisation(rows),
@@ -367,11 +367,17 @@ def _tiles(report: Report) -> list[tuple[str, str, str]]:
         tiles.append(
             (f"{100 * total['utilisation']:.1f}", "%", f"utilisation; mostly bound by {bound}")
         )
-        tiles.append((*scaled(total["bytes"], "B", 2), "moved to and from memory"))
+        needed = " ".join(scaled(total["bytes_compulsory"], "B", 2))
+        moved = f"moved to and from memory, {needed} compulsory"
+        tiles.append((*scaled(total["bytes"], "B", 2), moved))
     tiles.append((*scaled(total["macs"], "MAC", 1), f"in {len(report.layers)} rows"))
     if total.get("swamped_share") is not None:
         said = text(BY_NAME["swamped_share"], total["swamped_share"])
         tiles.append((said.rstrip("%"), "%" if said.endswith("%") else "", "of additions swamped"))
+    if total.get("gated_share") is not None:
+        tiles.append(
+            (f"{100 * total['gated_share']:.1f}", "%", "of MACs gated: an operand is zero")
+        )
     return tiles
 
 

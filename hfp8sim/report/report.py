@@ -13,7 +13,7 @@ from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.errors import InputError
-from hfp8sim.report.columns import BY_NAME, COLUMNS, FLAT, Row, missing
+from hfp8sim.report.columns import BY_NAME, COLUMNS, FLAT, Row, emulated, missing
 
 #: Version of the JSON layout; docs/report.schema.json describes it.
 SCHEMA_VERSION = 1
@@ -84,6 +84,9 @@ class Report:
             row["bound_by"] = _heaviest(timed)
         if row.get("steps"):
             row["swamped_share"] = row["swamped"] / row["steps"]
+        counted = sum(emulated(r) for r in self.layers if not missing(r.get("gated")))
+        if counted:
+            row["gated_share"] = row["gated"] / counted
         return row
 
     def rows(self) -> list[Row]:
@@ -277,10 +280,14 @@ _READ: tuple[tuple[str, type, bool], ...] = (
     ("peak_macs_per_cycle", int, False),
     ("peak_macs_per_cycle_16bit", int, True),
     ("max_macs", int, True),
+    ("time_only", bool, True),
     ("machine.name", str, False),
     ("machine.clock_mhz", int, False),
     ("machine.array.rows", int, False),
     ("machine.array.columns", int, False),
+    ("machine.array.corelets", int, True),
+    ("machine.array.macs_8bit", int, True),
+    ("machine.array.macs_16bit", int, True),
     ("machine.memory.bytes_per_cycle", int, False),
     ("profile.name", str, False),
     ("phases", list, True),

@@ -5,8 +5,8 @@ rows, and `--phase fwd` gives those it would have. Its prefetch is a constant of
 of the time, so both totals are the row's cycles (which the `scalesim-*` models count as it does, to the
 index of the last one). Utilisation is of the peak of the formats that were multiplied.
 
-Mapping Efficiency is the mean share of the array that a fold uses: S_R·S_C / (folds·R·C), with folds =
-⌈S_R/R⌉·⌈S_C/C⌉ and (S_R, S_C) = (M, N) for output-, (K, N) for weight-, (K, M) for input-stationary.
+Mapping Efficiency is the mean share of the array that a fold uses: S_R·S_C / (folds·R·C), with R and C as
+in docs/machine.md, folds = ⌈S_R/R⌉·⌈S_C/C⌉ and (S_R, S_C) = (M, N) for output-, (K, N) for weight-, (K, M) for input-stationary.
 Compute Util is utilisation in the cycles that are not stalls; SCALE-Sim's own divides by C − 1 cycles
 too many per fold where weights or inputs are stationary.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hfp8sim.errors import InputError
+from hfp8sim.formats import get_format
 from hfp8sim.report.columns import Row
 
 if TYPE_CHECKING:
@@ -52,11 +53,22 @@ def compute_report(report: Report) -> str:
             cycles,
             stalls,
             100 * row["utilisation"],
-            mapping_efficiency(row, dataflow, array["rows"], array["columns"]),
+            mapping_efficiency(row, dataflow, *cells(row, array)),
             100 * row["utilisation"] * cycles / busy if busy else 0.0,
         )
         lines.append(", ".join(map(str, values)))
     return "".join(f"{line},\n" for line in lines)
+
+
+def cells(row: Row, array: dict[str, int]) -> tuple[int, int]:
+    """Rows and columns of single multiply-accumulate cells in a core, as the time models count them."""
+    names = str(row.get("formats", "")).partition(" → ")[0].split(" × ")
+    try:
+        wide = max(get_format(name).bits for name in names) > 8
+    except InputError:  # a report of someone else's formats
+        wide = False
+    lanes = array.get("macs_16bit" if wide else "macs_8bit") or 1
+    return array["rows"] * lanes, array["columns"] * (array.get("corelets") or 1)
 
 
 def mapping_efficiency(row: Row, dataflow: str, rows: int, columns: int) -> float:

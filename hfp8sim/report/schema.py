@@ -46,6 +46,10 @@ FACTS: dict[str, dict[str, Any]] = {
         "type": ["integer", "null"],
         "description": "rows of more multiply-accumulates were emulated on a sample; null: none",
     },
+    "time_only": {
+        "type": "boolean",
+        "description": "whether no values were computed: rows have their time and nothing else",
+    },
     "versions": {
         "type": "object",
         "description": "of hfp8sim, Python and the packages that compute",

@@ -96,7 +96,8 @@ def scaled(value: float, unit: str, digits: int) -> tuple[str, str]:
 
 
 def summary(report: Report) -> str:
-    """The run in one line: work, time, rate, traffic, and the worst accuracy."""
+    """The run in one line: work, time, rate, traffic. Where there are values, the worst accuracy and the
+    zeros in a second one."""
     total = report.total
     parts = [" ".join(scaled(total["macs"], "MAC", 1))]
     if total.get("time_us"):
@@ -105,12 +106,17 @@ def summary(report: Report) -> str:
         peak = report.facts["peak_macs_per_cycle"] * report.facts["machine"]["clock_mhz"] * 2 / 1e6
         parts.append(f"{took}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
     if total.get("bytes"):
-        parts.append(" ".join((*scaled(total["bytes"], "B", 2), "moved")))
+        moved, needed = (" ".join(scaled(total[x], "B", 2)) for x in ("bytes", "bytes_compulsory"))
+        parts.append(f"{moved} moved, {needed} compulsory")
+    lines = ["; ".join(parts)]
     judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
     if judged:
         worst = min(judged, key=lambda row: row["sqnr_db"])
-        parts.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
-    return "; ".join(parts)
+        lines.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
+        if total.get("gated_share") is not None:
+            zeros = text(BY_NAME["gated_share"], total["gated_share"])
+            lines[-1] += f"; {zeros} of the MACs gated, an operand being zero"
+    return "\n".join(lines)
 
 
 #: The operands' names in the texts of the column `tensors`.
@@ -165,7 +171,9 @@ LEGEND = {
 
 def footer(report: Report, headings: Iterable[str]) -> Table:
     """What stands below a table with these headings: the operands, what the figures mean, and notes."""
-    shown = {*headings, "total"}
+    shown = set(headings)
+    if {"SQNR", "sum SQNR"} & shown:
+        shown.add("total")
     made = Table.grid(padding=(0, GAP, 0, 0))
     made.add_column(no_wrap=True)
     made.add_column()

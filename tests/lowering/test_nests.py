@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
+from hfp8sim.formats import FloatFormat
 from hfp8sim.isa import decode, disassemble
 from hfp8sim.lowering import lower_layer, lower_workload, time_layer
 from hfp8sim.machine import check, get_machine, machines
@@ -73,7 +74,7 @@ def test_nothing_fits_and_the_message_says_why():
     layer = Layer.from_conv("wide", Conv(1, 4, 4096, 3, 64, (3, 3), padding=(1, 1, 1, 1)))
     with pytest.raises(
         InputError,
-        match=r"layer 'wide' \(fwd\) does not fit machine rapid-core: even tiles of .* need "
+        match=r"layer 'wide' \(fwd\): does not fit machine rapid-core: even tiles of .* need "
         r"\d+ scratchpad rows of 64 bytes and \d+ accumulator rows; it has 16 and 2048",
     ):
         lower_layer(layer, "fwd", machine)
@@ -105,6 +106,14 @@ def test_sums_that_cannot_be_cut_need_all_of_k():
         ({"stream": 1 << 64}, "stream is 18446744073709551616, must be"),
         ({"tile": (0, 1, 1)}, "must have positive sizes"),
         ({"profile": get_profile("hfp8").replace(overflow="error")}, "cannot stop at an overflow"),
+        (
+            {"profile": get_profile("hfp8").replace(a_format=FloatFormat("mine", 4, 3, 9))},
+            "x's, 'mine', is not registered; hs.register_format does that",
+        ),
+        (
+            {"profile": get_profile("hfp8").replace(b_format=FloatFormat("hfp8-143", 4, 3, 9))},
+            "w's, 'hfp8-143', is not registered",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, reason):

@@ -91,7 +91,9 @@ def test_summary_names_the_worst_layer() -> None:
     worst = min(report.layers, key=lambda row: row["sqnr_db"])
     said = summary(report)
     assert f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})" in said
-    assert "of 6.55 TFLOPS" in said and "MB moved" in said
+    assert "of 6.55 TFLOPS" in said and "MB moved" in said and "compulsory" in said
+    assert "11.1% of the MACs gated" in said
+    assert all(len(line) <= 100 for line in said.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,16 @@ def test_every_heading_is_a_column_or_the_shape() -> None:
     shorts = {column.short for column in BY_NAME.values()} | {"M×N×K"}
     assert {field[0] for field in fields(sample())} <= shorts
     assert set(LEGEND) <= shorts | {"total"}
+
+
+def test_nothing_is_said_of_values_where_there_are_none() -> None:
+    report = sample()
+    for row in report.layers:
+        for column in BY_NAME.values():
+            if column.group not in ("layer", "time"):
+                row.pop(column.name)
+    assert "\n" not in summary(report) and "SQNR" in summary(sample())
+    assert "SQNR" not in printed(report, 100)[0]
 
 
 def test_provenance_says_each_origin_once() -> None:

@@ -1,5 +1,6 @@
 """Traces: valid JSON of the trace-event format, one row per unit, one span per instruction."""
 
+import itertools
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from hfp8sim.isa import decode
 from hfp8sim.lowering import lower_workload
 from hfp8sim.machine import get_machine, time_program, timeline
 from hfp8sim.machine.pipeline import UNITS
-from hfp8sim.report.timeline import trace
+from hfp8sim.report.timeline import NUDGE, tile_text, trace
 from hfp8sim.workloads import Layer
 
 
@@ -28,6 +29,31 @@ def test_a_trace_holds_every_span_with_its_disassembly_and_layer():
         decoded = decode(int(program.words[event["args"]["instruction"]]))
         assert event["name"].split()[0] == decoded.row.mnemonic
         assert event["cat"] in ("fc fwd", "fc wgrad")
-        assert event["ts"] * machine.clock_mhz == pytest.approx(span.start)
-    end = max(e["ts"] + e["dur"] for e in events)
-    assert end <= machine.seconds(time_program(program, machine).cycles) * 1e6 + 1e-9
+        assert (event["ts"] - NUDGE) * machine.clock_mhz == pytest.approx(span.start)
+        assert event["args"]["start"] == span.start
+        assert event["args"]["cycles"] == span.end - span.start
+    last = max(e["args"]["start"] + e["args"]["cycles"] for e in events)
+    assert last == time_program(program, machine).cycles
+    assert [e["args"]["tile"] for e in events] == [tile_text(span.tile) for span in spans]
+    assert json.loads(trace(program, machine))["otherData"]["time_model"] == "pipelined"
+
+
+def test_a_tile_in_words():
+    assert tile_text((2, 1, 64, 32, 0, 5, 8, 8)) == "g 2 m 64+32 n 0+5 k 8+8"
+    assert tile_text((0, 3, 0, 1, 0, 1, 0, 1)) == "g 0+3 m 0+1 n 0+1 k 0+1"
+
+
+@pytest.mark.parametrize("clock", [1, 999, 1000, 1600, 3300])
+def test_spans_do_not_overlap_where_a_viewer_cuts_to_nanoseconds(clock):
+    """Perfetto takes int(1000·ts) and int(1000·dur), and nests spans that overlap."""
+    machine = get_machine("rapid-core").replace(clock_mhz=clock)
+    program = lower_workload([(Layer("fc", "linear", 3000, 300, 700), "fwd", "hfp8")], machine)
+    rows = {}
+    for event in json.loads(trace(program, machine))["traceEvents"]:
+        if event["ph"] == "X":
+            rows.setdefault(event["tid"], []).append(event)
+    assert len(rows) == len(UNITS)
+    for spans in rows.values():
+        for before, after in itertools.pairwise(spans):
+            end = int(1000.0 * before["ts"]) + int(1000.0 * before["dur"])
+            assert end <= int(1000.0 * after["ts"])
