@@ -107,27 +107,27 @@ class Plan:
     def __str__(self) -> str:
         return f"{self.name}: {self.why}"
 
-    @property
+    @functools.cached_property
     def products(self) -> int:
         """Products of a step, as panels are laid out."""
         return max(self.kernel.products, 1) if self.kernel else 1
 
-    @property
+    @functools.cached_property
     def steps_per_chunk(self) -> int:
         """Steps of a whole chunk."""
         return -(-self.chunk_length // self.products)
 
-    @property
+    @functools.cached_property
     def counts_zero_products(self) -> bool:
         """See `Kernel.counts_zero_products`."""
         return self.kernel is not None and self.kernel.counts_zero_products
 
-    @property
+    @functools.cached_property
     def lane_float(self) -> type[np.float32] | type[np.float64]:
         """The type of a lane."""
         return np.float64 if self.kernel and self.kernel.bits == 64 else np.float32
 
-    @property
+    @functools.cached_property
     def lane_word(self) -> type[np.uint32] | type[np.uint64]:
         """The unsigned integer as wide as a lane."""
         return np.uint64 if self.kernel and self.kernel.bits == 64 else np.uint32
