@@ -16,6 +16,7 @@ USER = (
     FloatFormat("flush-152", 5, 2, 15, lowest="flush", special="fn"),
     FloatFormat("flush-unsigned", 3, 2, 5, signed=False, zero="unsigned", lowest="flush", special="ieee"),
     FloatFormat("wide-exponent", 10, 2, 600),
+    FloatFormat("low-exponent", 10, 2, 1023),  # its numbers are binary64's subnormals
     FloatFormat("no-fraction", 4, 0, 20, lowest="normal", special="nan-inf"),
     FloatFormat("one-exponent-bit", 1, 5, 0, zero="unsigned", special="fnuz"),
     FloatFormat("scale-with-fraction", 4, 3, 7, signed=False, zero="none", lowest="normal", special="fn"),
