@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from hfp8sim import cli
+from hfp8sim.formats import registry
 from hfp8sim.report.columns import FLAT
 from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
 from tests.damaged import mutated
@@ -71,6 +72,22 @@ def test_a_table_of_a_hundred_columns(run: Run, gemms: Path) -> None:
     assert max(map(len, lines)) <= 100
     assert "bound by" in out and any(line.startswith("total") for line in lines)
     assert sum(line.startswith(("first", "middle", "last")) for line in lines) == 9
+
+
+def test_formats_of_ones_own(
+    run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known to every command after `--formats FILE`."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    path = tmp_path / "mine.toml"
+    path.write_text("[format.mine-134]\nexponent_bits = 3\nfraction_bits = 4\nbias = 3\n")
+    own = "--formats", path
+    status, out, err = run(*own, "formats", "mine-134")
+    assert (status, err) == (0, "") and "1-3-4" in out and "15.5" in out
+    assert run(*own, "run", gemms, "--set", "a_format=mine-134", "--phase", "fwd")[0] == 0
+    path.write_text("[format.other]\nexponent_bits = 3\n")
+    status, out, err = run(*own, "formats")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "fraction_bits is missing" in err
 
 
 def test_csv(run: Run, gemms: Path) -> None:

@@ -144,7 +144,7 @@ def test_gfloat_in_every_mode(name: str, saturate: bool) -> None:
 
 @pytest.mark.parametrize("k", range(3, 17))
 def test_gfloat_decodes_all_of_p3109(k: int) -> None:
-    """Every code of every format of the family (with at most 10 exponent bits)."""
+    """Every code of every format of the family (with at most 11 exponent bits)."""
     for signed in (True, False):
         for p in range(1, k + (not signed)):
             for extended in (True, False):
