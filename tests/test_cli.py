@@ -20,9 +20,10 @@ import jsonschema
 import numpy as np
 import pytest
 
-from hfp8sim import cli
+from hfp8sim import cli, verify
 from hfp8sim.formats import registry
 from hfp8sim.report.columns import FLAT
+from hfp8sim.verify import Check, Result
 from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
 from tests.damaged import mutated
 
@@ -657,3 +658,29 @@ def test_progress_has_a_bar_and_the_time_left(gemms: Path) -> None:
     text = shown.decode("utf-8", "replace")
     assert "gemms" in text and "%" in text and re.search(r"\d+:\d\d|-:--", text)
     assert re.search(r"(first|middle|last) (fwd|dgrad|wgrad) \(\d of 9\)", text)
+
+
+def test_an_interrupted_verify_says_where_it_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def part(i: int) -> Result:
+        seen.append(i)
+        if len(seen) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return Result(10)
+
+    def checks(exhaustive: bool = False) -> list[Check]:
+        return [Check("adder", "all pairs", "A = B", 40, part, exhaustive=exhaustive)]
+
+    monkeypatch.setattr(verify, "checks", checks)
+    state = tmp_path / "state.json"
+    command = ["verify", "--exhaustive", "--threads", 1, "--state", state]
+    status, out, err = run(*command)
+    assert (status, out) == (130, "")
+    assert err == f"hfp8sim: interrupted; {state} remembers what was tried\n"
+    assert 0 < len(seen) < 40
+    status, out, err = run(*command)
+    assert (status, err) == (0, "") and " 400 " in out
+    assert set(seen) == set(range(40))
