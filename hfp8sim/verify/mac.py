@@ -14,6 +14,7 @@ from hfp8sim import reference
 from hfp8sim.formats import MODES, FloatFormat
 from hfp8sim.formats.record import mode_number, overflow_number
 from hfp8sim.units import Profile, mac_array
+from hfp8sim.units.mac_array.array import Workspace
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
@@ -24,6 +25,7 @@ _BLOCK = 32
 #: Random words that the pairs of one product take in turn.
 _WORDS_PER_PRODUCT = 8
 _ZERO_KEYS = np.uint64(0), np.uint64(0)
+_MEMORY = Workspace()
 
 
 def _same(one: mac_array.Plan, other: mac_array.Plan) -> bool:
@@ -201,8 +203,8 @@ class MacSweep:
         b_codes = every.astype(self.b.dtype)[:, None]
         a_codes = np.full((codes.size, 1), a, self.a.dtype)
         left = mac_array.panels(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
-        right = mac_array.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False)
-        state = mac_array.start(plan, every.size, codes.size)
+        right = mac_array.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
+        state = mac_array.start(plan, every.size, codes.size, memory=_MEMORY)
         filled = np.zeros(state.chunk.shape[1] * mac_array.PANEL, plan.lane_float)
         filled[: codes.size] = meeting.lanes
         state.chunk[:] = filled.reshape(1, -1, 1, mac_array.PANEL)
@@ -212,7 +214,7 @@ class MacSweep:
             left = left._replace(words=(words << how.up | how.low).astype(plan.lane_word))
             right = right._replace(words=np.zeros(right.words.shape, plan.lane_word))
         mac_array.accumulate(plan, left, right, state, last=True)
-        got = np.empty((every.size, codes.size), np.uint16)
+        got = _MEMORY.array("got", (every.size, codes.size), np.uint16)
         mac_array.encode(state.total, self.acc.facts, plan.scale, got)
         wanted = rows if codes.size == rows.shape[1] else rows[:, codes]
         if np.array_equal(got, wanted):
