@@ -352,11 +352,18 @@ def baseline(mutants: Iterable[Mutant]) -> None:
             )
 
 
+def short(test: str) -> str:
+    """A test as the page names it: file and function."""
+    path, _, name = test.split("[")[0].partition("::")
+    return f"`{Path(path).stem}::{name}`"
+
+
 def table() -> str:
     """The table of docs/proofs.md."""
     lines = ["| planted bug | in | found by |", "|---|---|---|"]
     lines += [
-        f"| {m.what} | `{m.file}` | {' '.join(f'`{test}`' for test in m.tests)} |" for m in MUTANTS
+        f"| {m.what} | `{m.file.removeprefix('hfp8sim/')}` | {' '.join(map(short, m.tests))} |"
+        for m in MUTANTS
     ]
     return "\n".join(lines)
 

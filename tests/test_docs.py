@@ -12,6 +12,7 @@ from tests import mutants
 
 DOCS = Path(reference.__file__).parent
 
+
 @pytest.mark.parametrize("name", reference.MADE)
 def test_reference_pages_are_the_tables(name: str) -> None:
     made = reference.MADE[name]()
