@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup run test exhaustive bench lint docs lock clean
+.PHONY: setup run test exhaustive mutants bench lint docs lock clean
 
 setup: $(READY)
 
@@ -23,6 +23,9 @@ test: setup
 
 exhaustive: setup
 	$(BIN)/python -m pytest -m exhaustive
+
+mutants: setup
+	$(BIN)/python -m tests.mutants
 
 bench: setup
 	$(BIN)/python -m benchmarks.run

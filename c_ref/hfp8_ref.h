@@ -18,10 +18,9 @@
 #define REF_ZERO_NONE 2     /* code 0 is the number 2^-bias */
 
 /* ref_format.lowest: exponent field 0 with a fraction f != 0 */
-#define REF_LOWEST_SUBNORMAL 0     /* f * 2^(1-bias-F) */
-#define REF_LOWEST_NORMAL 1        /* (1 + f/2^F) * 2^-bias */
-#define REF_LOWEST_FLUSH 2         /* zero, never produced */
-#define REF_LOWEST_LOW_SUBNORMAL 3 /* f * 2^(-bias-F): the binade [2^-bias, 2^(1-bias)) is a gap */
+#define REF_LOWEST_SUBNORMAL 0 /* f * 2^(1-bias-F) */
+#define REF_LOWEST_NORMAL 1    /* (1 + f/2^F) * 2^-bias */
+#define REF_LOWEST_FLUSH 2     /* zero, never produced */
 
 /* ref_format.special */
 #define REF_SPECIAL_NONE 0

@@ -20,9 +20,9 @@ const char *ref_format_problem(const ref_format *format)
         return "exponent_bits must be 0..11, fraction_bits 0..23, at least 1 and at most 32 bits";
     if (format->bias < -4095 || format->bias > 4095)
         return "bias must be -4095..4095";
-    if (format->zero < 0 || format->zero > 2 || format->lowest < 0 || format->lowest > 3 ||
+    if (format->zero < 0 || format->zero > 2 || format->lowest < 0 || format->lowest > 2 ||
         format->special < 0 || format->special > 6)
-        return "zero must be 0..2, lowest 0..3 and special 0..6";
+        return "zero and lowest must be 0..2, and special 0..6";
     if (format->zero == REF_ZERO_NONE && f != 0 && format->lowest != REF_LOWEST_NORMAL)
         return "a format without zero and with a fraction needs the lowest binade normal";
     if (format->special == REF_SPECIAL_IEEE && (f < 1 || e < 1))
@@ -51,9 +51,7 @@ static layout layout_of(const ref_format *format)
     d.magnitude_bits = format->exponent_bits + f;
     d.top = ones(d.magnitude_bits);
     d.lowest_exponent = -format->bias;
-    if (format->lowest == REF_LOWEST_SUBNORMAL && format->zero != REF_ZERO_NONE)
-        d.lowest_exponent = 1 - format->bias;
-    if (format->lowest == REF_LOWEST_FLUSH && format->zero != REF_ZERO_NONE)
+    if (format->lowest != REF_LOWEST_NORMAL && format->zero != REF_ZERO_NONE)
         d.lowest_exponent = 1 - format->bias;
     const uint64_t minus_zero = (uint64_t)1 << d.magnitude_bits;
     switch (format->special) {
@@ -145,7 +143,7 @@ static number unpack(const layout *d, uint64_t code)
         x.significand = 0;
         x.negative = sign_bit && d->format.zero == REF_ZERO_SIGNED;
         break;
-    default: /* both kinds of subnormal: no hidden bit */
+    default: /* subnormal: no hidden bit */
         x.significand = fraction;
         break;
     }
@@ -214,26 +212,13 @@ static bool rises_to_smallest(const layout *d, number x, rounding how)
     return rounds_away(how, units / odd, left || units % odd != 0, false, x.negative);
 }
 
-/* Low subnormals end at (2^F - 1) units of 2^(-bias-F); the next number is 2^(F+1) units. Whether X
- * in between, which has `units` (floor) in scale r, goes to the upper one. */
-static bool rises_over_gap(const layout *d, number x, rounding how)
-{
-    const int32_t f = d->format.fraction_bits, r = how.random_bits;
-    bool left;
-    uint64_t units = scaled_down(x.significand, x.exponent, d->format.bias + f, r, &left);
-    units -= ones(f) << (r + 1);
-    const uint64_t width = ((uint64_t)1 << f) + 1;
-    return rounds_away(how, units / width, left || units % width != 0, f > 0, x.negative);
-}
-
 /* Steps 2 to 5: the magnitude code, with unlimited exponents above; *inexact is set if it is not
  * X. x is FINITE and normalised (highest bit of the significand set). */
 static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *inexact)
 {
     const int32_t f = d->format.fraction_bits, bias = d->format.bias;
     const int32_t lowest = d->format.lowest;
-    const bool gradual = d->format.zero != REF_ZERO_NONE &&
-                         (lowest == REF_LOWEST_SUBNORMAL || lowest == REF_LOWEST_LOW_SUBNORMAL);
+    const bool gradual = d->format.zero != REF_ZERO_NONE && lowest == REF_LOWEST_SUBNORMAL;
     const bool nearest = how.mode == REF_NEAREST_EVEN || how.mode == REF_NEAREST_AWAY;
     int32_t binade = x.exponent + 63; /* floor(log2 |X|) */
     int32_t drop = 63 - f;
@@ -256,11 +241,6 @@ static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *i
     else
         code = (int64_t)(binade + bias - 1) * ((int64_t)1 << f) + (int64_t)lower;
 
-    if (gradual && lowest == REF_LOWEST_LOW_SUBNORMAL && binade == d->lowest_exponent &&
-        (lower >= (uint64_t)1 << f || (lower == ones(f) && rest != 0))) {
-        *inexact = true;
-        return ones(f) + rises_over_gap(d, x, how);
-    }
     if (!gradual) {
         const int64_t smallest = d->format.zero == REF_ZERO_NONE ? 0
                                  : lowest == REF_LOWEST_FLUSH    ? (int64_t)1 << f
@@ -344,8 +324,7 @@ static uint64_t round_pack(const layout *d, number x, rounding how, uint32_t *fl
         return overflowed(d, how.overflow, clamps, sign, flags);
     }
     if (inexact) {
-        const bool gradual = d->format.lowest == REF_LOWEST_SUBNORMAL ||
-                             d->format.lowest == REF_LOWEST_LOW_SUBNORMAL;
+        const bool gradual = d->format.lowest == REF_LOWEST_SUBNORMAL;
         const uint64_t normal = gradual ? (uint64_t)1 << d->format.fraction_bits : 1;
         *flags |= REF_INEXACT;
         if (magnitude < normal && d->format.zero != REF_ZERO_NONE)

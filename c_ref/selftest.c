@@ -17,8 +17,6 @@ static const ref_format E4M3FN = {4, 3, 7, 1, 0, REF_LOWEST_SUBNORMAL, REF_SPECI
 static const ref_format E5M2 = {5, 2, 15, 1, 0, REF_LOWEST_SUBNORMAL, REF_SPECIAL_IEEE};
 static const ref_format E4M3FNUZ = {4, 3, 8, 1, 1, REF_LOWEST_SUBNORMAL, REF_SPECIAL_FNUZ};
 static const ref_format FLUSH_143 = {4, 3, 7, 1, 0, REF_LOWEST_FLUSH, REF_SPECIAL_NAN_INF};
-static const ref_format LOW_143 = {4, 3, 11, 1, 0, REF_LOWEST_LOW_SUBNORMAL, REF_SPECIAL_NONE};
-static const ref_format LOW_152 = {5, 2, 15, 1, 0, REF_LOWEST_LOW_SUBNORMAL, REF_SPECIAL_NONE};
 static const ref_format UNSIGNED_44 = {4, 4, 7, 0, 1, REF_LOWEST_SUBNORMAL, REF_SPECIAL_P3109_EXTENDED};
 static const ref_format P3109_P1 = {7, 0, 64, 1, 1, REF_LOWEST_SUBNORMAL, REF_SPECIAL_P3109_EXTENDED};
 static const ref_format P3109_P4 = {4, 3, 8, 1, 1, REF_LOWEST_SUBNORMAL, REF_SPECIAL_P3109_FINITE};
@@ -213,8 +211,8 @@ static void identities(void)
 {
     const ref_format *all[] = {&HFP8_143,  &HFP8_143_HW, &HFP8_152,    &HFP8_152_HW, &FP9,
                                &DLFLOAT16, &IEEE_169,    &E4M3FN,      &E5M2,        &E4M3FNUZ,
-                               &FLUSH_143, &LOW_143,     &UNSIGNED_44, &P3109_P1,    &P3109_P4,
-                               &P3109_P7,  &E8M0,        &E4M0_NORMAL, &BINARY16,    &LOW_152};
+                               &FLUSH_143, &UNSIGNED_44, &P3109_P1,    &P3109_P4,    &P3109_P7,
+                               &E8M0,      &E4M0_NORMAL, &BINARY16};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         check(ref_format_problem(all[i]) == NULL, "format", i, 1, 0);
         identity(all[i]);
@@ -352,8 +350,8 @@ static void table_of(const ref_format *format)
 static void tables(void)
 {
     const ref_format *all[] = {&HFP8_143,    &HFP8_143_HW, &HFP8_152_HW, &FP9,     &E4M3FN,
-                               &E5M2,        &E4M3FNUZ,    &FLUSH_143,   &LOW_143, &LOW_152,
-                               &UNSIGNED_44, &P3109_P4,    &P3109_P7,    &E4M0_NORMAL};
+                               &E5M2,        &E4M3FNUZ,    &FLUSH_143,   &UNSIGNED_44,
+                               &P3109_P4,    &P3109_P7,    &E4M0_NORMAL};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         table_of(all[i]);
     end_group("rounding against tables and fractions");

@@ -80,6 +80,15 @@ def command_line() -> str:
         "would be right), 130 interrupted. Output goes to standard output, everything else to standard "
         "error. Files are written whole or not at all.\n"
     ]
+    before = [
+        (f"`{', '.join(given.opts)}`", _values(given), given.help or "")
+        for given in group.params
+        if given.name != "help"
+    ]
+    parts.append(
+        "\nBefore the command (`hfp8sim --formats mine.toml run digits-cnn --set a_format=mine-134`):\n\n"
+        + table(("option", "value", "meaning"), before)
+    )
     for name, command in group.commands.items():
         arguments, options = [], []
         words = [f"hfp8sim {name}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -75,8 +76,15 @@ def machines() -> None:
 @app.callback()
 def _main(
     version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False,
+    own: Annotated[
+        list[Path] | None,
+        typer.Option("--formats", metavar="FILE", help="TOML with formats of your own; repeatable"),
+    ] = None,
 ) -> None:
-    pass
+    for path in own or []:
+        from hfp8sim.formats import load_formats
+
+        load_formats(path)
 
 
 def main() -> None:

@@ -21,8 +21,10 @@ import numpy as np
 import pytest
 
 import hfp8sim as hs
-from hfp8sim import cli
+from hfp8sim import cli, verify
+from hfp8sim.formats import registry
 from hfp8sim.report.columns import FLAT
+from hfp8sim.verify import Check, Result
 from hfp8sim.workloads import Layer, Workload, load_workload, save_trace
 from tests.damaged import mutated
 
@@ -72,6 +74,22 @@ def test_a_table_of_a_hundred_columns(run: Run, gemms: Path) -> None:
     assert max(map(len, lines)) <= 100
     assert "bound by" in out and any(line.startswith("total") for line in lines)
     assert sum(line.startswith(("first", "middle", "last")) for line in lines) == 9
+
+
+def test_formats_of_ones_own(
+    run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known to every command after `--formats FILE`."""
+    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    path = tmp_path / "mine.toml"
+    path.write_text("[format.mine-134]\nexponent_bits = 3\nfraction_bits = 4\nbias = 3\n")
+    own = "--formats", path
+    status, out, err = run(*own, "formats", "mine-134")
+    assert (status, err) == (0, "") and "1-3-4" in out and "15.5" in out
+    assert run(*own, "run", gemms, "--set", "a_format=mine-134", "--phase", "fwd")[0] == 0
+    path.write_text("[format.other]\nexponent_bits = 3\n")
+    status, out, err = run(*own, "formats")
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "fraction_bits is missing" in err
 
 
 def test_csv(run: Run, gemms: Path) -> None:
@@ -748,3 +766,29 @@ def test_progress_has_a_bar_and_the_time_left(gemms: Path) -> None:
     text = shown.decode("utf-8", "replace")
     assert "gemms" in text and "%" in text and re.search(r"\d+:\d\d|-:--", text)
     assert re.search(r"(first|middle|last) (fwd|dgrad|wgrad) \(\d of 9\)", text)
+
+
+def test_an_interrupted_verify_says_where_it_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def part(i: int) -> Result:
+        seen.append(i)
+        if len(seen) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return Result(10)
+
+    def checks(exhaustive: bool = False) -> list[Check]:
+        return [Check("adder", "all pairs", "A = B", 40, part, exhaustive=exhaustive)]
+
+    monkeypatch.setattr(verify, "checks", checks)
+    state = tmp_path / "state.json"
+    command = ["verify", "--exhaustive", "--threads", 1, "--state", state]
+    status, out, err = run(*command)
+    assert (status, out) == (130, "")
+    assert err == f"hfp8sim: interrupted; {state} remembers what was tried\n"
+    assert 0 < len(seen) < 40
+    status, out, err = run(*command)
+    assert (status, err) == (0, "") and " 400 " in out
+    assert set(seen) == set(range(40))

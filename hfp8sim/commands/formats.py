@@ -16,6 +16,11 @@ def formats(
     ] = None,
 ) -> None:
     """List the number formats, or show one: facts, code table and number line."""
-    from hfp8sim.formats.show import listing, page
+    from hfp8sim.formats.show import FAMILIES, listing, page
 
-    console().print(page(name) if name else listing())
+    shown = console()
+    if name:
+        shown.print(page(name))
+    else:
+        shown.print(listing())
+        shown.print(FAMILIES, style="dim", markup=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hfp8sim.commands import app, console, progress_bar, say
+from hfp8sim.commands.reports import INTERRUPTED
 from hfp8sim.errors import InputError
 
 #: Exit status when implementations differ.
@@ -57,7 +59,7 @@ def verify(
             results = module.run(checks, threads=threads, state=memory, progress=progress)
     except KeyboardInterrupt:
         say(f"interrupted; {memory} remembers what was tried" if memory else "interrupted")
-        return 130
+        sys.exit(INTERRUPTED)
     console().print(summary(results))
     return DIFFERED if any(result.differed for _, result in results) else 0
 

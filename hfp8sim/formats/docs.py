@@ -30,8 +30,8 @@ import hfp8sim as hs
 hs.register_format(hs.FloatFormat("mine-134", exponent_bits=3, fraction_bits=4, bias=3, special="fn"))
 ```
 
-In TOML, one table (`hs.load_formats(path)`). The keys are the facts of the record; `exponent_bits`,
-`fraction_bits` and `bias` must be given:
+In TOML, one table (`hs.load_formats(path)`, or `hfp8sim --formats FILE COMMAND …`). The keys are the
+facts of the record; `exponent_bits`, `fraction_bits` and `bias` must be given:
 
 ```toml
 [format.mine-134]
@@ -46,7 +46,7 @@ signed = true
 
 Prove it before you use it: the laws of [testing](testing.md) take three lines.
 
-Limits: 1 to 10 exponent bits and at most 23 fraction bits, since values are float64 and must be exact.
+Limits: 1 to 11 exponent bits, at most 23 fraction bits, and numbers that float64 holds exactly.
 """
 
 
@@ -92,7 +92,7 @@ def _p3109() -> str:
     return (
         "The whole family of the interim report v4.0 is built on demand: `binary{K}p{P}{s|u}{e|f}` with K = 3..16\n"
         "bits, precision P, signed or unsigned, extended (with infinities) or finite. float64 holds what has at\n"
-        "most 10 exponent bits; others are refused by name. All of K = 8, signed:\n\n"
+        "most 11 exponent bits; others are refused by name. All of K = 8, signed:\n\n"
         + _table(head, rows)
     )
 

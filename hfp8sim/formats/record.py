@@ -88,16 +88,14 @@ class FloatFormat:
         ):
             if value not in known:
                 raise unknown(f"{what} of format {self.name}", value, known)
-        if not 1 <= self.exponent_bits <= 10:
+        if not 1 <= self.exponent_bits <= 11:
             raise InputError(
-                f"format {self.name}: exponent_bits is {self.exponent_bits}, must be 1..10"
+                f"format {self.name}: exponent_bits is {self.exponent_bits}, must be 1..11"
             )
         if not 0 <= self.fraction_bits <= 23:
             raise InputError(
                 f"format {self.name}: fraction_bits is {self.fraction_bits}, must be 0..23"
             )
-        if not -1024 <= self.bias <= 1024:
-            raise InputError(f"format {self.name}: bias is {self.bias}, must be -1024..1024")
         no_minus_zero = self.special == "fnuz" or (self.special.startswith("p3109") and self.signed)
         if no_minus_zero and self.zero != "unsigned":
             raise InputError(f"format {self.name}: special={self.special!r} needs zero='unsigned'")
@@ -111,6 +109,12 @@ class FloatFormat:
             raise InputError(f"format {self.name}: zero='none' needs lowest='normal'")
         if self.facts.max_mag < self.facts.min_mag:
             raise InputError(f"format {self.name}: no code is left for a number")
+        top = (self.facts.max_mag >> self.fraction_bits) - self.bias
+        if top > 1023 or self.facts.min_exp < -1074:
+            raise InputError(
+                f"format {self.name}: with bias {self.bias} its numbers are multiples of "
+                f"2^{self.facts.min_exp} below 2^{top + 1}, must be of 2^-1074 below 2^1024 (float64's)"
+            )
 
     # -- derived -----------------------------------------------------------------------------------
 

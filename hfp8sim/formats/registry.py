@@ -49,9 +49,9 @@ def p3109(k: int, p: int, signed: bool = True, extended: bool = True) -> FloatFo
     """IEEE P3109 (interim report v4.0, 2026) binary{K}p{P}: K bits, P of precision."""
     name = f"binary{k}p{p}{'s' if signed else 'u'}{'e' if extended else 'f'}"
     exponent_bits = k - p if signed else k - p + 1
-    if not 3 <= k <= 16 or not 1 <= p <= k - signed or not 1 <= exponent_bits <= 10:
+    if not 3 <= k <= 16 or not 1 <= p <= k - signed or not 1 <= exponent_bits <= 11:
         raise InputError(
-            f"{name}: K must be 3..16 and P such that 1..10 exponent bits are left (float64 holds no more)"
+            f"{name}: K must be 3..16 and P such that 1..11 exponent bits are left (float64 holds no more)"
         )
     return FloatFormat(
         name=name,

@@ -10,6 +10,11 @@ from hfp8sim.formats import facts
 from hfp8sim.formats.record import FloatFormat
 from hfp8sim.formats.registry import get_format
 
+#: What can be named beside the listed.
+FAMILIES = """
+Also: NAME@B, any format with exponent bias B; binary{K}p{P}{s|u}{e|f}, all of IEEE P3109 for K 3..16.
+From Python: FixedPoint(IL, FL); hfp8sim.formats.mx, blocks of 32 with an E8M0 scale. See docs/formats.md."""
+
 
 def listing() -> Table:
     """All registered formats, one per row."""

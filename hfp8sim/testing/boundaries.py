@@ -37,7 +37,11 @@ def boundary_values(fmt: str | FloatFormat, limit: int = 4096) -> NDArray[np.flo
     Returns:
         float64, 1-D; NaN only if the format has one.
     """
-    record = get_format(fmt)
+    with np.errstate(all="ignore"):  # beyond the largest number may lie beyond float64
+        return _boundary_values(get_format(fmt), limit)
+
+
+def _boundary_values(record: FloatFormat, limit: int) -> NDArray[np.float64]:
     values = np.sort(record.decode(number_codes(record, limit)))
     gaps = np.diff(values)
     last = values[-1] - values[-2] if values.size > 1 else values[-1]
@@ -53,8 +57,7 @@ def boundary_values(fmt: str | FloatFormat, limit: int = 4096) -> NDArray[np.flo
     if record.lowest == "normal":  # the number that code 0 would have been, and the ties around it
         points.append(2.0 ** -float(record.bias) * np.array([0.5, 0.75, 1.0, 1 + 2.0**-10]))
     flat = np.concatenate(points)
-    with np.errstate(all="ignore"):
-        beside = [np.nextafter(flat, 0), np.nextafter(flat, np.inf)]
+    beside = [np.nextafter(flat, 0), np.nextafter(flat, np.inf)]
     flat = np.concatenate([flat, *beside, [0.0, np.inf]])
     both = np.concatenate([flat, -flat, [np.nan] if record.has_nan else []])
     return np.asarray(both, np.float64)

@@ -397,7 +397,7 @@ def small_integers_are_exact(s: GemmSubject) -> None:
     for phase in PHASES:
         fmt_a, fmt_b = s.profile.operand_formats(phase)
         rng = np.random.default_rng(3)
-        k = min(limit // 4, 40)
+        k = min(limit // 4, 200)  # (several chunks)
         x, y = rng.integers(-1, 3, (7, k)), rng.integers(-1, 3, (k, 6))
         if not (fmt_a.signed and fmt_b.signed):
             x, y = np.abs(x), np.abs(y)

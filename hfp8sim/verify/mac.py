@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import threading
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from hfp8sim import reference
 from hfp8sim.formats import MODES, FloatFormat
 from hfp8sim.formats.record import mode_number, overflow_number
 from hfp8sim.units import Profile, mac_array
+from hfp8sim.units.mac_array.array import Workspace
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
@@ -23,6 +25,16 @@ _BLOCK = 32
 #: Random words that the pairs of one product take in turn.
 _WORDS_PER_PRODUCT = 8
 _ZERO_KEYS = np.uint64(0), np.uint64(0)
+_MEMORY = Workspace()
+
+
+def _same(one: mac_array.Plan, other: mac_array.Plan) -> bool:
+    """Whether two plans run the same instructions on the same numbers."""
+    return (
+        one.kernel == other.kernel
+        and one.scale == other.scale
+        and np.array_equal(one.numbers, other.numbers)
+    )
 
 
 def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -33,6 +45,14 @@ def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     ranks = np.empty(flat.size, np.int64)
     ranks[order] = np.arange(flat.size) - first
     return ranks.reshape(groups.shape)
+
+
+class Meeting(NamedTuple):
+    """A float kernel, and the accumulators that it can meet."""
+
+    plan: mac_array.Plan
+    codes: NDArray[np.uint16]
+    lanes: NDArray[np.floating[Any]]  #: their values, as the kernel holds them
 
 
 @dataclasses.dataclass
@@ -75,6 +95,7 @@ class MacSweep:
                 )
                 numbers = np.unique(groups, return_inverse=True)[1].reshape(keys.shape)
                 self.words = numbers * 2731 % (1 << self.bits)  # (odd: every word has its turn)
+            self.meetings = self._meetings()
             self._ready = True
 
     def _plain_row(self, a: int, b: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
@@ -128,15 +149,21 @@ class MacSweep:
                     (codes, rows[i]),
                     (plain_flags, flags),
                 )
-        for general in (False, True):
-            result += self._kernel(a, every, rows, general)
+        for meeting in self.meetings:
+            result += self._kernel(a, every, rows, meeting)
         return result
 
     def _name(self, a: int, b: int, acc: int) -> str:
         word = f", R = {self.words[a, b]}" if self.rounding.startswith("stochastic") else ""
         return f"a = {a:#04x}, b = {b:#04x}, acc = {acc:#06x}{word}"
 
-    def _plan(self, general: bool) -> mac_array.Plan:
+    def _meetings(self) -> list[Meeting]:
+        """The kernels of an endless GEMM.
+
+        One is chosen for these operands: it meets multiples of their products' lowest bit. One is chosen as
+        if products reached down to the accumulator's lowest bit: it meets any number. Where they are the
+        same, the second is enough.
+        """
         profile = Profile(
             "verify", accumulator=self.acc, between_chunks=self.acc, chunk_length=0,
             rounding=self.rounding, random_bits=self.bits,
@@ -145,54 +172,59 @@ class MacSweep:
             mac_array.scan(np.arange(1 << fmt.bits, dtype=fmt.dtype)[None, :], fmt)
             for fmt in (self.a, self.b)
         ]
-        if general:  # accumulators of any code: as if products reached down to their lowest bit
-            low = self.acc.facts.min_exp
-            scans = [scans[0]._replace(quantum=low // 2), scans[1]._replace(quantum=low - low // 2)]
-        return mac_array.plan(profile, self.a, self.b, *scans, _ENDLESS)
-
-    def _kernel(
-        self, a: int, every: NDArray[np.int64], rows: NDArray[np.uint16], general: bool
-    ) -> Result:
-        """The float kernel of an endless GEMM: every b × every accumulator that it can meet.
-
-        A kernel chosen for these operands meets multiples of their products' lowest bit; the
-        `general` one meets any number.
-        """
-        plan = self._plan(general)
-        if plan.kernel is None:
-            return Result()
+        quantum, low = scans[0].quantum + scans[1].quantum, self.acc.facts.min_exp
+        lowest = [
+            scans[0]._replace(quantum=low // 2), scans[1]._replace(quantum=low - low // 2)
+        ]  # fmt: skip
         codes = np.arange(1 << self.acc.bits, dtype=np.uint16)
         values = self.acc.decode(codes)
+        with np.errstate(invalid="ignore"):
+            multiple = np.fmod(values, 2.0**quantum) == 0  # (a NaN is none)
+        made: list[Meeting] = []
+        for seen, met in ((lowest, np.ones_like(multiple)), (scans, multiple)):
+            plan = mac_array.plan(profile, self.a, self.b, *seen, _ENDLESS)
+            if plan.kernel is None or any(_same(plan, other.plan) for other in made):
+                continue
+            if plan.kernel.over != "nan":  # no sum becomes NaN there, and no operand is one
+                met = met & ~np.isnan(values)
+            lanes = np.ldexp(values[met], plan.scale).astype(plan.lane_float)
+            made.append(Meeting(plan, codes[met], lanes))
+        return made
+
+    def _kernel(
+        self, a: int, every: NDArray[np.int64], rows: NDArray[np.uint16], meeting: Meeting
+    ) -> Result:
+        """A float kernel: every b × every accumulator that it can meet, beside the C reference's rows.
+
+        These inputs are counted where the plain loop met them.
+        """
+        plan, codes = meeting.plan, meeting.codes
+        # The accumulators lie along the columns, so that results come out as the C reference's rows.
         b_codes = every.astype(self.b.dtype)[:, None]
         a_codes = np.full((codes.size, 1), a, self.a.dtype)
-        # The accumulators lie along the columns, so that results come out as the C reference's rows.
         left = mac_array.panels(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
-        right = mac_array.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False)
-        state = mac_array.start(plan, every.size, codes.size)
-        lanes = np.ldexp(values, plan.scale).astype(plan.lane_float)
-        state.chunk[:] = lanes.reshape(1, -1, 1, mac_array.PANEL)
+        right = mac_array.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
+        state = mac_array.start(plan, every.size, codes.size, memory=_MEMORY)
+        filled = np.zeros(state.chunk.shape[1] * mac_array.PANEL, plan.lane_float)
+        filled[: codes.size] = meeting.lanes
+        state.chunk[:] = filled.reshape(1, -1, 1, mac_array.PANEL)
         if (how := plan.words(True).of_steps) is not None:
             words = np.zeros((left.values.shape[0], 1, mac_array.PANEL), np.int64)
             words.reshape(-1)[: every.size] = self.words[a, every]
             left = left._replace(words=(words << how.up | how.low).astype(plan.lane_word))
             right = right._replace(words=np.zeros(right.words.shape, plan.lane_word))
         mac_array.accumulate(plan, left, right, state, last=True)
-        got = np.empty(rows.shape, np.uint16)
+        got = _MEMORY.array("got", (every.size, codes.size), np.uint16)
         mac_array.encode(state.total, self.acc.facts, plan.scale, got)
-        if np.array_equal(got, rows):
-            return Result()  # these inputs are counted where the plain loop met them
-        wrong = got != rows
-        if plan.kernel.over != "nan":  # no sum becomes NaN there, and no operand is one
-            wrong[:, np.isnan(values)] = False
-        if not general:
-            unit = 2.0 ** sum(fmt.facts.min_exp for fmt in (self.a, self.b))
-            with np.errstate(invalid="ignore"):
-                wrong[:, np.fmod(values, unit) != 0] = False  # (a NaN's remainder is NaN)
-        if not wrong.any():
+        wanted = rows if codes.size == rows.shape[1] else rows[:, codes]
+        if np.array_equal(got, wanted):
             return Result()
-        i, acc = (int(n) for n in np.argwhere(wrong)[0])
-        where = self._name(a, int(every[i]), acc)
-        return Result(0, int(wrong.sum()), f"kernel, {where}: {got[i, acc]:#x} ≠ {rows[i, acc]:#x}")
+        i, j = (int(n) for n in np.argwhere(got != wanted)[0])
+        return Result(
+            0,
+            int((got != wanted).sum()),
+            f"kernel, {self._name(a, int(every[i]), int(codes[j]))}: {got[i, j]:#x} ≠ {wanted[i, j]:#x}",
+        )
 
     def free(self) -> None:
         """Forget the rows."""

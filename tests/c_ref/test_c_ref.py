@@ -5,6 +5,7 @@ That it equals the Python units bit for bit is tested beside those.
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
@@ -456,8 +457,8 @@ def test_alignment_goes_by_the_sum_of_the_operands_exponents():
 def test_zero_sums_are_positive_in_every_mode():
     a, b = codes_of([[1, -1]], DLFLOAT16), codes_of([[1], [1]], DLFLOAT16)
     tiny = codes_of([[-(2.0**-30)]], DLFLOAT16), codes_of([[2.0**-30]], DLFLOAT16)
-    for mode in range(9):
-        p = profile(rounding=mode, between_rounding=mode, chunk_length=64)
+    for mode, length in itertools.product(range(9), (0, 64)):
+        p = profile(rounding=mode, between_rounding=mode, chunk_length=length)
         assert gemm(p, a, b)[0][0, 0] == 0
         if mode not in (DOWN, TO_ODD):
             assert gemm(p, *tiny)[0][0, 0] == 0

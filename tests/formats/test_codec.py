@@ -16,13 +16,16 @@ USER = (
     FloatFormat("flush-152", 5, 2, 15, lowest="flush", special="fn"),
     FloatFormat("flush-unsigned", 3, 2, 5, signed=False, zero="unsigned", lowest="flush", special="ieee"),
     FloatFormat("wide-exponent", 10, 2, 600),
+    FloatFormat("low-exponent", 10, 2, 1023),  # its numbers are binary64's subnormals
+    get_format("binary16p5se"),
+    FloatFormat("high-exponent", 10, 2, 0, special="none"),  # and this one's its largest
     FloatFormat("no-fraction", 4, 0, 20, lowest="normal", special="nan-inf"),
     FloatFormat("one-exponent-bit", 1, 5, 0, zero="unsigned", special="fnuz"),
     FloatFormat("scale-with-fraction", 4, 3, 7, signed=False, zero="none", lowest="normal", special="fn"),
 )  # fmt: skip
 FAMILY = tuple(
     get_format(f"binary{k}p{p}{s}{e}")
-    for k, p in ((3, 1), (4, 2), (5, 4), (8, 1), (8, 7), (10, 3), (16, 7))
+    for k, p in ((3, 1), (4, 2), (5, 4), (8, 1), (8, 7), (10, 3), (16, 7), (16, 6))
     for s in "su"
     for e in "ef"
 )

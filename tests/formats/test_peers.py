@@ -15,6 +15,7 @@ from gfloat import formats as peer
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.testing import boundary_values
+from hfp8sim.units import Profile, gemm, get_profile
 
 ML_DTYPES = {
     "e4m3fn": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2, "e4m3": ml_dtypes.float8_e4m3,
@@ -32,39 +33,26 @@ def ml_codes(x: np.ndarray, name: str) -> np.ndarray:
         return x.astype(ML_DTYPES[name]).view(fmt.dtype)
 
 
+def all_16_bit_floats() -> np.ndarray:
+    """Every binary16 and every bfloat16, as binary32."""
+    every = np.arange(1 << 16, dtype=np.uint16)
+    return np.concatenate(
+        [every.view(t).astype(np.float32) for t in (np.float16, ml_dtypes.bfloat16)]
+    )
+
+
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("name", ML_DTYPES)
 def test_ml_dtypes_on_all_16_bit_floats(name: str) -> None:
     """Every binary16 and every bfloat16, and one binary32 step to either side of each."""
     fmt = get_format(name)
-    every = np.arange(1 << 16, dtype=np.uint16)
-    x = np.concatenate([every.view(t).astype(np.float32) for t in (np.float16, ml_dtypes.bfloat16)])
+    x = all_16_bit_floats()
     x = np.concatenate([x, np.nextafter(x, np.float32(0)), np.nextafter(x, np.float32(np.inf))])
     x = x[~np.isnan(x)]
     got = fmt.encode(x, "nearest-even", "special" if fmt.has_nan else "saturate")
     want = ml_codes(x, name)
     same = (got == want) | (np.isnan(fmt.decode(got)) & np.isnan(fmt.decode(want)))
     assert same.all(), x[~same][:5]
-
-
-@pytest.mark.exhaustive
-@pytest.mark.parametrize("name", ["e4m3fn", "e5m2"])
-def test_ml_dtypes_on_all_binary32(name: str) -> None:
-    """All 2^32 encodings; NaN payloads do not matter."""
-    from hfp8sim.formats.record import mode_number, overflow_number
-    from hfp8sim.verify import sweeps
-
-    fmt = get_format(name)
-    row = sweeps.encode_row(fmt.facts, mode_number("nearest-even"), overflow_number("special"), 13)
-    nan = np.isnan(fmt.table())
-    span = 1 << 22
-    codes, flags = np.empty(span, np.uint8), np.empty(span, np.uint8)
-    for start in range(0, 1 << 32, span):
-        row(sweeps.widened(start, span), np.int64(0), codes, flags)
-        x = np.arange(start, start + span, dtype=np.uint32).view(np.float32)
-        want = ml_codes(x, name)
-        if not np.array_equal(codes, want):
-            assert ((codes == want) | (nan[codes] & nan[want])).all(), hex(start)
 
 
 GFLOAT_MODES = {
@@ -108,22 +96,16 @@ GFLOAT = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@pytest.mark.parametrize("saturate", [True, False], ids=["saturate", "special"])
-@pytest.mark.parametrize("name", GFLOAT)
-def test_gfloat_in_every_mode(name: str, saturate: bool) -> None:
+def same_as_gfloat(name: str, saturate: bool, x: np.ndarray) -> None:
+    """Finite numbers x, in every mode that both have. Nothing to compare without special codes.
+
+    In binary32 steps: gfloat adds random bits in binary64, which rounds what is finer (docs/peers.md).
+    Infinities aside: gfloat keeps them where this package saturates.
+    """
     theirs = GFLOAT[name]
     fmt = FloatFormat(name, 4, 3, 11, special="fn") if name == "fn-143-b11" else get_format(name)
     if not saturate and not (fmt.has_nan or fmt.has_inf):
         return
-    # In binary32 steps: gfloat adds random bits in binary64, which rounds what is finer (docs/peers.md).
-    # Infinities aside: gfloat keeps them where this package saturates.
-    with np.errstate(all="ignore"):
-        near = boundary_values(fmt, limit=600).astype(np.float32)
-        near = np.concatenate(
-            [near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(9e9))]
-        )
-    x = np.unique(near[np.isfinite(near)]).astype(np.float64)
     if not fmt.signed:
         x = x[x >= 0]
     rng = np.random.default_rng(11)
@@ -143,9 +125,26 @@ def test_gfloat_in_every_mode(name: str, saturate: bool) -> None:
             )
 
 
-@pytest.mark.parametrize("k", range(3, 11))
+SATURATE = pytest.mark.parametrize("saturate", [True, False], ids=["saturate", "special"])
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@SATURATE
+@pytest.mark.parametrize("name", GFLOAT)
+def test_gfloat_in_every_mode(name: str, saturate: bool) -> None:
+    """The boundaries of a rounding, and one binary32 step to either side of each."""
+    fmt = FloatFormat(name, 4, 3, 11, special="fn") if name == "fn-143-b11" else get_format(name)
+    with np.errstate(all="ignore"):
+        near = boundary_values(fmt, limit=600).astype(np.float32)
+        near = np.concatenate(
+            [near, np.nextafter(near, np.float32(0)), np.nextafter(near, np.float32(9e9))]
+        )
+    same_as_gfloat(name, saturate, np.unique(near[np.isfinite(near)]).astype(np.float64))
+
+
+@pytest.mark.parametrize("k", range(3, 17))
 def test_gfloat_decodes_all_of_p3109(k: int) -> None:
-    """Every code of every format of at most 10 bits."""
+    """Every code of every format of the family (with at most 11 exponent bits)."""
     for signed in (True, False):
         for p in range(1, k + (not signed)):
             for extended in (True, False):
@@ -184,10 +183,31 @@ def test_apytypes_conversion(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", APYTYPES_MODES)
+@pytest.mark.parametrize("name", ["e4m3", "e5m2", "e3m4"])
+def test_apytypes_on_all_pairs_of_sums_and_products(name: str, mode: str) -> None:
+    """All 2^16 pairs, special codes too, rounded back into the format."""
+    fmt = get_format(name)
+    every = np.arange(256, dtype=fmt.dtype)
+    values = fmt.table()
+    x, y = (
+        apytypes.APyFloatArray.from_array(v, fmt.exponent_bits, fmt.fraction_bits, fmt.bias)
+        for v in np.broadcast_arrays(values[:, None], values[None, :])
+    )
+    with apytypes.APyFloatQuantizationContext(APYTYPES_MODES[mode]):
+        total, product = (x + y).to_numpy(), (x * y).to_numpy()
+    profile = Profile(
+        "p", accumulator=fmt, between_chunks=fmt, chunk_length=0, products_per_step=2, rounding=mode
+    )
+    one = np.full(256, fmt.encode(1.0))
+    left, right = np.stack([every, one], axis=1), np.stack([one, every])
+    for a, b, want in ((left, right, total), (left[:, :1], right[1:], product)):
+        got = fmt.decode(gemm(a, b, profile, a_format=fmt, b_format=fmt))
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("mode", APYTYPES_MODES)
 def test_apytypes_matrix_product(mode: str) -> None:
     """Rounded after every step in the directed modes too; their product is exact in 1-6-9 here."""
-    from hfp8sim.units import gemm, get_profile
-
     rng = np.random.default_rng(13)
     fmt, acc = get_format("e4m3"), get_format("ieee-169")
     a = fmt.encode(rng.standard_normal((9, 70)))

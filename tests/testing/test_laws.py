@@ -10,7 +10,7 @@ import pytest
 
 from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.formats.registry import _REGISTRY
-from hfp8sim.testing import laws
+from hfp8sim.testing import boundary_values, laws
 from hfp8sim.units import gemm, profiles
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +44,12 @@ def test_every_profile_obeys(name: str) -> None:
 
 test_as_a_user_writes_it = laws.for_format("hfp8-152")
 test_gemm_as_a_user_writes_it = laws.for_gemm("fp8-2018")
+
+
+def test_boundaries_hold_every_number_and_midpoint() -> None:
+    numbers = np.unique(E5M2.table()[np.isfinite(E5M2.table())])
+    wanted = np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2])
+    assert np.isin(wanted, boundary_values(E5M2)).all()
 
 
 # -- bugs, one for each law ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 
 import numpy as np
@@ -78,6 +79,21 @@ def test_tiny_and_huge_addends(mode: str) -> None:
             fmt = get_format(name)
             a, b = operand(rng, fmt, (3, 13), "wide"), operand(rng, fmt, (13, 3), "wide")
             compare(profile, fmt, fmt, a, b, seed=9)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_addends_at_every_distance(mode: str) -> None:
+    """Full significands of 24 and 48 bits, 0 to 89 binades apart: no place where bits get lost."""
+    wide = get_format("binary32")
+    distance, full = np.arange(90), 2 - 2.0**-23
+    b = wide.encode([[1.0], [full]])
+    for acc, sign in itertools.product(("binary32", "dlfloat16"), (1.0, -1.0)):
+        profile = Profile(
+            "p", accumulator=acc, between_chunks=acc, chunk_length=0, rounding=mode, random_bits=24
+        )
+        a = wide.encode(np.stack([np.full(90, full), sign * full * 2.0**-distance], axis=1))
+        for seed in range(3 if mode.startswith("stochastic") else 1):
+            compare(profile, wide, wide, a, b, seed=seed)
 
 
 def test_mixed_modes_of_the_lane_registers() -> None:
@@ -158,6 +174,21 @@ def test_tiles_and_threads_change_nothing(source: str, monkeypatch: pytest.Monke
             assert counts == events
     for threads in (1, 2, 5):
         np.testing.assert_array_equal(gemm(a, b, profile, seed=1, threads=threads), want)
+
+
+@pytest.mark.parametrize("products", [0, 2])
+def test_pieces_of_k_cut_no_step(products: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little of K is unpacked at once, a step's products stay together."""
+    fmt = get_format("hfp8-143")
+    profile = get_profile("hfp8").replace(products_per_step=products, chunk_length=7)
+    rng = np.random.default_rng(4)
+    a, b = operand(rng, fmt, (5, 40), "numbers"), operand(rng, fmt, (40, 6), "numbers")
+    want = plain(profile, fmt, fmt, a, b)
+    for k in (1, 7, 16):
+        monkeypatch.setattr(GEMM_MODULE, "_TILE_K", k)
+        got = plain(profile, fmt, fmt, a, b)
+        np.testing.assert_array_equal(got[0], want[0])
+        assert got[1] == want[1]
 
 
 def test_seed_and_stream_matter() -> None:

@@ -171,6 +171,23 @@ def test_random_bits(source: str, r: int) -> None:
             same(profile, "hfp8-143", "hfp8-143", a, b, seed=r)
 
 
+@pytest.mark.parametrize("source", ["row-column", "counter"])
+@pytest.mark.parametrize("fraction", [19, 20, 21, 22, 23])
+def test_random_bits_of_wide_accumulators(source: str, fraction: int) -> None:
+    """In lanes of 64 bits a word of 32 goes up, stays or goes down, by the accumulator's width."""
+    rng = np.random.default_rng(fraction)
+    wide = FloatFormat(f"wide-{fraction}", 8, fraction, 127)
+    a = numbers(rng, "e5m2", (18, 40), "numbers")
+    b = numbers(rng, "e5m2", (40, 33), "normal")
+    for products in (1, 2):
+        profile = HFP8.replace(
+            rounding="stochastic", random_source=source, random_bits=16, accumulator=wide,
+            between_chunks=wide, products_per_step=products, chunk_length=0,
+        )  # fmt: skip
+        plan = same(profile, "e5m2", "e5m2", a, b, seed=fraction, events=True)
+        assert plan.kernel is not None and plan.kernel.bits == 64
+
+
 @pytest.mark.parametrize("between", ["binary32", "e8m13", "bfloat16", "ieee-169"])
 @pytest.mark.parametrize("modes", [("nearest-away", "nearest-even"), ("toward-zero", "nearest-even"),
                                    ("nearest-even", "stochastic"), ("stochastic", "toward-zero")])  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfp8sim.formats import get_format
-from hfp8sim.units import Profile
+from hfp8sim.formats import MODES, get_format
+from hfp8sim.units import Profile, get_profile
 from tests.units.problems import compare
 
 WIDE = get_format("binary32")
@@ -53,3 +53,27 @@ def test_exact_sums_with_a_distant_tail(sign: float) -> None:
     for tail in (2.0**-100, -(2.0**-100), 0.0):
         a = codes(sign, sign * 2.0**-10, tail)[None, :]
         compare(profile, WIDE, WIDE, a, codes(1.0, 1.0, 2.0**-100)[:, None])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_underflows_is_a_positive_zero(mode: str) -> None:
+    """A negative sum below the smallest number, in a chunk and between chunks."""
+    fmt = get_format("dlfloat16")
+    for length in (0, 64):
+        profile = get_profile("fp16").replace(rounding=mode, chunk_length=length)
+        compare(profile, fmt, fmt, fmt.encode([[-(2.0**-30)]]), fmt.encode([[2.0**-30]]))
+
+
+def test_a_subnormal_operand_aligns_as_if_it_were_normal() -> None:
+    """2^−9·448 has exponent −6 + 8 in `aligned` sums, so 13 bits below it end above 2^−12."""
+    fmt = get_format("e4m3fn")
+    a, b = fmt.encode([[2.0**-9, 2.0**-6]]), fmt.encode([[448.0], [2.0**-6]])
+    compare(get_profile("hopper-fp8"), fmt, fmt, a, b)
+
+
+def test_an_infinite_product_swamps_nothing() -> None:
+    """Saturated, ∞ + 1 leaves a sum at the largest number as it was; but nothing finite was swamped."""
+    fmt = get_format("e5m2")
+    profile = get_profile("fp16").replace(overflow="saturate", chunk_length=0, products_per_step=2)
+    a = fmt.encode([[fmt.max] * 4 + [np.inf, 1.0]], overflow="special")
+    compare(profile, fmt, fmt, a, fmt.encode([[fmt.max]] * 4 + [[1.0]] * 2))

@@ -83,7 +83,7 @@ def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def wrong(panels, facts, scale, codes) -> None:
         encode(panels, facts, scale, codes)
-        codes[1, 0x5800] += 1
+        codes[1, 0x5800] += 1  # (the first kernel meets every code but NaN, which is the last)
 
     monkeypatch.setattr(mac_sweeps.mac_array, "encode", wrong)
     result = sweep.part(0x58, columns=np.array([0, 0x58]))

@@ -530,5 +530,5 @@ def _fill_numbers(
     numbers[at.MIN] = float_bits(smallest, bits)
     numbers[at.GAP] = float_bits(math.ldexp(smallest, -d), bits)
     if kind == "hash":
-        numbers[at.HASH_SHIFT] = abs(32 - d)
+        numbers[at.HASH_SHIFT] = bits - d
         numbers[at.HASH_KEEP] = (1 << d) - (1 << (d - r))

@@ -141,16 +141,14 @@ class Rounding:
             return x
         # mix32. Its first x ^= x >> 16 is linear over xor, and is already in both words; its last one
         # cannot reach the 16 highest bits, and no more are used.
-        x = self._times(x, _HASH1)
+        x = b.mul(x, lanes.const(_HASH1))
+        if lanes.bits == 64:
+            x = b.and_(x, lanes.const(0xFFFFFFFF))
         x = b.xor(x, b.lshr(x, lanes.const(15)))
-        x = self._times(x, _HASH2)
-        move = b.lshr if lanes.bits == 32 else b.shl
-        return b.and_(move(x, self.kept[at.HASH_SHIFT]), self.kept[at.HASH_KEEP])
-
-    def _times(self, x: ir.Value, factor: int) -> ir.Value:
-        """The product modulo 2^32."""
-        x = self.l.b.mul(x, self.l.const(factor))
-        return x if self.l.bits == 32 else self.l.b.and_(x, self.l.const(0xFFFFFFFF))
+        x = b.mul(x, lanes.const(_HASH2))
+        if lanes.bits == 64:  # to the top of the lane, as in one of 32 bits
+            x = b.shl(x, lanes.const(32))
+        return b.and_(b.lshr(x, self.kept[at.HASH_SHIFT]), self.kept[at.HASH_KEEP])
 
     # -- limits
 

@@ -1,0 +1,22 @@
+"""The part of `hfp8sim verify --exhaustive` that everything must pass: what the profile `hfp8` adds up with."""
+
+from __future__ import annotations
+
+import pytest
+
+from hfp8sim import verify
+from hfp8sim.verify import Result
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(
+    "name",
+    [
+        "multiply-accumulate hfp8-143 × hfp8-143 + dlfloat16, nearest-away",
+        "addition dlfloat16, nearest-away",
+    ],
+)
+def test_all_inputs(name: str) -> None:
+    (check,) = (check for check in verify.checks(exhaustive=True) if check.name == name)
+    ((_, result),) = verify.run([check], threads=1)
+    assert result == Result(1 << 32)
