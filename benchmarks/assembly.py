@@ -9,10 +9,11 @@ import os
 import tempfile
 
 # Compiled here and now: of a kernel from the cache there is no text.
-os.environ["HFP8SIM_CACHE_DIR"] = tempfile.mkdtemp()
+os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
 
 import argparse
 import re
+import shutil
 from collections import Counter
 from typing import Any
 
@@ -55,6 +56,7 @@ def main() -> None:
     print()
     for name, count in Counter(line.split()[0] for line in loop).most_common():
         print(f"{count:4} {name}")
+    shutil.rmtree(os.environ["NUMBA_CACHE_DIR"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ class Case:
     note: Callable[[], str] = lambda: ""
 
 
-@functools.cache
 def _rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
@@ -49,8 +48,9 @@ def matrices(
     profile: Profile, size: int, scales: tuple[float, float] = (1.0, 0.05)
 ) -> tuple[Any, Any]:
     """Square operands of normal numbers, as codes of the profile's forward formats."""
+    rng = _rng()
     a, b = (
-        fmt.encode(scale * _rng().standard_normal((size, size)), profile.operand_rounding)
+        fmt.encode(scale * rng.standard_normal((size, size)), profile.operand_rounding)
         for fmt, scale in zip(profile.operand_formats("fwd"), scales)
     )
     return a, b

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
 import datetime
@@ -161,15 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.only in f"{group}: {name}"
 
     cases = [case for case in all_cases() if wanted(case.group, case.name)]
-    groups = {case.group for case in cases}  # with what their rows are measured beside
-    beside = {(case.group, case.beside) for case in cases}
-    cases = [
-        case for case in all_cases()
-        if case.group in groups and (wanted(case.group, case.name) or (case.group, case.name) in beside)
-    ]  # fmt: skip
+    names = {case.name for case in cases}
+    while beside := {case.beside for case in cases if case.beside} - names:  # with what they are to
+        names |= beside
+        cases = [case for case in all_cases() if case.name in names]
     console = Console(width=None if sys.stdout.isatty() else 150)
     about = machine()
     console.print("\n".join(f"{key}: {value}" for key, value in about.items()), highlight=False)
+    if os.environ.get("OPENBLAS_CORETYPE"):
+        console.print("[red]OPENBLAS_CORETYPE restricts BLAS: ratios look better than they are")
     console.print()
     rows: list[dict[str, Any]] = []
 

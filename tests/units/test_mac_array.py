@@ -14,7 +14,7 @@ import pytest
 
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.units import accumulator as acc
-from hfp8sim.units import get_profile, mac_array
+from hfp8sim.units import gemm, get_profile, mac_array
 from hfp8sim.units.mac_array import PANEL, Plan, Processor, Scan, twin
 from hfp8sim.units.mac_array import kernel as at
 from hfp8sim.units.mac_array.plan import bound
@@ -538,7 +538,7 @@ def test_processors_in_name(processor: str, mode: str) -> None:
 _SCRIPT = """
 import zlib, numpy as np
 from hfp8sim.formats import get_format
-from hfp8sim.units import get_profile, mac_array
+from hfp8sim.units import gemm, get_profile, mac_array
 from tests.units.test_mac_array import HFP8, MODES, numbers, run
 rng = np.random.default_rng(19)
 crc = 0
@@ -735,3 +735,101 @@ def test_reasons_for_the_plain_loop(change: dict, why: str) -> None:
 def test_codes_that_are_not_numbers_take_the_plain_loop() -> None:
     a = np.full((2, 3), 0x7F, np.uint8)
     assert run("rapid", "hfp8-143-hw", "hfp8-143-hw", a, a.T)[0] is None
+
+
+# -- where a proof could go wrong --------------------------------------------------------------------
+
+
+def compared(profile, fmt_a, fmt_b, a, b, seed=0) -> None:
+    """`gemm` is the plain loop, codes and events, by whatever path."""
+    fmt_a, fmt_b = get_format(fmt_a), get_format(fmt_b)
+    want, events = plain(profile, fmt_a, fmt_b, a, b, seed=seed)
+    how = {"a_format": fmt_a, "b_format": fmt_b, "seed": seed, "threads": 1}
+    np.testing.assert_array_equal(gemm(a, b, profile, **how), want)
+    got, counted = gemm(a, b, profile, **how, events=True)
+    np.testing.assert_array_equal(got, want)
+    assert counted == events
+
+
+@pytest.mark.parametrize("source", ["row-column", "counter"])
+@pytest.mark.parametrize("products", [1, 2])
+@pytest.mark.parametrize("r", [5, 6])
+def test_a_smallest_number_off_the_quantum(products: int, r: int, source: str) -> None:
+    """A stochastic rounding lifts −1 quantum to −MIN, of which the next sum must see every bit."""
+    fmt_a, fmt_b = get_format("hfp8-152"), get_format("hfp8-143")
+    units = np.multiply.outer(fmt_a.table(), fmt_b.table()) * 2.0**31
+    pairs = [np.argwhere(units == wanted)[0] for wanted in (54, -55, 65536, 45)]
+    a = np.tile(np.array([p[0] for p in pairs], np.uint8), (40, 1))
+    b = np.tile(np.array([p[1] for p in pairs], np.uint8)[:, None], (1, 40))
+    profile = HFP8.replace(
+        rounding="stochastic", random_bits=r, random_source=source, products_per_step=products,
+        chunk_length=4,
+    )  # fmt: skip
+    compared(profile, fmt_a, fmt_b, a, b, seed=1)
+
+
+@pytest.mark.parametrize("change", [
+    {"rounding": "nearest-away", "overflow": "saturate"}, {"rounding": "toward-zero"},
+], ids=str)  # fmt: skip
+def test_a_largest_number_off_the_quantum(change: dict) -> None:
+    """Chunks stick at binary16's largest number, and the total sees every bit of it."""
+    e5m2 = get_format("e5m2")
+    profile = Profile(
+        "p", accumulator="binary16", between_chunks="e8m13", chunk_length=1,
+        between_rounding="toward-zero", **change,
+    )  # fmt: skip
+    a = e5m2.encode(np.full((1, 16384), 256.0))
+    compared(profile, e5m2, e5m2, a, a.T)
+
+
+@pytest.mark.parametrize("between", ["binary16", "dlfloat16"])
+@pytest.mark.parametrize("mode", ["toward-zero", "nearest-even"])
+@pytest.mark.parametrize("then", [0.0, -200.0])
+def test_infinite_chunks(mode: str, between: str, then: float) -> None:
+    e5m2 = get_format("e5m2")
+    b = np.full((8, 3), 200.0)
+    b[4:] = then
+    profile = HFP8.replace(
+        accumulator="binary16", between_chunks=between, rounding="nearest-even",
+        between_rounding=mode, chunk_length=4,
+    )  # fmt: skip
+    compared(profile, e5m2, e5m2, e5m2.encode(np.full((3, 8), 200.0)), e5m2.encode(b))
+
+
+@pytest.mark.parametrize("mode", ["nearest-even", "nearest-away", "toward-zero"])
+def test_infinite_aligned_sums(mode: str) -> None:
+    e5m2 = get_format("e5m2")
+    profile = get_profile("hopper-fp8").replace(accumulator="binary16", rounding=mode)
+    rng = np.random.default_rng(0)
+    a, b = (e5m2.encode(60 * rng.standard_normal(shape)) for shape in ((16, 256), (256, 16)))
+    compared(profile, e5m2, e5m2, a, b)
+
+
+@pytest.mark.parametrize("chunk", [0, 16])
+@pytest.mark.parametrize("lowest", ["normal", "flush"])
+def test_24_bit_accumulators_underflow(lowest: str, chunk: int) -> None:
+    rng = np.random.default_rng(0)
+    wide = FloatFormat("wide", 5, 23, 8, special="nan-inf", lowest=lowest)
+    profile = HFP8.replace(
+        accumulator=wide, between_chunks=wide, rounding="nearest-even", chunk_length=chunk
+    )
+    a, b = (operand(rng, get_format("hfp8-152"), shape, "wide") for shape in ((5, 40), (40, 5)))
+    compared(profile, "hfp8-152", "hfp8-152", a & 0x83, b & 0x87)
+
+
+@pytest.mark.parametrize("chunk", [1000, 2**40, 2**58 + 1, 2**62])
+def test_chunks_longer_than_k(chunk: int) -> None:
+    fmt, rng = get_format("hfp8-143"), np.random.default_rng(0)
+    a, b = (fmt.encode(rng.standard_normal(shape)) for shape in ((20, 700), (700, 20)))
+    for products in (1, 2):
+        profile = HFP8.replace(chunk_length=chunk, products_per_step=products)
+        assert same(profile, fmt, fmt, a, b).kernel is not None
+
+
+def test_exact_chunks_that_vanish_are_swamped() -> None:
+    fmt_a, fmt_b = get_format("hfp8-152"), get_format("hfp8-143")
+    units = np.multiply.outer(fmt_a.table(), fmt_b.table()) * 2.0**31
+    pairs = [np.argwhere(units == wanted)[0] for wanted in (54, -55) * 2]
+    a = np.tile(np.array([p[0] for p in pairs], np.uint8), (4, 1))
+    b = np.tile(np.array([p[1] for p in pairs], np.uint8)[:, None], (1, 4))
+    compared(HFP8.replace(products_per_step=0, chunk_length=2), fmt_a, fmt_b, a, b)

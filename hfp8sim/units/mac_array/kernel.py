@@ -82,8 +82,8 @@ class Kernel(NamedTuple):
     def staggered(self) -> bool:
         """Whether every other row of the tile is half a step behind. Only where rounding is all that
         happens to a sum, and rounding it again changes nothing."""
-        plain = self.over in ("free", "nan") and (self.under, self.events) == ("free", "quiet")
-        return plain and self.rounding == "away" and self.products == 1
+        plain = self.over in ("free", "nan") and self.under in ("free", "cut")
+        return plain and self.events == "quiet" and self.rounding == "away" and self.products == 1
 
     @property
     def exact_sums(self) -> bool:

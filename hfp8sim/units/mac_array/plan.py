@@ -226,7 +226,7 @@ class _Choice:
         self.profile, self.on, self.chunk, self.whole = profile, on, chunk, total
         self.acc = get_format(profile.accumulator)
         self.total = get_format(profile.between_chunks) if profile.chunk_length else self.acc
-        self.length = profile.chunk_length or max(depth, 1)
+        self.length = min(profile.chunk_length or depth, depth) or 1
         self.products = profile.products_per_step
         self.chunks = -(-depth // self.length)
         self.largest = a.largest * b.largest  # P
@@ -240,8 +240,24 @@ class _Choice:
             raise _Reject(f"sum order {profile.sum_order} has no kernel")
         if profile.random_source == "lfsr" and profile.stochastic:
             raise _Reject("an LFSR's state is sequential")
+        self._require_grid()
         if self.quantum < _LOWEST_NORMAL:
             raise _Reject("products reach below float32's normal range")
+
+    def _require_grid(self) -> None:
+        """Bring the quantum down to that of sums that are no multiples of the products': the largest
+        number, where a sum gets stuck, and the smallest, to which a stochastic rounding may lift one."""
+        profile, products = self.profile, self.quantum
+        kind = _kind(profile.rounding, profile.random_source)
+        between = _kind(profile.between_rounding, profile.random_source)
+        most = self._chunk_bound(kind)
+        whole = bound(self.chunks, most, self.whole.largest, self.total.precision, between) + most
+        for fmt, one, reached in ((self.acc, kind, most), (self.total, between, whole)):
+            if reached > fmt.max:
+                top = math.frexp(fmt.max)[1] - fmt.precision
+                self.quantum = min(self.quantum, top)
+            if one in ("random", "hash") and _underflow(fmt, products) != "free":
+                self.quantum = min(self.quantum, fmt.facts.min_exp)
 
     def plan(self, events: bool) -> Plan:
         bits, order, kind, adder, why = self._step()
@@ -254,6 +270,13 @@ class _Choice:
             over = "replace"  # sums that nothing stops until the chunk closes would go too far
         if not self._in_range(over, most, whole, scale):
             raise _Reject("sums could leave float32's range")
+        if over == "replace" and self.profile.sum_order == "aligned":
+            raise _Reject("an infinite sum cannot be aligned")
+        if events and over != "free" and self.acc.has_inf and not self.total.has_inf:
+            raise _Reject("infinite sums of chunks overflow once more, uncounted")
+        chunked = bool(self.profile.chunk_length)
+        if under == "cut" and (kind == "none" or (chunked and between == "none")):
+            raise _Reject("what is not rounded is not cut")
 
         if events and self.profile.sum_order == "aligned":
             raise _Reject("the plain loop counts events of aligned sums")
@@ -309,8 +332,9 @@ class _Choice:
         most = self._chunk_bound(kind)
         exact = most + self.products * self.largest <= limit
         narrow = self.products == 1 and self.width <= p  # products no wider than accumulators
-        # (The largest number, where sums get stuck, may be no multiple of the quantum.)
-        serial = self.products == 2 and exact and most <= self.acc.max
+        serial = (
+            self.products == 2 and exact and most <= self.acc.max
+        )  # (nothing is infinite, either)
         order = "serial" if serial else "fused"
         return order, *_form(kind, p, held, exact, narrow, on.control)
 

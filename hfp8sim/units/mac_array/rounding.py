@@ -103,15 +103,16 @@ class Rounding:
         if self.kind == "none":
             return self._limit_above(s, terms, tally)
         if self.kind == "even" and self.adder != "down":
-            rounded = self._nearest_even_in_floats(s, row)
+            uncut = rounded = self._nearest_even_in_floats(s, row)
         else:
-            rounded = self._in_words(s, random)
+            uncut, rounded = self._in_words(s, random)
         if self.kernel.under == "cut":
-            rounded = self._limit_below(s, rounded, random, tally)
+            rounded = self._limit_below(s, uncut, rounded, random, tally)
         return self._limit_above(rounded, terms, tally)
 
-    def _in_words(self, s: ir.Value, random: ir.Value | None) -> ir.Value:
-        """Add below the last kept bit, then cut: magnitudes are integers, carries run into exponents."""
+    def _in_words(self, s: ir.Value, random: ir.Value | None) -> tuple[ir.Value, ir.Value]:
+        """Add below the last kept bit, then cut: magnitudes are integers, carries run into exponents.
+        (before the cut, after it)"""
         lanes, b = self.l, self.l.b
         bits = lanes.as_words(s)
         if self.kind == "even":
@@ -121,7 +122,7 @@ class Rounding:
             bits = b.add(bits, self.kept[at.HALF])
         elif self.kind in ("random", "hash"):
             bits = b.add(bits, random)
-        return lanes.as_floats(b.and_(bits, self.kept[at.KEEP]))
+        return lanes.as_floats(bits), lanes.as_floats(b.and_(bits, self.kept[at.KEEP]))
 
     def _nearest_even_in_floats(self, s: ir.Value, row: int) -> ir.Value:
         """q − (q − s) with q = 2^d·s. Two spellings of the same bits load different execution ports, so
@@ -153,7 +154,7 @@ class Rounding:
     # -- limits
 
     def _limit_below(
-        self, s: ir.Value, rounded: ir.Value, random: ir.Value | None, tally: Tally
+        self, s: ir.Value, uncut: ir.Value, rounded: ir.Value, random: ir.Value | None, tally: Tally
     ) -> ir.Value:
         lanes, b = self.l, self.l.b
         smallest = self.number(at.MIN)
@@ -168,8 +169,10 @@ class Rounding:
             either = b.select(up, lanes.with_sign_of(smallest, s), lanes.zero())
             rounded = b.select(inside, either, rounded)
         else:
-            keep = b.fcmp_unordered(">=", lanes.absolute(rounded), smallest)  # (a NaN stays)
-            rounded = b.select(keep, rounded, lanes.zero())
+            # A number is below MIN before it is cut if it is so afterwards. (A NaN stays.) The selection
+            # is of words, as the cut is: one instruction.
+            keep = b.fcmp_unordered(">=", lanes.absolute(uncut), smallest)
+            rounded = lanes.as_floats(b.select(keep, lanes.as_words(rounded), lanes.const(0)))
         if tally.counts:
             gone = b.fcmp_ordered("==", rounded, lanes.zero())
             lost = b.and_(gone, b.fcmp_ordered("!=", s, lanes.zero()))
@@ -185,6 +188,8 @@ class Rounding:
         if self.over == "clamp":
             return lanes.nearer_to_zero(s, largest, self.kernel.extension)
         over = b.fcmp_ordered(">", lanes.absolute(s), largest)  # (a NaN stays)
+        if self.kind == "zero":  # and so does an infinity: finite terms never chop to one
+            over = b.and_(over, b.fcmp_ordered("<", lanes.absolute(s), lanes.infinity()))
         if tally.counts:
             new = over
             for term in terms:

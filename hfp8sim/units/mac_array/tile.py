@@ -331,7 +331,11 @@ class _Body:
 
         cut = self._repeat(self.width, add, cut)
         units = [step.power(b.sub(anchor, kept[at.GUARD])) for anchor in anchors]
-        return [step.mul(step.from_int(total), unit) for total, unit in zip(cut, units)]
+        added = [step.mul(step.from_int(total), unit) for total, unit in zip(cut, units)]
+        if not self.rounding.watched:
+            return added
+        # A NaN that an earlier range has left is no integer: it stays.
+        return [b.select(b.fcmp_unordered("uno", s, s), s, x) for s, x in zip(sums, added)]
 
     def _repeat(
         self,
@@ -367,7 +371,7 @@ class _Body:
         sums = self._poisoned(sums, most)
         self.between.load()
         if k.exact_sums:
-            sums = [self.rounding.round(s, None, r, [], tally) for r, s in enumerate(sums)]
+            sums = [self._rounded_chunk(s, r, tally) for r, s in enumerate(sums)]
         if k.bits == 64:
             sums = [total.narrowed(s) for s in sums]
         if k.between_adder != k.adder:
@@ -390,6 +394,16 @@ class _Body:
             self._set_direction(k.adder)
         zeros = [self.step.zero()] * (len(sums) + len(most))
         return [*zeros, *tally.counts]
+
+    def _rounded_chunk(self, s: ir.Value, row: int, tally: Tally) -> ir.Value:
+        """An exact sum, rounded once; its one step is swamped if it becomes zero."""
+        b, step = self.b, self.step
+        rounded = self.rounding.round(s, None, row, [], tally)
+        if tally.counts:
+            lost = b.fcmp_ordered("==", rounded, step.zero())
+            lost = b.and_(lost, b.fcmp_ordered("!=", s, step.zero()))
+            tally.add(at.SWAMPED, step, lost)
+        return rounded
 
     # -- the processor's control register
 
