@@ -294,8 +294,8 @@ def pytest(
         "NUMBA_DISABLE_JIT": "0" if compiled else "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-m", ""]
-    command += ["--no-header", "--tb=line", "-W", "ignore::RuntimeWarning", *tests]
+    command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-q", "-rfE", "--tb=line"]
+    command += ["-p", "no:cacheprovider", "--no-header", "-W", "ignore::RuntimeWarning", *tests]
     try:
         return subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=limit
