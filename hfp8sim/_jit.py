@@ -15,6 +15,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,13 +74,31 @@ _CACHE = _prepare_cache()
 
 def jit(function: F) -> F:
     """Compile `function` with Numba: cached, releasing the GIL, IEEE division, no bounds checks."""
-    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy")(function)  # type: ignore
+    return _named_apart(numba.njit(cache=_CACHE, nogil=True, error_model="numpy")(function))  # type: ignore
 
 
 def jit_inlined(function: F) -> F:
     """`jit` for a function with one hot caller: always inlined there, as its records of format facts
     are dozens of words that would be pushed at every call."""
-    return numba.njit(cache=_CACHE, nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore
+    return _named_apart(
+        numba.njit(cache=_CACHE, nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore
+    )
+
+
+def _named_apart(compiled: F) -> F:
+    """Give the files of a function's compiled forms names that no other process takes.
+
+    Numba numbers them by what it finds in the function's index. Two processes that compile different forms
+    at the same time find the same number free; one's machine code then stands under the other's signature,
+    and whoever loads it computes something else.
+    """
+    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if file is not None:
+        number = "{number:d}"
+        file._data_name_pattern = file._data_name_pattern.replace(
+            number, f"{uuid.uuid4().hex[:16]}.{number}"
+        )
+    return compiled
 
 
 class _Compilations(event.Listener):

@@ -227,6 +227,7 @@ MUTANTS = (
     Mutant("vectors add no random bits", "hfp8sim/units/convert_fast.py", 'kept = (kept + random) >> how["r"]', 'kept = kept >> how["r"]', CONVERT_FAST + "::test_random_bits", compiled=True),
     Mutant("words for kernels are half as large", "hfp8sim/units/mac_array/plan.py", "row = Words(fold=0, down=32 - r,", "row = Words(fold=0, down=33 - r,", ARRAY + "::test_random_bits[13-row-column]", compiled=True),
     Mutant("words of conversions are half as large", "hfp8sim/units/convert.py", "return (words >> np.uint32(32 - r))", "return (words >> np.uint32(33 - r))", STATISTICS + "::test_conversions"),
+    Mutant("processes that compile at once exchange kernels", "hfp8sim/_jit.py", 'f"{uuid.uuid4().hex[:16]}.{number}"', "number", "tests/test_jit.py::test_processes_that_compile_at_once_do_not_exchange_kernels", compiled=True),
     # -- C
     Mutant("C: ties away go to even, and verify is told", "c_ref/rounding.c", "    case REF_NEAREST_AWAY:\n        return scaled == 1;", "    case REF_NEAREST_AWAY:\n        return scaled == 1 && (left || lower_is_odd);", VERIFY + "::test_fast_tier_finds_no_difference", compiled=True, c=True),
     Mutant("C: a binade too many at the low end", "c_ref/rounding.c", "d.lowest_exponent = -format->bias;", "d.lowest_exponent = 1 - format->bias;", C_REF + "::test_largest_and_smallest_values", c=True),

@@ -10,7 +10,7 @@ import numba
 import pytest
 
 import hfp8sim
-from hfp8sim._jit import telling_of_compilation
+from hfp8sim._jit import jit, telling_of_compilation
 from hfp8sim.commands import progress_bar
 
 PACKAGE = Path(hfp8sim.__file__).parent
@@ -30,6 +30,37 @@ def test_no_kernel_calls_itself() -> None:
             called = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             assert node.name not in called, f"{path.name}: {node.name} calls itself"
     assert kernels > 50
+
+
+def forms_in_the_index(first, second) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    """Two caches of one function, in two processes, that read the index before either writes it: what a
+    third finds under each signature."""
+    index = first._load_index()
+    for file, key in ((first, "float"), (second, "integer")):
+        file._load_index = lambda: dict(index)
+        file.save(key, f"machine code for {key}")
+        del file._load_index
+    first._save_data(first._data_name(1), "machine code for float")  # the first one was slow
+    return {key: second.load(key) for key in ("float", "integer")}
+
+
+def test_processes_that_compile_at_once_do_not_exchange_kernels(tmp_path: Path) -> None:
+    """Numba's own caches do: the next process gets machine code for other types, and other results."""
+
+    def cache(compiled):  # type: ignore[no-untyped-def]
+        file = compiled._cache._cache_file
+        file._cache_path, file._index_path = str(tmp_path), str(tmp_path / file._index_name)
+        return file
+
+    def form(x):  # type: ignore[no-untyped-def]
+        return x
+
+    plain = [cache(numba.njit(cache=True)(form)) for _ in range(2)]
+    assert forms_in_the_index(*plain)["integer"] == "machine code for float"
+    ours = [cache(jit(form)) for _ in range(2)]
+    found = forms_in_the_index(*ours)
+    assert found["integer"] == "machine code for integer"
+    assert found["float"] in (None, "machine code for float")
 
 
 def test_compilation_is_told_once() -> None:
