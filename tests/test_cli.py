@@ -466,7 +466,7 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["convert", "GEMMS", "x.csv", "--as", "csv"], "'csv' is not one of"),
         (["convert", "GEMMS", "x.npz", "--inputs", "y.npz"], "--inputs goes with an ONNX model"),
         (["convert", "x.onnx", "x.npz", "--inputs", "GEMMS"], "torn, or not an .npz file"),
-        (["convert", "alexnet@2", "x.csv"], "has a batch of 2"),
+        (["convert", "alexnet@2", "x.csv", "--as", "conv"], "has a batch of 2"),
     ],
     ids=lambda value: " ".join(value[:6]) if isinstance(value, list) else "",
 )
