@@ -205,6 +205,17 @@ def test_compare_by_varying(run: Run, gemms: Path, tmp_path: Path) -> None:
         jsonschema.validate(json.loads(Path(path).read_text("utf-8")), SCHEMA)
 
 
+@pytest.mark.parametrize(
+    "value", ["chunk_length=8,x", "machine=edge-8x8,x", "seed=1,x", "time_model=pipelined,x"]
+)
+def test_a_wrong_value_is_refused_before_the_first_run(
+    run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setattr(hs, "simulate", lambda *a, **k: pytest.fail("a run was started"))
+    refused(run("compare", gemms, "--vary", value), "x")
+    refused(run("compare", gemms, "--vary", value.partition(",")[0]), "needs two values or more")
+
+
 def test_theory(run: Run, gemms: Path) -> None:
     status, out, err = run("theory", gemms)
     assert (status, err) == (0, "") and max(map(len, out.splitlines())) <= 100
@@ -446,14 +457,14 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["rum", "GEMMS"], "No such command 'rum'"),
         (["show", "nowhere.json"], "nowhere.json: No such file"),
         (["show", "GEMMS"], "not a JSON file"),
-        (["compare", "GEMMS"], "not a JSON file"),
-        (["compare", "digits-cnn"], "digits-cnn: No such file"),
+        (["compare", "GEMMS", "GEMMS"], "not a JSON file"),
+        (["compare", "digits-cnn"], "what to vary, as in digits-cnn --vary chunk_length=16,64"),
         (["compare", "a", "b", "--vary", "seed=1,2"], "--vary takes one workload"),
         (["compare", "GEMMS", "--vary", "seed"], "write it as key=value,value,…"),
         (["compare", "GEMMS", "--vary", "seed=1,x"], "seed must be an integer"),
         (["compare", "GEMMS", "--vary", "chunks=1,2"], "unknown profile field 'chunks'"),
         (["compare", "GEMMS", "--vary", "machine=rapid-core,raptor"], "unknown machine 'raptor'"),
-        (["compare", "GEMMS", "--vary", "seed=1"], "at least two reports, not 1"),
+        (["compare", "GEMMS", "--vary", "seed=1"], "needs two values or more"),
         (["compare", "GEMMS", "--vary", "seed=1,2", "--columns", "sqnr"], "unknown column 'sqnr'"),
         (["run", "GEMMS", "--columns", "macs"], "--columns goes with --format csv, not table"),
         (["run", "GEMMS", "--format", "csv", "--columns", "mac"], "unknown column 'mac'"),
@@ -466,7 +477,7 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["convert", "GEMMS", "x.csv", "--as", "csv"], "'csv' is not one of"),
         (["convert", "GEMMS", "x.npz", "--inputs", "y.npz"], "--inputs goes with an ONNX model"),
         (["convert", "x.onnx", "x.npz", "--inputs", "GEMMS"], "torn, or not an .npz file"),
-        (["convert", "alexnet@2", "x.csv"], "has a batch of 2"),
+        (["convert", "alexnet@2", "x.csv", "--as", "conv"], "has a batch of 2"),
     ],
     ids=lambda value: " ".join(value[:6]) if isinstance(value, list) else "",
 )

@@ -267,24 +267,13 @@ def compare(
         if len(runs) != 1:
             raise InputError("--vary takes one workload; without it, give reports in JSON")
         loaded, phases, limit = load(runs[0], batch, dim), listed(phase), macs_limit(max_macs)
+        planned = variants(vary, machine, profile, set_ or [], time_model, seed)
         made = []
-        for varied in combinations(vary):
-            options = {
-                "machine": machine,
-                "profile": profile,
-                "time_model": time_model,
-                "seed": seed,
-            }
-            fields = [f"{k}={v}" for k, v in varied.items() if k not in options]
-            options |= {k: v for k, v in varied.items() if k in options}
-            chosen = settings(str(options["profile"]), [*(set_ or []), *fields])
-            name = ", ".join(map(str, varied.values()))
+        for name, fixed in planned:
             with stoppable(nothing_written) as stop, progress_bar(name) as bar:
                 report = hs.simulate(
-                    loaded, options["machine"], chosen, whole_number("seed", options["seed"]),
-                    phases=phases, policy=policy, time_model=options["time_model"],  # type: ignore[arg-type]
-                    threads=threads, max_macs=limit, time_only=time_only,
-                    progress=stop.heeded(bar),
+                    loaded, **fixed, phases=phases, policy=policy, threads=threads, max_macs=limit,
+                    time_only=time_only, progress=stop.heeded(bar),
                 )  # fmt: skip
             made.append(with_command(report))
         both = side_by_side(made)
@@ -292,6 +281,11 @@ def compare(
             for letter, report in zip(both.letters, made, strict=True):
                 print(write_text(out / f"{report.name}.{letter}.json", report.to_json()))
     else:
+        if len(runs) < 2:
+            raise InputError(
+                "a comparison needs two reports in JSON, or a workload and what to vary, as in "
+                f"{runs[0]} --vary chunk_length=16,64"
+            )
         both = side_by_side([Report.load(path) for path in runs])
     content = None
     if output is not CompareForm.table:
@@ -586,6 +580,37 @@ def combinations(vary: list[str]) -> Iterator[dict[str, str]]:
         axes.setdefault(key, []).extend(parts)
     for chosen in itertools.product(*axes.values()):
         yield dict(zip(axes, chosen, strict=True))
+
+
+def variants(
+    vary: list[str], machine: str, profile: str, set_: list[str], time_model: str | None, seed: int
+) -> list[tuple[str, dict[str, Any]]]:
+    """What tells each run of a comparison from the others, and what it hands to `simulate`. A wrong value
+    is refused before the first run, and so is a comparison of one."""
+    import hfp8sim as hs
+    from hfp8sim.errors import unknown
+    from hfp8sim.machine import TIME_MODELS
+
+    given = {"machine": machine, "profile": profile, "time_model": time_model, "seed": seed}
+    planned: list[tuple[str, dict[str, Any]]] = []
+    for varied in combinations(vary):
+        options: dict[str, Any] = given | {k: v for k, v in varied.items() if k in given}
+        fields = [f"{k}={v}" for k, v in varied.items() if k not in given]
+        model = options["time_model"]
+        if model is not None and model not in TIME_MODELS:
+            raise unknown("time model", model, TIME_MODELS)
+        fixed = {
+            "machine": hs.get_machine(options["machine"]),
+            "profile": settings(options["profile"], [*set_, *fields]),
+            "time_model": model,
+            "seed": whole_number("seed", options["seed"]),
+        }
+        planned.append((", ".join(varied.values()), fixed))
+    if len(planned) < 2:
+        raise InputError(
+            f"--vary {vary[0]!r}: a comparison needs two values or more, as in chunk_length=16,64"
+        )
+    return planned
 
 
 def whole_number(key: str, value: object) -> int:

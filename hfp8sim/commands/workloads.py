@@ -37,7 +37,9 @@ def convert(
     ],
     kind: Annotated[
         Kind | None,
-        typer.Option("--as", help="kind of file; for .csv, conv or gemm by what the layers are"),
+        typer.Option(
+            "--as", help="kind of file; a .csv is conv where that list can say it, else gemm"
+        ),
     ] = None,
     phase: Annotated[
         str, typer.Option("--phase", help="phases, comma-separated; all in a trace, fwd in a list")

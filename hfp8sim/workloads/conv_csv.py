@@ -50,9 +50,18 @@ _DEPTHWISE = re.compile(r"^DP(?=$|[^A-Z]|[A-Z][a-z])|(?<=[^A-Z])DP$")
 
 
 def is_conv_table(table: list[Row]) -> bool:
-    """True where rows hold at least the six numbers that only a convolution needs."""
+    """True where rows hold at least the six numbers that only a convolution needs, or the titles name all of
+    them: a shorter row is a torn one then, and no GEMM."""
+    if _titled(csv_rows.split_header(table)[0]):
+        return True
     counts = [sum(csv_rows.number(c) is not None for c in row.cells[1:]) for row in table]
     return sum(count >= 6 for count in counts) > sum(3 <= count < 6 for count in counts)
+
+
+def _titled(header: Row | None) -> bool:
+    """Whether the titles name all that a convolution needs."""
+    titles = {csv_rows.key_of(cell) for cell in header.cells} if header else set()
+    return all(titles & set(_NAMES[field]) for field in _POSITIONS)
 
 
 def load_conv_csv(path: str | os.PathLike[str]) -> Workload:

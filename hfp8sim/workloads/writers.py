@@ -71,16 +71,11 @@ def _convolutions(workload: Workload) -> Iterator[Line]:
 
 
 def _convolution(layer: Layer, name: str, conv: Conv) -> Iterator[Line]:
-    for said, value, plain in (
-        ("a batch of", conv.batch, 1),
-        ("dilation", conv.dilation, (1, 1)),
-        ("stride", conv.stride, (conv.stride[0],) * 2),
-    ):
-        if value != plain:
-            raise InputError(
-                f"layer {layer.name!r} has {said} {value}; SCALE-Sim's convolution list has no column "
-                "for it; a GEMM list (kind gemm) takes it"
-            )
+    if said := _beyond(conv):
+        raise InputError(
+            f"layer {layer.name!r} has {said}; SCALE-Sim's convolution list has no column for it; "
+            "a GEMM list takes it (--as gemm, kind='gemm')"
+        )
     (stride, _), kernel = conv.stride, conv.kernel
     seen = [(out - 1) * stride + size for out, size in zip(conv.output, kernel, strict=True)]
     groups, _, filters, _ = conv.gemm
@@ -89,6 +84,18 @@ def _convolution(layer: Layer, name: str, conv: Conv) -> Iterator[Line]:
     else:
         channels = conv.channels // groups
         yield from _grouped(name, groups, (*seen, *kernel, channels, filters, stride))
+
+
+def _beyond(conv: Conv) -> str:
+    """What SCALE-Sim's convolution list has no column for, in words; empty where it says all."""
+    for said, value, plain in (
+        ("a batch of", conv.batch, 1),
+        ("dilation", conv.dilation, (1, 1)),
+        ("stride", conv.stride, (conv.stride[0],) * 2),
+    ):
+        if value != plain:
+            return f"{said} {value}"
+    return ""
 
 
 def _grouped(name: str, groups: int, sizes: tuple[int, ...]) -> Iterator[Line]:
@@ -179,7 +186,7 @@ def save_workload(
     Args:
         path: a trace ends in `.npz`, or in nothing for a directory; a list ends in `.csv`.
         kind: one of `WRITERS`. Without it a `.csv` is a convolution list where the forward pass of a
-            network with convolutions is written, else a GEMM list.
+            network with convolutions is written and such a list can say it, else a GEMM list.
         phases: those that are written; without them all in a trace, `fwd` in a list.
 
     Raises `InputError` for other endings, for what a list cannot say and where nothing can be written.
@@ -193,7 +200,8 @@ def save_workload(
             f"{target}: no writer for {suffix!r} files; give .npz, .csv or a directory"
         )
     if kind is None:
-        flat = wanted not in (None, ("fwd",)) or all(layer.conv is None for layer in workload)
+        convs = [layer.conv for layer in workload if layer.conv is not None]
+        flat = wanted not in (None, ("fwd",)) or not convs or any(map(_beyond, convs))
         kind = fitting[-1] if flat else fitting[0]
     if kind not in WRITERS:
         raise unknown("kind of file", kind, list(WRITERS))

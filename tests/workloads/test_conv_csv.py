@@ -50,6 +50,20 @@ def test_dialects_say_the_same_layers(dialect: str) -> None:
     assert warned(workload, path) == SAME[dialect]
 
 
+@pytest.mark.parametrize("torn", ["c2, 10, 10, 3", "c2, 10, 10, 3, 3"])
+def test_a_torn_row_under_the_titles_is_no_gemm(tmp_path: Path, torn: str) -> None:
+    path = tmp_path / "net.csv"
+    path.write_text(f"{HEADER}c1, 10, 10, 3, 3, 4, 8, 1,\n{torn}")
+    workload = load_workload(path)
+    assert [(layer.kind, tuple(layer.shape())) for layer in workload] == [
+        ("conv2d", (1, 64, 8, 36))
+    ]
+    assert warned(workload, path) == [3] and "missing; skipped" in workload.warnings[0]
+    path.write_text(f"{HEADER}{torn}")
+    with pytest.raises(InputError, match="no layer in it; rows must read 'name, input height"):
+        load_workload(path)
+
+
 def test_every_file_is_used_by_a_test() -> None:
     named = {f"conv_{dialect}.csv" for dialect in SAME} | {
         f"conv_{name}.csv"

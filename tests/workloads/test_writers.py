@@ -98,11 +98,20 @@ OBLONG = Layer.from_conv("c", Conv(1, 8, 8, 3, 4, (3, 3), (1, 2)))
 LINEAR = Layer("l", "linear", 2, 3, 4, phases=("fwd",))
 
 
+@pytest.mark.parametrize("layer", [CONV, DILATED, OBLONG], ids=["batch", "dilation", "stride"])
+def test_what_a_convolution_list_cannot_say_is_a_list_of_gemms(
+    tmp_path: Path, layer: Layer
+) -> None:
+    network = Workload("n", (LINEAR, layer))
+    assert save_workload(tmp_path / "n.csv", network) == "GEMM list of 2 rows"
+    assert products(load_workload(tmp_path / "n.csv")) == products(network)
+
+
 @pytest.mark.parametrize(
     ("layer", "target", "options", "says"),
     [
-        (CONV, "n.csv", {}, "'c' has a batch of 2; SCALE-Sim's convolution list has no column for it"),
-        (DILATED, "n.csv", {}, "dilation (2, 2)"),
+        (CONV, "n.csv", {"kind": "conv"}, "'c' has a batch of 2; SCALE-Sim's convolution list has no column for it"),
+        (DILATED, "n.csv", {"kind": "conv"}, "dilation (2, 2)"),
         (OBLONG, "n.csv", {"kind": "conv"}, "stride (1, 2)"),
         (CONV, "n.csv", {"kind": "conv", "phases": ["wgrad"]}, "the forward pass only"),
         (LINEAR, "n.csv", {"phases": ["wgrad"]}, "no layer has such a phase"),
