@@ -92,12 +92,11 @@ def _named_apart(compiled: F) -> F:
     at the same time find the same number free; one's machine code then stands under the other's signature,
     and whoever loads it computes something else.
     """
-    file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if file is not None:
+    file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    pattern = getattr(file, "_data_name_pattern", None)
+    if pattern is not None:  # (Numba's own affair; where it is another, so is the danger)
         number = "{number:d}"
-        file._data_name_pattern = file._data_name_pattern.replace(
-            number, f"{uuid.uuid4().hex[:16]}.{number}"
-        )
+        file._data_name_pattern = pattern.replace(number, f"{uuid.uuid4().hex[:16]}.{number}")
     return compiled
 
 
