@@ -82,7 +82,7 @@ TimeModelOption = Annotated[
     typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own"),
 ]
 ColumnsOption = Annotated[
-    str, typer.Option(metavar="NAME,…", help="the report columns to show; CSV takes any")
+    str, typer.Option(metavar="NAME,…", help="the columns of a CSV; all of them by default")
 ]
 SeedOption = Annotated[int, typer.Option(help="of drawn tensors and stochastic rounding")]
 ThreadsOption = Annotated[int | None, typer.Option(help="worker threads; all cores by default")]
@@ -233,7 +233,9 @@ def compare(
             "profile's field; several give every combination",
         ),
     ] = None,
-    columns: ColumnsOption = "",
+    columns: Annotated[
+        str, typer.Option(metavar="NAME,…", help="the columns to compare layer by layer")
+    ] = "",
     batch: BatchOption = None,
     dim: DimOption = None,
     machine: MachineOption = "rapid-core",
