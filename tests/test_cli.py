@@ -326,7 +326,8 @@ def test_a_layer_as_text_as_words_and_executed(run: Run, gemms: Path, tmp_path: 
     text, words, back = tmp_path / "p.s", tmp_path / "p.hfp8", tmp_path / "back.s"
     assert run("lower", gemms, "middle", "--out", text)[0] == 0
     assert run("asm", text, "--out", words)[0] == 0
-    assert run("disasm", words, "--out", back)[0] == 0 and back.read_text() == text.read_text()
+    assert run("disasm", words, "--out", back)[1].startswith(f"{back}: ")
+    assert back.read_text() == text.read_text()
     assert run("disasm", words)[1] == text.read_text()
     rng = np.random.default_rng(0)
     x, w = (rng.integers(0, 100, shape, np.uint8) for shape in ((3, 70), (70, 8)))
@@ -337,6 +338,7 @@ def test_a_layer_as_text_as_words_and_executed(run: Run, gemms: Path, tmp_path: 
     assert (status, err) == (0, "") and "1,680 multiply-accumulates" in out and "mm c[0], s[" in out
     with np.load(tmp_path / "out.npz") as file:
         assert np.array_equal(file["y"], hs.gemm(x, w, profile="hfp8"))
+    refused(run("exec", words, tmp_path / "out.npz"), "out.npz: unknown input 'y'; known: x, w")
 
 
 def test_the_time_of_a_program_is_that_of_the_run(run: Run, gemms: Path, tmp_path: Path) -> None:
@@ -383,11 +385,11 @@ def test_post_is_part_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) 
         (["exec", "nowhere.s", "--draw", "0"], "nowhere.s: No such file"),
         (["exec", "GEMMS", "--draw", "0"], "gemms.csv: not a program"),
         (["disasm", "GEMMS"], "gemms.csv: not a program"),
-        (["lower", "GEMMS", "lost", "--out", "x"], "unknown layer of 'gemms'"),
+        (["lower", "GEMMS", "lost", "--out", "x"], "unknown layer 'lost' of 'gemms'"),
         (["lower", "GEMMS", "--phase", "back", "--out", "x"], "unknown phase 'back'"),
         (["lower", "GEMMS", "--out", "x", "--post", "relu=maybe"], "relu must be true or false"),
         (["lower", "GEMMS", "--out", "x", "--post", "clamp=1"], "clamp must be LOW:HIGH"),
-        (["lower", "GEMMS", "--out", "x", "--post", "scal=1"], "unknown field of --post 'scal'"),
+        (["lower", "GEMMS", "--out", "x", "--post", "scal=1"], "unknown field 'scal' of --post"),
         (["lower", "GEMMS", "--out", "x", "--post", "format=fp9"], "unknown format 'fp9'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -429,6 +431,7 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--set", "chunk=8"], "unknown profile field 'chunk'; did you mean"),
         (["run", "GEMMS", "--set", "chunk_length=many"], "chunk_length must be an integer"),
         (["run", "GEMMS", "--set", "chunk_length=-1"], "chunk_length is -1"),
+        (["run", "GEMMS", "--set", "random_bits=99"], "random_bits is 99, must be 1..24"),
         (["run", "GEMMS", "--set", "a_format=fp7"], "unknown format 'fp7'"),
         (["run", "GEMMS", "--set", "rounding=nearest"], "unknown rounding mode 'nearest'"),
         (["run", "GEMMS", "--policy", "first"], "write it as rule=profile"),
@@ -472,6 +475,7 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--batch", "2"], "batch and dims are for ONNX models"),
         (["run", "alexnet", "--dim", "T=2"], "alexnet has no free dimension"),
         (["run", "alexnet", "--dim", "T"], "--dim 'T': write it as name=size"),
+        (["verify", "--only", "magic"], "no check's name contains 'magic'; --list shows them"),
         (["convert", "GEMMS", "/proc/x.csv"], "cannot write /proc/x.csv"),
         (["convert", "GEMMS", "x.json"], "no writer for '.json' files"),
         (["convert", "GEMMS", "x.csv", "--as", "csv"], "'csv' is not one of"),

@@ -26,17 +26,17 @@ app = typer.Typer(
     "be, how far off it is, and how long it would take.",
 )
 
-#: Characters of a line where output goes to a file or a pipe: for reports, and for other lists.
-REPORT_WIDTH, LIST_WIDTH = 100, 140
+#: Characters of a line of a list where output goes to a file or a pipe.
+LIST_WIDTH = 140
 
 
-def console(stderr: bool = False, width: int = LIST_WIDTH) -> Any:
-    """A rich console; `width` holds where it is no terminal."""
+def console(stderr: bool = False) -> Any:
+    """A rich console, `LIST_WIDTH` wide where it is no terminal."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False, soft_wrap=False)
     if not stderr and not made.is_terminal:
-        made.width = width
+        made.width = LIST_WIDTH
     return made
 
 

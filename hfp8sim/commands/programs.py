@@ -133,7 +133,7 @@ def finishing(assignments: list[str] | None) -> Finish:
     for text in assignments or []:
         key, _, value = text.partition("=")
         if key not in known:
-            raise unknown("field of --post", key, known)
+            raise unknown("field", key, known, of="--post")
         try:
             if key == "clamp":
                 low, _, high = value.partition(":")
@@ -171,11 +171,13 @@ def disasm(
     from hfp8sim.files import write_text
     from hfp8sim.isa import disassemble
 
-    text = disassemble(read_program(program))
+    code = read_program(program)
+    text = disassemble(code)
     if out is None:
         sys.stdout.write(text)
     else:
         write_text(out, text)
+        print(f"{out}: {len(code)} words")
 
 
 @app.command(name="exec")
@@ -206,6 +208,7 @@ def execute(
 
     import hfp8sim as hs
     from hfp8sim.files import write_text, write_whole
+    from hfp8sim.isa.program import check_inputs
     from hfp8sim.machine import execute as run
     from hfp8sim.machine import time_program
     from hfp8sim.report.timeline import trace
@@ -214,6 +217,8 @@ def execute(
     if (inputs is None) == (draw is None):
         raise InputError("give either the inputs' .npz or --draw SEED")
     codes = read_arrays(inputs) if inputs is not None else drawn(code, draw or 0)
+    with about(inputs or program):
+        check_inputs(code, codes)
     with about(program), compiling_said():
         done = run(code, codes, built, threads=threads, count=True, log=print if log else None)
         spent = time_program(code, built)
@@ -287,4 +292,4 @@ def read_arrays(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or 'not an .npz file'}") from None
     except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: torn, or not an .npz file of codes") from None
+        raise InputError(f"{path}: torn, or not an .npz file of plain arrays") from None

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hfp8sim.commands import (
-    REPORT_WIDTH,
     BatchOption,
     DimOption,
     WorkloadArgument,
@@ -82,7 +81,7 @@ TimeModelOption = Annotated[
     typer.Option(help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own"),
 ]
 ColumnsOption = Annotated[
-    str, typer.Option(metavar="NAME,…", help="the report columns to show; CSV takes any")
+    str, typer.Option(metavar="NAME,…", help="the columns of a CSV; all of them by default")
 ]
 SeedOption = Annotated[int, typer.Option(help="of drawn tensors and stochastic rounding")]
 ThreadsOption = Annotated[int | None, typer.Option(help="worker threads; all cores by default")]
@@ -233,7 +232,9 @@ def compare(
             "profile's field; several give every combination",
         ),
     ] = None,
-    columns: ColumnsOption = "",
+    columns: Annotated[
+        str, typer.Option(metavar="NAME,…", help="the columns to compare layer by layer")
+    ] = "",
     batch: BatchOption = None,
     dim: DimOption = None,
     machine: MachineOption = "rapid-core",
@@ -291,6 +292,8 @@ def compare(
     if output is not CompareForm.table:
         content = both.to_csv() if output is CompareForm.csv else both.to_html()
     elif out is not None:
+        from hfp8sim.report.table import plain_text
+
         content = plain_text(lambda shown: print_comparison(both, chosen_columns, shown))
     if content is None:
         print_out(lambda shown: print_comparison(both, chosen_columns, shown))
@@ -494,12 +497,13 @@ def with_command(report: Report) -> Report:
 def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str] = ()) -> None:
     """Print a report, or write it into a directory."""
     from hfp8sim.files import write_text
+    from hfp8sim.report.table import print_report
 
     if output is Form.table and out is None:
         print_out(lambda shown: print_report(report, shown))
         return
     make: Callable[[], str] = {
-        Form.table: lambda: plain_text(lambda shown: print_report(report, shown)),
+        Form.table: report.to_text,
         Form.csv: lambda: report.to_csv(names) if names else report.to_csv(),
         Form.json: report.to_json,
         Form.html: report.to_html,
@@ -515,48 +519,13 @@ def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str]
 
 def print_out(show: Callable[[Any], object]) -> None:
     """Show on the standard output: as wide as a terminal is, elsewhere as `plain_text`."""
-    shown = console(width=REPORT_WIDTH)
+    from hfp8sim.report.table import plain_text
+
+    shown = console()
     if shown.is_terminal:
         show(shown)
     else:
         sys.stdout.write(plain_text(show))
-
-
-def plain_text(show: Callable[[Any], object]) -> str:
-    """What `show` prints to a console, without colours and without spaces at the ends of lines."""
-    import io
-
-    from rich.console import Console
-
-    text = io.StringIO()
-    show(Console(file=text, width=REPORT_WIDTH, highlight=False))
-    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
-
-
-def print_report(report: Report, shown: Any) -> None:
-    """The table, with what was run above it and what the figures mean below."""
-    from rich.text import Text
-
-    from hfp8sim.report.compare import policy_text
-    from hfp8sim.report.table import footer, summary, table
-
-    facts = report.facts
-    machine, profile = facts["machine"], facts["profile"]
-    head = Text.assemble(
-        (facts["workload"], "bold"), " on ", (machine["name"], "bold"),
-        f" ({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
-        f"{facts['time_model']}), profile ", (profile["name"], "bold"),
-        f", policy {policy_text(facts['policy'])}" if facts.get("policy") else "",
-        f", seed {facts['seed']}",
-    )  # fmt: skip
-    shown.print(head)
-    if report.partial:
-        shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
-    rows = table(report, shown.width)
-    shown.print(rows)
-    shown.print(Text(summary(report)))
-    shown.print()
-    shown.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
 
 
 def print_comparison(both: SideBySide, columns: tuple[str, ...], shown: Any) -> None:

@@ -175,7 +175,7 @@ class _Line:
 
     def number_up_to(self, limit: int, what: str, low: int = 0) -> int:
         at = self.at
-        text = self.take(r"-?(0x[0-9a-fA-F_]+|[0-9][0-9_]*)", what)
+        text = self.take(r"-?(0x[0-9a-fA-F_]+|[0-9][0-9_]*)", f"{what}, a number {low}..{limit}")
         try:
             value = int(text, 0 if "x" in text else 10)
         except ValueError:  # a stray underscore, or thousands of digits
@@ -277,7 +277,7 @@ def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
         at = line.at
         name = line.take(r"\w+", f"a flag ({', '.join(known) or 'none here'})")
         if name not in known:
-            raise line.fail(unknown(f"flag of {row.mnemonic}", name, known), at)
+            raise line.fail(unknown("flag", name, known, of=row.mnemonic), at)
         flags.append(name)
         comma = True
     if row.mnemonic == "loop":

@@ -34,11 +34,11 @@ def encode(mnemonic: str, *flags: str, **operands: int) -> int:
             raise InputError(f"{mnemonic}: {field.name} is {value}, must be 0..{field.mask}")
         word |= value << field.low
     if operands:
-        raise unknown(f"operand of {mnemonic}", next(iter(operands)), [f.name for f in row.fields])
+        raise unknown("operand", next(iter(operands)), [f.name for f in row.fields], of=mnemonic)
     known = {flag.name: flag.bit for flag in row.flags}
     for name in flags:
         if name not in known:
-            raise unknown(f"flag of {mnemonic}", name, list(known))
+            raise unknown("flag", name, list(known), of=mnemonic)
         word |= 1 << (FLAGS_LOW + known[name])
     return word
 

@@ -50,7 +50,7 @@ class Symbol:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            raise unknown(f"role of symbol {self.name!r}", self.role, ROLES)
+            raise unknown("role", self.role, ROLES, of=f"symbol {self.name!r}")
         if self.line < 0 or any(size < 0 for size in self.shape):
             raise InputError(f"symbol {self.name!r}: line and shape must not be negative")
         get_format(self.format)
@@ -209,7 +209,16 @@ def image(program: Program, inputs: dict[str, ArrayLike]) -> NDArray[np.uint8]:
         InputError: an input missing, unknown, of another size, or with codes its format lacks.
     """
     dram = np.zeros(program.dram_lines * LINE, np.uint8)
+    for name, codes in check_inputs(program, inputs).items():
+        symbol = program[name]
+        _view(dram, symbol)[...] = codes.reshape(symbol.shape)
+    return dram
+
+
+def check_inputs(program: Program, inputs: dict[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+    """The inputs as arrays, in the program's order; `InputError` as in `image`."""
     wanted = [symbol.name for symbol in program.symbols if symbol.role == "input"]
+    checked: dict[str, NDArray[Any]] = {}
     for name in inputs:
         if name not in wanted:
             raise unknown("input", name, wanted)
@@ -225,8 +234,8 @@ def image(program: Program, inputs: dict[str, ArrayLike]) -> NDArray[np.uint8]:
         exact = codes.dtype == fmt.dtype and fmt.bits == 8 * fmt.dtype.itemsize
         if not exact and codes.size and (int(codes.min()) < 0 or int(codes.max()) >> fmt.bits):
             raise InputError(f"input {name!r} holds codes outside 0..{(1 << fmt.bits) - 1}")
-        _view(dram, symbol)[...] = codes.reshape(symbol.shape)
-    return dram
+        checked[name] = codes
+    return checked
 
 
 def outputs(program: Program, dram: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:

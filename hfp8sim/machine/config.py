@@ -83,7 +83,7 @@ class Machine:
                     f"machine {self.name}: {key} is {value!r}, must be an integer {low}..{high}"
                 )
         if self.time_model not in TIME_MODELS:
-            raise unknown(f"time_model of machine {self.name}", self.time_model, TIME_MODELS)
+            raise unknown("time_model", self.time_model, TIME_MODELS, of=f"machine {self.name}")
         for key, rows, most in (
             ("memory.scratchpad_kib", self.scratchpad_rows, MAX_ROWS * self.array.columns >> 10),
             ("memory.accumulators", self.accumulator_rows, MAX_ROWS * self.array.columns),

@@ -30,6 +30,9 @@ _OWN = (
     "total",
 )
 
+#: Characters of a line of the table where it goes to no terminal.
+TEXT_WIDTH = 100
+
 #: The largest integer that is taken for a count.
 MAX_INT = (1 << 63) - 1
 
@@ -41,9 +44,9 @@ PHASES = ("fwd", "dgrad", "wgrad")
 NEEDED = ("workload", "machine", "peak_macs_per_cycle", "time_model", "profile", "seed", "versions")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Report:
-    """What a run measured.
+    """What a run measured. `print(report)` shows it as the command line does.
 
     `layers` holds one row (a dict by column name) for every layer and phase, in order; `total` one row of
     sums. `facts` says what was run: versions, workload, machine, profile, policy, seed, command. A run
@@ -92,6 +95,19 @@ class Report:
     def rows(self) -> list[Row]:
         """Every layer and phase, then the total."""
         return [*self.layers, self.total]
+
+    def __repr__(self) -> str:
+        rows = f"{len(self.layers)} of {self.planned}" if self.partial else f"{len(self.layers)}"
+        return f"<Report on {self.facts.get('workload')}: {rows} rows>"
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def to_text(self, width: int = TEXT_WIDTH) -> str:
+        """The table that the command line prints, in lines of at most `width` characters."""
+        from hfp8sim.report.table import plain_text, print_report
+
+        return plain_text(lambda shown: print_report(self, shown), width)
 
     def to_csv(self, names: Sequence[str] = FLAT) -> str:
         """Comma-separated rows with a header; floats as short as they round-trip, missing values empty."""

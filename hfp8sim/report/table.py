@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, missing, shape_text, text
-from hfp8sim.report.report import Report
+from hfp8sim.report.report import TEXT_WIDTH, Report
 
 #: Spaces between columns.
 GAP = 2
@@ -184,3 +186,33 @@ def footer(report: Report, headings: Iterable[str]) -> Table:
         for number, line in enumerate(texts):
             made.add_row(Text("" if number else term), Text(line))
     return made
+
+
+def print_report(report: Report, shown: Console) -> None:
+    """The table, with what was run above it and what the figures mean below."""
+    from hfp8sim.report.compare import policy_text
+
+    facts = report.facts
+    machine, profile = facts["machine"], facts["profile"]
+    head = Text.assemble(
+        (facts["workload"], "bold"), " on ", (machine["name"], "bold"),
+        f" ({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
+        f"{facts['time_model']}), profile ", (profile["name"], "bold"),
+        f", policy {policy_text(facts['policy'])}" if facts.get("policy") else "",
+        f", seed {facts['seed']}",
+    )  # fmt: skip
+    shown.print(head)
+    if report.partial:
+        shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
+    rows = table(report, shown.width)
+    shown.print(rows)
+    shown.print(Text(summary(report)))
+    shown.print()
+    shown.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
+
+
+def plain_text(show: Callable[[Console], object], width: int = TEXT_WIDTH) -> str:
+    """What `show` prints to a console, without colours and without spaces at the ends of lines."""
+    text = io.StringIO()
+    show(Console(file=text, width=width, highlight=False))
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())

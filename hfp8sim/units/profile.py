@@ -7,7 +7,7 @@ from typing import Any
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.codec import check_mode
+from hfp8sim.formats.codec import MAX_RANDOM_BITS, check_mode
 from hfp8sim.formats.record import mode_number
 from hfp8sim.formats.rounding import STOCHASTIC_A
 from hfp8sim.units.mac import SUM_ORDERS
@@ -57,6 +57,10 @@ class Profile:
                 raise InputError(
                     f"profile {self.name}: {field} is {value!r}, must be an integer ≥ 0"
                 )
+        if not 1 <= self.random_bits <= MAX_RANDOM_BITS:
+            raise InputError(
+                f"profile {self.name}: random_bits is {self.random_bits}, must be 1..{MAX_RANDOM_BITS}"
+            )
         n, order = self.products_per_step, self.sum_order
         if order in ("pair-first", "chain") and n != 2:
             raise InputError(f"profile {self.name}: sum_order={order!r} needs products_per_step=2")

@@ -249,7 +249,7 @@ class Layer:
     def _tensor(self, key: str, value: np.ndarray) -> np.ndarray:
         """`value` as read-only finite float32 of the right shape."""
         if key not in TENSORS:
-            raise unknown(f"tensor of layer {self.name!r}", key, list(TENSORS))
+            raise unknown("tensor", key, list(TENSORS), of=f"layer {self.name!r}")
         where = f"layer {self.name!r}, tensor {key}"
         array = np.asarray(value)
         if array.dtype not in (np.float16, np.float32):
@@ -342,7 +342,7 @@ class Workload:
         for layer in self.layers:
             if layer.name == key:
                 return layer
-        raise unknown(f"layer of {self.name!r}", key, [layer.name for layer in self.layers])
+        raise unknown("layer", key, [layer.name for layer in self.layers], of=repr(self.name))
 
     def macs(self, phases: Iterable[str] = ("fwd",)) -> int:
         """Multiply-accumulates of the given phases, over the layers that have them."""

@@ -80,7 +80,7 @@ def test_a_file_is_a_machine(tmp_path):
         ("cores = 2\n", "", "key 'cores' is missing"),
         ("cores = 2", "cores = 'two'", "cores is 'two', must be an integer"),
         ("[post]", "[posts]", "unknown key 'posts'; did you mean post"),
-        ("cores = 2", "cores = 2\ntime_model = 'scalesim'", "unknown time_model of machine mine 'scalesim'"),
+        ("cores = 2", "cores = 2\ntime_model = 'scalesim'", "unknown time_model 'scalesim' of machine mine"),
         ("cores = 2", "cores = 2\nassumed = ['core']", "unknown key in `assumed` of machine mine 'core'"),
         ("cores = 2", "cores = 2\nassumed = 'cores'", "assumed must be a list of strings"),
         ("cores = 2", "cores = 2\npost = 3", "not a TOML file"),

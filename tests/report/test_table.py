@@ -154,3 +154,16 @@ def test_footer_explains_the_columns_that_are_shown(width: int) -> None:
     assert text[-1].strip() == "another"
     indent = len(text[-1]) - len("another")
     assert all(line[:indent].strip() in ("", *starts) for line in text)
+
+
+def test_a_report_prints_as_on_the_command_line() -> None:
+    report = sample()
+    lines = str(report).splitlines()
+    assert (
+        lines[0].startswith("made-up on rapid-core (2048 MAC/cycle") and max(map(len, lines)) <= 100
+    )
+    assert lines[2].split()[:2] == ["conv1", "fwd"] and "\x1b" not in str(report)
+    assert max(map(len, report.to_text(80).splitlines())) <= 80
+    assert repr(report) == f"<Report on made-up: {len(report.layers)} rows>"
+    partial = dataclasses.replace(report, planned=20)
+    assert repr(partial) == f"<Report on made-up: {len(report.layers)} of 20 rows>"

@@ -123,7 +123,7 @@ def test_workload_lookup_and_counts() -> None:
     assert first.phases == ("fwd", "wgrad")
     assert workload.macs(PHASES) == 2 * 24 + 3 * 30
     assert workload["b"].n == 5
-    with pytest.raises(InputError, match="unknown layer of 'net' 'c'"):
+    with pytest.raises(InputError, match="unknown layer 'c' of 'net'"):
         workload["c"]
     with pytest.raises(InputError, match="two layers are named 'a'"):
         Workload("net", (first, first))
