@@ -231,6 +231,7 @@ class _Choice:
         self.chunks = -(-depth // self.length)
         self.largest = a.largest * b.largest  # P
         self.quantum = min(a.quantum + b.quantum, chunk.quantum, total.quantum, 128)  # g
+        self.unrounded = self.quantum  # of sums that nothing has been rounded in
         self.width = a_format.precision + b_format.precision  # w
         for fmt in (a_format, b_format, self.acc, self.total):
             _require_float32(fmt)
@@ -247,7 +248,7 @@ class _Choice:
     def _require_grid(self) -> None:
         """Bring the quantum down to that of sums that are no multiples of the products': the largest
         number, where a sum gets stuck, and the smallest, to which a stochastic rounding may lift one."""
-        profile, products = self.profile, self.quantum
+        profile = self.profile
         kind = _kind(profile.rounding, profile.random_source)
         between = _kind(profile.between_rounding, profile.random_source)
         most = self._chunk_bound(kind)
@@ -256,7 +257,7 @@ class _Choice:
             if reached > fmt.max:
                 top = math.frexp(fmt.max)[1] - fmt.precision
                 self.quantum = min(self.quantum, top)
-            if one in ("random", "hash") and _underflow(fmt, products) != "free":
+            if one in ("random", "hash") and _underflow(fmt, self.unrounded) != "free":
                 self.quantum = min(self.quantum, fmt.facts.min_exp)
 
     def plan(self, events: bool) -> Plan:
@@ -274,9 +275,9 @@ class _Choice:
             raise _Reject("an infinite sum cannot be aligned")
         if events and over != "free" and self.acc.has_inf and not self.total.has_inf:
             raise _Reject("infinite sums of chunks overflow once more, uncounted")
-        chunked = bool(self.profile.chunk_length)
-        if under == "cut" and (kind == "none" or (chunked and between == "none")):
-            raise _Reject("what is not rounded is not cut")
+        for fmt, one in ((self.acc, kind), (self.total, between)):
+            if one == "none" and under == "cut" and _underflow(fmt, self.quantum) != "free":
+                raise _Reject("what is not rounded is not cut")
 
         if events and self.profile.sum_order == "aligned":
             raise _Reject("the plain loop counts events of aligned sums")
@@ -323,7 +324,7 @@ class _Choice:
         profile, on, p, held = self.profile, self.on, self.acc.precision, _FRACTION[bits] + 1
         kind = _kind(profile.rounding, profile.random_source)
         limit = math.ldexp(1.0, held + self.quantum)  # sums up to here are exact in a lane
-        if self.products == 2 and 2 * self.largest > limit:
+        if self.products == 2 and 2 * self.largest > math.ldexp(1.0, held + self.unrounded):
             raise _Reject(f"a pair of products may need more than {held} bits")
         if self.products == 1 and self.width > held and not on.fused:
             raise _Reject("a product does not fit a lane, and there is no fused multiply-add")
@@ -342,7 +343,7 @@ class _Choice:
         kind = _kind(self.profile.rounding, self.profile.random_source)
         if kind in ("random", "hash"):
             raise _Reject("stochastic rounding of exact chunk sums has no kernel")
-        if self.chunk.largest + self.length * self.largest > math.ldexp(1.0, 53 + self.quantum):
+        if self.chunk.largest + self.length * self.largest > math.ldexp(1.0, 53 + self.unrounded):
             raise _Reject("an exact chunk sum may need more than 53 bits")
         if kind == "even" and self.acc.precision > 25:
             raise _Reject(f"nearest-even to {self.acc.precision} bits has no kernel")
