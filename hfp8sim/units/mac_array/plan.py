@@ -275,7 +275,8 @@ class _Choice:
             raise _Reject("an infinite sum cannot be aligned")
         if events and over != "free" and self.acc.has_inf and not self.total.has_inf:
             raise _Reject("infinite sums of chunks overflow once more, uncounted")
-        for fmt, one in ((self.acc, kind), (self.total, between)):
+        roundings = [(self.acc, kind)] + [(self.total, between)] * bool(self.profile.chunk_length)
+        for fmt, one in roundings:
             if one == "none" and under == "cut" and _underflow(fmt, self.quantum) != "free":
                 raise _Reject("what is not rounded is not cut")
 
