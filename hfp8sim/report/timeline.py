@@ -13,9 +13,10 @@ from hfp8sim.isa import Program, instruction_text
 from hfp8sim.machine import Machine, Span, timeline
 from hfp8sim.machine.pipeline import UNITS
 
-#: Microseconds added to every start. Perfetto cuts times to whole nanoseconds; a tenth of one more keeps
-#: what is whole from being cut, so that no span ends after the next one on its row has begun.
-NUDGE = 1e-4
+#: Times are whole multiples of 1/GRID microseconds: floats hold and add those exactly, so that a span's
+#: `ts + dur` is the next one's `ts` to the bit. Viewers draw a span that ends later, by any rounding, as
+#: holding the next. Starts go up to the grid, so that cutting them to nanoseconds keeps whole ones whole.
+GRID = 2**14
 
 
 def trace_events(
@@ -42,12 +43,13 @@ def trace_events(
         if span.index not in texts:
             text = instruction_text(int(program.words[span.index]))
             texts[span.index] = " ".join(text.split())
+        start, end = (-(-cycle * GRID // clock_mhz) / GRID for cycle in (span.start, span.end))
         yield {
             "ph": "X",
             "name": texts[span.index],
             "cat": span.layer,
-            "ts": round(span.start / clock_mhz + NUDGE, 6),
-            "dur": round((span.end - span.start) / clock_mhz, 6),
+            "ts": start,
+            "dur": end - start,
             "args": {
                 "layer": span.layer,
                 "instruction": span.index,
