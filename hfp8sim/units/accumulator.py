@@ -6,6 +6,7 @@ bits; everything that they cannot prove themselves right about comes here.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,7 @@ class GemmFacts(NamedTuple):
     limbs: int  #: … and its length
 
 
+@functools.lru_cache(256, typed=True)
 def gemm_facts(
     profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stream: int
 ) -> GemmFacts:

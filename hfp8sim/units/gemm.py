@@ -108,7 +108,7 @@ def gemm(
     """
     profile, fmt_a, fmt_b, a, b = _operands(a, b, profile, a_format, b_format)
     facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, stream)
-    result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
+    result = np.empty((a.shape[0], b.shape[1]), profile.result_format.dtype)
     path = _plan(a, b, profile, fmt_a, fmt_b, events)
     if path.kernel is None or a.shape[1] == 0:
         counts = plain_gemm(a, b, facts, result, thread_count(threads))

@@ -49,6 +49,15 @@ class Panels(NamedTuple):
     nonzero: NDArray[np.int64]  #: how many elements of each k are not zero, (k,), or (0,)
 
 
+#: What panels do without.
+_NO_EXPONENTS = np.empty((1, 0, PANEL), np.int32)
+_NO_WORDS: dict[type, NDArray[Any]] = {
+    kind: np.empty((1, 0, PANEL), kind) for kind in (np.uint32, np.uint64)
+}
+_NO_CHUNK_WORDS = np.empty((1, 0, PANEL), np.uint32)
+_NOT_COUNTED = np.empty(0, np.int64)
+
+
 class State(NamedTuple):
     """Outputs in the making: (panels of rows, panels of columns, PANEL, PANEL), times 2^plan.scale."""
 
@@ -59,16 +68,15 @@ class State(NamedTuple):
 class Fresh:
     """Uninitialised arrays that begin with a cache line: no vector of a panel then lies in two."""
 
-    def array(self, what: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    def array(self, what: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
         """An array; `what` is its purpose."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
-        values: NDArray[Any] = self._bytes(what, size)[:size].view(dtype)
-        return values.reshape(shape)
+        memory = self._bytes(what, math.prod(shape) * np.dtype(dtype).itemsize)
+        return np.ndarray(shape, dtype, memory)
 
     def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
         memory = np.empty(size + _LINE, np.uint8)
-        first = -memory.ctypes.data % _LINE
-        return memory[first : first + size]
+        address: int = memory.__array_interface__["data"][0]
+        return memory[-address % _LINE :]
 
 
 class Workspace(Fresh, threading.local):
@@ -77,6 +85,15 @@ class Workspace(Fresh, threading.local):
 
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[np.uint8]] = {}
+        self._last: dict[str, NDArray[Any]] = {}
+
+    def array(self, what: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
+        last = self._last.get(what)
+        if last is None or last.shape != shape or last.dtype.type is not dtype:
+            last = super().array(what, shape, dtype)
+            if last.nbytes <= _PANEL_BYTES:
+                self._last[what] = last
+        return last
 
     def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
         memory = self._kept.get(what)
@@ -129,7 +146,7 @@ def panels(
     values = memory.array(side + "values", (count, steps * plan.products, PANEL), plan.lane_float)
     pack(codes, fmt.facts, plan.scale if of_a else 0, values)
 
-    exponents = np.empty((1, 0, PANEL), np.int32)
+    exponents, words, chunk_words = _NO_EXPONENTS, _NO_WORDS[plan.lane_word], _NO_CHUNK_WORDS
     if plan.kernel is not None and plan.kernel.order == "aligned":
         exponents = memory.array(
             side + "exponents", (count, steps * plan.products, PANEL), np.int32
@@ -138,19 +155,17 @@ def panels(
 
     step0, per = plan.step_number(k0), plan.steps_per_chunk
     how = plan.words(of_a)
-    words = np.empty((1, 0, PANEL), plan.lane_word)
     if how.of_steps is not None:
         words = memory.array(side + "words", (count, steps, PANEL), plan.lane_word)
         fill_words(
             keys[0], first, step0, per, plan.chunk_length, plan.products, how.of_steps, words
         )
-    chunk_words = np.empty((1, 0, PANEL), np.uint32)
     if how.of_chunks is not None:
         chunk0 = step0 // per
         chunks = -(-(step0 + steps) // per) - chunk0
         chunk_words = memory.array(side + "chunk words", (count, chunks, PANEL), np.uint32)
         fill_words(keys[1], first, chunk0, _ENDLESS, 0, 1, how.of_chunks, chunk_words)
-    nonzero = np.empty(0, np.int64)
+    nonzero = _NOT_COUNTED
     if plan.counts_zero_products:
         nonzero = np.zeros(depth, np.int64)
         add_nonzero(values, nonzero)

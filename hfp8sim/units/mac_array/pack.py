@@ -40,17 +40,19 @@ NOTHING = Scan(0.0, 1 << 20, False)
 
 @jit
 def _extremes(codes, mask, odd_code):
-    """Over a 1-D array: the largest mag, the smallest non-zero mag (less one), how often odd_code."""
+    """Over a 1-D array: the largest mag, the smallest non-zero mag (less one), whether odd_code is there.
+
+    All in the elements' own type, so that a vector holds as many as it can.
+    """
     kind = codes.dtype.type
     low_bits, one, odd = kind(mask), kind(1), kind(odd_code)
-    high, low, seen = kind(0), kind(0) - one, 0
-    low = kind(low)
+    high, low, apart = kind(0), kind(~kind(0)), kind(~kind(0))
     for i in range(codes.size):
         mag = kind(codes[i] & low_bits)
         high = max(high, mag)
         low = min(low, kind(mag - one))
-        seen += codes[i] == odd
-    return np.int64(high), np.int64(low), seen
+        apart = min(apart, kind(codes[i] ^ odd))
+    return np.int64(high), np.int64(low), apart == 0
 
 
 def scan(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> Scan:
@@ -291,6 +293,34 @@ def encoder(fmt, scale):
     )
 
 
+def _encode_lanes(builder: ir.IRBuilder, bits: ir.Value, numbers: list[ir.Value]) -> ir.Value:
+    """A vector of float32 (its bits) as codes. Few are odd: too small for a normal number, or none."""
+    b = builder
+    down, rebias, sign, gap, units, infinity, minus_infinity, nan = numbers
+    endless = _lanes(0x7F800000)
+    magnitude = b.and_(bits, _lanes(0x7FFFFFFF))
+    moved = b.sub(b.lshr(magnitude, down), rebias)
+    moved = b.select(b.icmp_signed("<", moved, _lanes(0)), _lanes(0), moved)  # (zero)
+    negative = b.icmp_unsigned(">", bits, _lanes(1 << 31))
+    usual = b.or_(moved, b.select(negative, sign, _lanes(0)))
+    odd = b.icmp_unsigned(">=", b.sub(magnitude, gap), b.sub(endless, gap))
+    any_odd = b.icmp_unsigned("!=", b.bitcast(odd, ir.IntType(PANEL)), ir.IntType(PANEL)(0))
+    start = b.block
+    with b.if_then(any_odd, likely=False):
+        number = b.bitcast(magnitude, _FLOATS)
+        # (fptosi of what is too large is undefined, but not selected)
+        code = b.fptosi(b.fmul(number, b.bitcast(units, _FLOATS)), _WORDS)
+        code = b.or_(code, b.select(negative, sign, _lanes(0)))
+        code = b.select(b.icmp_unsigned("<", magnitude, gap), code, usual)
+        code = b.select(b.icmp_unsigned("==", magnitude, endless), b.select(negative, minus_infinity, infinity), code)  # fmt: skip
+        code = b.select(b.icmp_unsigned(">", magnitude, endless), nan, code)
+        unusual = b.block
+    result = b.phi(_WORDS)
+    result.add_incoming(usual, start)
+    result.add_incoming(code, unusual)
+    return result
+
+
 @intrinsic
 def encode_lanes(typingctx, source, encoder, codes, target):  # type: ignore[no-untyped-def]
     """Encode the vector at the address `source` to the address `target`; see `encode`. The array codes
@@ -301,20 +331,7 @@ def encode_lanes(typingctx, source, encoder, codes, target):  # type: ignore[no-
         b = builder
         source, numbers, _, target = values
         numbers = [_splat(b, b.extract_value(numbers, i)) for i in range(8)]
-        down, rebias, sign, gap, units, infinity, minus_infinity, nan = numbers
-        bits = b.load(b.inttoptr(source, _WORDS.as_pointer()), align=4)
-        magnitude = b.and_(bits, _lanes(0x7FFFFFFF))
-        negative = b.icmp_signed("<", bits, _lanes(0))
-        number = b.bitcast(magnitude, _FLOATS)
-        code = b.sub(b.lshr(magnitude, down), rebias)
-        # (fptosi of what is too large is undefined, but not selected)
-        counted = b.fptosi(b.fmul(number, b.bitcast(units, _FLOATS)), _WORDS)
-        code = b.select(b.fcmp_ordered("<", number, b.bitcast(gap, _FLOATS)), counted, code)
-        code = b.select(negative, b.or_(code, sign), code)
-        code = b.select(b.icmp_unsigned("==", magnitude, _lanes(0)), _lanes(0), code)
-        endless = b.select(negative, minus_infinity, infinity)
-        code = b.select(b.icmp_unsigned("==", magnitude, _lanes(0x7F800000)), endless, code)
-        code = b.select(b.icmp_unsigned(">", magnitude, _lanes(0x7F800000)), nan, code)
+        code = _encode_lanes(b, b.load(b.inttoptr(source, _WORDS.as_pointer()), align=4), numbers)
         code = code if element == _WORDS else b.trunc(code, element)
         b.store(code, b.inttoptr(target, element.as_pointer()), align=1)
         return context.get_dummy_value()
@@ -334,17 +351,21 @@ def encode(panels, fmt, scale, codes):
     spare = np.empty(PANEL, codes.dtype)
     row_step, size = np.int64(codes.strides[0]), np.int64(codes.itemsize)
     together = codes.strides[1] == codes.itemsize
-    for i in range(rows):
+    for i0 in range(0, rows, PANEL):
         for j in range(0, columns, PANEL):
-            cell = ((i // PANEL) * panels.shape[1] + j // PANEL) * PANEL * PANEL + i % PANEL * PANEL
-            source = np.int64(panels.ctypes.data) + cell * 4
-            if together and j + PANEL <= columns:
-                target = np.int64(codes.ctypes.data) + i * row_step + j * size
-                encode_lanes(source, numbers, codes, target)
-            else:
-                encode_lanes(source, numbers, codes, np.int64(spare.ctypes.data))
-                for c in range(min(PANEL, columns - j)):
-                    codes[i, j + c] = spare[c]
+            panel = (i0 // PANEL) * panels.shape[1] + j // PANEL
+            source = np.int64(panels.ctypes.data) + panel * PANEL * PANEL * 4
+            target = np.int64(codes.ctypes.data) + i0 * row_step + j * size
+            whole = together and j + PANEL <= columns
+            for i in range(min(PANEL, rows - i0)):
+                if whole:
+                    encode_lanes(source, numbers, codes, target)
+                else:
+                    encode_lanes(source, numbers, codes, np.int64(spare.ctypes.data))
+                    for c in range(min(PANEL, columns - j)):
+                        codes[i0 + i, j + c] = spare[c]
+                source += PANEL * 4
+                target += row_step
 
 
 # -- random words -------------------------------------------------------------------------------------
