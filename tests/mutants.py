@@ -222,6 +222,7 @@ MUTANTS = (
     Mutant("kernels for any order of sums", "hfp8sim/units/mac_array/plan.py", 'if profile.sum_order not in ("fused", "aligned"):', "if False:", ARRAY + "::test_reasons_for_the_plain_loop", compiled=True),
     Mutant("kernels for operands that are no numbers", "hfp8sim/units/mac_array/plan.py", "if a.special or b.special or chunk.special or total.special:", "if chunk.special or total.special:", ARRAY + "::test_codes_that_are_not_numbers_take_the_plain_loop", compiled=True),
     Mutant("every thread draws the first rows' words", "hfp8sim/units/mac_array/array.py", "of_a=True, first=m.start, memory", "of_a=True, first=0, memory", ARRAY + "::test_threads_give_the_same_bits", compiled=True),
+    Mutant("memory is new each time", "hfp8sim/units/mac_array/array.py", "self._kept[what] = memory", "pass", ARRAY + "::test_memory_is_used_again_for_the_same_purpose_only"),
     Mutant("AVX-512 is not seen", "hfp8sim/units/mac_array/plan.py", 'lanes = 16 if "+avx512f" in features else 8', 'lanes = 8 if "+avx512f" in features else 8', ARRAY + "::test_instruction_sets_give_the_same_bits", compiled=True),
     Mutant("compiled kernels are not kept", "hfp8sim/_jit.py", 'numba.njit(cache=_CACHE, nogil=True, error_model="numpy")', 'numba.njit(nogil=True, error_model="numpy")', ARRAY + "::test_a_second_process_compiles_nothing", compiled=True),
     Mutant("vectors add no random bits", "hfp8sim/units/convert_fast.py", 'kept = (kept + random) >> how["r"]', 'kept = kept >> how["r"]', CONVERT_FAST + "::test_random_bits", compiled=True),

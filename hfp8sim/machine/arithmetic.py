@@ -41,7 +41,7 @@ class Conversion:
     low: int
     high: int
 
-    @property
+    @functools.cached_property
     def copies(self) -> bool:
         """Whether every code comes out as it is, as far as format and scale go."""
         return self.scale == 0 and self.sums.facts == self.result.facts

@@ -8,6 +8,7 @@ walks the whole program the way a core would, without values: every tile, row an
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -150,6 +151,20 @@ def _check_loop(counter: int, stop: int, spread: bool, loops: list[_Loop], end: 
 
 
 @jit
+def _missing(flags, first, stop):
+    """The first of the flags [first, stop) that is not set, or −1. (A minimum is taken of many at once;
+    a search would look at one after the other.)"""
+    least = np.uint8(1)
+    for row in range(first, stop):
+        least = min(least, np.uint8(flags[np.uintp(row)]))
+    if least:
+        return -1
+    while flags[first]:
+        first += 1
+    return first
+
+
+@jit
 def _spoil(op, state, regs, box, spoilt):
     """Rows have been written: what ports had loaded there is gone."""
     for port in range(spoilt.size):
@@ -181,9 +196,9 @@ def _walk(words, state, regs, box, written, cleared, spoilt, limit):
             (op[q.READ], op[q.READ_STOP]),
             (op[q.READ2], op[q.READ2_STOP]),
         ):
-            for row in range(first, stop):
-                if not written[row]:
-                    return _READ_BEFORE_WRITE, op[q.INDEX], row, row
+            row = _missing(written, first, stop)
+            if row >= 0:
+                return _READ_BEFORE_WRITE, op[q.INDEX], row, row
         written[op[q.WRITE] : op[q.WRITE_STOP]] = True
         if op[q.WRITE_STOP] > op[q.WRITE]:
             _spoil(op, state, regs, box, ports)
@@ -194,9 +209,9 @@ def _walk(words, state, regs, box, written, cleared, spoilt, limit):
         if op[q.CODE] == OP.clr:
             cleared[op[q.ACC] : op[q.ACC_STOP]] = True
         else:
-            for row in range(op[q.ACC], op[q.ACC_STOP]):
-                if not cleared[row]:
-                    return _SUMS_BEFORE_CLEAR, op[q.INDEX], row, row
+            row = _missing(cleared, op[q.ACC], op[q.ACC_STOP])
+            if row >= 0:
+                return _SUMS_BEFORE_CLEAR, op[q.INDEX], row, row
     return _TOO_LONG, op[q.INDEX], 0, 0
 
 
@@ -225,6 +240,7 @@ class Findings(NamedTuple):
     #: registers say: rows that something else was written over, or loaded under other registers
 
 
+@functools.lru_cache(64)  # a program may run many times
 def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -> Findings:
     """`check`, and what was found."""
     check_words(program)

@@ -10,7 +10,6 @@ threads, whatever the machine has: a spread loop's iterations are shared out amo
 from __future__ import annotations
 
 import dataclasses
-import math
 import threading
 import zlib
 from collections.abc import Callable
@@ -41,7 +40,7 @@ from hfp8sim.machine.multiplier import (
 )
 from hfp8sim.machine.post import post_facts, post_table, post_tile
 from hfp8sim.machine.timing import segments
-from hfp8sim.units import Events
+from hfp8sim.units import Events, mac_array
 from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
 from hfp8sim.units.gemm import count_nan, thread_count
 
@@ -52,6 +51,8 @@ _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE = range(6)
 _DONE, _WHY, _FENCES, _WRITES, _LOADS = range(5)
 _POST_FLAGS = FLAG.bias | FLAG.relu | FLAG.clamp
 _DONE_SIZE = _LOADS + len(OPERANDS)
+#: The dtype of an operand's elements, by their bytes.
+_ELEMENTS = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,13 +115,18 @@ class _Core:
         plans: Plans, count: bool, share: list[int], pool: ThreadPoolExecutor | None,
     ) -> None:  # fmt: skip
         self.program, self.dram, self.count = program, dram, count
-        self.share, self.pool = share, pool
+        self.pool = pool
+        # By the number of fences: what the threads that work at a tile have of their own.
+        memories = [mac_array.Reused() for _ in range(max(share))]
+        self.memories = [memories[:threads] for threads in share]
         self.words = program.words.astype(np.int64)
         self.width = machine.array.columns
         self.state, self.regs, self.box = q.start(self.words, core, cores, self.width, dram.size)
         self.op = np.zeros(q.OP_SIZE, np.int64)
         self.scratchpad = np.zeros(machine.scratchpad_rows * self.width, np.uint8)
         self.done = np.zeros(_DONE_SIZE, np.int64)
+        # The last two as plain integers, which are read many times, since the loop came back.
+        self.now, self.counts = self.op.tolist(), self.done.tolist()
         self.events = no_events()
         self.nan = self.gated = self.macs = 0
         self.plans, self.kept = plans, (Kept(), Kept())
@@ -133,12 +139,13 @@ class _Core:
     def run(self, limit: int, fence: Callable[[], object]) -> bool:
         """Execute at most `limit` instructions; False when the program has ended."""
         while True:
-            before = int(self.done[_DONE])
+            before = self.counts[_DONE]
             why = _run(
                 self.words, self.state, self.regs, self.box, self.op, self.dram, self.scratchpad,
                 limit, self.done,
             )  # fmt: skip
-            limit -= int(self.done[_DONE]) - before
+            self.now, self.counts = self.op.tolist(), self.done.tolist()
+            limit -= self.counts[_DONE] - before
             if why == _MULTIPLY:
                 self._multiply()
             elif why == _POST:
@@ -146,7 +153,7 @@ class _Core:
             elif why == _FENCE:
                 fence()
             elif why == _ERROR:
-                raise refuse(self.program, int(self.op[q.INDEX]), q.ERRORS[int(self.done[_WHY])])
+                raise refuse(self.program, self.now[q.INDEX], q.ERRORS[self.counts[_WHY]])
             if why == _HALT:
                 return False
             if limit == 0:
@@ -154,46 +161,45 @@ class _Core:
 
     def _box(self, port: int) -> list[int]:
         """A port's box as plain integers, read anew after every load."""
-        load = int(self.done[_LOADS + port])
+        load = self.counts[_LOADS + port]
         if self._boxes[port][0] != load:
             self._boxes[port] = load, self.box[port].tolist()
         return self._boxes[port][1]
 
-    def _held(self, row: int, size: int, dtype: Any) -> NDArray[Any]:
-        """`size` elements in the scratchpad from a row on; a copy where rows have an odd width."""
-        start, dtype = row * self.width, np.dtype(dtype)
-        held = self.scratchpad[start : start + size * dtype.itemsize]
-        return (held if start % dtype.itemsize == 0 else held.copy()).view(dtype)
+    def _held(self, box: list[int], *shape: int) -> NDArray[Any]:
+        """A port's elements in the scratchpad; a copy where rows have an odd width."""
+        start, dtype = box[q.ROW] * self.width, _ELEMENTS[box[q.ESIZE]]
+        held: NDArray[Any] = np.ndarray(shape, dtype, self.scratchpad, start)
+        return held if start % dtype.itemsize == 0 else held.copy()
 
-    def _matrix(self, port: int) -> NDArray[Any]:
+    def _matrix(self, box: list[int]) -> NDArray[Any]:
         """A port's matrix as (groups, blocks, rows, columns)."""
-        box = self._box(port)
-        shape = box[q.BOX_GT], box[q.BOX_BT], box[q.BOX_RT], box[q.BOX_CT]
-        return self._held(box[q.ROW], math.prod(shape), f"u{box[q.ESIZE]}").reshape(shape)
+        return self._held(box, box[q.BOX_GT], box[q.BOX_BT], box[q.BOX_RT], box[q.BOX_CT])
 
     def _operand_a(self, first: int, stop: int) -> Any:
         """Rows [first, stop) of A's tile, (stop − first, kt)."""
         box = self._box(PORT.a)
-        group, m0, k0, kt = (int(self.op[i]) for i in (q.G0, q.M0, q.K0, q.KT))
-        m0, mt = m0 + first, stop - first
+        now, mt = self.now, stop - first
+        group, m0, k0, kt = now[q.G0], now[q.M0] + first, now[q.K0], now[q.KT]
         row, rows, column, columns = (k0, kt, m0, mt) if box[q.TRANSPOSED] else (m0, mt, k0, kt)
         if box[q.KIND] == q.IMAGE:
             size = box[q.BOX_RT] * int(self.regs[CSR.image_width]) * box[q.BOX_CT]
-            elements = self._held(box[q.ROW], size, f"u{box[q.ESIZE]}")
+            elements = self._held(box, size)
             flat = np.empty(rows * columns, elements.dtype)
             unfold(elements, self.box[PORT.a], self.regs, group, row, rows, column, columns, flat)
             a = flat.reshape(rows, columns)
         else:
             row, column = row - box[q.BOX_R0], column - box[q.BOX_C0]
-            stored = self._matrix(PORT.a)[group - box[q.BOX_G0], 0]
-            a = stored[row : row + rows, column : column + columns]
+            stored = self._matrix(box)
+            a = stored[group - box[q.BOX_G0], 0, row : row + rows, column : column + columns]
         return a.T if box[q.TRANSPOSED] else a
 
     def _operand_b(self) -> Any:
         """B of the tile, (kt, nt)."""
         box = self._box(PORT.b)
-        group, n0, nt, k0, kt = (int(self.op[i]) for i in (q.G0, q.N0, q.NT, q.K0, q.KT))
-        stored = self._matrix(PORT.b)[group - box[q.BOX_G0]]
+        now = self.now
+        group, n0, nt, k0, kt = now[q.G0], now[q.N0], now[q.NT], now[q.K0], now[q.KT]
+        stored = self._matrix(box)[group - box[q.BOX_G0]]
         if not box[q.TRANSPOSED]:
             k, n = k0 - box[q.BOX_R0], n0 - box[q.BOX_C0]
             return stored[0, k : k + kt, n : n + nt]
@@ -209,8 +215,8 @@ class _Core:
 
     def _group_product(self) -> Product:
         """The product of the current registers and group, kept while they stay."""
-        regs, group = self.regs, int(self.op[q.G0])
-        key = int(self.done[_WRITES]), int(self.done[_FENCES]), group
+        regs, group = self.regs, self.now[q.G0]
+        key = self.counts[_WRITES], self.counts[_FENCES], group
         if key != self._configured or self._product is None:
             profile, a, b = arithmetic.multiply_profile(regs)
             depth = int(regs[CSR.k])
@@ -238,40 +244,40 @@ class _Core:
 
     def _multiply(self) -> None:
         """MM and CV."""
-        product = self._group_product()
-        m, n, k = ((int(self.op[first]), int(self.op[first + 1])) for first in (q.M0, q.N0, q.K0))
-        load_a, load_b = (int(self.done[_LOADS + port]) for port in (PORT.a, PORT.b))
+        product, now = self._group_product(), self.now
+        m, n, k = (now[q.M0], now[q.MT]), (now[q.N0], now[q.NT]), (now[q.K0], now[q.KT])
+        load_a, load_b = self.counts[_LOADS + PORT.a], self.counts[_LOADS + PORT.b]
         keep_a, keep_b = self.kept
-        known, group = product.plan.kernel is not None, int(self.op[q.G0])
+        known, group = product.plan.kernel is not None, now[q.G0]
         tile = Tile(
             m, n, k, self._operand_a, self._operand_b,
             lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(),
             lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(),
         )  # fmt: skip
         if k[0] == 0:
-            self._sum = start(product, tile, self.share[int(self.done[_FENCES])], self.pool)
+            self._sum = start(product, tile, self.pool, self.memories[self.counts[_FENCES]])
         if k[1] == 0 or self._sum is None:
             return
         self._sum.add(tile)
         self.macs += m[1] * n[1] * k[1]
         if self.count:
             self.gated += count_gated(product, tile)
-        if sum(k) == product.depth:
-            self.events += self._sum.events
+            if sum(k) == product.depth:
+                self.events += self._sum.events
 
     def _post_conversion(self) -> Conversion:
         """The conversion of the current registers, kept while they stay."""
-        writes = int(self.done[_WRITES])
+        writes = self.counts[_WRITES]
         if self._conversion is None or self._conversion[0] != writes:
             self._conversion = writes, arithmetic.post_conversion(self.regs)
         return self._conversion[1]
 
     def _post(self) -> None:
         """POST."""
-        op, regs = self.op, self.regs
+        now, regs = self.now, self.regs
         conversion = self._post_conversion()
-        active = int(self.words[op[q.INDEX]]) & _POST_FLAGS
-        mt, nt, first = int(op[q.MT]), int(op[q.NT]), int(op[q.WRITE]) * self.width
+        active = int(self.words[now[q.INDEX]]) & _POST_FLAGS
+        mt, nt, first = now[q.MT], now[q.NT], now[q.WRITE] * self.width
         dtype = conversion.result.dtype
         place = self.scratchpad[first : first + mt * nt * dtype.itemsize]
         aligned = first % dtype.itemsize == 0
@@ -285,9 +291,9 @@ class _Core:
             sums = np.empty((mt, nt), conversion.sums.dtype)
             self._sum.codes(sums)
         if sums is not results:
-            seed, stream = arithmetic.seed_and_stream(regs, int(op[q.G0]))
+            seed, stream = arithmetic.seed_and_stream(regs, now[q.G0])
             pitch = int(regs[CSR.c_pitch])
-            number = int(op[q.G0]) * int(regs[CSR.c_group]) + int(op[q.M0]) * pitch + int(op[q.N0])
+            number = now[q.G0] * int(regs[CSR.c_group]) + now[q.M0] * pitch + now[q.N0]
             post_tile(
                 sums, self._biases(active), active, post_facts(conversion), post_table(conversion, active),
                 np.uint64(seed), np.uint64(stream), number, pitch, results,
@@ -301,9 +307,9 @@ class _Core:
         """The biases of the tile's columns, or none."""
         if not active & FLAG.bias:
             return np.zeros(0, np.uint32)
-        box, group = self._box(PORT.d), int(self.op[q.G0])
-        n = int(self.op[q.N0]) - box[q.BOX_C0]
-        biases = self._matrix(PORT.d)[group - box[q.BOX_G0], 0, 0, n : n + int(self.op[q.NT])]
+        box, now = self._box(PORT.d), self.now
+        n = now[q.N0] - box[q.BOX_C0]
+        biases = self._matrix(box)[now[q.G0] - box[q.BOX_G0], 0, 0, n : n + now[q.NT]]
         return biases.astype(np.uint32)
 
     def effect(self) -> str:

@@ -9,10 +9,11 @@ plain integer loop. A large tile may be split by rows among threads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ from hfp8sim.units.accumulator import (
     gemm_tile,
     start_lfsr,
 )
-from hfp8sim.units.mac_array import PANEL, Plan, State
+from hfp8sim.units.mac_array import PANEL, Plan, Reused, State
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import LFSR
 
@@ -51,6 +52,13 @@ class Product:
     facts: GemmFacts
     plan: Plan
     depth: int
+
+    @functools.cached_property
+    def draws(self) -> int:
+        """Random words that one output takes."""
+        facts, (steps, chunks) = self.facts, self.plan.steps(self.depth)
+        joins = chunks if facts.chunk_length else 0
+        return steps * (facts.mode >= STOCHASTIC_A) + joins * (facts.between >= STOCHASTIC_A)
 
     @staticmethod
     def make(
@@ -130,8 +138,7 @@ class Kept:
             self._room -= size
 
 
-@dataclasses.dataclass(frozen=True)
-class Tile:
+class Tile(NamedTuple):
     """A range of the GEMM and its operands."""
 
     m: tuple[int, int]  #: first and count
@@ -157,16 +164,27 @@ class Sum(Protocol):
         """What was counted so far."""
 
 
-def start(product: Product, tile: Tile, threads: int, pool: ThreadPoolExecutor | None) -> Sum:
-    """The sums of a tile of outputs, all +0; with several threads where there is work for them."""
-    kind = _PlainSum if product.plan.kernel is None or product.depth == 0 else _FastSum
+def start(
+    product: Product, tile: Tile, pool: ThreadPoolExecutor | None, memories: list[Reused]
+) -> Sum:
+    """The sums of a tile of outputs, all +0.
+
+    Where there is work for them, as many threads of the pool as there are memories work at it. What was
+    started with the same memories before is gone.
+    """
+    threads = len(memories)
+    plain = product.plan.kernel is None or product.depth == 0
     rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
     parts = min(threads, -(-rows // PANEL)) if pool and work >= _WORTH_THREADS else 1
     step = -(-rows // (parts * PANEL)) * PANEL
     ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
+    parts_of_sum: list[Sum] = [
+        _PlainSum(product, tile, *each) if plain else _FastSum(product, tile, *each, memory)
+        for each, memory in zip(ranges, memories)
+    ]
     if len(ranges) == 1 or pool is None:
-        return kind(product, tile, 0, rows)
-    return _SplitSum([kind(product, tile, *each) for each in ranges], ranges, pool)
+        return parts_of_sum[0]
+    return _SplitSum(parts_of_sum, ranges, pool)
 
 
 class _SplitSum:
@@ -217,22 +235,24 @@ class _PlainSum:
 class _FastSum:
     """Rows [first, stop) of a tile, in the vector kernels' own form."""
 
-    def __init__(self, product: Product, tile: Tile, first: int, stop: int) -> None:
-        self.product, self.first, self.stop = product, first, stop
+    def __init__(self, product: Product, tile: Tile, first: int, stop: int, memory: Reused) -> None:
+        self.product, self.first, self.stop, self.memory = product, first, stop, memory
         self.shape = stop - first, tile.n[1]
         self.state: State | None = None
-        steps, chunks = product.plan.steps(product.depth)
-        facts = product.facts
-        joins = chunks if facts.chunk_length else 0
-        draws = steps * (facts.mode >= STOCHASTIC_A) + joins * (facts.between >= STOCHASTIC_A)
-        self.events = no_events()
-        self.events[DRAWS] += self.shape[0] * self.shape[1] * draws
+        self.counts: Counts = np.zeros(mac_array.EVENTS, np.int64)
+
+    @property
+    def events(self) -> Counts:
+        events = no_events()
+        events[: mac_array.EVENTS] = self.counts
+        events[DRAWS] = self.shape[0] * self.shape[1] * self.product.draws
+        return events
 
     def add(self, tile: Tile) -> None:
         product, plan, facts = self.product, self.product.plan, self.product.facts
         k0, last = tile.k[0], sum(tile.k) == product.depth
         if self.state is None:
-            self.state = mac_array.start(plan, *self.shape, whole=last)
+            self.state = mac_array.start(plan, *self.shape, whole=last, memory=self.memory)
         a = tile.keep_a(
             ("panels", self.first),
             lambda: mac_array.panels(
@@ -248,8 +268,7 @@ class _FastSum:
                 of_a=False, first=tile.n[0], k0=k0,
             ),
         )  # fmt: skip
-        counts = mac_array.accumulate(plan, a, b, self.state, k0=k0, last=last)
-        self.events[: mac_array.EVENTS] += counts
+        self.counts += mac_array.accumulate(plan, a, b, self.state, k0=k0, last=last)
 
     def codes(self, results: Codes) -> None:
         assert self.state is not None

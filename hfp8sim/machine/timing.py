@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +59,8 @@ def check_model(name: str) -> str:
     return name
 
 
-def segments(program: Program) -> list[Segment]:
+@functools.lru_cache(64)
+def segments(program: Program) -> tuple[Segment, ...]:
     """The program from fence to fence, read off its words alone."""
     found: list[Segment] = []
     values = reset_registers()
@@ -84,7 +86,7 @@ def segments(program: Program) -> list[Segment]:
             compulsory = layer.compulsory if layer else 0
             found.append(Segment(start, index + 1, *label, shape, bits, cores, compulsory, works))
             start, cores, works = index + 1, 1, False
-    return found
+    return tuple(found)
 
 
 def time_program(
@@ -149,7 +151,7 @@ def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Sp
 
 
 def _run(
-    program: Program, machine: Machine, stretches: list[Segment], spans: NDArray[np.int64],
+    program: Program, machine: Machine, stretches: tuple[Segment, ...], spans: NDArray[np.int64],
     only: int | None = None,
 ) -> tuple[NDArray[np.int64], list[int]]:  # fmt: skip
     """Results (cores, segments, SEGMENT_SIZE) and executed instructions of every core."""

@@ -687,6 +687,16 @@ def test_encode_takes_every_number(name: str, scale: int) -> None:
     np.testing.assert_array_equal(got[0], want)
 
 
+def test_memory_is_used_again_for_the_same_purpose_only() -> None:
+    memory = mac_array.Reused()
+    one, other = (memory.array(what, (3, 16), np.float32) for what in ("one", "other"))
+    assert not np.shares_memory(one, other)
+    assert memory.array("one", (3, 16), np.float32) is one
+    assert np.shares_memory(memory.array("one", (5,), np.float64), one)
+    assert not np.shares_memory(memory.array("one", (1 << 20,), np.float64), one)
+    assert all(x.__array_interface__["data"][0] % 64 == 0 for x in (one, other))
+
+
 def test_scan() -> None:
     fmt = get_format("hfp8-143")
     assert mac_array.scan(np.zeros((3, 4), np.uint8), fmt)[0] == 0.0

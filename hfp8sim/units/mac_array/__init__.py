@@ -7,6 +7,7 @@ docs/speed.md.
 
 from hfp8sim.units.mac_array.array import (
     Panels,
+    Reused,
     State,
     accumulate,
     multiply,
@@ -18,6 +19,6 @@ from hfp8sim.units.mac_array.pack import Scan, encode, scan
 from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
-    "EVENTS", "PANEL", "Panels", "Plan", "Processor", "Scan", "State", "accumulate", "encode", "multiply",
-    "panels", "plan", "processor", "scan", "start",
+    "EVENTS", "PANEL", "Panels", "Plan", "Processor", "Reused", "Scan", "State", "accumulate", "encode",
+    "multiply", "panels", "plan", "processor", "scan", "start",
 ]  # fmt: skip

@@ -79,9 +79,9 @@ class Fresh:
         return memory[-address % _LINE :]
 
 
-class Workspace(Fresh, threading.local):
-    """Such arrays in memory that a thread uses again, one for each purpose at a time: new pages from the
-    system would take longer than what is written into them."""
+class Reused(Fresh):
+    """Such arrays in memory that is used again, one for each purpose at a time: new pages from the system
+    would take longer than what is written into them."""
 
     def __init__(self) -> None:
         self._kept: dict[str, NDArray[np.uint8]] = {}
@@ -102,6 +102,10 @@ class Workspace(Fresh, threading.local):
             if size <= _PANEL_BYTES:
                 self._kept[what] = memory
         return memory
+
+
+class Workspace(Reused, threading.local):
+    """Memory that each thread uses again."""
 
 
 _FRESH, _WORKSPACE = Fresh(), Workspace()
