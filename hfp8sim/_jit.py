@@ -9,6 +9,8 @@ after the state of all kernel sources, and an edit anywhere starts a new one. A 
 the cache loses a recursive function's address, and the process that loads it crashes.
 """
 
+# mypy: disable-error-code="no-untyped-call"
+
 from __future__ import annotations
 
 import hashlib
@@ -23,6 +25,8 @@ from typing import Any, TypeVar
 
 import numba
 from numba.core import event
+from numba.core.caching import FunctionCache
+from numba.core.runtime.nrt import rtsys
 
 _KERNEL_ROOMS = ("formats", "units", "isa", "machine", "analysis")
 _KEPT_CACHES = 4
@@ -74,30 +78,46 @@ _CACHE = _prepare_cache()
 
 def jit(function: F) -> F:
     """Compile `function` with Numba: cached, releasing the GIL, IEEE division, no bounds checks."""
-    return _named_apart(numba.njit(cache=_CACHE, nogil=True, error_model="numpy")(function))  # type: ignore
+    return _compiled(function)
 
 
 def jit_inlined(function: F) -> F:
     """`jit` for a function with one hot caller: always inlined there, as its records of format facts
     are dozens of words that would be pushed at every call."""
-    return _named_apart(
-        numba.njit(cache=_CACHE, nogil=True, error_model="numpy", forceinline=True)(function)  # type: ignore
-    )
+    return _compiled(function, forceinline=True)
 
 
-def _named_apart(compiled: F) -> F:
-    """Give the files of a function's compiled forms names that no other process takes.
+def _compiled(function: F, **options: Any) -> F:
+    compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    if _CACHE and compiled is not function:  # (which it is where Numba is switched off)
+        compiled._cache = _Cache(function)
+    return compiled  # type: ignore[no-any-return]
 
-    Numba numbers them by what it finds in the function's index. Two processes that compile different forms
-    at the same time find the same number free; one's machine code then stands under the other's signature,
-    and whoever loads it computes something else.
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """The disk cache of one function: Numba's, but for two things.
+
+    Compiled code is loaded without the compiler: Numba would first import all that it could need to compile
+    anything, which takes longer than all else until a first result. Machine code needs the addresses of
+    Numba's own runtime, and no more. (Were there a hash in a kernel, it would need Numba's secret, too.)
+
+    And the files of a function's compiled forms have names that no other process takes. Numba numbers them by
+    what it finds in the function's index. Two processes that compile different forms at the same time find the
+    same number free; one's machine code then stands under the other's signature, and whoever loads it
+    computes something else.
     """
-    file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    pattern = getattr(file, "_data_name_pattern", None)
-    if pattern is not None:  # (Numba's own affair; where it is another, so is the danger)
-        number = "{number:d}"
-        file._data_name_pattern = pattern.replace(number, f"{uuid.uuid4().hex[:16]}.{number}")
-    return compiled
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        pattern, number = self._cache_file._data_name_pattern, "{number:d}"
+        self._cache_file._data_name_pattern = pattern.replace(
+            number, f"{uuid.uuid4().hex[:16]}.{number}"
+        )
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
 
 class _Compilations(event.Listener):

@@ -625,21 +625,25 @@ def test_the_rounding_direction_is_put_back() -> None:
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
-    """Kernels are found in the disk cache again (an intrinsic made for each would never be)."""
+    """Kernels are found in the disk cache again (an intrinsic made for each would never be), and what only a
+    compiler needs is not imported for them."""
     script = (
+        "import sys\n"
         "from tests.units.test_mac_array import *\n"
         "rng = np.random.default_rng(0)\n"
         "a, b = numbers(rng, 'hfp8-143', (20, 70), 'normal'), numbers(rng, 'hfp8-143', (70, 20), 'normal')\n"
         "assert run(HFP8, 'hfp8-143', 'hfp8-143', a, b)[0] is not None\n"
+        "assert ('numba.np.arraymath' in sys.modules) == (sys.argv[1] == 'first')\n"
     )
     environment = os.environ | {"HFP8SIM_CACHE_DIR": str(tmp_path)}
 
     def files() -> dict[str, int]:
         return {f.name: f.stat().st_mtime_ns for f in tmp_path.rglob("*.nb?")}
 
-    for turn in range(2):
-        subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, check=True)
-        if turn == 0:
+    for turn in ("first", "second"):
+        command = [sys.executable, "-c", script, turn]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        if turn == "first":
             first = files()
     assert any("runner" in name for name in first)
     assert files() == first
