@@ -15,7 +15,7 @@ import pytest
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.units import accumulator as acc
 from hfp8sim.units import gemm, get_profile, mac_array
-from hfp8sim.units.mac_array import PANEL, Plan, Processor, Scan, twin
+from hfp8sim.units.mac_array import PANEL, Plan, Processor, Scan, array, twin
 from hfp8sim.units.mac_array import kernel as at
 from hfp8sim.units.mac_array.plan import bound
 from hfp8sim.units.profile import Profile
@@ -244,21 +244,35 @@ def test_shapes_threads_and_layouts(shape: tuple[int, int, int]) -> None:
             np.testing.assert_array_equal(got, want)
 
 
-def test_threads_give_the_same_bits() -> None:
+@pytest.mark.parametrize(
+    "name, fmt, events", [("hfp8", "hfp8-143", True), ("hopper-fp8", "e4m3fn", False)]
+)
+def test_threads_give_the_same_bits(name: str, fmt: str, events: bool) -> None:
     rng = np.random.default_rng(8)
-    a, b = (
-        numbers(rng, "hfp8-143", (300, 256), "normal"),
-        numbers(rng, "hfp8-143", (256, 130), "normal"),
-    )
-    profile = HFP8.replace(rounding="stochastic")
-    one = run(profile, "hfp8-143", "hfp8-143", a, b, threads=1, events=True)
+    a, b = numbers(rng, fmt, (300, 256), "normal"), numbers(rng, fmt, (256, 130), "normal")
+    profile = get_profile(name)
+    if name == "hfp8":
+        profile = profile.replace(rounding="stochastic")
+    one = run(profile, fmt, fmt, a, b, threads=1, events=events)
     for threads in (2, 3):
-        more = run(profile, "hfp8-143", "hfp8-143", a, b, threads=threads, events=True)
+        more = run(profile, fmt, fmt, a, b, threads=threads, events=events)
         np.testing.assert_array_equal(one[0], more[0])
         assert tuple(one[1]) == tuple(more[1])
-    np.testing.assert_array_equal(
-        one[0], plain(profile, "hfp8-143", "hfp8-143", a, b, threads=2)[0]
-    )
+    np.testing.assert_array_equal(one[0], plain(profile, fmt, fmt, a, b, threads=2)[0])
+
+
+def test_a_failure_of_a_helper_is_told() -> None:
+    met = threading.Event()
+
+    def work(part: slice) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert met.wait(60)
+        else:
+            met.set()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        array._share(work, array._slices(2, 1), 2)
 
 
 # -- pieces ------------------------------------------------------------------------------------------

@@ -7,12 +7,15 @@ from one range of k to the next.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
 import os
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +36,8 @@ Counts = NDArray[np.int64]
 _PANEL_BYTES = 1 << 25
 #: Multiply-accumulates below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
+#: Parts of a work for each thread.
+_TURNS = 4
 #: Bytes of a cache line.
 _LINE = 64
 #: More steps than any chunk has.
@@ -111,6 +116,46 @@ class Workspace(Reused, threading.local):
 _FRESH, _WORKSPACE = Fresh(), Workspace()
 
 
+@functools.cache
+def _workers(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="hfp8sim")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not survive a fork
+
+
+def _share(work: Callable[[slice], object], parts: list[slice], threads: int) -> None:
+    """Do the parts of a work: this thread and its helpers each take the next one until none is left.
+
+    So nobody waits for one who was held up, nor for a helper who comes late.
+    """
+    if threads == 1 or len(parts) == 1:
+        for part in parts:
+            work(part)
+        return
+    left: SimpleQueue[slice] = SimpleQueue()
+    for part in parts:
+        left.put(part)
+
+    def help_out() -> None:
+        with contextlib.suppress(Empty):
+            while True:
+                work(left.get_nowait())
+
+    helpers = min(threads, len(parts)) - 1
+    started = [_workers(threads).submit(help_out) for _ in range(helpers)]
+    help_out()
+    for helper in started:
+        if not helper.cancel():
+            helper.result()
+
+
+def _slices(count: int, step: int) -> list[slice]:
+    """The range up to count, in steps."""
+    return [slice(i, min(i + step, count)) for i in range(0, count, max(step, 1))]
+
+
 def count_panels(n: int) -> int:
     """Panels that n rows fill."""
     return -(-n // PANEL)
@@ -138,6 +183,7 @@ def panels(
     first: int = 0,
     k0: int = 0,
     memory: Fresh = _FRESH,
+    threads: int = 1,
 ) -> Panels:
     """Make panels of a matrix of codes (rows, k), which is a part of A or of B's transpose.
 
@@ -147,33 +193,52 @@ def panels(
     codes = fill_steps(codes, plan, k0)
     rows, depth = codes.shape
     count, steps = count_panels(rows), -(-depth // plan.products)
-    values = memory.array(side + "values", (count, steps * plan.products, PANEL), plan.lane_float)
-    pack(codes, fmt.facts, plan.scale if of_a else 0, values)
-
+    shape = count, steps * plan.products, PANEL
+    values = memory.array(side + "values", shape, plan.lane_float)
     exponents, words, chunk_words = _NO_EXPONENTS, _NO_WORDS[plan.lane_word], _NO_CHUNK_WORDS
     if plan.kernel is not None and plan.kernel.order == "aligned":
-        exponents = memory.array(
-            side + "exponents", (count, steps * plan.products, PANEL), np.int32
-        )
-        fill_exponents(values, (1 if fmt.lowest == "subnormal" else 0) - fmt.bias, exponents)
-
-    step0, per = plan.step_number(k0), plan.steps_per_chunk
+        exponents = memory.array(side + "exponents", shape, np.int32)
     how = plan.words(of_a)
     if how.of_steps is not None:
         words = memory.array(side + "words", (count, steps, PANEL), plan.lane_word)
+    if how.of_chunks is not None:
+        step0, per = plan.step_number(k0), plan.steps_per_chunk
+        chunks = -(-(step0 + steps) // per) - step0 // per
+        chunk_words = memory.array(side + "chunk words", (count, chunks, PANEL), np.uint32)
+    nonzero = np.zeros(depth, np.int64) if plan.counts_zero_products else _NOT_COUNTED
+    made = Panels(values, exponents, words, chunk_words, nonzero)
+    if threads == 1:
+        _fill(made, plan, codes, fmt, keys, of_a, first, k0)
+    else:
+        _share(
+            lambda part: _fill(
+                Panels._make(array[part] for array in made), plan,
+                codes[part.start * PANEL : part.stop * PANEL],
+                fmt, keys, of_a, first + part.start * PANEL, k0,
+            ),
+            _slices(count, -(-count // (_TURNS * threads))), threads,
+        )  # fmt: skip
+    if plan.counts_zero_products:
+        add_nonzero(values, nonzero)
+    return made
+
+
+def _fill(
+    made: Panels, plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, of_a: bool, first: int, k0: int
+) -> None:  # fmt: skip
+    """Fill in `panels` of codes that have their zeros (`fill_steps`), but for `nonzero`."""
+    pack(codes, fmt.facts, plan.scale if of_a else 0, made.values)
+    if made.exponents.size > 0:
+        lowest = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
+        fill_exponents(made.values, lowest, made.exponents)
+    how = plan.words(of_a)
+    step0, per = plan.step_number(k0), plan.steps_per_chunk
+    if how.of_steps is not None:
         fill_words(
-            keys[0], first, step0, per, plan.chunk_length, plan.products, how.of_steps, words
+            keys[0], first, step0, per, plan.chunk_length, plan.products, how.of_steps, made.words
         )
     if how.of_chunks is not None:
-        chunk0 = step0 // per
-        chunks = -(-(step0 + steps) // per) - chunk0
-        chunk_words = memory.array(side + "chunk words", (count, chunks, PANEL), np.uint32)
-        fill_words(keys[1], first, chunk0, _ENDLESS, 0, 1, how.of_chunks, chunk_words)
-    nonzero = _NOT_COUNTED
-    if plan.counts_zero_products:
-        nonzero = np.zeros(depth, np.int64)
-        add_nonzero(values, nonzero)
-    return Panels(values, exponents, words, chunk_words, nonzero)
+        fill_words(keys[1], first, step0 // per, _ENDLESS, 0, 1, how.of_chunks, made.chunk_words)
 
 
 def fill_steps(codes: Codes, plan: Plan, k0: int = 0) -> Codes:
@@ -218,15 +283,6 @@ def accumulate(
     return counts
 
 
-@functools.cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="hfp8sim")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not survive a fork
-
-
 def multiply(
     plan: Plan,
     a: Codes,
@@ -246,29 +302,27 @@ def multiply(
     """
     assert plan.kernel is not None
     rows, columns = result.shape
-    threads = threads if rows * columns * a.shape[1] >= _WORTH_THREADS else 1
+    work = rows * columns * a.shape[1]
+    threads = threads if work >= _WORTH_THREADS else 1
     width = plan.lane_float().itemsize * max(a.shape[1], 1)
     across = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL
-    down = min(across, -(-count_panels(rows) // threads) * PANEL)
+    turns = max(threads, min(_TURNS * threads, work // _WORTH_THREADS)) if threads > 1 else 1
+    down = min(across, -(-count_panels(rows) // turns) * PANEL)
+    counts: list[Counts] = []
 
-    def part_of_b(n: slice) -> Panels:
-        return panels(
-            plan, b[:, n].T, b_format, column_keys, of_a=False, first=n.start, memory=_WORKSPACE
-        )
+    for n in _slices(columns, across):
+        of_b = panels(
+            plan, b[:, n].T, b_format, column_keys,
+            of_a=False, first=n.start, memory=_WORKSPACE, threads=threads,
+        )  # fmt: skip
 
-    def block(m: slice, n: slice, of_b: Panels) -> Counts:
-        of_a = panels(plan, a[m], a_format, row_keys, of_a=True, first=m.start, memory=_WORKSPACE)
-        state = start(plan, m.stop - m.start, n.stop - n.start, whole=True, memory=_WORKSPACE)
-        counts = accumulate(plan, of_a, of_b, state, last=True)
-        encode(state.total, result_format.facts, plan.scale, result[m, n])
-        return counts
+        def block(m: slice, n: slice = n, of_b: Panels = of_b) -> None:
+            of_a = panels(
+                plan, a[m], a_format, row_keys, of_a=True, first=m.start, memory=_WORKSPACE
+            )
+            state = start(plan, m.stop - m.start, n.stop - n.start, whole=True, memory=_WORKSPACE)
+            counts.append(accumulate(plan, of_a, of_b, state, last=True))
+            encode(state.total, result_format.facts, plan.scale, result[m, n])
 
-    counts = np.zeros(EVENTS, np.int64)
-    for n0 in range(0, columns, across):
-        n = slice(n0, min(n0 + across, columns))
-        of_b = part_of_b(n)
-        blocks = [(slice(m0, min(m0 + down, rows)), n, of_b) for m0 in range(0, rows, down)]
-        run = map if threads == 1 else _workers(threads).map
-        for some in run(block, *zip(*blocks)):
-            counts += some
-    return counts
+        _share(block, _slices(rows, down), threads)
+    return sum(counts, np.zeros(EVENTS, np.int64))
