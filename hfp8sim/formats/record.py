@@ -151,7 +151,7 @@ class FloatFormat:
             1 << f if self.lowest == "subnormal" else min_mag,
         )  # fmt: skip
 
-    @property
+    @functools.cached_property
     def bits(self) -> int:
         """Width of a code."""
         return int(self.signed) + self.exponent_bits + self.fraction_bits
@@ -161,7 +161,7 @@ class FloatFormat:
         """Bits of the significand, the leading one included."""
         return self.fraction_bits + 1
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         """The narrowest unsigned dtype that holds a code: uint8, uint16 or uint32."""
         return np.dtype(np.uint8 if self.bits <= 8 else np.uint16 if self.bits <= 16 else np.uint32)

@@ -24,7 +24,14 @@ from numpy.typing import NDArray
 from hfp8sim.formats import FloatFormat
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
 from hfp8sim.units.mac_array.kernels import runner
-from hfp8sim.units.mac_array.pack import add_nonzero, encode, fill_exponents, fill_words, pack
+from hfp8sim.units.mac_array.pack import (
+    add_nonzero,
+    decoder,
+    encode,
+    fill_exponents,
+    fill_words,
+    pack,
+)
 from hfp8sim.units.mac_array.plan import Plan
 
 Codes = NDArray[np.unsignedinteger[Any]]
@@ -227,7 +234,7 @@ def _fill(
     made: Panels, plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, of_a: bool, first: int, k0: int
 ) -> None:  # fmt: skip
     """Fill in `panels` of codes that have their zeros (`fill_steps`), but for `nonzero`."""
-    pack(codes, fmt.facts, plan.scale if of_a else 0, made.values)
+    pack(codes, decoder(fmt.facts, plan.scale if of_a else 0), made.values)
     if made.exponents.size > 0:
         lowest = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
         fill_exponents(made.values, lowest, made.exponents)

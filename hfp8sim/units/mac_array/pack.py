@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from hfp8sim._jit import jit
 from hfp8sim.formats import FloatFormat
+from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import NORMAL, SUBNORMAL
-from hfp8sim.units.mac_array.kernel import NO_EXPONENT, PANEL
+from hfp8sim.units.mac_array.kernel import NO_EXPONENT, PANEL, float_bits
 from hfp8sim.units.random import _G, _M1, _M2, _ONE, _S32
 
 # -- what is in an operand ---------------------------------------------------------------------------
@@ -65,16 +66,16 @@ def scan(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> Scan:
         return NOTHING
     flat = codes.ravel(order="K")
     high, low, seen = _extremes(flat, (1 << width) - 1, facts.nan_code if minus_zero else 0)
-    special = high > facts.max_mag or bool(minus_zero and seen)
-    smallest = low + 1
-    if smallest > (1 << width) - 1:  # every element is zero
-        return NOTHING._replace(special=special)
-    return Scan(_magnitude(min(high, facts.max_mag), fmt), _quantum(smallest, fmt), special)
+    return _seen(fmt, high, low + 1, high > facts.max_mag or (minus_zero and seen))
 
 
 @functools.lru_cache(4096)
-def _magnitude(mag: int, fmt: FloatFormat) -> float:
-    return float(fmt.decode(np.asarray(mag, fmt.dtype)))
+def _seen(fmt: FloatFormat, largest: int, smallest: int, special: bool) -> Scan:
+    """What magnitudes from `smallest` to `largest`, and zeros, are."""
+    if smallest >= 1 << (fmt.exponent_bits + fmt.fraction_bits):  # every element is zero
+        return NOTHING._replace(special=special)
+    mag = np.asarray(min(largest, fmt.facts.max_mag), fmt.dtype)
+    return Scan(float(fmt.decode(mag)), _quantum(smallest, fmt), special)
 
 
 def _quantum(mag: int, fmt: FloatFormat) -> int:
@@ -136,21 +137,29 @@ class Decoder(NamedTuple):
     quantum: int  #: … this: subnormals, or only zero
 
 
-@jit
-def decoder(fmt, scale):
+# Kernels take these numbers as an array: to hand over a record costs more than to pack a small matrix.
+_Numbers = NDArray[np.uint32]
+
+
+def _numbers(record: tuple[int, ...]) -> _Numbers:
+    return np.array([field & 0xFFFFFFFF for field in record], np.uint32)
+
+
+@functools.lru_cache(256)
+def decoder(fmt: Facts, scale: int) -> _Numbers:
     """The `Decoder` of a format, for values times 2^scale."""
-    gap, quantum = 1 << fmt.fraction_bits, np.float32(0.0)
+    gap, quantum = 1 << fmt.fraction_bits, 0
     if fmt.lowest == NORMAL:
         gap = 1
     if fmt.lowest == SUBNORMAL:
-        quantum = np.float32(math.ldexp(1.0, 1 - fmt.bias - fmt.fraction_bits + scale))
-    return Decoder(
-        np.uint32((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1),
-        np.uint32(23 - fmt.fraction_bits),
-        np.uint32((127 - fmt.bias + scale) << 23),
-        np.uint32(gap),
-        np.float32(quantum).view(np.uint32),
-    )
+        quantum = float_bits(math.ldexp(1.0, 1 - fmt.bias - fmt.fraction_bits + scale), 32)
+    return _numbers(Decoder(
+        low_bits=(1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1,
+        up=23 - fmt.fraction_bits,
+        base=(127 - fmt.bias + scale) << 23,
+        gap=gap,
+        quantum=quantum,
+    ))  # fmt: skip
 
 
 def _decode_lanes(builder: ir.IRBuilder, codes: ir.Value, numbers: list[ir.Value]) -> ir.Value:
@@ -196,14 +205,15 @@ def decode_block(typingctx, transposed, codes, source, step, decoder, panels, ta
 
 
 @jit
-def pack(codes, fmt, scale, panels):
-    """A matrix of codes (rows, k) as panels (p, k, PANEL) of floats, times 2^scale.
+def pack(codes, decoder, panels):
+    """A matrix of codes (rows, k) as panels (p, k, PANEL) of floats, by the numbers of a `Decoder`.
 
     Beyond the matrix' edge panels are zero. `codes` may be the transpose of a matrix (then rows lie
     together in memory, as a panel wants them) or not (then blocks of 16×16 are transposed).
     """
     rows, depth = codes.shape
-    numbers = decoder(fmt, scale)
+    d = decoder  # in registers, since what is written might be them
+    numbers = Decoder(d[0], d[1], d[2], d[3], d[4])
     size, cell = np.int64(codes.itemsize), np.int64(panels.itemsize)
     row_step, k_step = np.int64(codes.strides[0]), np.int64(codes.strides[1])
     edge, spare = np.zeros(256, codes.dtype), np.zeros(256, panels.dtype)
@@ -269,28 +279,24 @@ class Encoder(NamedTuple):
     nan: int
 
 
-@jit
-def encoder(fmt, scale):
+@functools.lru_cache(256)
+def encoder(fmt: Facts, scale: int) -> _Numbers:
     """The `Encoder` of a format, for values times 2^scale."""
-    sign = 1 << (fmt.exponent_bits + fmt.fraction_bits)
-    gap = units = np.float32(0.0)
+    sign, gap, units = 1 << (fmt.exponent_bits + fmt.fraction_bits), 0, 0
     # Where subnormals are float32's own, moving fields does for them too.
     if fmt.lowest == SUBNORMAL and 1 - fmt.bias + scale > -126:
-        gap = np.float32(math.ldexp(1.0, 1 - fmt.bias + scale))
-        units = np.float32(math.ldexp(1.0, fmt.bias - 1 + fmt.fraction_bits - scale))
+        gap = float_bits(math.ldexp(1.0, 1 - fmt.bias + scale), 32)
+        with np.errstate(over="ignore"):
+            units = float_bits(math.ldexp(1.0, fmt.bias - 1 + fmt.fraction_bits - scale), 32)
     infinity = minus_infinity = fmt.nan_code
     if fmt.inf_mag >= 0:
         infinity, minus_infinity = fmt.inf_mag, fmt.inf_mag | sign
-    return Encoder(
-        np.uint32(23 - fmt.fraction_bits),
-        np.uint32((127 - fmt.bias + scale) << fmt.fraction_bits),
-        np.uint32(sign),
-        np.float32(gap).view(np.uint32),
-        np.float32(units).view(np.uint32),
-        np.uint32(infinity),
-        np.uint32(minus_infinity),
-        np.uint32(fmt.nan_code),
-    )
+    return _numbers(Encoder(
+        down=23 - fmt.fraction_bits,
+        rebias=(127 - fmt.bias + scale) << fmt.fraction_bits,
+        sign=sign, gap=gap, units=units,
+        infinity=infinity, minus_infinity=minus_infinity, nan=fmt.nan_code,
+    ))  # fmt: skip
 
 
 def _encode_lanes(builder: ir.IRBuilder, bits: ir.Value, numbers: list[ir.Value]) -> ir.Value:
@@ -339,14 +345,22 @@ def encode_lanes(typingctx, source, encoder, codes, target):  # type: ignore[no-
     return types.void(types.int64, encoder, codes, types.int64), codegen
 
 
-@jit
-def encode(panels, fmt, scale, codes):
+def encode(
+    panels: NDArray[np.float32], fmt: Facts, scale: int, codes: NDArray[np.unsignedinteger[Any]]
+) -> None:
     """Panels of accumulators (row panels, column panels, PANEL, PANEL) as a matrix of codes.
 
     Accumulators are float32, times 2^scale: numbers of the format, infinities (the format's, or its NaN)
     and NaN. Zero has no sign.
     """
-    numbers = encoder(fmt, scale)
+    _encode(panels, encoder(fmt, scale), codes)
+
+
+@jit
+def _encode(panels, encoder, codes):
+    """`encode` by the numbers of an `Encoder`."""
+    e = encoder
+    numbers = Encoder(e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7])
     rows, columns = codes.shape
     spare = np.empty(PANEL, codes.dtype)
     row_step, size = np.int64(codes.strides[0]), np.int64(codes.itemsize)
