@@ -248,11 +248,12 @@ class _Core:
         m, n, k = (now[q.M0], now[q.MT]), (now[q.N0], now[q.NT]), (now[q.K0], now[q.KT])
         load_a, load_b = self.counts[_LOADS + PORT.a], self.counts[_LOADS + PORT.b]
         keep_a, keep_b = self.kept
-        known, group = product.plan.kernel is not None, now[q.G0]
+        # Without a plan operands may change under the same loads, and nothing is kept.
+        known, none, group = product.plan.kernel is not None, mac_array.Fresh(), now[q.G0]
         tile = Tile(
             m, n, k, self._operand_a, self._operand_b,
-            lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(),
-            lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(),
+            lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(none),
+            lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(none),
         )  # fmt: skip
         if k[0] == 0:
             self._sum = start(product, tile, self.pool, self.memories[self.counts[_FENCES]])

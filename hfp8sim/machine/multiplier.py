@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat
+from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import STOCHASTIC_A
 from hfp8sim.units import mac_array
 from hfp8sim.units.accumulator import (
@@ -29,12 +30,14 @@ from hfp8sim.units.accumulator import (
     gemm_tile,
     start_lfsr,
 )
-from hfp8sim.units.mac_array import PANEL, Plan, Reused, State
+from hfp8sim.units.mac_array import PANEL, Fresh, Plan, Reused, State
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import LFSR
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
+#: Makes something of an operand, in the memory that is given.
+Make = Callable[[Fresh], Any]
 
 #: Multiply-accumulates of a tile below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
@@ -52,6 +55,11 @@ class Product:
     facts: GemmFacts
     plan: Plan
     depth: int
+
+    @functools.cached_property
+    def results(self) -> Facts:
+        """The format of finished sums."""
+        return self.profile.result_format.facts
 
     @functools.cached_property
     def draws(self) -> int:
@@ -105,17 +113,18 @@ class Plans:
 class Kept:
     """What was made of operands, by their place in the GEMM.
 
-    All of it is kept until the port is loaded again; what is made a second time then stays for longer,
-    as far as there is room.
+    All of it is kept until the port is loaded again, and its memory then used for what comes next; what is
+    made a second time stays for longer, as far as there is room.
     """
 
     def __init__(self) -> None:
         self._things: dict[object, Any] = {}
         self._made: set[object] = set()
         self._lasting: dict[object, Any] = {}
+        self._memories: list[Reused] = []  # of the things, one by one
         self._room, self._load, self._lock = _KEPT_BYTES, -1, threading.Lock()
 
-    def get(self, load: int, key: object, make: Callable[[], Any]) -> Any:
+    def get(self, load: int, key: object, make: Make) -> Any:
         """The thing known by `key`, made if it is not known (any more), at load number `load`."""
         with self._lock:
             if load != self._load:
@@ -124,18 +133,23 @@ class Kept:
             if key in self._lasting:
                 return self._lasting[key]
             if key not in self._things:
-                self._things[key] = make()
-                if key in self._made:
-                    self._keep(key, self._things[key])
+                number = len(self._things)
+                if number == len(self._memories):
+                    self._memories.append(Reused())
+                self._things[key] = make(self._memories[number])
+                if key in self._made and self._keep(key, self._things[key]):
+                    self._memories[number] = Reused()
                 self._made.add(key)
             return self._things[key]
 
-    def _keep(self, key: object, thing: Any) -> None:
+    def _keep(self, key: object, thing: Any) -> bool:
         parts = thing if isinstance(thing, tuple) else (thing,)
         size = sum(part.nbytes for part in parts)
-        if size <= self._room:
-            self._lasting[key] = thing
-            self._room -= size
+        if size > self._room:
+            return False
+        self._lasting[key] = thing
+        self._room -= size
+        return True
 
 
 class Tile(NamedTuple):
@@ -146,8 +160,8 @@ class Tile(NamedTuple):
     k: tuple[int, int]
     a: Callable[[int, int], Codes]  #: codes of rows [first, stop) of A's tile, (rows, kt)
     b: Callable[[], Codes]  #: codes (kt, nt)
-    keep_a: Callable[[object, Callable[[], Any]], Any]  #: `Kept.get` for what is made of A …
-    keep_b: Callable[[object, Callable[[], Any]], Any]  #: … and of B
+    keep_a: Callable[[object, Make], Any]  #: `Kept.get` for what is made of A …
+    keep_b: Callable[[object, Make], Any]  #: … and of B
 
 
 class Sum(Protocol):
@@ -172,19 +186,20 @@ def start(
     Where there is work for them, as many threads of the pool as there are memories work at it. What was
     started with the same memories before is gone.
     """
-    threads = len(memories)
-    plain = product.plan.kernel is None or product.depth == 0
     rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
-    parts = min(threads, -(-rows // PANEL)) if pool and work >= _WORTH_THREADS else 1
-    step = -(-rows // (parts * PANEL)) * PANEL
+    if pool is None or work < _WORTH_THREADS:
+        return _part(product, tile, 0, rows, memories[0])
+    step = -(-rows // (len(memories) * PANEL)) * PANEL
     ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
-    parts_of_sum: list[Sum] = [
-        _PlainSum(product, tile, *each) if plain else _FastSum(product, tile, *each, memory)
-        for each, memory in zip(ranges, memories)
-    ]
-    if len(ranges) == 1 or pool is None:
-        return parts_of_sum[0]
-    return _SplitSum(parts_of_sum, ranges, pool)
+    parts = [_part(product, tile, *each, memory) for each, memory in zip(ranges, memories)]
+    return _SplitSum(parts, ranges, pool)
+
+
+def _part(product: Product, tile: Tile, first: int, stop: int, memory: Reused) -> Sum:
+    """Rows [first, stop) of the sums of a tile."""
+    if product.plan.kernel is None or product.depth == 0:
+        return _PlainSum(product, tile, first, stop)
+    return _FastSum(product, tile, first, stop, memory)
 
 
 class _SplitSum:
@@ -255,25 +270,25 @@ class _FastSum:
             self.state = mac_array.start(plan, *self.shape, whole=last, memory=self.memory)
         a = tile.keep_a(
             ("panels", self.first),
-            lambda: mac_array.panels(
+            lambda memory: mac_array.panels(
                 plan, tile.a(self.first, self.stop), product.a,
                 (facts.row_key, facts.between_row_key),
-                of_a=True, first=tile.m[0] + self.first, k0=k0,
+                of_a=True, first=tile.m[0] + self.first, k0=k0, memory=memory,
             ),
         )  # fmt: skip
         b = tile.keep_b(
             "panels",
-            lambda: mac_array.panels(
+            lambda memory: mac_array.panels(
                 plan, tile.b().T, product.b, (facts.column_key, facts.between_column_key),
-                of_a=False, first=tile.n[0], k0=k0,
+                of_a=False, first=tile.n[0], k0=k0, memory=memory,
             ),
         )  # fmt: skip
         self.counts += mac_array.accumulate(plan, a, b, self.state, k0=k0, last=last)
 
     def codes(self, results: Codes) -> None:
         assert self.state is not None
-        fmt = self.product.profile.result_format
-        mac_array.encode(self.state.total, fmt.facts, self.product.plan.scale, results)
+        product = self.product
+        mac_array.encode(self.state.total, product.results, product.plan.scale, results)
 
 
 def no_events() -> Counts:
@@ -284,8 +299,8 @@ def no_events() -> Counts:
 def count_gated(product: Product, tile: Tile) -> int:
     """Multiply-accumulates of a tile with a zero operand: from how many elements of A and of B are not
     zero, for each k."""
-    a = tile.keep_a("nonzero", lambda: _nonzero(tile.a(0, tile.m[1]), product.a))
-    b = tile.keep_b("nonzero", lambda: _nonzero(tile.b().T, product.b))
+    a = tile.keep_a("nonzero", lambda memory: _nonzero(tile.a(0, tile.m[1]), product.a))
+    b = tile.keep_b("nonzero", lambda memory: _nonzero(tile.b().T, product.b))
     return tile.m[1] * tile.n[1] * tile.k[1] - int(np.dot(a, b))
 
 

@@ -6,6 +6,7 @@ docs/speed.md.
 """
 
 from hfp8sim.units.mac_array.array import (
+    Fresh,
     Panels,
     Reused,
     State,
@@ -19,6 +20,21 @@ from hfp8sim.units.mac_array.pack import Scan, encode, scan
 from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
-    "EVENTS", "PANEL", "Panels", "Plan", "Processor", "Reused", "Scan", "State", "accumulate", "encode",
-    "multiply", "panels", "plan", "processor", "scan", "start",
+    "EVENTS",
+    "PANEL",
+    "Fresh",
+    "Panels",
+    "Plan",
+    "Processor",
+    "Reused",
+    "Scan",
+    "State",
+    "accumulate",
+    "encode",
+    "multiply",
+    "panels",
+    "plan",
+    "processor",
+    "scan",
+    "start",
 ]  # fmt: skip
