@@ -120,12 +120,20 @@ def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
     # All taps of a filter line lie side by side where pixels do and nothing is skipped: one run.
     together = pixel == depth and gap_x == 1 and regs[CSR.dilation_width] == 1
     first_tap, first_channel = column // depth, column % depth
+    first_r, first_s = first_tap // taps, first_tap % taps
+    # Where the row's window stands: column and line of the grid, and image (counted, not divided).
+    at_q, place = row % grid_q, row // grid_q
+    at_p, at_image = place % grid_p, place // grid_p
     for i in range(rows):
-        place = (row + i) // grid_q
-        y0 = place % grid_p * regs[CSR.stride_height] - regs[CSR.pad_height]
-        x0 = (row + i) % grid_q * regs[CSR.stride_width] - regs[CSR.pad_width]
-        line0 = place // grid_p * height - box[q.BOX_R0]
-        r, s, channel = first_tap // taps, first_tap % taps, first_channel
+        y0 = at_p * regs[CSR.stride_height] - regs[CSR.pad_height]
+        x0 = at_q * regs[CSR.stride_width] - regs[CSR.pad_width]
+        line0 = at_image * height - box[q.BOX_R0]
+        at_q += 1
+        if at_q == grid_q:
+            at_q, at_p = 0, at_p + 1
+            if at_p == grid_p:
+                at_p, at_image = 0, at_image + 1
+        r, s, channel = first_r, first_s, first_channel
         at_out, end = i * columns, (i + 1) * columns
         while at_out < end:
             y = y0 + r * regs[CSR.dilation_height]
