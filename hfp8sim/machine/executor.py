@@ -51,6 +51,7 @@ _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE = range(6)
 _DONE, _WHY, _FENCES, _WRITES, _LOADS = range(5)
 _POST_FLAGS = FLAG.bias | FLAG.relu | FLAG.clamp
 _DONE_SIZE = _LOADS + len(OPERANDS)
+_FRESH = mac_array.Fresh()
 #: The dtype of an operand's elements, by their bytes.
 _ELEMENTS = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 
@@ -249,11 +250,11 @@ class _Core:
         load_a, load_b = self.counts[_LOADS + PORT.a], self.counts[_LOADS + PORT.b]
         keep_a, keep_b = self.kept
         # Without a plan operands may change under the same loads, and nothing is kept.
-        known, none, group = product.plan.kernel is not None, mac_array.Fresh(), now[q.G0]
+        known, group = product.plan.kernel is not None, now[q.G0]
         tile = Tile(
             m, n, k, self._operand_a, self._operand_b,
-            lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(none),
-            lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(none),
+            lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(_FRESH),
+            lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(_FRESH),
         )  # fmt: skip
         if k[0] == 0:
             self._sum = start(product, tile, self.pool, self.memories[self.counts[_FENCES]])

@@ -130,17 +130,21 @@ class Kept:
             if load != self._load:
                 self._things.clear()
                 self._load = load
-            if key in self._lasting:
-                return self._lasting[key]
-            if key not in self._things:
-                number = len(self._things)
-                if number == len(self._memories):
-                    self._memories.append(Reused())
-                self._things[key] = make(self._memories[number])
-                if key in self._made and self._keep(key, self._things[key]):
-                    self._memories[number] = Reused()
-                self._made.add(key)
-            return self._things[key]
+            thing = self._things.get(key)
+            if thing is None:
+                thing = self._lasting.get(key)
+                thing = self._things[key] = self._make(key, make) if thing is None else thing
+            return thing
+
+    def _make(self, key: object, make: Make) -> Any:
+        number = len(self._things)
+        while number >= len(self._memories):
+            self._memories.append(Reused())
+        thing = make(self._memories[number])
+        if key in self._made and self._keep(key, thing):
+            self._memories[number] = Reused()
+        self._made.add(key)
+        return thing
 
     def _keep(self, key: object, thing: Any) -> bool:
         parts = thing if isinstance(thing, tuple) else (thing,)
