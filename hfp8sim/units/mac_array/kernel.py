@@ -109,7 +109,7 @@ class Kernel(NamedTuple):
     @property
     def group(self) -> int:
         """How many sums are added before they are rounded."""
-        busy = self.rounding == "away" or self.products == 2 or self.events == "count"
+        busy = self.products == 2 or self.events == "count"
         return 4 if busy else self.rows * self.vectors
 
     @property
