@@ -1,6 +1,6 @@
 """The inner loop of a profile's kernel, as the processor runs it.
 
-python -m benchmarks.assembly [--profile hfp8] [--set rounding=nearest-even]
+python -m benchmarks.assembly [--profile hfp8] [--set rounding=nearest-even] [--events]
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from hfp8sim.units.gemm import explain
 from hfp8sim.units.mac_array.kernels import runner
 
 
-def inner_loop(profile: Any) -> list[str]:
+def inner_loop(profile: Any, events: bool = False) -> list[str]:
     """Instructions of the loop over steps: the innermost loop that has most multiplications."""
     a, b = matrices(profile, 64)
-    formats, plan = profile.operand_formats("fwd"), explain(a, b, profile)
+    formats, plan = profile.operand_formats("fwd"), explain(a, b, profile, events=events)
     left = mac_array.panels(plan, a, formats[0], KEYS, of_a=True)
     right = mac_array.panels(plan, b.T, formats[1], KEYS, of_a=False)
     mac_array.accumulate(plan, left, right, mac_array.start(plan, 64, 64, whole=True), last=True)
@@ -49,9 +49,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.assembly")
     parser.add_argument("--profile", default="hfp8")
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--events", action="store_true", help="count events")
     options = parser.parse_args()
     profile = settings(options.profile, options.set)
-    loop = inner_loop(profile)
+    loop = inner_loop(profile, options.events)
     print("\n".join(loop))
     print()
     for name, count in Counter(line.split()[0] for line in loop).most_common():

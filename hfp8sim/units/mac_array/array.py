@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat
-from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
+from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED, WIDEST
 from hfp8sim.units.mac_array.kernels import runner
 from hfp8sim.units.mac_array.pack import (
     add_nonzero,
@@ -173,7 +173,8 @@ def start(
 ) -> State:
     """The state of rows × columns outputs at k = 0. `whole`: all k will come in one range."""
     shape = (count_panels(rows), count_panels(columns), PANEL, PANEL)
-    chunk = memory.array("chunk", (1, 1, PANEL, PANEL) if whole else shape, plan.lane_float)
+    zeros = (1, WIDEST, PANEL, PANEL)  # enough for one tile: it leaves them as they were
+    chunk = memory.array("chunk", zeros if whole else shape, plan.lane_float)
     total = memory.array("total", shape, np.float32)
     chunk.fill(0.0)
     total.fill(0.0)

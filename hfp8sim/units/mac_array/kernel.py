@@ -8,6 +8,8 @@ import numpy as np
 
 #: Rows of A and columns of B in a panel: element (k, i) of a panel stands at k·PANEL + i.
 PANEL = 16
+#: Panels of columns that the widest tile reaches over.
+WIDEST = 3
 
 #: Places in a kernel's table of numbers (int64): first those of the steps, and from BETWEEN on the same
 #: for the running total of chunks. Where a number is a float, its bits stand there, in a lane's width.
@@ -26,7 +28,8 @@ PANEL = 16
     HASH_KEEP,  # … and the mask of its random bits
     LOWEST,  # lowest exponent of the accumulator
     GUARD,  # fraction bits that an aligned sum keeps
-) = range(14)
+    ABOVE,  # bits that tell numbers from what is below the smallest one
+) = range(15)
 BETWEEN = 16
 NUMBERS = 32
 
@@ -42,7 +45,8 @@ class Kernel(NamedTuple):
 
     bits: int  #: of a lane's float: 32 or 64
     lanes: int  #: of a vector
-    rows: int  #: of a register tile, one vector wide
+    rows: int  #: of a register tile
+    vectors: int  #: of a register tile, side by side
     products: (
         int  #: of a step: 1, 2 or (aligned) more; 0: exact sums, rounded when the chunk closes
     )
@@ -54,7 +58,9 @@ class Kernel(NamedTuple):
     between: str  #: rounding of the running total, as `rounding`
     between_adder: str
     over: str  #: free (proved impossible), clamp, nan (which then stays), or replace
-    under: str  #: free, flush (by the processor, where that is exact), or cut
+    #: free, flush (by the processor, where that is exact), test (bits tell), edge (both: the processor
+    #: flushes what is below the edge, and bits tell what is on it), or cut (by comparison)
+    under: str
     events: str  #: quiet, or count
     extension: str  #: none, or avx512dq: instructions of that name may be used
 
@@ -65,12 +71,27 @@ class Kernel(NamedTuple):
     @classmethod
     def parse(cls, name: str) -> Kernel:
         fields = name.split(" ")
-        return cls(*map(int, fields[:4]), *fields[4:])  # type: ignore[arg-type]
+        return cls(*map(int, fields[:5]), *fields[5:])  # type: ignore[arg-type]
+
+    @property
+    def narrow(self) -> Kernel:
+        """The kernel for the panels of columns that are left over by tiles more than one panel wide."""
+        return self if self.panels == 1 else self._replace(rows=2 * self.rows, vectors=1)
+
+    @property
+    def panels(self) -> int:
+        """Panels of columns that a tile reaches over."""
+        return max(1, self.vectors * self.lanes // PANEL)
 
     @property
     def strict(self) -> bool:
         """Whether the processor's control register is changed."""
-        return {self.adder, self.between_adder} != {"nearest"} or self.under == "flush"
+        return {self.adder, self.between_adder} != {"nearest"} or self.flushes
+
+    @property
+    def flushes(self) -> bool:
+        """Whether the processor is told to flush what is below its normal numbers."""
+        return self.under in ("flush", "edge")
 
     @property
     def counts_zero_products(self) -> bool:
@@ -80,10 +101,16 @@ class Kernel(NamedTuple):
 
     @property
     def staggered(self) -> bool:
-        """Whether every other row of the tile is half a step behind. Only where rounding is all that
+        """Whether every other sum of the tile is half a step behind. Only where rounding is all that
         happens to a sum, and rounding it again changes nothing."""
-        plain = self.over in ("free", "nan") and self.under in ("free", "cut")
+        plain = self.over in ("free", "nan") and self.under != "flush"
         return plain and self.events == "quiet" and self.rounding == "away" and self.products == 1
+
+    @property
+    def group(self) -> int:
+        """How many sums are added before they are rounded."""
+        busy = self.products == 2 or self.events == "count"
+        return 4 if busy else self.rows * self.vectors
 
     @property
     def exact_sums(self) -> bool:

@@ -12,7 +12,7 @@ from hfp8sim.units.mac_array.tile import tile
 #: Bytes of A's panels that are kept in the second-level cache while B's stream by.
 _RESIDENT = 1 << 18
 #: Bytes of a panel (whole chunks of it) that stay in the first-level cache.
-_CLOSE = 1 << 14
+_CLOSE = 1 << 16
 
 
 @functools.cache
@@ -21,7 +21,8 @@ def runner(kernel: Kernel) -> Callable[..., None]:
     # Only strings and integers are closed over: Numba's disk cache recognises those (and would not
     # recognise an intrinsic made for each kernel).
     name = kernel.name
-    rows, columns, size = kernel.rows, kernel.lanes, kernel.bits // 8
+    size, columns, panels = kernel.bits // 8, kernel.vectors * kernel.lanes, kernel.panels
+    rows, narrow_rows = kernel.rows, kernel.narrow.rows
     products = max(kernel.products, 1)
     words = kernel.rounding in ("random", "hash")
     bytes_per_step = (products + words) * PANEL * size
@@ -32,8 +33,8 @@ def runner(kernel: Kernel) -> Callable[..., None]:
 
         Args:
             a, b: `Panels` of rows and of columns.
-            chunk: open chunks (row panels, column panels, PANEL, PANEL) lane floats; (1, 1, PANEL, PANEL)
-                zeros where no state is carried (then close must be 1, which leaves zeros).
+            chunk: open chunks (row panels, column panels, PANEL, PANEL) lane floats; (1, WIDEST, PANEL,
+                PANEL) zeros where no state is carried (then close must be 1, which leaves zeros).
             total: running totals, float32, likewise but always whole.
             numbers: int64 (NUMBERS,).
             steps, left, length, close: see `tile.build`.
@@ -54,10 +55,12 @@ def runner(kernel: Kernel) -> Callable[..., None]:
             last = first + many >= steps
             group = max(1, _RESIDENT // max(many * bytes_per_step, 1))
             for i0 in range(0, row_panels, group):
-                for j in range(column_panels):
+                j = 0
+                while j < column_panels:
+                    wide = j + panels <= column_panels
                     for i in range(i0, min(i0 + group, row_panels)):
                         place = (i * column_panels + j) * PANEL * PANEL
-                        for r in range(0, PANEL, rows):
+                        for r in range(0, PANEL, rows if wide else narrow_rows):
                             for c in range(0, PANEL, columns):
                                 cell = r * PANEL + c
                                 tile(
@@ -77,7 +80,9 @@ def runner(kernel: Kernel) -> Callable[..., None]:
                                     + (j * b_chunks + chunks * PANEL + c) * 4,
                                     counts.ctypes.data,
                                     many, left, length, close if last else 0,
+                                    depth, b_words, b_chunks, wide,
                                 )  # fmt: skip
+                    j += panels if wide else 1
             if last:
                 break
             first, chunks, left = first + many, chunks + block // length, length

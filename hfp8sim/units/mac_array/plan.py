@@ -74,7 +74,13 @@ _ROUNDING_NAMES = {
 _ORDER_NAMES = {"serial": "one by one", "aligned": "aligned"}
 _ADDER_NAMES = {"nearest": "", "chop": "chopping adder", "down": "round-to-odd adder"}
 _OVER_NAMES = {"free": "", "clamp": "clamps", "nan": "watches for NaN", "replace": "tests overflow"}
-_UNDER_NAMES = {"free": "", "flush": "flushes in hardware", "cut": "tests underflow"}
+_UNDER_NAMES = {
+    "free": "",
+    "flush": "flushes in hardware",
+    "cut": "tests underflow",
+    "test": "tests underflow by a bit",
+    "edge": "flushes in hardware but for the edge",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -277,22 +283,18 @@ class _Choice:
             raise _Reject("infinite sums of chunks overflow once more, uncounted")
         roundings = [(self.acc, kind)] + [(self.total, between)] * bool(self.profile.chunk_length)
         for fmt, one in roundings:
-            if one == "none" and under == "cut" and _underflow(fmt, self.quantum) != "free":
+            cut = under not in ("free", "flush") and _underflow(fmt, self.quantum) != "free"
+            if cut and one == "none":
                 raise _Reject("what is not rounded is not cut")
-
         if events and self.profile.sum_order == "aligned":
             raise _Reject("the plain loop counts events of aligned sums")
         r, overflow = self.profile.random_bits, self.profile.overflow
-        aligned = self.profile.sum_order == "aligned"
-        clamps = over == "clamp" and self.on.extension == "none"
-        crowded = aligned or kind == "hash" or adder == "down" or over == "nan" or clamps
-        lanes = self.on.lanes * 32 // bits
         kernel = Kernel(
-            bits, lanes, 16 if self.on.lanes == 16 and not crowded else 8, self.products,
-            order, kind, adder, between, between_adder, over, under,
-            "count" if events else "quiet",
+            bits, self.on.lanes * 32 // bits, 8, 1, self.products, order, kind,
+            adder, between, between_adder, over, under, "count" if events else "quiet",
             self.on.extension if bits == 32 and over in ("clamp", "nan") else "none",
         )  # fmt: skip
+        kernel = self._shaped(kernel)
         row, column = _words(
             kind, self.profile.rounding, r, _FRACTION[bits] - self.acc.fraction_bits
         )
@@ -306,6 +308,26 @@ class _Choice:
             kernel, "; ".join(x for x in (why, above, below) if x), scale, numbers, self.length,
             WordsOfSide(row, row2), WordsOfSide(column, column2),
         )  # fmt: skip
+
+    def _shaped(self, kernel: Kernel) -> Kernel:
+        """The kernel with as large a tile as registers hold, beside operands and what a rounding needs: the
+        more sums there are, the less a step waits for the one before."""
+        if self.on.lanes < 16:  # 16 registers
+            return kernel
+        clamps = kernel.over == "clamp" and kernel.extension == "none"
+        if (
+            kernel.order == "aligned"
+            or kernel.rounding == "hash"
+            or kernel.adder == "down"
+            or clamps
+        ):
+            return kernel
+        quiet = kernel.events == "quiet" and kernel.over != "replace" and kernel.under != "cut"
+        if kernel.bits == 64 or kernel.products != 1 or not quiet:
+            return kernel._replace(rows=8 if kernel.over == "nan" else 16)
+        if kernel.over == "nan":
+            return kernel._replace(rows=4, vectors=3)
+        return kernel._replace(vectors=2 if kernel.rounding == "zero" else 3)
 
     # -- the steps
 
@@ -417,17 +439,22 @@ class _Choice:
             # (2^d − random)·2^−d·MIN must be a number of the lane.
             if one in ("random", "hash") and r + 1 + fmt.precision > held:
                 raise _Reject(f"a stochastic rounding with {r} bits could underflow")
-        exact = wants == {"flush"} and self.acc.bias == self.total.bias
-        if exact and not events and {kind, between} <= {"none", "even", "away", "zero"}:
-            fused = self.profile.sum_order == "fused"  # (exponents are compared with unscaled ones)
-            single = (
-                self.products <= 1
-            )  # (one product of a pair would be flushed before it is added)
-            if self.on.control and self.on.fused and bits == 32 and fused and single:
+        bias, plain = self.acc.bias, {kind, between} <= {"none", "even", "away", "zero"}
+        # (exponents are compared with unscaled ones)
+        if bias != self.total.bias or not plain or self.profile.sum_order == "aligned":
+            return "cut", 0, why
+        lowest = {self.acc.lowest, self.total.lowest}
+        if lowest == {"flush"}:
+            return "test", bias, why  # the scale brings the smallest number to 2
+        # One product of a pair would be flushed before it is added.
+        flushes = self.on.control and self.on.fused and bits == 32 and self.products <= 1
+        if lowest == {"normal"} and flushes and not events:
+            if wants == {"flush"}:
                 # Of all multiples of the quantum 2^−b, it alone lies between zero and the smallest
                 # number; the scale brings the next one, 2^(1−b), to float32's smallest normal number.
-                scale = _LOWEST_NORMAL - (1 - self.acc.bias)
-                return "flush", scale, f"the processor flushes 2^{-self.acc.bias}"
+                return "flush", _LOWEST_NORMAL - (1 - bias), f"the processor flushes 2^{-bias}"
+            # The smallest number is next to 2^−b, which the scale brings to that place.
+            return "edge", _LOWEST_NORMAL + bias, f"the processor flushes what is below 2^{-bias}"
         return "cut", 0, why
 
     def _in_range(self, over: str, chunk: float, whole: float, scale: int) -> bool:
@@ -527,6 +554,15 @@ def _numbers(
     return numbers.view(np.int64)
 
 
+def _above(fmt: FloatFormat, bits: int) -> int:
+    """The bits of which a lane's magnitude has one if it is not below the smallest number, which the scale
+    has brought to 2, or next to the lane's smallest normal number. (Smaller ones have been flushed.)"""
+    fraction = _FRACTION[bits]
+    if fmt.lowest != "normal":
+        return 1 << (bits - 2)
+    return (1 << (bits - 1)) - (1 << (fraction - fmt.fraction_bits)) - (1 << fraction)
+
+
 def _fill_numbers(
     numbers: NDArray[np.uint64],
     bits: int,
@@ -554,6 +590,7 @@ def _fill_numbers(
         numbers[at.OVER] = float_bits(over, bits)
     smallest = math.ldexp(fmt.min_positive, scale)
     numbers[at.MIN] = float_bits(smallest, bits)
+    numbers[at.ABOVE] = _above(fmt, bits)
     numbers[at.GAP] = float_bits(math.ldexp(smallest, -d), bits)
     if kind == "hash":
         numbers[at.HASH_SHIFT] = bits - d

@@ -5,22 +5,11 @@ from __future__ import annotations
 from llvmlite import ir
 
 from hfp8sim.units.mac_array import kernel as at
+from hfp8sim.units.mac_array.events import Marks
 from hfp8sim.units.mac_array.kernel import Kernel
 from hfp8sim.units.mac_array.lanes import Lanes
 
 _HASH1, _HASH2 = 0x7FEB352D, 0x846CA68B  # mix32, docs/numerics.md section 4
-
-
-class Tally:
-    """Counts of events, int64, while code is being written."""
-
-    def __init__(self, builder: ir.IRBuilder, counts: list[ir.Value]) -> None:
-        self.b, self.counts = builder, counts
-
-    def add(self, event: int, lanes: Lanes, mask: ir.Value) -> None:
-        """Count the lanes of a comparison, if anything is counted."""
-        if self.counts:
-            self.counts[event] = self.b.add(self.counts[event], lanes.count(mask))
 
 
 class Rounding:
@@ -54,6 +43,8 @@ class Rounding:
             wanted = [*wanted, at.MAX, at.OVER]
         if self.kernel.under == "cut":
             wanted = [*wanted, at.MIN, at.GAP]
+        if self.kernel.under in ("test", "edge"):
+            wanted = [*wanted, at.ABOVE]
         if self.kernel.order == "aligned" and self.base == 0:
             wanted = [*wanted, at.LOWEST, at.GUARD]
         for place in wanted:
@@ -91,24 +82,24 @@ class Rounding:
     # -- rounding
 
     def round(
-        self, s: ir.Value, random: ir.Value | None, row: int, terms: list[ir.Value], tally: Tally
+        self, s: ir.Value, random: ir.Value | None, i: int, terms: list[ir.Value], marks: Marks
     ) -> ir.Value:
         """The sum s in the accumulator's precision and range.
 
         Args:
             random: the addend of a stochastic rounding.
-            row: of the tile (rows may be written differently).
+            i: its number in the tile (sums may be rounded by different instructions).
             terms: of the sum, that may be infinite: then an infinite sum is no overflow.
         """
         if self.kind == "none":
-            return self._limit_above(s, terms, tally)
+            return self._limit_above(s, terms, marks)
         if self.kind == "even" and self.adder != "down":
-            uncut = rounded = self._nearest_even_in_floats(s, row)
+            uncut = rounded = self._nearest_even_in_floats(s, i)
         else:
             uncut, rounded = self._in_words(s, random)
-        if self.kernel.under == "cut":
-            rounded = self._limit_below(s, uncut, rounded, random, tally)
-        return self._limit_above(rounded, terms, tally)
+        if self.kernel.under in ("cut", "test", "edge"):
+            rounded = self._limit_below(s, uncut, rounded, random, marks)
+        return self._limit_above(rounded, terms, marks)
 
     def _in_words(self, s: ir.Value, random: ir.Value | None) -> tuple[ir.Value, ir.Value]:
         """Add below the last kept bit, then cut: magnitudes are integers, carries run into exponents.
@@ -124,11 +115,11 @@ class Rounding:
             bits = b.add(bits, random)
         return lanes.as_floats(bits), lanes.as_floats(b.and_(bits, self.kept[at.KEEP]))
 
-    def _nearest_even_in_floats(self, s: ir.Value, row: int) -> ir.Value:
+    def _nearest_even_in_floats(self, s: ir.Value, i: int) -> ir.Value:
         """q − (q − s) with q = 2^d·s. Two spellings of the same bits load different execution ports, so
-        rows alternate: q − s = s·(2^d − 1), each correctly rounded."""
+        sums alternate: q − s = s·(2^d − 1), each correctly rounded."""
         lanes = self.l
-        if row % 5 in (0, 2) and self.over != "replace":  # (of an ∞ this spelling makes NaN)
+        if i % 5 in (0, 2) and self.over != "replace":  # (of an ∞ this spelling makes NaN)
             rest = lanes.mul(s, self.number(at.SCALE_LESS))
             return lanes.fma(s, self.number(at.SCALE), lanes.b.fneg(rest))
         q = lanes.as_floats(lanes.b.add(lanes.as_words(s), self.kept[at.SCALE_ADD]))
@@ -154,14 +145,19 @@ class Rounding:
     # -- limits
 
     def _limit_below(
-        self, s: ir.Value, uncut: ir.Value, rounded: ir.Value, random: ir.Value | None, tally: Tally
+        self, s: ir.Value, uncut: ir.Value, rounded: ir.Value, random: ir.Value | None, marks: Marks
     ) -> ir.Value:
         lanes, b = self.l, self.l.b
-        smallest = self.number(at.MIN)
-        if self.kind in ("random", "hash"):
+        # A number is below MIN before it is cut if it is so afterwards. (A NaN stays.) The selection is of
+        # words, as the cut is: one instruction.
+        if self.kernel.under != "cut":
+            above = b.and_(lanes.as_words(uncut), self.kept[at.ABOVE])
+            keep = b.icmp_unsigned("!=", above, lanes.const(0))
+            rounded = lanes.as_floats(b.select(keep, lanes.as_words(rounded), lanes.const(0)))
+        elif self.kind in ("random", "hash"):
             # Between zero and MIN, |s|/MIN is the probability of MIN: it is taken where
             # |s| ≥ (2^d − random)·2^−d·MIN, which is a number of the lane.
-            magnitude = lanes.absolute(s)
+            magnitude, smallest = lanes.absolute(s), self.number(at.MIN)
             rest = b.sub(b.sub(lanes.const(0), self.kept[at.KEEP]), random)
             limit = lanes.mul(lanes.from_int(rest), self.number(at.GAP))
             up = b.fcmp_ordered(">=", magnitude, limit)
@@ -169,17 +165,15 @@ class Rounding:
             either = b.select(up, lanes.with_sign_of(smallest, s), lanes.zero())
             rounded = b.select(inside, either, rounded)
         else:
-            # A number is below MIN before it is cut if it is so afterwards. (A NaN stays.) The selection
-            # is of words, as the cut is: one instruction.
-            keep = b.fcmp_unordered(">=", lanes.absolute(uncut), smallest)
+            keep = b.fcmp_unordered(">=", lanes.absolute(uncut), self.number(at.MIN))
             rounded = lanes.as_floats(b.select(keep, lanes.as_words(rounded), lanes.const(0)))
-        if tally.counts:
+        if marks.wanted:
             gone = b.fcmp_ordered("==", rounded, lanes.zero())
             lost = b.and_(gone, b.fcmp_ordered("!=", s, lanes.zero()))
-            tally.add(at.UNDERFLOWED, lanes, lost)
+            marks.add(at.UNDERFLOWED, lanes, lost)
         return rounded
 
-    def _limit_above(self, s: ir.Value, terms: list[ir.Value], tally: Tally) -> ir.Value:
+    def _limit_above(self, s: ir.Value, terms: list[ir.Value], marks: Marks) -> ir.Value:
         lanes, b = self.l, self.l.b
         largest = self.kept.get(at.MAX)
         if self.over == "free" or self.watched or largest is None:
@@ -190,11 +184,11 @@ class Rounding:
         over = b.fcmp_ordered(">", lanes.absolute(s), largest)  # (a NaN stays)
         if self.kind == "zero":  # and so does an infinity: finite terms never chop to one
             over = b.and_(over, b.fcmp_ordered("<", lanes.absolute(s), lanes.infinity()))
-        if tally.counts:
+        if marks.wanted:
             new = over
             for term in terms:
                 new = b.and_(new, b.fcmp_ordered("<", lanes.absolute(term), lanes.infinity()))
-            tally.add(at.OVERFLOWED, lanes, new)
+            marks.add(at.OVERFLOWED, lanes, new)
         return b.select(over, lanes.with_sign_of(self.number(at.OVER), s), s)
 
     def watch(self, most: ir.Value, s: ir.Value) -> ir.Value:

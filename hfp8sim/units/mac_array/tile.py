@@ -8,7 +8,7 @@ changes its instructions. What each form computes, and why it is exact, stands i
 
 The accumulators of a tile live in vector registers for all of the range; the running totals of chunks,
 touched once a chunk, live in memory. The tile's state goes in and out through memory, so that a range may
-begin and end anywhere between steps.
+begin and end anywhere between steps. Sums are listed row by row, and in a row vector by vector.
 
 **Rounding direction.** Some forms need an adder that chops, or rounds down. The direction is a register of
 the processor (x86: MXCSR, one for each thread). It is set inside the generated function and put back
@@ -17,6 +17,7 @@ before that returns; nothing in between can raise or call.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from llvmlite import ir
@@ -25,9 +26,10 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from hfp8sim.units.mac_array import kernel as at
+from hfp8sim.units.mac_array.events import Marks, Ring, Tally
 from hfp8sim.units.mac_array.kernel import PANEL, Kernel
 from hfp8sim.units.mac_array.lanes import Lanes
-from hfp8sim.units.mac_array.rounding import Rounding, Tally
+from hfp8sim.units.mac_array.rounding import Rounding
 
 _DIRECTION = {"nearest": 0, "down": 0x2000, "chop": 0x6000}  # field of MXCSR
 _DIRECTIONS, _FLUSH = 0x6000, 0x8000
@@ -37,6 +39,8 @@ _POINTERS = (
     "a", "b", "a_exponents", "b_exponents", "chunk", "total", "numbers", "rows", "columns",
     "chunk_rows", "chunk_columns", "counts",
 )  # fmt: skip
+#: Its integers.
+_INTEGERS = ("steps", "left", "length", "close", "b_stride", "columns_stride", "chunks_stride")
 _I64, _POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 
 
@@ -45,15 +49,17 @@ def build(module: ir.Module, kernel: Kernel) -> ir.Function:
 
     Arguments: pointers to contiguous memory, at the tile's first row or column: the panels a and b and
     their exponents (int32, for aligned sums); the state, chunk (lane floats) and total (float32), PANEL
-    columns a row; the numbers (int64); the panels of words of rows and columns, for the steps (of a lane's
-    width) and for the chunks (32 bits), both beginning with the range; counts of events (int64). Then
-    int64: steps in the range, steps left in the open chunk, steps of a whole chunk, whether the range's
-    end closes the open chunk.
+    columns a row and PANEL rows a panel; the numbers (int64); the panels of words of rows and columns, for
+    the steps (of a lane's width) and for the chunks (32 bits), both beginning with the range; counts of
+    events (int64). Then int64: steps in the range, steps left in the open chunk, steps of a whole chunk,
+    whether the range's end closes the open chunk; elements from a panel of columns to the next, of b (and
+    its exponents), of words, and of words of chunks.
     """
     name = "hfp8sim tile " + kernel.name
     if name in module.globals:
         return module.globals[name]
-    kind = ir.FunctionType(ir.VoidType(), [_POINTER] * len(_POINTERS) + [_I64] * 4)
+    arguments = [_POINTER] * len(_POINTERS) + [_I64] * len(_INTEGERS)
+    kind = ir.FunctionType(ir.VoidType(), arguments)
     function = ir.Function(module, kind, name)
     function.linkage = "internal"
     function.attributes.add("noinline")
@@ -67,8 +73,8 @@ def build(module: ir.Module, kernel: Kernel) -> ir.Function:
 class _Body:
     """The body of a kernel's function.
 
-    The loop state is one list of values: the sums of the tile's rows, how far each of them went (where
-    that is watched), and the counts of events (where they are counted).
+    The loop state is one list of values: the sums of the tile, how far each of them went (where that is
+    watched), and the counts of events (where they are counted): at the ends of chunks, and of marks.
     """
 
     def __init__(self, function: ir.Function, kernel: Kernel) -> None:
@@ -77,6 +83,7 @@ class _Body:
         self.step = Lanes(b, kernel.bits, kernel.lanes, kernel.strict)
         self.total = Lanes(b, 32, kernel.lanes, kernel.strict)
         self.width = max(kernel.products, 1)
+        self.cells = [(r, v) for r in range(kernel.rows) for v in range(kernel.vectors)]
         self.random = kernel.rounding in ("random", "hash")
         elements = dict.fromkeys(_POINTERS, _I64)
         elements |= dict.fromkeys(("a", "b", "chunk"), self.step.float)
@@ -89,7 +96,11 @@ class _Body:
             name: b.bitcast(argument, elements[name].as_pointer())
             for name, argument in zip(_POINTERS, function.args)
         }
-        self.steps, self.left, self.length, self.close = function.args[len(_POINTERS) :]
+        integers = dict(zip(_INTEGERS, function.args[len(_POINTERS) :]))
+        self.steps, self.left, self.length, self.close = list(integers.values())[:4]
+        self.strides = dict.fromkeys(("b", "b_exponents"), integers["b_stride"])
+        self.strides["columns"] = integers["columns_stride"]
+        self.strides["chunk_columns"] = integers["chunks_stride"]
         numbers = self.p["numbers"]
         self.rounding = Rounding(self.step, kernel, numbers, 0)
         self.between = Rounding(self.total, kernel, numbers, at.BETWEEN)
@@ -165,91 +176,127 @@ class _Body:
 
     def _first_state(self) -> list[ir.Value]:
         k, step = self.k, self.step
-        sums = [step.load(self.p["chunk"], r * PANEL, step.floats) for r in range(k.rows)]
-        most = [step.zero()] * (k.rows if self.rounding.watched else 0)
-        counts = [_I64(0)] * (at.EVENTS if k.events == "count" else 0)
-        return [*sums, *most, *counts]
+        sums = [step.load(self.p["chunk"], self._cell(r, v), step.floats) for r, v in self.cells]
+        most = [step.zero()] * (len(sums) if self.rounding.watched else 0)
+        if k.events == "quiet":
+            return [*sums, *most]
+        self.ring = Ring(self.b, k)
+        return [*sums, *most, *[_I64(0)] * at.EVENTS, *[self.ring.zero()] * at.EVENTS]
 
-    def _parts(self, state: list[ir.Value]) -> tuple[list[ir.Value], list[ir.Value], Tally]:
-        """(sums, how far they went, counts) of a state."""
-        rows = self.k.rows
-        watched = rows if self.rounding.watched else 0
-        most = list(state[rows : rows + watched])
-        return list(state[:rows]), most, Tally(self.b, list(state[rows + watched :]))
+    def _parts(
+        self, state: list[ir.Value]
+    ) -> tuple[list[ir.Value], list[ir.Value], Tally, list[ir.Value]]:
+        """(sums, how far they went, counts, counts of marks) of a state."""
+        n = len(self.cells)
+        watched = n + (n if self.rounding.watched else 0)
+        most, counts = list(state[n:watched]), list(state[watched:])
+        return list(state[:n]), most, Tally(self.b, counts[: at.EVENTS]), counts[at.EVENTS :]
 
     def _store_state(self, state: list[ir.Value]) -> None:
-        sums, most, tally = self._parts(state)
-        sums, most = self._settled(sums, most, self.b.sub(self.steps, _I64(1)))
-        for r, value in enumerate(self._poisoned(sums, most)):
-            self.step.store(value, self.p["chunk"], r * PANEL)
+        sums, most, tally, marked = self._parts(state)
+        self._settle(sums, most, self.b.sub(self.steps, _I64(1)))
+        for (r, v), value in zip(self.cells, self._poisoned(sums, most)):
+            self.step.store(value, self.p["chunk"], self._cell(r, v))
         for event, count in enumerate(tally.counts):
+            count = self.b.add(count, self.ring.total(event, marked[event]))
             place = self.b.gep(self.p["counts"], [_I64(event)])
             self.b.store(self.b.add(self.b.load(place), count), place)
 
     def _poisoned(self, sums: list[ir.Value], most: list[ir.Value]) -> list[ir.Value]:
         return [self.rounding.poison(s, m) for s, m in zip(sums, most)] if most else sums
 
+    # -- addresses
+
+    def _at(self, name: str, index: ir.Value, vector: int = 0) -> ir.Value:
+        """The address of row `index` of a panel, and there of one of the tile's vectors of columns."""
+        panel, place = divmod(vector * self.k.lanes, PANEL)
+        element = self.b.add(self.b.mul(index, _I64(PANEL)), _I64(place))
+        if panel:
+            element = self.b.add(element, self.b.mul(self.strides[name], _I64(panel)))
+        return self.b.gep(self.p[name], [element])
+
+    def _columns(self, lanes: Lanes, name: str, index: ir.Value, kind: ir.Type) -> list[ir.Value]:
+        """Row `index` of the panels of columns: the tile's vectors."""
+        vectors = range(self.k.vectors)
+        return [lanes.load(self._at(name, index, v), 0, kind) for v in vectors]
+
+    def _cell(self, row: int, vector: int) -> int:
+        """The place of a vector of outputs in the state."""
+        panel, place = divmod(vector * self.k.lanes, PANEL)
+        return (panel * PANEL + row) * PANEL + place
+
     # -- a step
 
-    def _at(self, name: str, index: ir.Value) -> ir.Value:
-        """The address of vector number `index` of a panel."""
-        return self.b.gep(self.p[name], [self.b.mul(index, _I64(PANEL))])
-
     def _one_step(self, number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
-        k, step = self.k, self.step
-        sums, most, tally = self._parts(state)
-        sums, most = self._settled(sums, most, self.b.sub(number, _I64(1)))
-        if k.order == "aligned":
-            added, products = self._aligned_sums(number, sums), sums
-        else:
-            added, products = self._fused_sums(number, sums)
-        if k.exact_sums:
-            return [*added, *most, *tally.counts]
-        random = self._random(number)
-        for r, (old, s) in enumerate(zip(sums, added)):
-            if self._late(r):
-                sums[r] = s
-                continue
-            new = self.rounding.round(s, random(r), r, [old], tally)
-            if tally.counts:
-                tally.add(at.SWAMPED, step, self._swamped(old, new, s, products[r]))
-            if most:
-                most[r] = self.rounding.watch(most[r], new)
-            sums[r] = new
-        return [*sums, *most, *tally.counts]
+        k, b = self.k, self.b
+        sums, most, tally, marked = self._parts(state)
+        add = self._aligned(number, sums) if k.order == "aligned" else self._fused(number)
+        random, marks = self._random(number), Marks()
+        if k.staggered:
+            before = b.sub(number, _I64(1))
+            settle = self._settler(b.select(b.icmp_signed("<", before, _I64(0)), number, before))
+        if tally.wanted:
+            marks = self.ring.marks(number, marked)
+        for first in range(0, len(sums), k.group):
+            group = range(first, min(first + k.group, len(sums)))
+            for i in group:
+                if self._late(i):
+                    settle(i, sums, most)
+            added = {i: add(i, sums[i]) for i in group}
+            for i, (s, product) in added.items():
+                if k.exact_sums or self._late(i):
+                    sums[i] = s
+                    continue
+                new = self.rounding.round(s, random(i), i, [sums[i]], marks)
+                if marks.wanted:
+                    marks.add(at.SWAMPED, self.step, self._swamped(sums[i], new, s, product))
+                if most:
+                    most[i] = self.rounding.watch(most[i], new)
+                sums[i] = new
+            if group.stop < len(sums):
+                self._keep_order()
+        return [*sums, *most, *tally.counts, *marked]
+
+    def _keep_order(self) -> None:
+        """Keep what loads memory from here on behind what is written before. (A compiler puts all
+        multiplications of a step first, for their latency, and runs out of registers.)"""
+        self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
 
     def _random(self, number: ir.Value) -> Callable[[int], ir.Value | None]:
-        """The addends of a step's stochastic roundings, by row."""
+        """The addends of a step's stochastic roundings, by sum."""
         if not self.random:
-            return lambda row: None
-        step = self.step
-        rows, columns = self._at("rows", number), self._at("columns", number)
-        column = step.load(columns, 0, step.words)
-        return lambda row: self.rounding.random(step.load_splat(rows, row), column)
+            return lambda i: None
+        step, at_rows = self.step, self._at("rows", number)
+        columns = self._columns(step, "columns", number, step.words)
+        row = functools.cache(lambda r: step.load_splat(at_rows, r))
+        cells = self.cells
+        return lambda i: self.rounding.random(row(cells[i][0]), columns[cells[i][1]])
 
-    # Every other row may be late: its sum is rounded at the beginning of the next step. Were all rows in
-    # step, the processor would find many multiplications first and then many roundings; so it finds both
-    # at any time, and all its ports are busy. Rounding twice is as good as once, so at the beginning of a
-    # range a late row may be rounded with whatever word.
+    # Every other sum may be late: it is rounded at the beginning of the next step. Were all sums in step,
+    # the processor would find many multiplications first and then many roundings; so it finds both at any
+    # time, and all its ports are busy. Rounding twice is as good as once, so at the beginning of a range
+    # a late sum may be rounded with whatever word.
 
-    def _late(self, row: int) -> bool:
-        return self.k.staggered and row % 2 == 1
+    def _late(self, i: int) -> bool:
+        return self.k.staggered and i % 2 == 1
 
-    def _settled(
-        self, sums: list[ir.Value], most: list[ir.Value], number: ir.Value
-    ) -> tuple[list[ir.Value], list[ir.Value]]:
-        """The sums after step `number`, those of late rows rounded too, and how far they went."""
-        if not self.k.staggered:
-            return sums, most
-        b, sums, most = self.b, list(sums), list(most)
-        number = b.select(b.icmp_signed("<", number, _I64(0)), _I64(0), number)
-        random, none = self._random(number), Tally(b, [])
-        for r, s in enumerate(sums):
-            if self._late(r):
-                sums[r] = self.rounding.round(s, random(r), r, [], none)
-                if most:
-                    most[r] = self.rounding.watch(most[r], sums[r])
-        return sums, most
+    def _settler(self, number: ir.Value) -> Callable[[int, list[ir.Value], list[ir.Value]], None]:
+        """What rounds a late sum of step `number`, and sees how far it went, in place."""
+        random, none = self._random(number), Marks()
+
+        def settle(i: int, sums: list[ir.Value], most: list[ir.Value]) -> None:
+            sums[i] = self.rounding.round(sums[i], random(i), i, [], none)
+            if most:
+                most[i] = self.rounding.watch(most[i], sums[i])
+
+        return settle
+
+    def _settle(self, sums: list[ir.Value], most: list[ir.Value], number: ir.Value) -> None:
+        """Round all late sums of step `number`, in place."""
+        if self.k.staggered:
+            settle = self._settler(number)
+            for i in range(1, len(sums), 2):
+                settle(i, sums, most)
 
     def _swamped(self, old: ir.Value, new: ir.Value, s: ir.Value, product: ir.Value) -> ir.Value:
         """Whether a number stayed what it was. Where that is enough to know, steps whose product is zero
@@ -267,33 +314,37 @@ class _Body:
         finite = b.fcmp_ordered("<=", step.absolute(old), self.rounding.number(at.MAX))
         return b.and_(same, finite)
 
-    def _fused_sums(
-        self, number: ir.Value, sums: list[ir.Value]
-    ) -> tuple[list[ir.Value], list[ir.Value]]:
-        """For each row acc + p, acc + (p₀ + p₁) by the adder or (acc + p₀) + p₁ exactly; and p or p₀ + p₁
+    def _fused(self, number: ir.Value) -> Callable[[int, ir.Value], tuple[ir.Value, ir.Value]]:
+        """For a sum acc + p, acc + (p₀ + p₁) by the adder or (acc + p₀) + p₁ exactly; and p or p₀ + p₁
         (that is gone from the code if nobody asks)."""
-        step = self.step
-        first = self.b.mul(number, _I64(self.width))
-        a, b = self._at("a", first), self._at("b", first)
-        columns = [step.load(b, p * PANEL, step.floats) for p in range(self.width)]
-        added, products = [], []
-        for r, old in enumerate(sums):
-            rows = [step.load_splat(a, p * PANEL + r) for p in range(self.width)]
+        step, b, times = self.step, self.b, range(self.width)
+        first = b.mul(number, _I64(self.width))
+        ks = [b.add(first, _I64(p)) for p in times]
+        columns = [self._columns(step, "b", k, step.floats) for k in ks]
+        row = functools.cache(lambda p, r: step.load_splat(self._at("a", ks[p]), r))
+
+        def add(i: int, old: ir.Value) -> tuple[ir.Value, ir.Value]:
+            r, v = self.cells[i]
+            factors = [(row(p, r), columns[p][v]) for p in times]
+            product = step.mul(*factors[0])
             if self.width == 1:
-                added.append(self.rounding.sum(rows[0], columns[0], old))
-                products.append(step.mul(rows[0], columns[0]))
-                continue
-            pair = step.fma(rows[1], columns[1], step.mul(rows[0], columns[0]))
-            products.append(pair)
+                return self.rounding.sum(*factors[0], old), product
+            pair = step.fma(*factors[1], product)
             if self.k.order == "serial":
-                added.append(step.fma(rows[1], columns[1], step.fma(rows[0], columns[0], old)))
-            else:
-                added.append(self.rounding.sum(pair, None, old))
-        return added, products
+                return step.fma(*factors[1], step.fma(*factors[0], old)), pair
+            return self.rounding.sum(pair, None, old), pair
+
+        return add
+
+    def _aligned(
+        self, number: ir.Value, sums: list[ir.Value]
+    ) -> Callable[[int, ir.Value], tuple[ir.Value, ir.Value]]:
+        added = self._aligned_sums(number, sums)
+        return lambda i, old: (added[i], old)
 
     def _aligned_sums(self, number: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-        """For each row the accumulator and all products of the step, cut to GUARD fraction bits below the
-        largest exponent among them, and added exactly (as integers)."""
+        """For each row (of a tile one vector wide) the accumulator and all products of the step, cut to
+        GUARD fraction bits below the largest exponent among them, and added exactly (as integers)."""
         b, step, kept = self.b, self.step, self.rounding.kept
         first = b.mul(number, _I64(self.width))
         none = step.const(at.NO_EXPONENT)
@@ -366,40 +417,36 @@ class _Body:
         """total ← round(total + chunk), for the first chunk onto a total of zero; then a fresh state.
         `last` is the chunk's last step."""
         k, total = self.k, self.total
-        sums, most, tally = self._parts(state)
-        sums, most = self._settled(sums, most, last)
+        sums, most, tally, marked = self._parts(state)
+        self._settle(sums, most, last)
         sums = self._poisoned(sums, most)
         self.between.load()
         if k.exact_sums:
-            sums = [self._rounded_chunk(s, r, tally) for r, s in enumerate(sums)]
+            sums = [self._rounded_chunk(s, i, tally) for i, s in enumerate(sums)]
         if k.bits == 64:
             sums = [total.narrowed(s) for s in sums]
         if k.between_adder != k.adder:
             self._set_direction(k.between_adder)
-        random_rows, random_columns = (
-            self._at("chunk_rows", number),
-            self._at("chunk_columns", number),
-        )
-        for r, value in enumerate(sums):
-            old = total.load(self.p["total"], r * PANEL, total.floats)
-            random = None
-            if k.between in ("random", "hash"):
-                column = total.load(random_columns, 0, total.words)
-                random = self.between.random(total.load_splat(random_rows, r), column)
+        random = k.between in ("random", "hash")
+        rows, columns = self._at("chunk_rows", number), []
+        if random:
+            columns = self._columns(total, "chunk_columns", number, total.words)
+        for i, ((r, v), value) in enumerate(zip(self.cells, sums)):
+            old = total.load(self.p["total"], self._cell(r, v), total.floats)
+            word = self.between.random(total.load_splat(rows, r), columns[v]) if random else None
             s = self.between.sum(value, None, old)
-            total.store(
-                self.between.round(s, random, r, [old, value], tally), self.p["total"], r * PANEL
-            )
+            new = self.between.round(s, word, i, [old, value], tally)
+            total.store(new, self.p["total"], self._cell(r, v))
         if k.between_adder != k.adder:
             self._set_direction(k.adder)
         zeros = [self.step.zero()] * (len(sums) + len(most))
-        return [*zeros, *tally.counts]
+        return [*zeros, *tally.counts, *marked]
 
-    def _rounded_chunk(self, s: ir.Value, row: int, tally: Tally) -> ir.Value:
+    def _rounded_chunk(self, s: ir.Value, i: int, tally: Tally) -> ir.Value:
         """An exact sum, rounded once; its one step is swamped if it becomes zero."""
         b, step = self.b, self.step
-        rounded = self.rounding.round(s, None, row, [], tally)
-        if tally.counts:
+        rounded = self.rounding.round(s, None, i, [], tally)
+        if tally.wanted:
             lost = b.fcmp_ordered("==", rounded, step.zero())
             lost = b.and_(lost, b.fcmp_ordered("!=", s, step.zero()))
             tally.add(at.SWAMPED, step, lost)
@@ -424,7 +471,7 @@ class _Body:
 
     def _set_direction(self, adder: str) -> None:
         word = ir.IntType(32)
-        bits = _DIRECTION[adder] | (_FLUSH if self.k.under == "flush" else 0)
+        bits = _DIRECTION[adder] | (_FLUSH if self.k.flushes else 0)
         others = self.b.and_(self.saved, word(~_DIRECTIONS & 0xFFFFFFFF))
         self._load_control(self.b.or_(others, word(bits)))
 
@@ -433,17 +480,23 @@ class _Body:
 def tile(
     typingctx, name, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
     chunk_rows, chunk_columns, counts, steps, left, length, close,
+    b_stride, columns_stride, chunks_stride, wide,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Run the kernel `name` (a literal string) on one tile. Addresses and integers, see `build`."""
+    """Run the kernel `name` (a literal string), or if not `wide` its `narrow` one, on one tile. Addresses
+    and integers, see `build`."""
     if not isinstance(name, types.StringLiteral):
         return None
     kernel = Kernel.parse(name.literal_value)
     pointers = len(_POINTERS)
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        addresses, numbers = values[1 : 1 + pointers], values[1 + pointers :]
-        arguments = [builder.inttoptr(x, _POINTER) for x in addresses] + list(numbers)
-        builder.call(build(builder.module, kernel), arguments)
+        addresses, integers = values[1 : 1 + pointers], values[1 + pointers : -1]
+        arguments = [builder.inttoptr(x, _POINTER) for x in addresses] + list(integers)
+        with builder.if_else(values[-1]) as (wide, narrow):
+            for block, which in ((wide, kernel), (narrow, kernel.narrow)):
+                with block:
+                    builder.call(build(builder.module, which), arguments)
         return context.get_dummy_value()
 
-    return types.void(name, *[types.uintp] * pointers, *[types.int64] * 4), codegen
+    integers = [types.int64] * len(_INTEGERS)
+    return types.void(name, *[types.uintp] * pointers, *integers, types.boolean), codegen
