@@ -11,6 +11,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hfp8sim._jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.rounding import STOCHASTIC_A
@@ -206,9 +207,19 @@ def thread_count(threads: int | None) -> int:
 def count_nan(codes: Codes, fmt: FloatFormat) -> int:
     """How many of the codes are NaN (or the merged NaN-Infinity)."""
     facts = fmt.facts
-    mag = codes & (facts.min_mag | (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1)
-    beyond = (mag > facts.max_mag) & (mag != facts.inf_mag)
-    return int(np.count_nonzero(beyond | (codes == facts.nan_code)))
+    magnitude = facts.min_mag | (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
+    codes = np.ascontiguousarray(codes).reshape(codes.size)
+    return int(_count_nan(codes, magnitude, facts.max_mag, facts.inf_mag, facts.nan_code))
+
+
+@jit
+def _count_nan(codes, magnitude, max_mag, inf_mag, nan_code):
+    n = 0
+    for i in range(codes.size):
+        code = np.int64(codes[i])
+        mag = code & magnitude
+        n += ((mag > max_mag) & (mag != inf_mag)) | (code == nan_code)
+    return n
 
 
 def plain_gemm(

@@ -108,9 +108,14 @@ class Kernel(NamedTuple):
 
     @property
     def group(self) -> int:
-        """How many sums are added before they are rounded."""
-        busy = self.products == 2 or self.events == "count"
-        return 4 if busy else self.rows * self.vectors
+        """How many sums are added, then rounded, before the code turns to others. A compiler would put all
+        multiplications first, for their latency, and run out of registers, or mix the wrong things."""
+        if self.bits * self.lanes == 512:
+            if self.products == 2 or self.events == "count":
+                return 4
+            if self.staggered:
+                return 6
+        return self.rows * self.vectors
 
     @property
     def exact_sums(self) -> bool:

@@ -244,13 +244,13 @@ def pack(codes, decoder, panels):
 @jit
 def add_nonzero(panels, counts):
     """Add to counts[k] how many elements of each k are not zero."""
+    places = np.zeros(panels.shape[1] * PANEL, np.int32)  # by k and place: vectors are added, not lanes
     for p in range(panels.shape[0]):
-        for k in range(panels.shape[1]):
-            row = panels[p, k]
-            n = 0
-            for i in range(PANEL):
-                n += row[i] != 0
-            counts[k] += n
+        values = panels[p].reshape(places.size)
+        for i in range(places.size):
+            places[i] += values[i] != 0
+    for i in range(places.size):
+        counts[i // PANEL] += places[i]
 
 
 @jit

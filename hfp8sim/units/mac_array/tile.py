@@ -241,6 +241,7 @@ class _Body:
             group = range(first, min(first + k.group, len(sums)))
             for i in group:
                 if self._late(i):
+                    sums[i] = self._in_order(sums[i])
                     settle(i, sums, most)
             added = {i: add(i, sums[i]) for i in group}
             for i, (s, product) in added.items():
@@ -258,9 +259,15 @@ class _Body:
         return [*sums, *most, *tally.counts, *marked]
 
     def _keep_order(self) -> None:
-        """Keep what loads memory from here on behind what is written before. (A compiler puts all
-        multiplications of a step first, for their latency, and runs out of registers.)"""
+        """Keep what loads memory from here on behind what is written before, see `Kernel.group`."""
         self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+
+    def _in_order(self, x: ir.Value) -> ir.Value:
+        """x, not to be touched before what is written so far."""
+        if self.k.group == len(self.cells):
+            return x
+        kind = ir.FunctionType(x.type, [x.type])
+        return self.b.asm(kind, "", "=v,0,~{memory}", [x], side_effect=True)
 
     def _random(self, number: ir.Value) -> Callable[[int], ir.Value | None]:
         """The addends of a step's stochastic roundings, by sum."""
