@@ -325,6 +325,28 @@ def test_pieces_of_m_n_and_k(mode: str, products: int, chunk: int) -> None:
     assert swamped == events.swamped
 
 
+@pytest.mark.parametrize("mode", ["nearest-away", "nearest-even"])
+@pytest.mark.parametrize("k", [64, 3000])
+def test_a_whole_product_begins_with_zeros(mode: str, k: int) -> None:
+    """Whatever was in the memory of its state; a long k is cut into blocks, which begin with the sums."""
+    rng = np.random.default_rng(31)
+    profile, fmt = HFP8.replace(rounding=mode), get_format("hfp8-143")
+    a, b = numbers(rng, fmt, (21, k), "normal"), numbers(rng, fmt, (k, 70), "normal")
+    want = plain(profile, fmt, fmt, a, b)[0]
+    plan = mac_array.plan(profile, fmt, fmt, mac_array.scan(a, fmt), mac_array.scan(b, fmt), k)
+    keys = (np.uint64(0), np.uint64(0))
+    left = mac_array.panels(plan, a, fmt, keys, of_a=True)
+    right = mac_array.panels(plan, b.T, fmt, keys, of_a=False)
+    state = mac_array.start(plan, *want.shape, whole=True)
+    state.chunk.fill(np.nan)
+    for _ in range(2):
+        state.total.fill(np.nan)
+        mac_array.accumulate(plan, left, right, state, last=True)
+        got = np.empty_like(want)
+        mac_array.encode(state.total, profile.result_format.facts, plan.scale, got)
+        np.testing.assert_array_equal(got, want)
+
+
 # -- the twin ----------------------------------------------------------------------------------------
 
 

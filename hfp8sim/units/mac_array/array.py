@@ -73,8 +73,9 @@ _NOT_COUNTED = np.empty(0, np.int64)
 class State(NamedTuple):
     """Outputs in the making: (panels of rows, panels of columns, PANEL, PANEL), times 2^plan.scale."""
 
-    chunk: NDArray[np.floating[Any]]  #: sums of the open chunk
+    chunk: NDArray[np.floating[Any]]  #: sums of the open chunk; of one tile if `whole`
     total: NDArray[np.float32]  #: running totals
+    whole: bool  #: all k come in one range: what is here before is not looked at
 
 
 class Fresh:
@@ -173,12 +174,13 @@ def start(
 ) -> State:
     """The state of rows × columns outputs at k = 0. `whole`: all k will come in one range."""
     shape = (count_panels(rows), count_panels(columns), PANEL, PANEL)
-    zeros = (1, WIDEST, PANEL, PANEL)  # enough for one tile: it leaves them as they were
-    chunk = memory.array("chunk", zeros if whole else shape, plan.lane_float)
+    one = (1, WIDEST, PANEL, PANEL)
+    chunk = memory.array("chunk", one if whole else shape, plan.lane_float)
     total = memory.array("total", shape, np.float32)
-    chunk.fill(0.0)
-    total.fill(0.0)
-    return State(chunk, total)
+    if not whole:
+        chunk.fill(0.0)
+        total.fill(0.0)
+    return State(chunk, total, whole)
 
 
 def panels(
@@ -281,7 +283,7 @@ def accumulate(
     counts = np.zeros(EVENTS, np.int64)
     runner(plan.kernel)(
         a, b, state.chunk, state.total, plan.numbers, a.values.shape[1] // plan.products,
-        per - plan.step_number(k0) % per, per, int(last), counts,
+        per - plan.step_number(k0) % per, per, int(last), int(state.whole), counts,
     )  # fmt: skip
     if plan.counts_zero_products:
         # The kernel counts all steps that change nothing. Those whose product is zero follow from the

@@ -28,16 +28,16 @@ def runner(kernel: Kernel) -> Callable[..., None]:
     bytes_per_step = (products + words) * PANEL * size
 
     @jit
-    def run(a, b, chunk, total, numbers, steps, left, length, close, counts):
+    def run(a, b, chunk, total, numbers, steps, left, length, close, fresh, counts):
         """Add the products of all row panels of a and column panels of b to their accumulators.
 
         Args:
             a, b: `Panels` of rows and of columns.
             chunk: open chunks (row panels, column panels, PANEL, PANEL) lane floats; (1, WIDEST, PANEL,
-                PANEL) zeros where no state is carried (then close must be 1, which leaves zeros).
+                PANEL) for any tile where no state is carried (then fresh and close must be 1).
             total: running totals, float32, likewise but always whole.
             numbers: int64 (NUMBERS,).
-            steps, left, length, close: see `tile.build`.
+            steps, left, length, close, fresh: see `tile.build`.
             counts: int64 (3,): events are added.
         """
         depth = a.values.shape[1] * PANEL
@@ -80,6 +80,7 @@ def runner(kernel: Kernel) -> Callable[..., None]:
                                     + (j * b_chunks + chunks * PANEL + c) * 4,
                                     counts.ctypes.data,
                                     many, left, length, close if last else 0,
+                                    fresh if first == 0 else 0,
                                     depth, b_words, b_chunks, wide,
                                 )  # fmt: skip
                     j += panels if wide else 1

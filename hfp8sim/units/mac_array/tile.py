@@ -40,7 +40,9 @@ _POINTERS = (
     "chunk_rows", "chunk_columns", "counts",
 )  # fmt: skip
 #: Its integers.
-_INTEGERS = ("steps", "left", "length", "close", "b_stride", "columns_stride", "chunks_stride")
+_INTEGERS = (
+    "steps", "left", "length", "close", "fresh", "b_stride", "columns_stride", "chunks_stride"
+)  # fmt: skip
 _I64, _POINTER = ir.IntType(64), ir.IntType(8).as_pointer()
 
 
@@ -52,7 +54,7 @@ def build(module: ir.Module, kernel: Kernel) -> ir.Function:
     columns a row and PANEL rows a panel; the numbers (int64); the panels of words of rows and columns, for
     the steps (of a lane's width) and for the chunks (32 bits), both beginning with the range; counts of
     events (int64). Then int64: steps in the range, steps left in the open chunk, steps of a whole chunk,
-    whether the range's end closes the open chunk; elements from a panel of columns to the next, of b (and
+    whether the range's end closes the open chunk, whether the state begins as zeros, whatever it holds; elements from a panel of columns to the next, of b (and
     its exponents), of words, and of words of chunks.
     """
     name = "hfp8sim tile " + kernel.name
@@ -97,7 +99,7 @@ class _Body:
             for name, argument in zip(_POINTERS, function.args)
         }
         integers = dict(zip(_INTEGERS, function.args[len(_POINTERS) :]))
-        self.steps, self.left, self.length, self.close = list(integers.values())[:4]
+        self.steps, self.left, self.length, self.close, self.fresh = list(integers.values())[:5]
         self.strides = dict.fromkeys(("b", "b_exponents"), integers["b_stride"])
         self.strides["columns"] = integers["columns_stride"]
         self.strides["chunk_columns"] = integers["chunks_stride"]
@@ -176,11 +178,16 @@ class _Body:
 
     def _first_state(self) -> list[ir.Value]:
         k, step = self.k, self.step
+        b, fresh = self.b, self.b.icmp_signed("!=", self.fresh, _I64(0))
+        with b.if_then(fresh):
+            for r, v in self.cells:
+                self.total.store(self.total.zero(), self.p["total"], self._cell(r, v))
         sums = [step.load(self.p["chunk"], self._cell(r, v), step.floats) for r, v in self.cells]
+        sums = [b.select(fresh, step.zero(), s) for s in sums]
         most = [step.zero()] * (len(sums) if self.rounding.watched else 0)
         if k.events == "quiet":
             return [*sums, *most]
-        self.ring = Ring(self.b, k)
+        self.ring = Ring(b, k)
         return [*sums, *most, *[_I64(0)] * at.EVENTS, *[self.ring.zero()] * at.EVENTS]
 
     def _parts(
@@ -486,7 +493,7 @@ class _Body:
 @intrinsic(prefer_literal=True)
 def tile(
     typingctx, name, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
-    chunk_rows, chunk_columns, counts, steps, left, length, close,
+    chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
     b_stride, columns_stride, chunks_stride, wide,
 ):  # type: ignore[no-untyped-def]  # fmt: skip
     """Run the kernel `name` (a literal string), or if not `wide` its `narrow` one, on one tile. Addresses
