@@ -117,9 +117,10 @@ def gemm(
         counts = fast_gemm(a, b, fmt_a, fmt_b, profile, facts, path, result, thread_count(threads))
     if not events:
         return result
+    never = path.kernel is not None and path.kernel.over == "free"  # all are numbers, and stay so
     return result, Events(
         int(counts[acc.SWAMPED]), int(counts[acc.OVERFLOWS]), int(counts[acc.UNDERFLOWS]),
-        count_nan(result, profile.result_format), int(counts[acc.DRAWS]),
+        0 if never else count_nan(result, profile.result_format), int(counts[acc.DRAWS]),
     )  # fmt: skip
 
 

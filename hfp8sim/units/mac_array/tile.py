@@ -250,6 +250,9 @@ class _Body:
                 if self._late(i):
                     sums[i] = self._in_order(sums[i])
                     settle(i, sums, most)
+            before = {i: sums[i] for i in group}
+            if marks.wanted and k.products == 1:  # copies, so that the sums stay in their registers
+                before = {i: self._in_order(s) for i, s in before.items()}
             added = {i: add(i, sums[i]) for i in group}
             for i, (s, product) in added.items():
                 if k.exact_sums or self._late(i):
@@ -257,7 +260,7 @@ class _Body:
                     continue
                 new = self.rounding.round(s, random(i), i, [sums[i]], marks)
                 if marks.wanted:
-                    marks.add(at.SWAMPED, self.step, self._swamped(sums[i], new, s, product))
+                    marks.add(at.SWAMPED, self.step, self._swamped(before[i], new, s, product))
                 if most:
                     most[i] = self.rounding.watch(most[i], new)
                 sums[i] = new
