@@ -158,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--page", type=Path, help="measure nothing: write the JSON into this page")
     options = parser.parse_args(arguments)
     if options.page:
+        if not options.json.exists():
+            parser.error(f"no {options.json}: run without --page first")
         write_page(options.page, json.loads(options.json.read_text("utf-8")))
         return 0
 
