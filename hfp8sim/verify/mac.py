@@ -162,7 +162,7 @@ class MacSweep:
 
         One is chosen for these operands: it meets multiples of their products' lowest bit. One is chosen as
         if products reached down to the accumulator's lowest bit: it meets any number. Where they are the
-        same, the second is enough.
+        same, the second is enough. With each comes the one for columns that its tiles leave over.
         """
         profile = Profile(
             "verify", accumulator=self.acc, between_chunks=self.acc, chunk_length=0,
@@ -188,7 +188,9 @@ class MacSweep:
             if plan.kernel.over != "nan":  # no sum becomes NaN there, and no operand is one
                 met = met & ~np.isnan(values)
             lanes = np.ldexp(values[met], plan.scale).astype(plan.lane_float)
-            made.append(Meeting(plan, codes[met], lanes))
+            for kernel in dict.fromkeys((plan.kernel, plan.kernel.narrow)):
+                one = dataclasses.replace(plan, kernel=kernel)
+                made.append(Meeting(one, codes[met], lanes))
         return made
 
     def _kernel(
