@@ -109,10 +109,12 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        pattern, number = self._cache_file._data_name_pattern, "{number:d}"
-        self._cache_file._data_name_pattern = pattern.replace(
-            number, f"{uuid.uuid4().hex[:16]}.{number}"
-        )
+        # (Numba's own affair: where it is another, so is the danger.)
+        pattern, number = getattr(self._cache_file, "_data_name_pattern", None), "{number:d}"
+        if pattern is not None:
+            self._cache_file._data_name_pattern = pattern.replace(
+                number, f"{uuid.uuid4().hex[:16]}.{number}"
+            )
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         rtsys.initialize(target_context)
