@@ -365,7 +365,7 @@ def test_the_time_of_a_program_is_that_of_the_run(run: Run, gemms: Path, tmp_pat
 
 
 def test_post_is_part_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) -> None:
-    post = "format=hfp8-143", "bias_format=dlfloat16", "relu", "clamp=0:0x40", "scale=-3"
+    post = "format=hfp8-143,bias_format=dlfloat16", "relu", "clamp=0:0x40,scale=-3"
     options = [word for text in post for word in ("--post", text)]
     assert run("lower", gemms, "first", "--out", tmp_path / "p.s", *options)[0] == 0
     text = (tmp_path / "p.s").read_text()

@@ -82,7 +82,7 @@ def lower(
     post: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KEY=VALUE",
+            metavar="KEY=VALUE,…",
             help="what POST does: format, rounding, overflow, bias_format, relu, clamp=LOW:HIGH, scale",
         ),
     ] = None,
@@ -122,7 +122,7 @@ def lower(
 
 
 def finishing(assignments: list[str] | None) -> Finish:
-    """What POST does, from `key=value` texts."""
+    """What POST does, from texts of `key=value`, one or more with commas between."""
     import dataclasses
 
     from hfp8sim.errors import unknown
@@ -130,7 +130,7 @@ def finishing(assignments: list[str] | None) -> Finish:
 
     known = [field.name for field in dataclasses.fields(Finish)]
     values: dict[str, Any] = {}
-    for text in assignments or []:
+    for text in listed(",".join(assignments or [])):
         key, _, value = text.partition("=")
         if key not in known:
             raise unknown("field", key, known, of="--post")

@@ -66,7 +66,7 @@ MachineOption = Annotated[
 ]
 ProfileOption = Annotated[str, typer.Option("--profile", help="the arithmetic: `hfp8sim profiles`")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="change a profile's field")
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE,…", help="change a profile's fields")
 ]
 PolicyOption = Annotated[
     str,
@@ -94,11 +94,15 @@ TimeOnlyOption = Annotated[
 
 
 def settings(profile: str, assignments: list[str]) -> Profile:
-    """A profile with `key=value` fields replaced, values typed as the field is."""
+    """A profile with fields replaced, values typed as the field is.
+
+    Args:
+        assignments: texts of `key=value`, one or more with commas between.
+    """
     from hfp8sim.units import get_profile
 
     chosen = get_profile(profile)
-    fields = dict(assignment(text, chosen) for text in assignments)
+    fields = dict(assignment(text, chosen) for text in listed(",".join(assignments)))
     return chosen.replace(**fields) if fields else chosen
 
 
