@@ -204,6 +204,7 @@ MUTANTS = (
     Mutant("fields swapped in the text", "hfp8sim/vectors.py", "top = self.width\n", "top = self.width - 4\n", "tests/vectors/test_vectors.py::test_text_says_what_the_arrays_say"),
     Mutant("verify compares codes, not flags", "hfp8sim/verify/mac.py", "    digest.update(flags.data)\n", "", VERIFY + "::test_wrong_flags_are_found"),
     Mutant("verify skips the kernels", "hfp8sim/verify/mac.py", "for meeting in self.meetings:", "for meeting in ():", VERIFY + "::test_a_wrong_kernel_is_found", compiled=True),
+    Mutant("verify skips the kernels of left-over columns", "hfp8sim/verify/mac.py", "dict.fromkeys((plan.kernel, plan.kernel.narrow))", "dict.fromkeys((plan.kernel,))", VERIFY + "::test_kernels_of_left_over_columns_stand_trial", compiled=True),
     Mutant("verify forgets the last part", "hfp8sim/verify/run.py", "return [i for i in range(check.parts) if i not in done]", "return [i for i in range(check.parts - 1) if i not in done]", VERIFY + "::test_an_interrupted_run_goes_on"),
     Mutant("verify trusts results of other sources", "hfp8sim/verify/run.py", 'if stored["sources"] != self.sources:', "if False:", VERIFY + "::test_state_of_other_sources_is_not_used"),
     Mutant("the C wrapper forgets the random bits", "hfp8sim/reference.py", "record.random_bits = profile.random_bits", "record.random_bits = 13", GEMM + "::test_every_order_in_every_mode[stochastic-a-fma]"),

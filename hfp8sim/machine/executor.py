@@ -60,8 +60,9 @@ _ELEMENTS = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 class Execution:
     """What a program did.
 
-    `outputs` holds codes by symbol name. `instructions` are those of one core that does all. `macs` counts multiply-accumulates, `gated` those of them with
-    a zero operand, whose multiplier stands still; `gated` and `events` are counted on request only.
+    `outputs` holds codes by symbol name. `instructions` are those of one core that does all. `macs` counts
+    multiply-accumulates, `gated` those of them with a zero operand, whose multiplier stands still; `gated`
+    and `events` are counted on request only.
     """
 
     outputs: dict[str, NDArray[Any]]

@@ -59,3 +59,5 @@ def test_spans_do_not_overlap_in_any_viewer(clock):
             end = int(1000.0 * before["ts"]) + int(1000.0 * before["dur"])
             assert end <= int(1000.0 * after["ts"])
             assert before["dur"] > 0 and before["ts"] + before["dur"] <= after["ts"]
+            for time in (before["ts"], before["dur"]):  # such numbers floats add exactly
+                assert (time * GRID).is_integer()

@@ -91,6 +91,16 @@ def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.first.startswith("kernel, a = 0x58, b = 0x58, acc = 0x5800")
 
 
+def test_kernels_of_left_over_columns_stand_trial() -> None:
+    """Where tiles are wider than a panel, columns that they leave over have a kernel of their own."""
+    h = get_format("hfp8-143")
+    sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even")
+    sweep._prepare()
+    tried = {meeting.plan.kernel for meeting in sweep.meetings}
+    assert tried and {kernel.narrow for kernel in tried} <= tried
+    assert mac_array.processor().lanes < 16 or {kernel.panels for kernel in tried} == {1, 3}
+
+
 def test_a_wrong_adder_and_converter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "add_row_any", flip(sweeps.add_row_any, 7))
     result = AddSweep(get_format("ieee-169"), "nearest-even", constant=False).part(0, np.array([5]))

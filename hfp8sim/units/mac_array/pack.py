@@ -244,9 +244,8 @@ def pack(codes, decoder, panels):
 @jit
 def add_nonzero(panels, counts):
     """Add to counts[k] how many elements of each k are not zero."""
-    places = np.zeros(
-        panels.shape[1] * PANEL, np.int32
-    )  # by k and place: vectors are added, not lanes
+    # By k and place in a panel first: vectors are added to vectors, not their lanes to each other.
+    places = np.zeros(panels.shape[1] * PANEL, np.int32)
     for p in range(panels.shape[0]):
         values = panels[p].reshape(places.size)
         for i in range(places.size):
