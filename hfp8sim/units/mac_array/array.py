@@ -24,15 +24,9 @@ from numpy.typing import NDArray
 from hfp8sim.formats import FloatFormat
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED, WIDEST
 from hfp8sim.units.mac_array.kernels import runner
-from hfp8sim.units.mac_array.pack import (
-    add_nonzero,
-    decoder,
-    encode,
-    fill_exponents,
-    fill_words,
-    pack,
-)
+from hfp8sim.units.mac_array.pack import decoder, encode, fill_exponents, fill_words, pack
 from hfp8sim.units.mac_array.plan import Plan
+from hfp8sim.units.mac_array.zeros import add_nonzero, count_orthogonal, fill_directions
 
 Codes = NDArray[np.unsignedinteger[Any]]
 #: Keys of the random words of one side of a GEMM: of the steps, and of the chunks.
@@ -59,6 +53,7 @@ class Panels(NamedTuple):
     words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
     chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
     nonzero: NDArray[np.int64]  #: how many elements of each k are not zero, (k,), or (0,)
+    directions: NDArray[np.uint16]  #: of each step's pair, (panels, steps, PANEL), or (1, 0, PANEL)
 
 
 #: What panels do without.
@@ -68,6 +63,7 @@ _NO_WORDS: dict[type, NDArray[Any]] = {
 }
 _NO_CHUNK_WORDS = np.empty((1, 0, PANEL), np.uint32)
 _NOT_COUNTED = np.empty(0, np.int64)
+_NO_DIRECTIONS = np.empty((1, 0, PANEL), np.uint16)
 
 
 class State(NamedTuple):
@@ -215,8 +211,12 @@ def panels(
         step0, per = plan.step_number(k0), plan.steps_per_chunk
         chunks = -(-(step0 + steps) // per) - step0 // per
         chunk_words = memory.array(side + "chunk words", (count, chunks, PANEL), np.uint32)
-    nonzero = np.zeros(depth, np.int64) if plan.counts_zero_products else _NOT_COUNTED
-    made = Panels(values, exponents, words, chunk_words, nonzero)
+    nonzero, directions = _NOT_COUNTED, _NO_DIRECTIONS
+    if plan.directions is not None:
+        directions = memory.array(side + "directions", (count, steps, PANEL), np.uint16)
+    elif plan.counts_zero_sums:
+        nonzero = np.zeros(depth, np.int64)
+    made = Panels(values, exponents, words, chunk_words, nonzero, directions)
     if threads == 1:
         _fill(made, plan, codes, fmt, keys, of_a, first, k0)
     else:
@@ -228,7 +228,7 @@ def panels(
             ),
             _slices(count, -(-count // (_TURNS * threads))), threads,
         )  # fmt: skip
-    if plan.counts_zero_products:
+    if nonzero.size > 0:
         add_nonzero(values, nonzero)
     return made
 
@@ -241,6 +241,9 @@ def _fill(
     if made.exponents.size > 0:
         lowest = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
         fill_exponents(made.values, lowest, made.exponents)
+    if plan.directions is not None:
+        numbers = plan.directions.rows if of_a else plan.directions.columns
+        fill_directions(codes, numbers, made.directions)
     how = plan.words(of_a)
     step0, per = plan.step_number(k0), plan.steps_per_chunk
     if how.of_steps is not None:
@@ -285,12 +288,17 @@ def accumulate(
         a, b, state.chunk, state.total, plan.numbers, a.values.shape[1] // plan.products,
         per - plan.step_number(k0) % per, per, int(last), int(state.whole), counts,
     )  # fmt: skip
-    if plan.counts_zero_products:
-        # The kernel counts all steps that change nothing. Those whose product is zero follow from the
-        # zeros among the k of rows and of columns.
-        cells = state.total.size
-        counts[SWAMPED] -= cells * a.nonzero.size - int(np.dot(a.nonzero, b.nonzero))
+    if plan.counts_zero_sums:
+        counts[SWAMPED] -= _zero_sums(plan, a, b)
     return counts
+
+
+def _zero_sums(plan: Plan, a: Panels, b: Panels) -> int:
+    """How many steps of all outputs of these panels add zero, see `zeros`."""
+    if plan.directions is not None:
+        return int(count_orthogonal(a.directions, b.directions, plan.directions.count))
+    outputs = a.values.shape[0] * b.values.shape[0] * PANEL * PANEL
+    return outputs * a.nonzero.size - int(np.dot(a.nonzero, b.nonzero))
 
 
 def multiply(

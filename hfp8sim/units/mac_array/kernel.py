@@ -61,7 +61,8 @@ class Kernel(NamedTuple):
     #: free, flush (by the processor, where that is exact), test (bits tell), edge (both: the processor
     #: flushes what is below the edge, and bits tell what is on it), or cut (by comparison)
     under: str
-    events: str  #: quiet, or count
+    #: quiet, count, or unchanged: count, but steps that add zero as swamped ones too, see `zeros`
+    events: str
     extension: str  #: none, or avx512dq: instructions of that name may be used
 
     @property
@@ -94,12 +95,6 @@ class Kernel(NamedTuple):
         return self.under in ("flush", "edge")
 
     @property
-    def counts_zero_products(self) -> bool:
-        """Whether steps whose product is zero are counted as swamped too. How many those are follows from
-        the zeros in rows and columns alone, unless some of them fall on what is no number any more."""
-        return self.events == "count" and self.products == 1 and self.over == "free"
-
-    @property
     def staggered(self) -> bool:
         """Whether every other sum of the tile is half a step behind. Only where rounding is all that
         happens to a sum, and rounding it again changes nothing."""
@@ -111,7 +106,7 @@ class Kernel(NamedTuple):
         """How many sums are added, then rounded, before the code turns to others. A compiler would put all
         multiplications first, for their latency, and run out of registers, or mix the wrong things."""
         if self.bits * self.lanes == 512:
-            if self.products == 2 or self.events == "count":
+            if self.products == 2 or self.events != "quiet":
                 return 4
             if self.staggered:
                 return 6

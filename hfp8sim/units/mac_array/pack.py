@@ -242,19 +242,6 @@ def pack(codes, decoder, panels):
 
 
 @jit
-def add_nonzero(panels, counts):
-    """Add to counts[k] how many elements of each k are not zero."""
-    # By k and place in a panel first: vectors are added to vectors, not their lanes to each other.
-    places = np.zeros(panels.shape[1] * PANEL, np.int32)
-    for p in range(panels.shape[0]):
-        values = panels[p].reshape(places.size)
-        for i in range(places.size):
-            places[i] += values[i] != 0
-    for i in range(places.size):
-        counts[i // PANEL] += places[i]
-
-
-@jit
 def fill_exponents(panels, lowest, exponents):
     """floor(log2) of every element of panels of float32, `lowest` at least, NO_EXPONENT for zero."""
     values, words = panels.reshape(panels.size), panels.view(np.int32).reshape(panels.size)

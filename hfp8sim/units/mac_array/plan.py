@@ -24,6 +24,7 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.units.mac_array import kernel as at
 from hfp8sim.units.mac_array.kernel import BETWEEN, NUMBERS, Kernel, float_bits
 from hfp8sim.units.mac_array.pack import NOTHING, Scan, Words
+from hfp8sim.units.mac_array.zeros import TABLE_BITS, Directions, directions
 from hfp8sim.units.profile import Profile
 
 _FRACTION = {32: 23, 64: 52}  # fraction bits of a lane's float
@@ -94,6 +95,7 @@ class Plan:
     chunk_length: int = 0  #: products; the whole K where there are no chunks
     row_words: WordsOfSide = _NO_WORDS
     column_words: WordsOfSide = _NO_WORDS
+    formats: tuple[FloatFormat, ...] = ()  #: of the operands
 
     @property
     def name(self) -> str:
@@ -106,7 +108,7 @@ class Plan:
             f"float{k.bits}×{k.lanes} {_ROUNDING_NAMES[k.rounding]}",
             steps if k.order == "fused" else f"{steps} {_ORDER_NAMES[k.order]}",
             _ADDER_NAMES[k.adder], _OVER_NAMES[k.over], _UNDER_NAMES[k.under],
-            "counts events" if k.events == "count" else "",
+            "counts events" if k.events != "quiet" else "",
         ]  # fmt: skip
         return ", ".join(part for part in parts if part)
 
@@ -124,9 +126,14 @@ class Plan:
         return -(-self.chunk_length // self.products)
 
     @functools.cached_property
-    def counts_zero_products(self) -> bool:
-        """See `Kernel.counts_zero_products`."""
-        return self.kernel is not None and self.kernel.counts_zero_products
+    def counts_zero_sums(self) -> bool:
+        """Whether the kernel counts steps that add zero as swamped."""
+        return self.kernel is not None and self.kernel.events == "unchanged"
+
+    @functools.cached_property
+    def directions(self) -> Directions | None:
+        """What tells how many steps of two products add zero, if the kernel counts them."""
+        return directions(*self.formats) if self.counts_zero_sums and self.products == 2 else None
 
     @functools.cached_property
     def lane_float(self) -> type[np.float32] | type[np.float64]:
@@ -230,6 +237,7 @@ class _Choice:
         depth: int, chunk: Scan, total: Scan, on: Processor,
     ) -> None:  # fmt: skip
         self.profile, self.on, self.chunk, self.whole = profile, on, chunk, total
+        self.formats = a_format, b_format
         self.acc = get_format(profile.accumulator)
         self.total = get_format(profile.between_chunks) if profile.chunk_length else self.acc
         self.length = min(profile.chunk_length or depth, depth) or 1
@@ -291,7 +299,7 @@ class _Choice:
         r, overflow = self.profile.random_bits, self.profile.overflow
         kernel = Kernel(
             bits, self.on.lanes * 32 // bits, 8, 1, self.products, order, kind,
-            adder, between, between_adder, over, under, "count" if events else "quiet",
+            adder, between, between_adder, over, under, self._events(over) if events else "quiet",
             self.on.extension if bits == 32 and over in ("clamp", "nan") else "none",
         )  # fmt: skip
         kernel = self._shaped(kernel)
@@ -306,8 +314,15 @@ class _Choice:
         )
         return Plan(
             kernel, "; ".join(x for x in (why, above, below) if x), scale, numbers, self.length,
-            WordsOfSide(row, row2), WordsOfSide(column, column2),
+            WordsOfSide(row, row2), WordsOfSide(column, column2), self.formats,
         )  # fmt: skip
+
+    def _events(self, over: str) -> str:
+        """How events are counted: without a look at what each step adds, where zeros leave every sum what it
+        was (all are numbers), and rows and columns tell how often zero is added."""
+        narrow = max(fmt.bits for fmt in self.formats) <= TABLE_BITS
+        known = self.products == 1 or (self.products == 2 and narrow)
+        return "unchanged" if known and over == "free" else "count"
 
     def _shaped(self, kernel: Kernel) -> Kernel:
         """The kernel with as large a tile as registers hold, beside operands and what a rounding needs: the

@@ -316,11 +316,10 @@ class _Body:
                 settle(i, sums, most)
 
     def _swamped(self, old: ir.Value, new: ir.Value, s: ir.Value, product: ir.Value) -> ir.Value:
-        """Whether a number stayed what it was. Where that is enough to know, steps whose product is zero
-        are among them (`counts_zero_products`)."""
+        """Whether a number stayed what it was; but for `unchanged`, though something was added to it."""
         b, step = self.b, self.step
         same = b.fcmp_ordered("==", old, new)
-        if self.k.counts_zero_products:
+        if self.k.events == "unchanged":
             return same
         if self.k.order == "serial":  # an exact sum tells whether something was added
             same = b.and_(same, b.fcmp_ordered("!=", s, old))
