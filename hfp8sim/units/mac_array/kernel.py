@@ -106,7 +106,9 @@ class Kernel(NamedTuple):
         """How many sums are added, then rounded, before the code turns to others. A compiler would put all
         multiplications first, for their latency, and run out of registers, or mix the wrong things."""
         if self.bits * self.lanes == 512:
-            if self.products == 2 or self.events != "quiet":
+            if self.events == "unchanged":
+                return 8
+            if self.products == 2 or self.events == "count":
                 return 4
             if self.staggered:
                 return 6
