@@ -73,6 +73,7 @@ C_REF = "tests/c_ref/test_c_ref.py"
 RANDOM = "tests/units/test_random.py"
 VERIFY = "tests/verify/test_verify.py"
 ARRAY = "tests/units/test_mac_array.py"
+ZEROS = "tests/units/test_zeros.py"
 IN_MODE = CODEC + "::test_encoding_in_every_mode"
 ANY = GEMM + "::test_any_problem[1]"
 ROUNDING = "hfp8sim/formats/rounding.py"
@@ -246,6 +247,17 @@ MUTANTS = (
     Mutant("panels that are left over are forgotten", "hfp8sim/units/mac_array/kernels.py", "j += panels if wide else 1", "j += panels", ARRAY + "::test_shapes_threads_and_layouts[shape6]", compiled=True),
     Mutant("the last steps' events are forgotten", "hfp8sim/units/mac_array/events.py", "        for slot in range(self.SLOTS):\n", "        for slot in range(0):\n", ARRAY + "::test_every_pair_and_kind_of_operand[nearest-even-1-events]", compiled=True),
     Mutant("what is beside zero is a number", "hfp8sim/units/mac_array/plan.py", "- (1 << (fraction - fmt.fraction_bits)) - (1 << fraction)", "- (1 << (fraction - fmt.fraction_bits))", ARRAY + "::test_overflow_and_underflow[special-nearest-away]", compiled=True),
+    Mutant("upright directions point up or down", "hfp8sim/units/mac_array/zeros.py", "return np.where(np.isinf(slopes), np.inf, slopes) + 0.0", "return slopes + 0.0", ZEROS + "::test_all_pairs_of_pairs_of_tiny_formats[e2m1-normal]", also=(ZEROS + "::test_directions_of_all_pairs_of_codes[hfp8-143-hfp8-152]",)),
+    Mutant("parallel pairs are orthogonal", "hfp8sim/units/mac_array/zeros.py", "_slopes(-b[:, None], b[None, :])", "_slopes(b[:, None], b[None, :])", ZEROS + "::test_all_pairs_of_pairs_of_tiny_formats[unsigned-e2m1]", also=(ZEROS + "::test_directions_of_all_pairs_of_codes[signed-signed]",)),
+    Mutant("slopes that are close are one", "hfp8sim/units/mac_array/zeros.py", "    slopes = x / y\n", "    slopes = (x / y).astype(np.float16).astype(np.float64)\n", ZEROS + "::test_directions_of_all_pairs_of_codes[integers-signed]"),
+    Mutant("what is orthogonal to nothing is so to all of its kind", "hfp8sim/units/mac_array/zeros.py", "numbers(columns, OF_COLUMNS_ONLY)", "numbers(columns, OF_ROWS_ONLY)", ZEROS + "::test_all_pairs_of_pairs_of_tiny_formats[unsigned-normal]"),
+    Mutant("two zeros have a direction", "hfp8sim/units/mac_array/zeros.py", "np.where(np.isnan(slopes), ALL, found)", "np.where(False, ALL, found)", ZEROS + "::test_the_code_of_what_is_missing_is_zero"),
+    Mutant("rows of zeros meet one panel of columns", "hfp8sim/units/mac_array/zeros.py", "count += np.int64(zeros) * columns.shape[0] * PANEL", "count += np.int64(zeros) * PANEL", ZEROS + "::test_many_rows_and_columns_of_zeros"),
+    Mutant("a chunk's odd product adds zero", "hfp8sim/units/mac_array/zeros.py", "numbers[0, codes[row + i, 2 * whole]]", "numbers[0, 0]", ZEROS + "::test_steps_that_add_zero_swamp_nothing[hfp8-143-hfp8-143-nearest-away]", also=(ZEROS + "::test_pieces_count_their_own_zeros[2]", ZEROS + "::test_layouts_and_threads_count_the_same[columns]"), compiled=True),
+    Mutant("beyond the edge there is something to add", "hfp8sim/units/mac_array/zeros.py", "            panels[p] = ALL\n", "            panels[p] = OF_ROWS_ONLY\n", ZEROS + "::test_steps_that_add_zero_swamp_nothing[e2m1-hfp8-143-nearest-even]", compiled=True),
+    Mutant("a step that adds zero is swamped", "hfp8sim/units/mac_array/array.py", "        counts[SWAMPED] -= _zero_sums(plan, a, b)\n", "        pass\n", ZEROS + "::test_pieces_count_their_own_zeros[1]", also=(ZEROS + "::test_layouts_and_threads_count_the_same[rows]",), compiled=True),
+    Mutant("codes of 16 bits have directions of 8", "hfp8sim/units/mac_array/plan.py", "narrow = max(fmt.bits for fmt in self.formats) <= TABLE_BITS", "narrow = True", ZEROS + "::test_where_each_step_is_looked_at[pair0-change0-no table of 16 bits]", compiled=True),
+    Mutant("an infinite sum is swamped", "hfp8sim/units/mac_array/plan.py", 'if known and over == "free" else "count"', 'if known else "count"', ZEROS + "::test_where_each_step_is_looked_at[pair2-change2-no numbers any more]", compiled=True),
     # -- C
     Mutant("C: ties away go to even, and verify is told", "c_ref/rounding.c", "    case REF_NEAREST_AWAY:\n        return scaled == 1;", "    case REF_NEAREST_AWAY:\n        return scaled == 1 && (left || lower_is_odd);", VERIFY + "::test_fast_tier_finds_no_difference", compiled=True, c=True),
     Mutant("C: a binade too many at the low end", "c_ref/rounding.c", "d.lowest_exponent = -format->bias;", "d.lowest_exponent = 1 - format->bias;", C_REF + "::test_largest_and_smallest_values", c=True),

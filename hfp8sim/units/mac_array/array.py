@@ -296,8 +296,8 @@ def accumulate(
 def _zero_sums(plan: Plan, a: Panels, b: Panels) -> int:
     """How many steps of all outputs of these panels add zero, see `zeros`."""
     if plan.directions is not None:
-        return int(count_orthogonal(a.directions, b.directions, plan.directions.count))
-    outputs = a.values.shape[0] * b.values.shape[0] * PANEL * PANEL
+        return int(count_orthogonal(a.directions, b.directions, plan.directions.size))
+    outputs: int = a.values.shape[0] * b.values.shape[0] * PANEL * PANEL
     return outputs * a.nonzero.size - int(np.dot(a.nonzero, b.nonzero))
 
 

@@ -56,7 +56,7 @@ class Directions(NamedTuple):
 
     rows: NDArray[np.uint16]
     columns: NDArray[np.uint16]  #: a column's is that of the rows that are orthogonal to it
-    count: int  #: all numbers are below
+    size: int  #: all numbers are below
 
 
 @functools.lru_cache(64)
@@ -108,16 +108,18 @@ def fill_directions(codes, numbers, panels):
 
 
 @jit
-def count_orthogonal(rows, columns, directions):
-    """Over all steps, how many pairs of rows and of columns are orthogonal; `directions`: how many numbers
-    there are. Both come in panels of numbers (p, steps, PANEL)."""
-    many = np.zeros(directions, np.int32)  # rows of each direction, in a step
+def count_orthogonal(rows, columns, size):
+    """How many pairs of a row and of a column are orthogonal, over all steps: both come in panels of numbers
+    below `size` (p, steps, PANEL)."""
+    many = np.zeros(size, np.int32)  # rows of each direction, in a step
     count = 0
     for t in range(rows.shape[1]):
         for p in range(rows.shape[0]):
             for i in range(PANEL):
                 many[rows[p, t, i]] += 1
-        zeros = many[ALL]  # they are orthogonal to every column, and every row is to a column of zeros
+        zeros = many[
+            ALL
+        ]  # they are orthogonal to every column, and every row is to a column of zeros
         count += np.int64(zeros) * columns.shape[0] * PANEL
         many[ALL] = rows.shape[0] * PANEL - zeros
         for p in range(columns.shape[0]):
