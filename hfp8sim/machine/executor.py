@@ -1,14 +1,16 @@
 """The executor: runs a program in order and computes every bit of it.
 
-A core is a compiled loop over the program. It moves boxes between DRAM and scratchpad, unfolds images
-and runs POST; at a matrix tile it pauses, and the tile goes, as large panels, to the arithmetic units
-(`multiplier`). Values do not depend on how many cores there are, so as many are emulated as there are
+A core is a compiled loop over the program. It moves boxes between DRAM and scratchpad. At the first matrix
+tile of a GEMM it pauses, and `multiplier` chooses how its tiles are computed; where that is by a vector kernel,
+the loop goes on with the tiles that follow by itself (`tiles`), and with POST where codes come out as they
+are. Values do not depend on how many cores there are, so as many are emulated as there are
 threads, whatever the machine has: a spread loop's iterations are shared out among them.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import zlib
@@ -20,23 +22,35 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim._jit import jit
+from hfp8sim.errors import InputError
 from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
-from hfp8sim.machine import arithmetic
+from hfp8sim.machine import arithmetic, tiles
 from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.arithmetic import Conversion
 from hfp8sim.machine.check import MAX_STEPS, examine, refuse
 from hfp8sim.machine.config import Machine, get_machine
-from hfp8sim.machine.movement import load_box, store_tile, tensor_spans, unfold
+from hfp8sim.machine.movement import (
+    MOVED,
+    blocks_of_tile,
+    join_blocks,
+    load_box,
+    locate_a,
+    locate_b,
+    store_tile,
+    tensor_spans,
+    unfold,
+)
 from hfp8sim.machine.multiplier import (
-    Kept,
+    Core,
+    FastSum,
     Plans,
     Product,
     Sum,
+    Sums,
     Tile,
     count_gated,
     no_events,
-    start,
 )
 from hfp8sim.machine.post import post_facts, post_table, post_tile
 from hfp8sim.machine.timing import segments
@@ -46,12 +60,11 @@ from hfp8sim.units.gemm import count_nan, thread_count
 
 #: Why the compiled loop came back.
 _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE = range(6)
-#: Counts of a core: instructions, the last error, fences, writes of
-#: registers, and loads of each port.
-_DONE, _WHY, _FENCES, _WRITES, _LOADS = range(5)
+#: Counts of a core: instructions, the last error, fences, writes of registers, multiply-accumulates, and
+#: loads of each port.
+_DONE, _WHY, _FENCES, _WRITES, _MACS, _LOADS = range(6)
 _POST_FLAGS = FLAG.bias | FLAG.relu | FLAG.clamp
 _DONE_SIZE = _LOADS + len(OPERANDS)
-_FRESH = mac_array.Fresh()
 #: The dtype of an operand's elements, by their bytes.
 _ELEMENTS = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 
@@ -77,11 +90,13 @@ class Execution:
 
 
 @jit
-def _run(words, state, regs, box, op, dram, scratchpad, limit, done):
-    """Execute until HALT, a tile for the units, POST, FENCE or an error, or `limit` instructions.
+def _run(words, state, regs, box, op, dram, scratchpad, limit, done, table, spare):
+    """Execute until HALT, a tile or a POST that is not for compiled code alone, FENCE or an error, or
+    `limit` instructions.
 
     `done` counts what happens. The instruction that stopped the loop is in `op`.
     """
+    row_bytes = state[q.ROW_BYTES]
     for _ in range(limit):
         error = q.step(words, state, regs, box, op)
         if error != q.OK:
@@ -90,20 +105,28 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, done):
         done[_DONE] += 1
         code = op[q.CODE]
         if code == OP.mm or code == OP.cv:
-            return _MULTIPLY
-        if code == OP.post:
-            return _POST
-        if code == OP.ld:
+            done[_MACS] += op[q.MT] * op[q.NT] * op[q.KT]
+            if not (tiles.may_go_on(table, op) and tiles.has_room(table, box, op, regs, spare)):
+                return _MULTIPLY
+            tiles.multiply(table, regs, box, op, scratchpad, row_bytes, spare)
+        elif code == OP.post:
+            changed = words[op[q.INDEX]] & _POST_FLAGS
+            if changed or not (table[tiles.COPIES] and tiles.may_go_on(table, op)):
+                return _POST
+            tiles.post(table, op, scratchpad, row_bytes)
+        elif code == OP.ld:
             port = op[q.OPERAND]
             done[_LOADS + port] += 1
-            load_box(box[port], port, regs, dram, scratchpad, state[q.ROW_BYTES])
+            load_box(box[port], port, regs, dram, scratchpad, row_bytes)
         elif code == OP.st:
-            store_tile(op, regs, scratchpad, dram, state[q.ROW_BYTES])
+            store_tile(op, regs, scratchpad, dram, row_bytes)
         elif code == OP.fence:
             done[_FENCES] += 1
+            table[tiles.ALONE] = 0
             return _FENCE
         elif code == OP.csrw:
             done[_WRITES] += 1
+            table[tiles.ALONE] = 0
         elif state[q.HALTED]:
             return _HALT
     return _LIMIT
@@ -117,7 +140,6 @@ class _Core:
         plans: Plans, count: bool, share: list[int], pool: ThreadPoolExecutor | None,
     ) -> None:  # fmt: skip
         self.program, self.dram, self.count = program, dram, count
-        self.pool = pool
         # By the number of fences: what the threads that work at a tile have of their own.
         memories = [mac_array.Reused() for _ in range(max(share))]
         self.memories = [memories[:threads] for threads in share]
@@ -125,13 +147,16 @@ class _Core:
         self.width = machine.array.columns
         self.state, self.regs, self.box = q.start(self.words, core, cores, self.width, dram.size)
         self.op = np.zeros(q.OP_SIZE, np.int64)
-        self.scratchpad = np.zeros(machine.scratchpad_rows * self.width, np.uint8)
+        self.scratchpad = np.zeros(machine.scratchpad_rows * self.width + MOVED, np.uint8)
         self.done = np.zeros(_DONE_SIZE, np.int64)
         # The last two as plain integers, which are read many times, since the loop came back.
         self.now, self.counts = self.op.tolist(), self.done.tolist()
         self.events = no_events()
-        self.nan = self.gated = self.macs = 0
-        self.plans, self.kept = plans, (Kept(), Kept())
+        self.nan = self.gated = 0
+        self.plans, self.sums = plans, Sums(pool)
+        self.core = Core(self.regs, self.box, self.op, self.scratchpad, self.width)
+        # The table of the tiles that the compiled loop may compute alone, at first none.
+        self.table, self.spare = np.zeros(tiles.SIZE, np.int64), np.zeros(0, np.uint8)
         self._configured: tuple[int, ...] = ()
         self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
         self._product: Product | None = None
@@ -144,7 +169,7 @@ class _Core:
             before = self.counts[_DONE]
             why = _run(
                 self.words, self.state, self.regs, self.box, self.op, self.dram, self.scratchpad,
-                limit, self.done,
+                limit, self.done, self.table, self.spare,
             )  # fmt: skip
             self.now, self.counts = self.op.tolist(), self.done.tolist()
             limit -= self.counts[_DONE] - before
@@ -168,52 +193,33 @@ class _Core:
             self._boxes[port] = load, self.box[port].tolist()
         return self._boxes[port][1]
 
-    def _held(self, box: list[int], *shape: int) -> NDArray[Any]:
-        """A port's elements in the scratchpad; a copy where rows have an odd width."""
-        start, dtype = box[q.ROW] * self.width, _ELEMENTS[box[q.ESIZE]]
-        held: NDArray[Any] = np.ndarray(shape, dtype, self.scratchpad, start)
-        return held if start % dtype.itemsize == 0 else held.copy()
-
-    def _matrix(self, box: list[int]) -> NDArray[Any]:
-        """A port's matrix as (groups, blocks, rows, columns)."""
-        return self._held(box, box[q.BOX_GT], box[q.BOX_BT], box[q.BOX_RT], box[q.BOX_CT])
-
     def _operand_a(self, first: int, stop: int) -> Any:
         """Rows [first, stop) of A's tile, (stop − first, kt)."""
-        box = self._box(PORT.a)
-        now, mt = self.now, stop - first
-        group, m0, k0, kt = now[q.G0], now[q.M0] + first, now[q.K0], now[q.KT]
-        row, rows, column, columns = (k0, kt, m0, mt) if box[q.TRANSPOSED] else (m0, mt, k0, kt)
+        box, now, rows = self._box(PORT.a), self.now, stop - first
+        m0, k0, kt, size = now[q.M0] + first, now[q.K0], now[q.KT], box[q.ESIZE]
+        memory, place = self.scratchpad, locate_a(self.box[PORT.a], self.op, first, self.width)
         if box[q.KIND] == q.IMAGE:
-            size = box[q.BOX_RT] * int(self.regs[CSR.image_width]) * box[q.BOX_CT]
-            elements = self._held(box, size)
-            flat = np.empty(rows * columns, elements.dtype)
-            unfold(elements, self.box[PORT.a], self.regs, group, row, rows, column, columns, flat)
-            a = flat.reshape(rows, columns)
-        else:
-            row, column = row - box[q.BOX_R0], column - box[q.BOX_C0]
-            stored = self._matrix(box)
-            a = stored[group - box[q.BOX_G0], 0, row : row + rows, column : column + columns]
-        return a.T if box[q.TRANSPOSED] else a
+            memory, turned = np.empty(rows * kt * size + MOVED, np.uint8), box[q.TRANSPOSED]
+            unfolded = (k0, kt, m0, rows) if turned else (m0, rows, k0, kt)
+            unfold(
+                self.scratchpad, self.width, self.box[PORT.a], self.regs, now[q.G0], *unfolded, memory
+            )  # fmt: skip
+            place = (0, size, rows * size) if turned else (0, kt * size, size)
+        return _codes((rows, kt), size, memory, place)
 
     def _operand_b(self) -> Any:
         """B of the tile, (kt, nt)."""
-        box = self._box(PORT.b)
-        now = self.now
-        group, n0, nt, k0, kt = now[q.G0], now[q.N0], now[q.NT], now[q.K0], now[q.KT]
-        stored = self._matrix(box)[group - box[q.BOX_G0]]
-        if not box[q.TRANSPOSED]:
-            k, n = k0 - box[q.BOX_R0], n0 - box[q.BOX_C0]
-            return stored[0, k : k + kt, n : n + nt]
-        block = int(self.regs[CSR.b_block]) or max(int(self.regs[CSR.k]), 1)
-        # Rows (n) × the blocks from the tile's first on, end to end, then cut to the tile's k.
-        first, n = k0 // block - box[q.BOX_B0], n0 - box[q.BOX_R0]
-        count = max(k0 + kt - 1, k0) // block - k0 // block + 1
-        turned = stored[first : first + count, n : n + nt]
-        k = k0 % block - box[q.BOX_C0]
-        if count == 1:
-            return turned[0, :, k : k + kt].T
-        return turned.swapaxes(0, 1).reshape(nt, -1)[:, k : k + kt].T
+        box, now, memory = self._box(PORT.b), self.now, self.scratchpad
+        nt, size = now[q.NT], box[q.ESIZE]
+        place = locate_b(self.regs, self.box[PORT.b], self.op, self.width)
+        if box[q.TRANSPOSED]:
+            _, blocks, _ = blocks_of_tile(self.regs, self.box[PORT.b], self.op)
+            if blocks > 1:
+                memory = np.empty(blocks * box[q.BOX_CT] * nt * size, np.uint8)
+                place = join_blocks(
+                    self.regs, self.box[PORT.b], self.op, self.scratchpad, self.width, memory
+                )
+        return _codes((nt, now[q.KT]), size, memory, place).T
 
     def _group_product(self) -> Product:
         """The product of the current registers and group, kept while they stay."""
@@ -225,8 +231,6 @@ class _Core:
             plan = self.plans.get(key[:2], profile, a, b, depth, self._operand_tensors)
             seed, stream = arithmetic.seed_and_stream(regs, group)
             self._product = Product.make(profile, a, b, depth, seed, stream, plan)
-            if key[:2] != self._configured[:2]:
-                self.kept = Kept(), Kept()
             self._configured = key
         return self._product
 
@@ -248,25 +252,27 @@ class _Core:
         """MM and CV."""
         product, now = self._group_product(), self.now
         m, n, k = (now[q.M0], now[q.MT]), (now[q.N0], now[q.NT]), (now[q.K0], now[q.KT])
-        load_a, load_b = self.counts[_LOADS + PORT.a], self.counts[_LOADS + PORT.b]
-        keep_a, keep_b = self.kept
-        # Without a plan operands may change under the same loads, and nothing is kept.
-        known, group = product.plan.kernel is not None, now[q.G0]
-        tile = Tile(
-            m, n, k, self._operand_a, self._operand_b,
-            lambda what, make: keep_a.get(load_a, (what, group, m, k), make) if known else make(_FRESH),
-            lambda what, make: keep_b.get(load_b, (what, group, n, k), make) if known else make(_FRESH),
-        )  # fmt: skip
+        tile = Tile(now[q.G0], m, n, k, self._operand_a, self._operand_b, self.core)
         if k[0] == 0:
-            self._sum = start(product, tile, self.pool, self.memories[self.counts[_FENCES]])
+            self._sum = self.sums.start(product, tile, self.memories[self.counts[_FENCES]])
         if k[1] == 0 or self._sum is None:
             return
         self._sum.add(tile)
-        self.macs += m[1] * n[1] * k[1]
         if self.count:
             self.gated += count_gated(product, tile)
             if sum(k) == product.depth:
                 self.events += self._sum.events
+        elif isinstance(self._sum, FastSum) and self._sum.product is product:
+            self._go_on_alone(self._sum)
+
+    def _go_on_alone(self, sums: FastSum) -> None:
+        """Let the compiled loop compute the tiles that come, until something but the tile changes."""
+        sums.take_whole_tiles()
+        self.table, self.spare = sums.table, sums.spare
+        copies = False
+        with contextlib.suppress(InputError):  # (which is POST's to raise)
+            copies = self._post_conversion().copies
+        self.table[tiles.ALONE], self.table[tiles.COPIES] = 1, copies
 
     def _post_conversion(self) -> Conversion:
         """The conversion of the current registers, kept while they stay."""
@@ -311,9 +317,10 @@ class _Core:
         if not active & FLAG.bias:
             return np.zeros(0, np.uint32)
         box, now = self._box(PORT.d), self.now
-        n = now[q.N0] - box[q.BOX_C0]
-        biases = self._matrix(box)[now[q.G0] - box[q.BOX_G0], 0, 0, n : n + now[q.NT]]
-        return biases.astype(np.uint32)
+        size, row = box[q.ESIZE], now[q.G0] - box[q.BOX_G0]
+        at = box[q.ROW] * self.width + (row * box[q.BOX_CT] + now[q.N0] - box[q.BOX_C0]) * size
+        biases = _codes((1, now[q.NT]), size, self.scratchpad, (at, size, size))
+        return np.asarray(biases[0], np.uint32)
 
     def effect(self) -> str:
         """What the last instruction changed, for the log: rows, and a checksum of what they hold now."""
@@ -337,6 +344,16 @@ class _Core:
         if op[q.CODE] == OP.st:
             return f"DRAM = {int(op[q.BYTES])} bytes of s[{op[q.READ]}..{op[q.READ_STOP] - 1}]"
         return ""
+
+
+def _codes(
+    shape: tuple[int, int], size: int, memory: NDArray[np.uint8], place: tuple[int, int, int]
+) -> NDArray[Any]:
+    """A matrix of codes of so many bytes at a place in memory: byte, and bytes from row to row and from
+    column to column; a copy where they are not aligned."""
+    at, *steps = place
+    codes: NDArray[Any] = np.ndarray(shape, _ELEMENTS[size], memory, at, steps)
+    return codes if codes.flags.aligned else codes.copy()
 
 
 # -- programs ----------------------------------------------------------------------------------------
@@ -399,7 +416,7 @@ def execute(
         outputs(program, dram),
         dram,
         findings.instructions,
-        sum(core.macs for core in team),
+        sum(core.counts[_MACS] for core in team),
         sum(core.gated for core in team) if count else None,
         events if count else None,
     )

@@ -1,15 +1,51 @@
 """Moving data: LD, ST, and the unfolding of images. Compiled loops over bytes and codes, no arithmetic."""
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg"
 
 from __future__ import annotations
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, overload
 
 from hfp8sim._jit import jit
 from hfp8sim.isa.table import CSR, LINE, PORT
 from hfp8sim.machine import sequencer as q
 
 _LINE = LINE
+
+
+#: Bytes that `move` copies: unfolding may read and write so many beyond the ends of its memories.
+MOVED = 32
+
+
+def move(source, at, target, to):
+    """Copy MOVED bytes, for shorter runs: what is too much is written over by what comes next."""
+    target[to : to + MOVED] = source[at : at + MOVED]
+
+
+@intrinsic
+def _move(typingctx, source, at, target, to):
+    """`move` as one vector."""
+
+    def codegen(context, builder, signature, values):
+        vector = ir.VectorType(ir.IntType(8), MOVED).as_pointer()
+        arrays = [
+            context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2)
+        ]
+        places = [
+            builder.bitcast(builder.gep(array.data, [place]), vector)
+            for array, place in zip(arrays, (values[1], values[3]))
+        ]
+        builder.store(builder.load(places[0], align=1), places[1], align=1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, target, types.int64), codegen
+
+
+@overload(move)
+def _compiled_move(source, at, target, to):
+    return lambda source, at, target, to: _move(source, at, target, to)
 
 
 @jit
@@ -28,6 +64,16 @@ def clear(target, to, count):
 
 
 @jit
+def copy_rows(source, at, pitch, target, to, apart, rows, columns):
+    """Copy rows of elements that begin `pitch` apart to where they begin `apart` apart; as one, where they
+    lie end to end in both."""
+    if pitch == columns and apart == columns:
+        rows, columns = min(rows, 1), rows * columns
+    for r in range(rows):
+        copy(source, at + r * pitch, target, to + r * apart, columns)
+
+
+@jit
 def load_box(box, port, regs, dram, scratchpad, row_bytes):
     """LD: copy a port's box from DRAM, densely, to its scratchpad row."""
     esize, to = box[q.ESIZE], box[q.ROW] * row_bytes
@@ -39,13 +85,8 @@ def load_box(box, port, regs, dram, scratchpad, row_bytes):
         for line in range(box[q.BOX_R0], box[q.BOX_R0] + box[q.BOX_RT]):
             at = line // height * regs[CSR.image_pitch] + line % height * regs[CSR.image_line_pitch]
             at = base + (at + box[q.BOX_C0]) * esize
-            if step == box[q.BOX_CT]:
-                copy(dram, at, scratchpad, to, width * columns)
-                to += width * columns
-            else:
-                for x in range(width):
-                    copy(dram, at + x * step * esize, scratchpad, to, columns)
-                    to += columns
+            copy_rows(dram, at, step * esize, scratchpad, to, columns, width, columns)
+            to += width * columns
         return
     pitch, block, blocks = 0, 0, 0
     if port == PORT.a:
@@ -61,9 +102,8 @@ def load_box(box, port, regs, dram, scratchpad, row_bytes):
             place = blocks - 1 - t if box[q.TURNED] else t
             first = g * group + place * block + box[q.BOX_R0] * pitch + box[q.BOX_C0]
             at = base * _LINE + first * esize
-            for r in range(box[q.BOX_RT]):
-                copy(dram, at + r * pitch * esize, scratchpad, to, columns)
-                to += columns
+            copy_rows(dram, at, pitch * esize, scratchpad, to, columns, box[q.BOX_RT], columns)
+            to += box[q.BOX_RT] * columns
 
 
 @jit
@@ -99,28 +139,81 @@ def store_tile(op, regs, scratchpad, dram, row_bytes):
     columns, at = op[q.NT] * esize, op[q.READ] * row_bytes
     first = op[q.G0] * regs[CSR.c_group] + op[q.M0] * regs[CSR.c_pitch] + op[q.N0]
     to = regs[CSR.c_base] * _LINE + first * esize
-    for m in range(op[q.MT]):
-        copy(scratchpad, at + m * columns, dram, to + m * regs[CSR.c_pitch] * esize, columns)
+    copy_rows(
+        scratchpad, at, columns, dram, to, regs[CSR.c_pitch] * esize, op[q.MT], columns
+    )  # fmt: skip
 
 
 @jit
-def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
-    """CV: rows × columns of the unfolded matrix of one group, from the lines in the scratchpad.
+def locate_a(box, op, first, row_bytes):
+    """Where operand A's tile lies, from its row `first` on, in a matrix in the scratchpad: (byte, bytes
+    from row to row, bytes from k to k)."""
+    esize, m, k = box[q.ESIZE], op[q.M0] + first, op[q.K0]
+    row, column = (k, m) if box[q.TRANSPOSED] else (m, k)
+    pitch = box[q.BOX_CT] * esize
+    at = (op[q.G0] - box[q.BOX_G0]) * box[q.BOX_RT] + row - box[q.BOX_R0]
+    at = box[q.ROW] * row_bytes + at * pitch + (column - box[q.BOX_C0]) * esize
+    return (at, esize, pitch) if box[q.TRANSPOSED] else (at, pitch, esize)
 
-    Args:
-        elements: the port's box in the scratchpad, 1-D, of the operand's dtype.
-        unfolded: rows · columns of the same dtype, filled, row by row.
-    """
+
+@jit
+def blocks_of_tile(regs, box, op):
+    """(first block, blocks) of a transposed operand B that a tile reaches into, and k per block."""
+    block = regs[CSR.b_block] if regs[CSR.b_block] > 0 else max(regs[CSR.k], 1)
+    first = op[q.K0] // block
+    return first - box[q.BOX_B0], max(op[q.K0] + op[q.KT] - 1, op[q.K0]) // block - first + 1, block
+
+
+@jit
+def locate_b(regs, box, op, row_bytes):
+    """Where operand B's tile lies in the scratchpad: (byte, bytes from column to column, bytes from k to k).
+    (Where it reaches into several blocks, this is so within the first.)"""
+    esize, n, k = box[q.ESIZE], op[q.N0], op[q.K0]
+    pitch, at = box[q.BOX_CT] * esize, op[q.G0] - box[q.BOX_G0]
+    if not box[q.TRANSPOSED]:
+        at = at * box[q.BOX_RT] + k - box[q.BOX_R0]
+        at = box[q.ROW] * row_bytes + at * pitch + (n - box[q.BOX_C0]) * esize
+        return at, esize, pitch
+    first, _, block = blocks_of_tile(regs, box, op)
+    at = (at * box[q.BOX_BT] + first) * box[q.BOX_RT] + n - box[q.BOX_R0]
+    at = box[q.ROW] * row_bytes + at * pitch + (k % block - box[q.BOX_C0]) * esize
+    return at, pitch, esize
+
+
+@jit
+def join_blocks(regs, box, op, scratchpad, row_bytes, joined):
+    """Lay the blocks of k that a tile of a transposed operand B reaches into end to end, column by column:
+    (byte, bytes from column to column, bytes from k to k), as `locate_b`, in `joined`."""
+    first, blocks, block = blocks_of_tile(regs, box, op)
+    pitch = box[q.BOX_CT] * box[q.ESIZE]
+    at = ((op[q.G0] - box[q.BOX_G0]) * box[q.BOX_BT] + first) * box[q.BOX_RT]
+    at = box[q.ROW] * row_bytes + (at + op[q.N0] - box[q.BOX_R0]) * pitch
+    for t in range(blocks):
+        from_block, to = at + t * box[q.BOX_RT] * pitch, t * pitch
+        copy_rows(scratchpad, from_block, pitch, joined, to, blocks * pitch, op[q.NT], pitch)
+    return (op[q.K0] % block - box[q.BOX_C0]) * box[q.ESIZE], blocks * pitch, box[q.ESIZE]
+
+
+@jit
+def unfold(scratchpad, row_bytes, box, regs, group, row, rows, column, columns, unfolded):
+    """CV: rows × columns of the unfolded matrix of one group, from the lines in the scratchpad, row by row
+    into the bytes `unfolded`."""
+    esize, base = box[q.ESIZE], box[q.ROW] * row_bytes
     height, width, depth = (
         regs[CSR.image_height], regs[CSR.image_width], regs[CSR.image_channels],
     )  # fmt: skip
     grid_p, grid_q, taps = regs[CSR.grid_height], regs[CSR.grid_width], regs[CSR.kernel_width]
     gap_y, gap_x = regs[CSR.divide_height], regs[CSR.divide_width]
     pixel, offset = box[q.BOX_CT], group * depth - box[q.BOX_C0]
+    line = width * depth
     # All taps of a filter line lie side by side where pixels do and nothing is skipped: one run.
     together = pixel == depth and gap_x == 1 and regs[CSR.dilation_width] == 1
     first_tap, first_channel = column // depth, column % depth
     first_r, first_s = first_tap // taps, first_tap % taps
+    # Whole windows that lie within an image, and whose runs are short, are many a time the same.
+    window, lines = taps * depth, columns // (taps * depth)
+    short = together and gap_y == 1 and regs[CSR.dilation_height] == 1 and column == 0
+    short = short and lines * window == columns and window * esize <= MOVED
     # Where the row's window stands: column and line of the grid, and image (counted, not divided).
     at_q, place = row % grid_q, row // grid_q
     at_p, at_image = place % grid_p, place // grid_p
@@ -133,6 +226,12 @@ def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
             at_q, at_p = 0, at_p + 1
             if at_p == grid_p:
                 at_p, at_image = 0, at_image + 1
+        if short and 0 <= x0 <= width - taps and 0 <= y0 <= height - lines:
+            at, to = base + ((line0 + y0) * line + x0 * depth) * esize, i * columns * esize
+            for _ in range(lines):
+                move(scratchpad, at, unfolded, to)
+                at, to = at + line * esize, to + window * esize
+            continue
         r, s, channel = first_r, first_s, first_channel
         at_out, end = i * columns, (i + 1) * columns
         while at_out < end:
@@ -163,7 +262,11 @@ def unfold(elements, box, regs, group, row, rows, column, columns, unfolded):
                 if s == taps:
                     r, s = r + 1, 0
             channel = 0
-            clear(unfolded, at_out, before)
-            copy(elements, at + before, unfolded, at_out + before, upto - before)
-            clear(unfolded, at_out + upto, run - upto)
+            to = at_out * esize
+            clear(unfolded, to, before * esize)
+            copy(
+                scratchpad, base + (at + before) * esize, unfolded, to + before * esize,
+                (upto - before) * esize,
+            )  # fmt: skip
+            clear(unfolded, to + upto * esize, (run - upto) * esize)
             at_out += run

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.machine import tiles
 from hfp8sim.units import mac_array
 from hfp8sim.units.accumulator import (
     DRAWS,
@@ -30,19 +32,17 @@ from hfp8sim.units.accumulator import (
     gemm_tile,
     start_lfsr,
 )
-from hfp8sim.units.mac_array import PANEL, Fresh, Plan, Reused, State
+from hfp8sim.units.mac_array import PANEL, Plan, Reused, jobs, kernels
+from hfp8sim.units.mac_array.zeros import nonzero
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import LFSR
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
-#: Makes something of an operand, in the memory that is given.
-Make = Callable[[Fresh], Any]
-
 #: Multiply-accumulates of a tile below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
-#: Bytes that a core keeps of each operand, made into panels.
-_KEPT_BYTES = 1 << 25
+#: Bytes of panels of A and B that wait to be multiplied.
+_WAITING_BYTES = 1 << 23
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,15 @@ class Product:
     def results(self) -> Facts:
         """The format of finished sums."""
         return self.profile.result_format.facts
+
+    @functools.cached_property
+    def keys(self) -> tuple[mac_array.Keys, mac_array.Keys]:
+        """Of the random words of rows and of columns."""
+        facts = self.facts
+        return (
+            (facts.row_key, facts.between_row_key),
+            (facts.column_key, facts.between_column_key),
+        )
 
     @functools.cached_property
     def draws(self) -> int:
@@ -110,62 +119,26 @@ class Plans:
             return self._made[key]
 
 
-class Kept:
-    """What was made of operands, by their place in the GEMM.
+class Core(NamedTuple):
+    """What of a core a tile is computed from, as its compiled loop has it."""
 
-    All of it is kept until the port is loaded again, and its memory then used for what comes next; what is
-    made a second time stays for longer, as far as there is room.
-    """
-
-    def __init__(self) -> None:
-        self._things: dict[object, Any] = {}
-        self._made: set[object] = set()
-        self._lasting: dict[object, Any] = {}
-        self._memories: list[Reused] = []  # of the things, one by one
-        self._room, self._load, self._lock = _KEPT_BYTES, -1, threading.Lock()
-
-    def get(self, load: int, key: object, make: Make) -> Any:
-        """The thing known by `key`, made if it is not known (any more), at load number `load`."""
-        with self._lock:
-            if load != self._load:
-                self._things.clear()
-                self._load = load
-            thing = self._things.get(key)
-            if thing is None:
-                thing = self._lasting.get(key)
-                thing = self._things[key] = self._make(key, make) if thing is None else thing
-            return thing
-
-    def _make(self, key: object, make: Make) -> Any:
-        number = len(self._things)
-        while number >= len(self._memories):
-            self._memories.append(Reused())
-        thing = make(self._memories[number])
-        if key in self._made and self._keep(key, thing):
-            self._memories[number] = Reused()
-        self._made.add(key)
-        return thing
-
-    def _keep(self, key: object, thing: Any) -> bool:
-        parts = thing if isinstance(thing, tuple) else (thing,)
-        size = sum(part.nbytes for part in parts)
-        if size > self._room:
-            return False
-        self._lasting[key] = thing
-        self._room -= size
-        return True
+    regs: NDArray[np.int64]
+    boxes: NDArray[np.int64]
+    op: NDArray[np.int64]
+    scratchpad: NDArray[np.uint8]
+    row_bytes: int
 
 
 class Tile(NamedTuple):
     """A range of the GEMM and its operands."""
 
+    group: int
     m: tuple[int, int]  #: first and count
     n: tuple[int, int]
     k: tuple[int, int]
     a: Callable[[int, int], Codes]  #: codes of rows [first, stop) of A's tile, (rows, kt)
     b: Callable[[], Codes]  #: codes (kt, nt)
-    keep_a: Callable[[object, Make], Any]  #: `Kept.get` for what is made of A …
-    keep_b: Callable[[object, Make], Any]  #: … and of B
+    core: Core
 
 
 class Sum(Protocol):
@@ -182,28 +155,37 @@ class Sum(Protocol):
         """What was counted so far."""
 
 
-def start(
-    product: Product, tile: Tile, pool: ThreadPoolExecutor | None, memories: list[Reused]
-) -> Sum:
-    """The sums of a tile of outputs, all +0.
+class Sums:
+    """Starts the sums of tiles: with as many threads of the pool as there are memories where that pays."""
 
-    Where there is work for them, as many threads of the pool as there are memories work at it. What was
-    started with the same memories before is gone.
-    """
-    rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
-    if pool is None or work < _WORTH_THREADS:
-        return _part(product, tile, 0, rows, memories[0])
-    step = -(-rows // (len(memories) * PANEL)) * PANEL
-    ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
-    parts = [_part(product, tile, *each, memory) for each, memory in zip(ranges, memories)]
-    return _SplitSum(parts, ranges, pool)
+    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
+        self.pool = pool
+        self._fast: dict[int, FastSum] = {}  # by the part of a tile: they do for many tiles
 
+    def start(self, product: Product, tile: Tile, memories: list[Reused]) -> Sum:
+        """The sums of a tile of outputs, all +0. What was started before is gone."""
+        rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
+        if self.pool is None or work < _WORTH_THREADS:
+            return self._part(product, tile, 0, (0, rows), memories[0])
+        step = -(-rows // (len(memories) * PANEL)) * PANEL
+        ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
+        parts = [
+            self._part(product, tile, number, each, memory)
+            for number, (each, memory) in enumerate(zip(ranges, memories))
+        ]
+        return _SplitSum(parts, ranges, self.pool) if len(parts) > 1 else parts[0]
 
-def _part(product: Product, tile: Tile, first: int, stop: int, memory: Reused) -> Sum:
-    """Rows [first, stop) of the sums of a tile."""
-    if product.plan.kernel is None or product.depth == 0:
-        return _PlainSum(product, tile, first, stop)
-    return _FastSum(product, tile, first, stop, memory)
+    def _part(
+        self, product: Product, tile: Tile, number: int, rows: tuple[int, int], memory: Reused
+    ) -> Sum:
+        """Rows [first, stop) of the sums of a tile."""
+        if product.plan.kernel is None or product.depth == 0:
+            return _PlainSum(product, tile, *rows)
+        found = self._fast.get(number)
+        if found is None or not found.fits(product, tile, rows):
+            found = self._fast[number] = FastSum(product, tile, rows, memory)
+        found.begin(product, tile, rows)
+        return found
 
 
 class _SplitSum:
@@ -251,14 +233,94 @@ class _PlainSum:
         results[:] = self.total if self.product.profile.chunk_length else self.chunk
 
 
-class _FastSum:
-    """Rows [first, stop) of a tile, in the vector kernels' own form."""
+class FastSum:
+    """Rows of tiles in the vector kernels' own form: the table of `machine.tiles`, and what it points to."""
 
-    def __init__(self, product: Product, tile: Tile, first: int, stop: int, memory: Reused) -> None:
-        self.product, self.first, self.stop, self.memory = product, first, stop, memory
-        self.shape = stop - first, tile.n[1]
-        self.state: State | None = None
+    def __init__(self, product: Product, tile: Tile, rows: tuple[int, int], memory: Reused) -> None:
+        self.product, plan = product, product.plan
+        assert plan.kernel is not None
+        count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_float().itemsize
+        depth = min(max(_WAITING_BYTES // (size * (count + columns)), tile.k[1]), product.depth)
+        self.sides = [
+            mac_array.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
+            for n, of_a in ((count, True), (columns, False))
+        ]
+        whole = depth == product.depth
+        self.state = mac_array.start(plan, count, columns, whole=whole, memory=memory)
         self.counts: Counts = np.zeros(mac_array.EVENTS, np.int64)
+        self.encoder = mac_array.encoder(product.results, plan.scale)
+        self.spare = memory.array("spare", (0,), np.uint8)
+        self.memory, self.shape = memory, (count, columns)
+        self.table = t = np.zeros(tiles.SIZE, np.int64)
+        t[tiles.KERNEL] = plan.function
+        for place, fmt in ((tiles.FILL_A, product.a), (tiles.FILL_B, product.b)):
+            job = jobs.filler(fmt.dtype.itemsize, plan.kernel.bits)
+            t[place] = mac_array.address(job)
+        result = product.profile.result_format.dtype.itemsize
+        t[tiles.ENCODE] = mac_array.address(jobs.encoding(result))
+        t[tiles.PRODUCTS], t[tiles.LENGTH] = plan.products, plan.chunk_length
+        t[tiles.DEPTH] = product.depth
+        t[tiles.ROOM_M], t[tiles.ROOM_N], t[tiles.ROOM_K] = count, columns, depth
+        t[tiles.LANE_BYTES], t[tiles.RESULT_BYTES] = size, result
+        t[tiles.HELD_A : tiles.A] = -1
+        self._tell_memory()
+
+    def _tell_memory(self) -> None:
+        """Addresses of what there is room in."""
+        t = self.table
+        of_a, of_b = self.sides
+        for place, panels in ((tiles.A, of_a), (tiles.B, of_b)):
+            fill = t[place : place + jobs.FILL]
+            fill[jobs.VALUES], fill[jobs.DEPTH] = panels.values.ctypes.data, panels.values.shape[1]
+            fill[jobs.EXPONENTS] = panels.exponents.ctypes.data
+            fill[jobs.WORDS], fill[jobs.STEPS] = panels.words.ctypes.data, panels.words.shape[1]
+            fill[jobs.CHUNK_WORDS] = panels.chunk_words.ctypes.data
+            fill[jobs.CHUNKS] = panels.chunk_words.shape[1]
+        run, out = t[tiles.RUN : tiles.OUT], t[tiles.OUT :]
+        run[kernels.A_VALUES], run[kernels.B_VALUES] = (x.values.ctypes.data for x in self.sides)
+        run[kernels.A_EXPONENTS] = of_a.exponents.ctypes.data
+        run[kernels.B_EXPONENTS] = of_b.exponents.ctypes.data
+        run[kernels.A_WORDS], run[kernels.B_WORDS] = (x.words.ctypes.data for x in self.sides)
+        run[kernels.A_CHUNK_WORDS] = of_a.chunk_words.ctypes.data
+        run[kernels.B_CHUNK_WORDS] = of_b.chunk_words.ctypes.data
+        run[kernels.CHUNK] = self.state.chunk.ctypes.data
+        run[kernels.TOTAL] = out[jobs.TOTAL] = self.state.total.ctypes.data
+        run[kernels.NUMBERS] = self.product.plan.numbers.ctypes.data
+        run[kernels.COUNTS] = self.counts.ctypes.data
+        run[kernels.DEPTH], run[kernels.CHUNKS] = of_a.values.shape[1], of_a.chunk_words.shape[1]
+        out[jobs.ENCODER] = self.encoder.ctypes.data
+
+    def fits(self, product: Product, tile: Tile, rows: tuple[int, int]) -> bool:
+        """Whether a tile can be computed with the memory there is."""
+        own, t = self.product, self.table
+        same = (
+            own.plan is product.plan
+            and own.depth == product.depth
+            and own.profile == product.profile
+        )
+        return (
+            same and own.a == product.a and own.b == product.b and rows[1] - rows[0] <= t[tiles.ROOM_M]
+            and tile.n[1] <= t[tiles.ROOM_N] and tile.k[1] <= t[tiles.ROOM_K]
+        )  # fmt: skip
+
+    def begin(self, product: Product, tile: Tile, rows: tuple[int, int]) -> None:
+        """Begin the sums of a tile that fits."""
+        if self.product is not product or tile.group != self.table[tiles.GROUP]:
+            self.table[tiles.HELD_A : tiles.A] = -1
+        self.product, t = product, self.table
+        t[tiles.GROUP] = tile.group if product.plan.draws else tiles.ANY
+        t[tiles.PART], t[tiles.PART_STOP] = rows
+        self.numbers = [
+            mac_array.side(product.plan, fmt, keys, of_a)
+            for fmt, keys, of_a in zip((product.a, product.b), product.keys, (True, False))
+        ]
+        t[tiles.A + jobs.SIDE], t[tiles.B + jobs.SIDE] = (x.ctypes.data for x in self.numbers)
+        self.shape = rows[1] - rows[0], tile.n[1]
+        self.counts.fill(0)
+
+    def take_whole_tiles(self) -> None:
+        """From here on, whatever rows a tile has."""
+        self.table[tiles.PART], self.table[tiles.PART_STOP] = 0, 1 << 62
 
     @property
     def events(self) -> Counts:
@@ -268,31 +330,25 @@ class _FastSum:
         return events
 
     def add(self, tile: Tile) -> None:
-        product, plan, facts = self.product, self.product.plan, self.product.facts
-        k0, last = tile.k[0], sum(tile.k) == product.depth
-        if self.state is None:
-            self.state = mac_array.start(plan, *self.shape, whole=last, memory=self.memory)
-        a = tile.keep_a(
-            ("panels", self.first),
-            lambda memory: mac_array.panels(
-                plan, tile.a(self.first, self.stop), product.a,
-                (facts.row_key, facts.between_row_key),
-                of_a=True, first=tile.m[0] + self.first, k0=k0, memory=memory,
-            ),
-        )  # fmt: skip
-        b = tile.keep_b(
-            "panels",
-            lambda memory: mac_array.panels(
-                plan, tile.b().T, product.b, (facts.column_key, facts.between_column_key),
-                of_a=False, first=tile.n[0], k0=k0, memory=memory,
-            ),
-        )  # fmt: skip
-        self.counts += mac_array.accumulate(plan, a, b, self.state, k0=k0, last=last)
+        core = tile.core
+        need = tiles.spare_bytes(self.table, core.boxes, core.op, core.regs)
+        if need > self.spare.size:
+            self.spare = self.memory.array("spare", (need,), np.uint8)
+        tiles.multiply(
+            self.table, core.regs, core.boxes, core.op, core.scratchpad, core.row_bytes, self.spare
+        )
+        if self.product.plan.counts_zero_sums:
+            first, stop = (int(self.table[place]) for place in (tiles.PART, tiles.PART_STOP))
+            a, b = tile.a(first, stop), tile.b().T
+            self.counts[mac_array.SWAMPED] -= mac_array.zero_steps(
+                self.product.plan, a, b, tile.k[0]
+            )
 
     def codes(self, results: Codes) -> None:
-        assert self.state is not None
-        product = self.product
-        mac_array.encode(self.state.total, product.results, product.plan.scale, results)
+        product, total = self.product, self.state.total
+        shape = (*map(mac_array.count_panels, results.shape), PANEL, PANEL)
+        total = total.reshape(-1)[: math.prod(shape)].reshape(shape)
+        mac_array.encode(total, product.results, product.plan.scale, results)
 
 
 def no_events() -> Counts:
@@ -303,14 +359,6 @@ def no_events() -> Counts:
 def count_gated(product: Product, tile: Tile) -> int:
     """Multiply-accumulates of a tile with a zero operand: from how many elements of A and of B are not
     zero, for each k."""
-    a = tile.keep_a("nonzero", lambda memory: _nonzero(tile.a(0, tile.m[1]), product.a))
-    b = tile.keep_b("nonzero", lambda memory: _nonzero(tile.b().T, product.b))
+    a = nonzero(tile.a(0, tile.m[1]), product.a)
+    b = nonzero(tile.b().T, product.b)
     return tile.m[1] * tile.n[1] * tile.k[1] - int(np.dot(a, b))
-
-
-def _nonzero(codes: Codes, fmt: FloatFormat) -> Counts:
-    """How many codes (rows, k) are not zero, by k."""
-    facts, kind = fmt.facts, codes.dtype.type
-    magnitudes = codes & kind((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1)
-    odd = codes == kind(facts.nan_code) if facts.nan_code >= 0 else False
-    return np.asarray(np.count_nonzero((magnitudes >= kind(facts.min_mag)) | odd, axis=0))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
 from hfp8sim.lowering import lower_layer
-from hfp8sim.machine import execute, get_machine
+from hfp8sim.machine import execute, get_machine, multiplier
 from hfp8sim.testing.strategies import profiles
 from hfp8sim.units.profile import PHASES, get_profile
 from hfp8sim.workloads import Conv, Layer
@@ -84,6 +84,36 @@ def test_long_sums_in_chunks(phase, chunk):
     profile = get_profile("hfp8").replace(chunk_length=chunk)
     check(LAYERS["plain"], phase, profile)
     check(LAYERS["linear"], phase, profile, tile=(16, 16, 24 if phase == "wgrad" else 32))
+
+
+ODD = get_profile("rapid").replace(chunk_length=7)
+ROUNDED_AT_RANDOM = get_profile("rapid").replace(rounding="stochastic", chunk_length=5)
+
+
+@pytest.mark.parametrize("waiting", [1, 20_000])
+@pytest.mark.parametrize("profile", ["hfp8", "aiu", "hopper-fp8", ODD, ROUNDED_AT_RANDOM])
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", ["linear", "plain", "recurrent"])
+def test_sums_that_are_carried_from_range_to_range(name, phase, profile, waiting, monkeypatch):
+    """One range of k waits for the kernel, or a few, not all; they end inside of chunks, or with them."""
+    monkeypatch.setattr(multiplier, "_WAITING_BYTES", waiting)
+    depth, profile = LAYERS[name].shape(phase).k, get_profile(profile)
+    chunk, step = profile.chunk_length, profile.products_per_step
+    granule = step if step and chunk % step == 0 else chunk
+    for k in (granule, 5 * granule, chunk or depth):
+        check(LAYERS[name], phase, profile, tile=(13, 9, min(k, depth)), seed=2)
+
+
+@pytest.mark.parametrize("profile", ["hfp8", ROUNDED_AT_RANDOM])
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", ["linear", "plain"])
+def test_threads_that_split_a_tile(name, phase, profile, monkeypatch):
+    """Tiles that no loop spreads over cores, and rows that fill no panel."""
+    monkeypatch.setattr(multiplier, "_WORTH_THREADS", 1)
+    shape = LAYERS[name].shape(phase)
+    for tile in ((shape.m, shape.n, shape.k), (shape.m, shape.n, min(35, shape.k))):
+        for threads in (2, 3):
+            check(LAYERS[name], phase, profile, tile=tile, threads=threads, seed=9)
 
 
 @pytest.mark.parametrize(

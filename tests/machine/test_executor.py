@@ -6,8 +6,9 @@ import pytest
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import lower_layer, lower_workload
-from hfp8sim.machine import execute, get_machine
+from hfp8sim.machine import execute, get_machine, multiplier
 from hfp8sim.units import gemm
+from hfp8sim.units.profile import get_profile
 from hfp8sim.workloads import Conv, Layer
 from tests.lowering.layers import expected, layer_inputs, unfolded
 from tests.machine.test_check import BODY, HEAD
@@ -20,8 +21,6 @@ def operands(rng=None, m=8, k=32, n=16):
 
 
 def product(inputs, chunk=8):
-    from hfp8sim.units.profile import get_profile
-
     profile = get_profile("hfp8").replace(chunk_length=chunk, rounding="nearest-even")
     return gemm(inputs["x"], inputs["w"], profile)
 
@@ -62,6 +61,35 @@ def test_counts_of_events_and_of_gated_multipliers():
         zero_a, zero_b = (a[0] & 0x7F) == 0, (b[0] & 0x7F) == 0
         assert done.gated == np.count_nonzero(zero_a[:, :, None] | zero_b[None])
         assert done.macs == layer.macs
+
+
+@pytest.mark.parametrize("profile", ["hfp8", "rapid"])
+def test_ranges_of_k_count_their_own_events(profile, monkeypatch):
+    """Tiles of rows, columns and k whose sums are carried on, by threads that split them and by one."""
+    monkeypatch.setattr(multiplier, "_WAITING_BYTES", 1)
+    monkeypatch.setattr(multiplier, "_WORTH_THREADS", 1)
+    layer = Layer("fc", "linear", 50, 33, 200)
+    codes = layer_inputs(layer, "fwd", profile, np.random.default_rng(11))
+    _, events = gemm(codes["x"], codes["w"], profile, events=True)
+    assert events.swamped > 0
+    for tile in ((50, 33, 64), (20, 10, 128)):
+        program = lower_layer(layer, "fwd", profile=profile, tile=tile)
+        for threads in (1, 4):
+            assert execute(program, codes, count=True, threads=threads).events == events
+
+
+def test_registers_that_are_written_between_tiles():
+    """The same tiles again, without a fence: their sums draw from another stream."""
+    head = HEAD + "csrw acc.rounding, stochastic-a\ncsrw random.bits, 13\n"
+    tiles = BODY.replace("halt", "")
+    inputs = operands()
+    profile = get_profile("hfp8").replace(chunk_length=8, rounding="stochastic-a")
+    profile = profile.replace(between_rounding="nearest-even")
+    once, again = (gemm(inputs["x"], inputs["w"], profile, stream=stream) for stream in (0, 5))
+    assert not np.array_equal(once, again)
+    for text, want in ((tiles, once), (tiles + "csrw stream.low, 5" + tiles, again)):
+        got = execute(assemble(head + text + "halt\n"), inputs).outputs["y"]
+        assert np.array_equal(got, want)
 
 
 def test_layers_and_phases_in_one_program():

@@ -318,6 +318,7 @@ def test_pieces_of_m_n_and_k(mode: str, products: int, chunk: int) -> None:
                 )  # fmt: skip
                 counts = mac_array.accumulate(plan, left, right, state, k0=k0, last=k1 == k)
                 swamped += counts[at.SWAMPED]
+                swamped -= mac_array.zero_steps(plan, a[rows, k0:k1], b[k0:k1, columns].T, k0)
             mac_array.encode(
                 state.total, profile.result_format.facts, plan.scale, got[rows, columns]
             )

@@ -183,6 +183,7 @@ def test_pieces_count_their_own_zeros(products: int) -> None:
                 right = mac_array.panels(plan, b[k0:k1, columns].T, fmt_b, keys, of_a=False, **how)
                 counts = mac_array.accumulate(plan, left, right, state, k0=k0, last=k1 == k)
                 swamped += counts[at.SWAMPED]
+                swamped -= mac_array.zero_steps(plan, a[rows, k0:k1], b[k0:k1, columns].T, k0)
     assert swamped == events.swamped > 0
 
 

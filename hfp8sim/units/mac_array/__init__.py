@@ -7,22 +7,30 @@ docs/speed.md.
 
 from hfp8sim.units.mac_array.array import (
     Fresh,
+    Keys,
     Panels,
     Reused,
     State,
     accumulate,
+    count_panels,
     multiply,
     panels,
+    room,
+    side,
     start,
+    zero_steps,
 )
-from hfp8sim.units.mac_array.kernel import EVENTS, PANEL
-from hfp8sim.units.mac_array.pack import Scan, encode, scan
+from hfp8sim.units.mac_array.calls import address
+from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
+from hfp8sim.units.mac_array.pack import Scan, encode, encoder, scan
 from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
     "EVENTS",
     "PANEL",
+    "SWAMPED",
     "Fresh",
+    "Keys",
     "Panels",
     "Plan",
     "Processor",
@@ -30,11 +38,17 @@ __all__ = [
     "Scan",
     "State",
     "accumulate",
+    "address",
+    "count_panels",
     "encode",
+    "encoder",
     "multiply",
     "panels",
     "plan",
     "processor",
+    "room",
     "scan",
+    "side",
     "start",
+    "zero_steps",
 ]  # fmt: skip

@@ -9,29 +9,30 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import math
 import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim._jit import jit
 from hfp8sim.formats import FloatFormat
+from hfp8sim.units.mac_array import kernels, pack, zeros
+from hfp8sim.units.mac_array.calls import call
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED, WIDEST
-from hfp8sim.units.mac_array.kernels import runner
-from hfp8sim.units.mac_array.pack import decoder, encode, fill_exponents, fill_words, pack
 from hfp8sim.units.mac_array.plan import Plan
-from hfp8sim.units.mac_array.zeros import add_nonzero, count_orthogonal, fill_directions
 
 Codes = NDArray[np.unsignedinteger[Any]]
 #: Keys of the random words of one side of a GEMM: of the steps, and of the chunks.
 Keys = tuple[np.uint64, np.uint64]
 Counts = NDArray[np.int64]
+Numbers = NDArray[np.int64]
+_T = TypeVar("_T")
 
 #: Bytes of B's panels that `multiply` holds at once.
 _PANEL_BYTES = 1 << 25
@@ -39,10 +40,12 @@ _PANEL_BYTES = 1 << 25
 _WORTH_THREADS = 1 << 22
 #: Parts of a work for each thread.
 _TURNS = 4
+#: Bytes of rows of A, as panels, and of their results that stay close to the processor …
+_CLOSE = 1 << 18
+#: … and rows that are worth to bring B there.
+_LEAST = 64
 #: Bytes of a cache line.
 _LINE = 64
-#: More steps than any chunk has.
-_ENDLESS = 1 << 40
 
 
 class Panels(NamedTuple):
@@ -52,18 +55,14 @@ class Panels(NamedTuple):
     exponents: NDArray[np.int32]  #: (panels, k, PANEL) for aligned sums, else (1, 0, PANEL)
     words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
     chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
-    nonzero: NDArray[np.int64]  #: how many elements of each k are not zero, (k,), or (0,)
-    directions: NDArray[np.uint16]  #: of each step's pair, (panels, steps, PANEL), or (1, 0, PANEL)
 
 
-#: What panels do without.
-_NO_EXPONENTS = np.empty((1, 0, PANEL), np.int32)
-_NO_WORDS: dict[type, NDArray[Any]] = {
-    kind: np.empty((1, 0, PANEL), kind) for kind in (np.uint32, np.uint64)
+#: What panels do without: all but values.
+_NOTHING: dict[type, tuple[NDArray[Any], ...]] = {
+    kind: tuple(np.empty((1, 0, PANEL), each) for each in (np.int32, kind, np.uint32))
+    for kind in (np.uint32, np.uint64)
 }
-_NO_CHUNK_WORDS = np.empty((1, 0, PANEL), np.uint32)
-_NOT_COUNTED = np.empty(0, np.int64)
-_NO_DIRECTIONS = np.empty((1, 0, PANEL), np.uint16)
+_NO_KEYS = (np.uint64(0), np.uint64(0))
 
 
 class State(NamedTuple):
@@ -114,7 +113,20 @@ class Reused(Fresh):
 
 
 class Workspace(Reused, threading.local):
-    """Memory that each thread uses again."""
+    """Memory that each thread uses again, and the last things that were made in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._things: dict[str, tuple[object, Any]] = {}
+
+    def keep(self, what: str, key: object, make: Callable[[], _T]) -> _T:
+        """What `make` makes, or made when it was last asked for with this key: many products follow one another
+        that are of one shape."""
+        last = self._things.get(what)
+        if last is None or last[0] != key:
+            last = self._things[what] = key, make()
+        made: _T = last[1]
+        return made
 
 
 _FRESH, _WORKSPACE = Fresh(), Workspace()
@@ -179,94 +191,78 @@ def start(
     return State(chunk, total, whole)
 
 
+def room(
+    plan: Plan, rows: int, depth: int, *, of_a: bool, k0: int | None = 0, memory: Fresh = _FRESH
+) -> Panels:  # fmt: skip
+    """Panels for rows of A (or of B's transpose) and `depth` k from k0 (None: from anywhere) on, to be
+    filled."""
+    steps = plan.most_steps(depth)
+    if k0 is not None:
+        steps = plan.step_number(k0 + depth) - plan.step_number(k0)
+    count, name = count_panels(rows), "a " if of_a else "b "
+    shape = count, steps * plan.products, PANEL
+    values = memory.array(name + "values", shape, plan.lane_float)
+    exponents, words, chunk_words = _NOTHING[plan.lane_word]
+    if plan.aligned:
+        exponents = memory.array(name + "exponents", shape, np.int32)
+    how = plan.words(of_a)
+    if how.of_steps is not None:
+        words = memory.array(name + "words", (count, steps, PANEL), plan.lane_word)
+    if how.of_chunks is not None:
+        chunks = depth // plan.chunk_length + 2  # at most
+        if k0 is not None:
+            chunks = -(-(k0 + depth) // plan.chunk_length) - k0 // plan.chunk_length
+        chunk_words = memory.array(name + "chunk words", (count, chunks, PANEL), np.uint32)
+    return Panels(values, exponents, words, chunk_words)
+
+
+def side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
+    """The numbers by which panels of one side are filled, see `pack.SIDE`."""
+    return _side(plan, fmt, keys if plan.draws else _NO_KEYS, of_a)
+
+
+@functools.lru_cache(256)
+def _side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
+    numbers = np.zeros(pack.SIDE, np.int64)
+    numbers[pack.DECODER : pack.PRODUCTS] = pack.decoder(fmt.facts, plan.scale if of_a else 0)
+    numbers[pack.PRODUCTS], numbers[pack.LENGTH] = plan.products, plan.chunk_length
+    numbers[pack.ALIGNED] = plan.aligned
+    numbers[pack.LOWEST] = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
+    of_side = plan.words(of_a)
+    for place, words, key in zip((pack.OF_STEPS, pack.OF_CHUNKS), of_side, keys):
+        if words is not None:
+            numbers[place : place + 6] = 1, *words, np.uint64(key).view(np.int64)
+    return numbers
+
+
+def _fill(
+    made: Panels, codes: Codes, numbers: Numbers, first: int, k0: int, start: int, threads: int
+) -> None:
+    """`pack.fill`, by threads."""
+    if threads == 1:
+        pack.fill(codes, numbers, first, k0, start, *made)
+        return
+    count = made.values.shape[0]
+    _share(
+        lambda part: pack.fill(
+            codes[part.start * PANEL : part.stop * PANEL], numbers, first + part.start * PANEL,
+            k0, start, *[array[part] for array in made],
+        ),
+        _slices(count, -(-count // (_TURNS * threads))), threads,
+    )  # fmt: skip
+
+
 def panels(
-    plan: Plan,
-    codes: Codes,
-    fmt: FloatFormat,
-    keys: Keys,
-    *,
-    of_a: bool,
-    first: int = 0,
-    k0: int = 0,
-    memory: Fresh = _FRESH,
-    threads: int = 1,
-) -> Panels:
+    plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, *,
+    of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH,
+) -> Panels:  # fmt: skip
     """Make panels of a matrix of codes (rows, k), which is a part of A or of B's transpose.
 
     `first` and `k0` say where the part begins in the whole; k0 is the first k of a step.
     """
-    side = "a " if of_a else "b "
-    codes = fill_steps(codes, plan, k0)
-    rows, depth = codes.shape
-    count, steps = count_panels(rows), -(-depth // plan.products)
-    shape = count, steps * plan.products, PANEL
-    values = memory.array(side + "values", shape, plan.lane_float)
-    exponents, words, chunk_words = _NO_EXPONENTS, _NO_WORDS[plan.lane_word], _NO_CHUNK_WORDS
-    if plan.kernel is not None and plan.kernel.order == "aligned":
-        exponents = memory.array(side + "exponents", shape, np.int32)
-    how = plan.words(of_a)
-    if how.of_steps is not None:
-        words = memory.array(side + "words", (count, steps, PANEL), plan.lane_word)
-    if how.of_chunks is not None:
-        step0, per = plan.step_number(k0), plan.steps_per_chunk
-        chunks = -(-(step0 + steps) // per) - step0 // per
-        chunk_words = memory.array(side + "chunk words", (count, chunks, PANEL), np.uint32)
-    nonzero, directions = _NOT_COUNTED, _NO_DIRECTIONS
-    if plan.directions is not None:
-        directions = memory.array(side + "directions", (count, steps, PANEL), np.uint16)
-    elif plan.counts_zero_sums:
-        nonzero = np.zeros(depth, np.int64)
-    made = Panels(values, exponents, words, chunk_words, nonzero, directions)
-    if threads == 1:
-        _fill(made, plan, codes, fmt, keys, of_a, first, k0)
-    else:
-        _share(
-            lambda part: _fill(
-                Panels._make(array[part] for array in made), plan,
-                codes[part.start * PANEL : part.stop * PANEL],
-                fmt, keys, of_a, first + part.start * PANEL, k0,
-            ),
-            _slices(count, -(-count // (_TURNS * threads))), threads,
-        )  # fmt: skip
-    if nonzero.size > 0:
-        add_nonzero(values, nonzero)
+    made = room(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
+    pack.fill(codes, side(plan, fmt, keys, of_a), first, k0, k0, *made)
     return made
-
-
-def _fill(
-    made: Panels, plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, of_a: bool, first: int, k0: int
-) -> None:  # fmt: skip
-    """Fill in `panels` of codes that have their zeros (`fill_steps`), but for `nonzero`."""
-    pack(codes, decoder(fmt.facts, plan.scale if of_a else 0), made.values)
-    if made.exponents.size > 0:
-        lowest = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
-        fill_exponents(made.values, lowest, made.exponents)
-    if plan.directions is not None:
-        numbers = plan.directions.rows if of_a else plan.directions.columns
-        fill_directions(codes, numbers, made.directions)
-    how = plan.words(of_a)
-    step0, per = plan.step_number(k0), plan.steps_per_chunk
-    if how.of_steps is not None:
-        fill_words(
-            keys[0], first, step0, per, plan.chunk_length, plan.products, how.of_steps, made.words
-        )
-    if how.of_chunks is not None:
-        fill_words(keys[1], first, step0 // per, _ENDLESS, 0, 1, how.of_chunks, made.chunk_words)
-
-
-def fill_steps(codes: Codes, plan: Plan, k0: int = 0) -> Codes:
-    """Codes (rows, k) with zeros put in where the last step of a chunk has fewer products than others."""
-    products, length = plan.products, plan.chunk_length
-    rows, depth = codes.shape
-    if length % products == 0 or k0 % length + depth <= length:
-        return codes
-    bounds = [0, *range(length - k0 % length, depth, length), depth]
-    pieces = []
-    for begin, end in itertools.pairwise(bounds):
-        pieces.append(codes[:, begin:end])
-        if (missing := -(end - begin) % products) and end < depth:
-            pieces.append(np.zeros((rows, missing), codes.dtype))
-    return np.concatenate(pieces, axis=1)
 
 
 def accumulate(
@@ -279,26 +275,87 @@ def accumulate(
         last: the GEMM's K ends here, and with it the open chunk.
 
     Returns:
-        Counts of swamped steps, overflows and underflows, if the plan counts them.
+        Counts of swamped steps, overflows and underflows, if the plan counts them. Of the first,
+        `zeros.zero_steps` are to be taken off.
     """
     assert plan.kernel is not None
-    per = plan.steps_per_chunk
+    per, step0 = plan.steps_per_chunk, plan.step_number(k0)
+    steps = a.values.shape[1] // plan.products
     counts = np.zeros(EVENTS, np.int64)
-    runner(plan.kernel)(
-        a, b, state.chunk, state.total, plan.numbers, a.values.shape[1] // plan.products,
-        per - plan.step_number(k0) % per, per, int(last), int(state.whole), counts,
+    _run(
+        plan.function, a, b, state.chunk, state.total, state.total.shape[0],
+        plan.numbers, counts, steps, per - step0 % per, per, last, state.whole,
     )  # fmt: skip
-    if plan.counts_zero_sums:
-        counts[SWAMPED] -= _zero_sums(plan, a, b)
     return counts
 
 
-def _zero_sums(plan: Plan, a: Panels, b: Panels) -> int:
-    """How many steps of all outputs of these panels add zero, see `zeros`."""
-    if plan.directions is not None:
-        return int(count_orthogonal(a.directions, b.directions, plan.directions.size))
-    outputs: int = a.values.shape[0] * b.values.shape[0] * PANEL * PANEL
-    return outputs * a.nonzero.size - int(np.dot(a.nonzero, b.nonzero))
+@jit
+def _run(
+    function, a, b, chunk, total, row_panels, numbers, counts, steps, left, length, close, whole
+):  # fmt: skip
+    """Run the kernel at an address on panels, see `kernels`."""
+    job = np.empty(kernels.JOB, np.int64)
+    job[kernels.A_VALUES], job[kernels.B_VALUES] = a.values.ctypes.data, b.values.ctypes.data
+    job[kernels.A_EXPONENTS] = a.exponents.ctypes.data
+    job[kernels.B_EXPONENTS] = b.exponents.ctypes.data
+    job[kernels.A_WORDS], job[kernels.B_WORDS] = a.words.ctypes.data, b.words.ctypes.data
+    job[kernels.A_CHUNK_WORDS] = a.chunk_words.ctypes.data
+    job[kernels.B_CHUNK_WORDS] = b.chunk_words.ctypes.data
+    job[kernels.CHUNK], job[kernels.TOTAL] = chunk.ctypes.data, total.ctypes.data
+    job[kernels.NUMBERS], job[kernels.COUNTS] = numbers.ctypes.data, counts.ctypes.data
+    job[kernels.ROW_PANELS], job[kernels.COLUMN_PANELS] = row_panels, total.shape[1]
+    job[kernels.DEPTH], job[kernels.CHUNKS] = a.values.shape[1], a.chunk_words.shape[1]
+    job[kernels.STEPS], job[kernels.LEFT], job[kernels.LENGTH] = steps, left, length
+    job[kernels.CLOSE], job[kernels.FRESH], job[kernels.CARRIED] = close, whole, not whole
+    call(function, job)
+
+
+@jit
+def _rows(
+    function, codes, of_b, sides, firsts, height, a, b, bring_b, chunk, total, numbers, counts, encoder,
+    result,
+):  # fmt: skip
+    """Rows of A times B, `height` of them at a time: what is made of them stays in the caches close to the
+    processor. Panels of B are filled first, if so asked."""
+    products, length = sides[0][pack.PRODUCTS], sides[0][pack.LENGTH]
+    steps, per = pack.step_number(codes.shape[1], products, length), -(-length // products)
+    if bring_b:
+        pack.fill(
+            of_b, sides[1], firsts[1], 0, 0, b.values, b.exponents, b.words, b.chunk_words
+        )  # fmt: skip
+    for i in range(0, codes.shape[0], height):
+        rows = min(height, codes.shape[0] - i)
+        pack.fill(
+            codes[i : i + rows], sides[0], firsts[0] + i, 0, 0,
+            a.values, a.exponents, a.words, a.chunk_words,
+        )  # fmt: skip
+        _run(
+            function, a, b, chunk, total, -(-rows // PANEL), numbers, counts, steps, per, per, True, True
+        )  # fmt: skip
+        pack.encode_panels(total, encoder, result[i : i + rows])
+
+
+def zero_steps(plan: Plan, a: Codes, b: Codes, k0: int = 0) -> int:
+    """How many steps that add zero a kernel has counted as swamped, of the outputs of panels of A and of B's
+    transpose; see `zeros`.
+
+    Args:
+        a, b: the codes that the panels were made of, (rows, k) and (columns, k); k0 is their first k.
+    """
+    if not plan.counts_zero_sums:
+        return 0
+    steps = plan.step_number(k0 + a.shape[1]) - plan.step_number(k0)
+    down, across = count_panels(a.shape[0]), count_panels(b.shape[0])
+    if plan.directions is None:
+        both = [zeros.nonzero(codes, fmt) for codes, fmt in zip((a, b), plan.formats)]
+        return down * across * PANEL * PANEL * steps - int(np.dot(*both))
+    rows, columns = (
+        _WORKSPACE.array(name, (panels, steps, PANEL), np.uint16)
+        for name, panels in (("a directions", down), ("b directions", across))
+    )
+    zeros.fill_directions(a, plan.directions.rows, plan.chunk_length, k0, rows)
+    zeros.fill_directions(b, plan.directions.columns, plan.chunk_length, k0, columns)
+    return int(zeros.count_orthogonal(rows, columns, plan.directions.size))
 
 
 def multiply(
@@ -318,29 +375,68 @@ def multiply(
     Returns:
         Counts of swamped steps, overflows and underflows, if the plan counts them.
     """
-    assert plan.kernel is not None
-    rows, columns = result.shape
-    work = rows * columns * a.shape[1]
-    threads = threads if work >= _WORTH_THREADS else 1
-    width = plan.lane_float().itemsize * max(a.shape[1], 1)
+    depth = a.shape[1]
+    threads = threads if result.size * depth >= _WORTH_THREADS else 1
+    width = plan.lane_float().itemsize * max(depth, 1)
     across = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL
-    turns = max(threads, min(_TURNS * threads, work // _WORTH_THREADS)) if threads > 1 else 1
-    down = min(across, -(-count_panels(rows) // turns) * PANEL)
+    sides = side(plan, a_format, row_keys, True), side(plan, b_format, column_keys, False)
+    encoder = pack.encoder(result_format.facts, plan.scale)
+    total = np.zeros(EVENTS, np.int64)
+    for n in _slices(result.shape[1], across):
+        total += _columns(plan, a, b[:, n].T, sides, n.start, encoder, result[:, n], threads)
+    if plan.counts_zero_sums:
+        total[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
+    return total
+
+
+def _columns(
+    plan: Plan, a: Codes, b: Codes, sides: tuple[Numbers, Numbers], first: int, encoder: NDArray[np.uint32],
+    result: Codes, threads: int,
+) -> Counts:  # fmt: skip
+    """A times the columns of B from `first` on (b is their transpose); counts of events."""
+    (rows, columns), depth, size = result.shape, a.shape[1], plan.lane_float().itemsize
+    turns = (
+        max(threads, min(_TURNS * threads, a.size * columns // _WORTH_THREADS))
+        if threads > 1
+        else 1
+    )
+    down = -(-count_panels(rows) // turns) * PANEL
+    close = _CLOSE // (size * depth + (4 + result.itemsize) * columns)  # rows that are so
+    height = min(max(close, _LEAST) // PANEL * PANEL, down)
+    of_b = _WORKSPACE.keep(
+        "b", (plan, depth, columns),
+        lambda: room(plan, columns, depth, of_a=False, memory=_WORKSPACE),
+    )  # fmt: skip
+    if threads > 1:
+        _fill(of_b, b, sides[1], first, 0, 0, threads)
     counts: list[Counts] = []
 
-    for n in _slices(columns, across):
-        of_b = panels(
-            plan, b[:, n].T, b_format, column_keys,
-            of_a=False, first=n.start, memory=_WORKSPACE, threads=threads,
+    def block(m: slice) -> None:
+        of_a, state = _WORKSPACE.keep(
+            "a", (plan, depth, height, columns),
+            lambda: (
+                room(plan, height, depth, of_a=True, memory=_WORKSPACE),
+                start(plan, height, columns, whole=True, memory=_WORKSPACE),
+            ),
         )  # fmt: skip
+        own = np.zeros(EVENTS, np.int64)
+        _rows(
+            plan.function, a[m], b, sides, (m.start, first), height, of_a, of_b, threads == 1,
+            state.chunk, state.total, plan.numbers, own, encoder, result[m],
+        )  # fmt: skip
+        counts.append(own)
 
-        def block(m: slice, n: slice = n, of_b: Panels = of_b) -> None:
-            of_a = panels(
-                plan, a[m], a_format, row_keys, of_a=True, first=m.start, memory=_WORKSPACE
-            )
-            state = start(plan, m.stop - m.start, n.stop - n.start, whole=True, memory=_WORKSPACE)
-            counts.append(accumulate(plan, of_a, of_b, state, last=True))
-            encode(state.total, result_format.facts, plan.scale, result[m, n])
-
-        _share(block, _slices(rows, down), threads)
+    _share(block, _slices(rows, down), threads)
     return sum(counts, np.zeros(EVENTS, np.int64))
+
+
+def _all_zero_steps(plan: Plan, a: Codes, b: Codes, threads: int) -> int:
+    """The `zero_steps` of a whole product, (M, K) × (K, N)."""
+    counts: list[int] = []
+    chunks = -(-a.shape[1] // plan.chunk_length)
+    part = -(-chunks // (_TURNS * threads)) * plan.chunk_length
+    _share(
+        lambda k: counts.append(zero_steps(plan, a[:, k], b[k].T, k.start)),
+        _slices(a.shape[1], part), threads,
+    )  # fmt: skip
+    return sum(counts)

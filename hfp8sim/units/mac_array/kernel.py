@@ -99,7 +99,8 @@ class Kernel(NamedTuple):
         """Whether every other sum of the tile is half a step behind. Only where rounding is all that
         happens to a sum, and rounding it again changes nothing."""
         plain = self.over in ("free", "nan") and self.under != "flush"
-        return plain and self.events == "quiet" and self.rounding == "away" and self.products == 1
+        cut = self.rounding in ("away", "zero")
+        return plain and cut and self.events == "quiet" and self.products == 1
 
     @property
     def group(self) -> int:

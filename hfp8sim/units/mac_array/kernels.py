@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import carray  # type: ignore[attr-defined]
 
 from hfp8sim._jit import jit
+from hfp8sim.units.mac_array.calls import pointer
 from hfp8sim.units.mac_array.kernel import PANEL, Kernel
 from hfp8sim.units.mac_array.tile import tile
 
@@ -15,8 +19,29 @@ _RESIDENT = 1 << 18
 _CLOSE = 1 << 16
 
 
+#: Places in the table of a job.
+(
+    # Addresses: panels of values, of exponents (int32), of words of steps and of chunks; open chunks, (row
+    # panels, column panels, PANEL, PANEL) lane floats, or (1, WIDEST, PANEL, PANEL) where none is
+    # carried; running totals, float32, likewise but always whole; a kernel's table of numbers; counts of
+    # events, (3,), which are added to.
+    A_VALUES, B_VALUES, A_EXPONENTS, B_EXPONENTS, A_WORDS, B_WORDS, A_CHUNK_WORDS, B_CHUNK_WORDS,
+    CHUNK, TOTAL, NUMBERS, COUNTS,
+    ROW_PANELS, COLUMN_PANELS,
+    DEPTH,  # k of a panel
+    CHUNKS,  # words of chunks of a panel
+    STEPS,  # to do
+    LEFT,  # steps left in the open chunk
+    LENGTH,  # steps of a whole chunk
+    CLOSE,  # whether the last step closes the open chunk
+    FRESH,  # whether the state begins as zeros, whatever it holds
+    CARRIED,  # whether open chunks are carried on to another job
+) = range(22)  # fmt: skip
+JOB = 22
+
+
 @functools.cache
-def runner(kernel: Kernel) -> Callable[..., None]:
+def runner(kernel: Kernel) -> Any:
     """The compiled loop nest of a kernel; see `run` inside."""
     # Only strings and integers are closed over: Numba's disk cache recognises those (and would not
     # recognise an intrinsic made for each kernel).
@@ -24,28 +49,20 @@ def runner(kernel: Kernel) -> Callable[..., None]:
     size, columns, panels = kernel.bits // 8, kernel.vectors * kernel.lanes, kernel.panels
     rows, narrow_rows = kernel.rows, kernel.narrow.rows
     products = max(kernel.products, 1)
-    words = kernel.rounding in ("random", "hash")
-    bytes_per_step = (products + words) * PANEL * size
+    random = kernel.rounding in ("random", "hash")
+    bytes_per_step = (products + random) * PANEL * size
 
     @jit
-    def run(a, b, chunk, total, numbers, steps, left, length, close, fresh, counts):
-        """Add the products of all row panels of a and column panels of b to their accumulators.
+    def run(job):
+        """Add the products of all row panels of A and column panels of B to their accumulators.
 
-        Args:
-            a, b: `Panels` of rows and of columns.
-            chunk: open chunks (row panels, column panels, PANEL, PANEL) lane floats; (1, WIDEST, PANEL,
-                PANEL) for any tile where no state is carried (then fresh and close must be 1).
-            total: running totals, float32, likewise but always whole.
-            numbers: int64 (NUMBERS,).
-            steps, left, length, close, fresh: see `tile.build`.
-            counts: int64 (3,): events are added.
+        `job` is the address of a table of the numbers that are listed above.
         """
-        depth = a.values.shape[1] * PANEL
-        a_words, b_words = a.words.shape[1] * PANEL, b.words.shape[1] * PANEL
-        a_chunks, b_chunks = a.chunk_words.shape[1] * PANEL, b.chunk_words.shape[1] * PANEL
-        a_depth, b_depth = a.exponents.shape[1] * PANEL, b.exponents.shape[1] * PANEL
-        row_panels, column_panels = a.values.shape[0], b.values.shape[0]
-        carried = chunk.shape[0] == row_panels and chunk.shape[1] == column_panels
+        t = carray(pointer(job), (JOB,), np.int64)
+        depth = t[DEPTH] * PANEL
+        words, chunk_words = t[DEPTH] // products * PANEL, t[CHUNKS] * PANEL
+        steps, left, length, carried = t[STEPS], t[LEFT], t[LENGTH], t[CARRIED]
+        row_panels, column_panels = t[ROW_PANELS], t[COLUMN_PANELS]
         step = products * PANEL  # elements of a panel
         block = max(1, _CLOSE // (length * bytes_per_step)) * length
         first, chunks = 0, 0
@@ -63,25 +80,26 @@ def runner(kernel: Kernel) -> Callable[..., None]:
                         for r in range(0, PANEL, rows if wide else narrow_rows):
                             for c in range(0, PANEL, columns):
                                 cell = r * PANEL + c
+                                a, b = i * depth + first * step + r, j * depth + first * step + c
+                                a_word = i * words + first * PANEL + r
+                                b_word = j * words + first * PANEL + c
                                 tile(
                                     name,
-                                    a.values.ctypes.data + (i * depth + first * step + r) * size,
-                                    b.values.ctypes.data + (j * depth + first * step + c) * size,
-                                    a.exponents.ctypes.data + (i * a_depth + first * step + r) * 4,
-                                    b.exponents.ctypes.data + (j * b_depth + first * step + c) * 4,
-                                    chunk.ctypes.data + (place * carried + cell) * size,
-                                    total.ctypes.data + (place + cell) * 4,
-                                    numbers.ctypes.data,
-                                    a.words.ctypes.data + (i * a_words + first * PANEL + r) * size,
-                                    b.words.ctypes.data + (j * b_words + first * PANEL + c) * size,
-                                    a.chunk_words.ctypes.data
-                                    + (i * a_chunks + chunks * PANEL + r) * 4,
-                                    b.chunk_words.ctypes.data
-                                    + (j * b_chunks + chunks * PANEL + c) * 4,
-                                    counts.ctypes.data,
-                                    many, left, length, close if last else 0,
-                                    fresh if first == 0 else 0,
-                                    depth, b_words, b_chunks, wide,
+                                    t[A_VALUES] + a * size,
+                                    t[B_VALUES] + b * size,
+                                    t[A_EXPONENTS] + a * 4,
+                                    t[B_EXPONENTS] + b * 4,
+                                    t[CHUNK] + (place * carried + cell) * size,
+                                    t[TOTAL] + (place + cell) * 4,
+                                    t[NUMBERS],
+                                    t[A_WORDS] + a_word * size,
+                                    t[B_WORDS] + b_word * size,
+                                    t[A_CHUNK_WORDS] + (i * chunk_words + chunks * PANEL + r) * 4,
+                                    t[B_CHUNK_WORDS] + (j * chunk_words + chunks * PANEL + c) * 4,
+                                    t[COUNTS],
+                                    many, left, length, t[CLOSE] if last else 0,
+                                    t[FRESH] if first == 0 else 0,
+                                    depth, words, chunk_words, wide,
                                 )  # fmt: skip
                     j += panels if wide else 1
             if last:

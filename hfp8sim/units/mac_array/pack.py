@@ -58,15 +58,21 @@ def _extremes(codes, mask, odd_code):
 
 def scan(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> Scan:
     """Look at a matrix of codes."""
+    if codes.size == 0:
+        return NOTHING
+    mask, max_mag, odd_code = _masks(fmt)
+    high, low, seen = _extremes(codes.ravel(order="K"), mask, odd_code)
+    return _seen(fmt, high, low + 1, high > max_mag or (odd_code > 0 and seen))
+
+
+@functools.lru_cache(256)
+def _masks(fmt: FloatFormat) -> tuple[int, int, int]:
+    """(all bits of a code but its sign, the largest number, the code of a NaN in the place of −0, or 0)."""
     facts = fmt.facts
     width = facts.exponent_bits + facts.fraction_bits
     # NaN codes lie above the largest number, but for the code of −0 in formats that have one zero.
     minus_zero = facts.nan_code == 1 << width and facts.signed
-    if codes.size == 0:
-        return NOTHING
-    flat = codes.ravel(order="K")
-    high, low, seen = _extremes(flat, (1 << width) - 1, facts.nan_code if minus_zero else 0)
-    return _seen(fmt, high, low + 1, high > facts.max_mag or (minus_zero and seen))
+    return (1 << width) - 1, facts.max_mag, facts.nan_code if minus_zero else 0
 
 
 @functools.lru_cache(4096)
@@ -135,44 +141,61 @@ class Decoder(NamedTuple):
     base: int  #: the exponent's way to float32's, and the scale
     gap: int  #: below it an element is mag times …
     quantum: int  #: … this: subnormals, or only zero
+    to_sign: int  #: the sign's way to float32's
 
 
-# Kernels take these numbers as an array: to hand over a record costs more than to pack a small matrix.
-_Numbers = NDArray[np.uint32]
+class Words(NamedTuple):
+    """How a kernel wants its random words w: (x >> down) << up | low, with x = w ^ (w >> fold), or w."""
+
+    fold: int
+    down: int
+    up: int
+    low: int
 
 
-def _numbers(record: tuple[int, ...]) -> _Numbers:
-    return np.array([field & 0xFFFFFFFF for field in record], np.uint32)
+#: Places in the numbers of a side, int64: all that panels of A, or of B, are filled by.
+(
+    DECODER,  # six, see `Decoder`
+    PRODUCTS,  # of a step
+    LENGTH,  # products of a chunk
+    ALIGNED,  # whether there are exponents, …
+    LOWEST,  # … and the lowest one
+    OF_STEPS,  # whether there are words of steps: then four numbers, see `Words`, and their key
+    OF_CHUNKS,  # likewise of chunks
+) = (0, 6, 7, 8, 9, 10, 16)
+SIDE = 22
 
 
-@functools.lru_cache(256)
-def decoder(fmt: Facts, scale: int) -> _Numbers:
+def decoder(fmt: Facts, scale: int) -> Decoder:
     """The `Decoder` of a format, for values times 2^scale."""
     gap, quantum = 1 << fmt.fraction_bits, 0
     if fmt.lowest == NORMAL:
         gap = 1
     if fmt.lowest == SUBNORMAL:
         quantum = float_bits(math.ldexp(1.0, 1 - fmt.bias - fmt.fraction_bits + scale), 32)
-    return _numbers(Decoder(
+    return Decoder(
         low_bits=(1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1,
         up=23 - fmt.fraction_bits,
-        base=(127 - fmt.bias + scale) << 23,
+        base=((127 - fmt.bias + scale) << 23) & 0xFFFFFFFF,
         gap=gap,
         quantum=quantum,
-    ))  # fmt: skip
+        to_sign=31 - fmt.exponent_bits - fmt.fraction_bits,
+    )
 
 
-def _decode_lanes(builder: ir.IRBuilder, codes: ir.Value, numbers: list[ir.Value]) -> ir.Value:
-    """A vector of codes as float32."""
+def _decode_lanes(
+    builder: ir.IRBuilder, codes: ir.Value, numbers: list[ir.Value], gradual: bool
+) -> ir.Value:
+    """A vector of codes as float32; `gradual`: the format has subnormals."""
     b = builder
-    low_bits, up, base, gap, quantum = numbers
+    low_bits, up, base, gap, quantum, to_sign = numbers
     codes = codes if codes.type == _WORDS else b.zext(codes, _WORDS)
-    mag = b.and_(codes, low_bits)
+    mag, small = b.and_(codes, low_bits), _lanes(0)
+    if gradual:
+        small = b.bitcast(b.fmul(b.sitofp(mag, _FLOATS), b.bitcast(quantum, _FLOATS)), _WORDS)
     normal = b.add(b.shl(mag, up), base)
-    small = b.bitcast(b.fmul(b.sitofp(mag, _FLOATS), b.bitcast(quantum, _FLOATS)), _WORDS)
     magnitude = b.select(b.icmp_unsigned("<", mag, gap), small, normal)
-    negative = b.icmp_unsigned(">", codes, low_bits)
-    sign = b.select(negative, _lanes(1 << 31), _lanes(0))
+    sign = b.and_(b.shl(b.sub(codes, mag), to_sign), _lanes(1 << 31))
     return b.bitcast(b.or_(magnitude, sign), _FLOATS)
 
 
@@ -185,17 +208,26 @@ def decode_block(typingctx, transposed, codes, source, step, decoder, panels, ta
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         source, step, numbers, target = values[2], values[3], values[4], values[6]
-        numbers = [_splat(builder, builder.extract_value(numbers, i)) for i in range(5)]
+        numbers = [builder.extract_value(numbers, i) for i in range(6)]
         rows = [builder.load(_at(builder, source, step, i, element), align=1) for i in range(PANEL)]
         if transposed.literal_value:
             rows = _transpose(builder, rows)
         size = panels.dtype.bitwidth // 8 * PANEL
-        for i, row in enumerate(rows):
-            lanes = _decode_lanes(builder, row, numbers)
-            if panels.dtype.bitwidth == 64:
-                lanes = builder.fpext(lanes, ir.VectorType(ir.DoubleType(), PANEL))
-            place = _at(builder, target, target.type(size), i, lanes.type)
-            builder.store(lanes, place, align=4)
+        has_subnormals = builder.icmp_unsigned("!=", numbers[4], numbers[4].type(0))
+        numbers = [_splat(builder, number) for number in numbers]
+
+        def decode(gradual):  # type: ignore[no-untyped-def]
+            for i, row in enumerate(rows):
+                lanes = _decode_lanes(builder, row, numbers, gradual)
+                if panels.dtype.bitwidth == 64:
+                    lanes = builder.fpext(lanes, ir.VectorType(ir.DoubleType(), PANEL))
+                place = _at(builder, target, target.type(size), i, lanes.type)
+                builder.store(lanes, place, align=4)
+
+        with builder.if_else(has_subnormals) as branches:
+            for branch, gradual in zip(branches, (True, False)):
+                with branch:
+                    decode(gradual)
         return context.get_dummy_value()
 
     signature = types.void(
@@ -205,25 +237,27 @@ def decode_block(typingctx, transposed, codes, source, step, decoder, panels, ta
 
 
 @jit
-def pack(codes, decoder, panels):
-    """A matrix of codes (rows, k) as panels (p, k, PANEL) of floats, by the numbers of a `Decoder`.
+def pack(codes, side, panels, first, count):
+    """A matrix of codes (rows, k) as panels (p, k, PANEL) of floats, there `count` k from `first` on.
 
     Beyond the matrix' edge panels are zero. `codes` may be the transpose of a matrix (then rows lie
     together in memory, as a panel wants them) or not (then blocks of 16×16 are transposed).
     """
     rows, depth = codes.shape
-    d = decoder  # in registers, since what is written might be them
-    numbers = Decoder(d[0], d[1], d[2], d[3], d[4])
+    # In registers, since what is written might be they.
+    d = side[DECODER:PRODUCTS].astype(np.uint32)
+    numbers = Decoder(d[0], d[1], d[2], d[3], d[4], d[5])
     size, cell = np.int64(codes.itemsize), np.int64(panels.itemsize)
     row_step, k_step = np.int64(codes.strides[0]), np.int64(codes.strides[1])
     edge, spare = np.zeros(256, codes.dtype), np.zeros(256, panels.dtype)
-    for p in range(panels.shape[0]):
+    for p in range(-(-rows // PANEL)):
         row = PANEL * p
         height = min(PANEL, rows - row)
-        for k in range(0, panels.shape[1], PANEL):
+        place = np.int64(panels.ctypes.data) + (p * panels.shape[1] + first) * PANEL * cell
+        for k in range(0, count, PANEL):
             wide = min(PANEL, depth - k)
             source = np.int64(codes.ctypes.data) + row * row_step + k * k_step
-            target = np.int64(panels.ctypes.data) + (p * panels.shape[1] + k) * PANEL * cell
+            target = place + k * PANEL * cell
             inside = height == PANEL and wide == PANEL
             if inside and k_step == size:
                 decode_block(True, codes, source, row_step, numbers, panels, target)
@@ -236,19 +270,22 @@ def pack(codes, decoder, panels):
                         edge[j * PANEL + i] = codes[row + i, k + j]
                 source, target = np.int64(edge.ctypes.data), np.int64(spare.ctypes.data)
                 decode_block(False, codes, source, PANEL * size, numbers, panels, target)
-                for j in range(min(PANEL, panels.shape[1] - k)):
+                for j in range(min(PANEL, count - k)):
                     for i in range(PANEL):
-                        panels[p, k + j, i] = spare[j * PANEL + i]
+                        panels[p, first + k + j, i] = spare[j * PANEL + i]
 
 
 @jit
-def fill_exponents(panels, lowest, exponents):
-    """floor(log2) of every element of panels of float32, `lowest` at least, NO_EXPONENT for zero."""
-    values, words = panels.reshape(panels.size), panels.view(np.int32).reshape(panels.size)
-    result = exponents.reshape(panels.size)
-    for e in range(values.size):
-        exponent = ((words[e] >> 23) & 0xFF) - 127
-        result[e] = NO_EXPONENT if values[e] == 0 else max(exponent, lowest)
+def fill_exponents(panels, lowest, exponents, first, count):
+    """floor(log2) of every element of panels of float32, of `count` k from `first` on: `lowest` at least,
+    NO_EXPONENT for zero."""
+    words = panels.view(np.int32)
+    for p in range(panels.shape[0]):
+        for k in range(first, first + count):
+            for i in range(PANEL):
+                exponent = ((words[p, k, i] >> 23) & 0xFF) - 127
+                zero = panels[p, k, i] == 0
+                exponents[p, k, i] = NO_EXPONENT if zero else max(exponent, lowest)
 
 
 # -- results → codes ----------------------------------------------------------------------------------
@@ -267,8 +304,13 @@ class Encoder(NamedTuple):
     nan: int
 
 
+#: How many these numbers are.
+ENCODER = 8
+
+
+# Kernels take these numbers as an array: to hand over a record costs more than to encode a small matrix.
 @functools.lru_cache(256)
-def encoder(fmt: Facts, scale: int) -> _Numbers:
+def encoder(fmt: Facts, scale: int) -> NDArray[np.uint32]:
     """The `Encoder` of a format, for values times 2^scale."""
     sign, gap, units = 1 << (fmt.exponent_bits + fmt.fraction_bits), 0, 0
     # Where subnormals are float32's own, moving fields does for them too.
@@ -279,12 +321,13 @@ def encoder(fmt: Facts, scale: int) -> _Numbers:
     infinity = minus_infinity = fmt.nan_code
     if fmt.inf_mag >= 0:
         infinity, minus_infinity = fmt.inf_mag, fmt.inf_mag | sign
-    return _numbers(Encoder(
+    numbers = Encoder(
         down=23 - fmt.fraction_bits,
         rebias=(127 - fmt.bias + scale) << fmt.fraction_bits,
         sign=sign, gap=gap, units=units,
         infinity=infinity, minus_infinity=minus_infinity, nan=fmt.nan_code,
-    ))  # fmt: skip
+    )  # fmt: skip
+    return np.array([number & 0xFFFFFFFF for number in numbers], np.uint32)
 
 
 def _encode_lanes(builder: ir.IRBuilder, bits: ir.Value, numbers: list[ir.Value]) -> ir.Value:
@@ -341,11 +384,11 @@ def encode(
     Accumulators are float32, times 2^scale: numbers of the format, infinities (the format's, or its NaN)
     and NaN. Zero has no sign.
     """
-    _encode(panels, encoder(fmt, scale), codes)
+    encode_panels(panels, encoder(fmt, scale), codes)
 
 
 @jit
-def _encode(panels, encoder, codes):
+def encode_panels(panels, encoder, codes):
     """`encode` by the numbers of an `Encoder`."""
     e = encoder
     numbers = Encoder(e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7])
@@ -371,15 +414,6 @@ def _encode(panels, encoder, codes):
 
 
 # -- random words -------------------------------------------------------------------------------------
-
-
-class Words(NamedTuple):
-    """How a kernel wants its random words w: (x >> down) << up | low, with x = w ^ (w >> fold), or w."""
-
-    fold: int
-    down: int
-    up: int
-    low: int
 
 
 def _word_writer(gap: int) -> Any:
@@ -427,23 +461,75 @@ words_of_elements = intrinsic(_word_writer(int(_G)))
 
 
 @jit
-def fill_words(key, first, step0, steps_per_chunk, chunk_length, products, how, panels):
-    """Words of rows `first`… (or columns) for steps step0…, as panels (p, steps, PANEL).
+def fill_words(key, first, step0, steps_per_chunk, chunk_length, products, how, panels, at, count):
+    """Words of rows `first`… (or columns) for `count` steps from step0 on, as panels (p, steps, PANEL), there
+    from `at` on; `how` as `Words` has it.
 
     Step t is number t mod steps_per_chunk of its chunk; its word's j is the k of its first product.
     """
     kind = panels.dtype.type
-    up, low = kind(how.up), kind(how.low)
+    fold, down, up, low = np.uint32(how[0]), np.uint32(how[1]), kind(how[2]), kind(how[3])
     for p in range(panels.shape[0]):
         start = key + _G * ((np.uint64(first + p * PANEL) << _S32) + _ONE)
-        address = panels[p].ctypes.data
+        address = panels[p].ctypes.data + at * PANEL * panels.itemsize
         chunk = step0 // steps_per_chunk
         step = step0 - chunk * steps_per_chunk
-        for t in range(panels.shape[1]):
-            at = start + _G * np.uint64(chunk * chunk_length + step * products)
+        for t in range(count):
+            argument = start + _G * np.uint64(chunk * chunk_length + step * products)
             place = address + t * PANEL * panels.itemsize
-            words_of_rows(at, how.fold, how.down, up, low, place, panels)
+            words_of_rows(argument, fold, down, up, low, place, panels)
             step += 1
             if step == steps_per_chunk:
                 step = 0
                 chunk += 1
+
+
+# -- all that panels hold -----------------------------------------------------------------------------
+
+
+@jit
+def step_number(k, products, length):
+    """The number of the step that begins at k; of steps there are before k. Chunks have `length` products."""
+    whole = k // length
+    return whole * -(-length // products) - (whole * length - k) // products
+
+
+@jit
+def fill(codes, side, first, k0, start, values, exponents, words, chunk_words):
+    """Fill a range of k of panels with codes (rows, k).
+
+    Args:
+        side: numbers, see SIDE.
+        first, k0: where the codes stand in the whole of A (or of B's transpose); k0 is the first k of a
+            step.
+        start: the panels' first k.
+        values, exponents, words, chunk_words: the panels, see `array.Panels`.
+    """
+    products, length, depth = side[PRODUCTS], side[LENGTH], codes.shape[1]
+    step0, step1 = step_number(start, products, length), step_number(k0, products, length)
+    k = 0
+    while k < depth:
+        # A chunk's last step may have fewer products than others. Zeros take the places of the rest.
+        stop = depth
+        if length % products:
+            stop = min(depth, k + length - (k0 + k) % length)
+        at = (step_number(k0 + k, products, length) - step0) * products
+        pack(codes[:, k:stop], side, values, at, -(-(stop - k) // products) * products)
+        k = stop
+    at, steps = step1 - step0, step_number(k0 + depth, products, length) - step1
+    if side[ALIGNED]:
+        fill_exponents(values, side[LOWEST], exponents, at * products, steps * products)
+    how = side[OF_STEPS:OF_CHUNKS]
+    if how[0]:
+        per = -(-length // products)
+        fill_words(
+            np.uint64(how[5]), first, step1, per, length, products, how[1:], words, at, steps
+        )
+    how = side[OF_CHUNKS:SIDE]
+    if how[0]:
+        chunk, before, after = k0 // length, start // length, -(-(k0 + depth) // length)
+        endless = np.int64(1) << 40  # more than there are chunks: theirs are numbered through
+        fill_words(
+            np.uint64(how[5]), first, chunk, endless, 0, 1, how[1:], chunk_words,
+            chunk - before, after - chunk,
+        )  # fmt: skip

@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.units.mac_array import kernel as at
+from hfp8sim.units.mac_array.calls import address
 from hfp8sim.units.mac_array.kernel import BETWEEN, NUMBERS, Kernel, float_bits
+from hfp8sim.units.mac_array.kernels import runner
 from hfp8sim.units.mac_array.pack import NOTHING, Scan, Words
 from hfp8sim.units.mac_array.zeros import TABLE_BITS, Directions, directions
 from hfp8sim.units.profile import Profile
@@ -136,6 +138,17 @@ class Plan:
         return directions(*self.formats) if self.counts_zero_sums and self.products == 2 else None
 
     @functools.cached_property
+    def aligned(self) -> bool:
+        """Whether the terms of a step are aligned: panels then have exponents."""
+        return self.kernel is not None and self.kernel.order == "aligned"
+
+    @functools.cached_property
+    def function(self) -> int:
+        """The address of the kernel's loop nest."""
+        assert self.kernel is not None
+        return address(runner(self.kernel))
+
+    @functools.cached_property
     def lane_float(self) -> type[np.float32] | type[np.float64]:
         """The type of a lane."""
         return np.float64 if self.kernel and self.kernel.bits == 64 else np.float32
@@ -150,9 +163,20 @@ class Plan:
         return self.row_words if of_a else self.column_words
 
     def step_number(self, k: int) -> int:
-        """The number of the step that begins at k."""
-        chunk, rest = divmod(k, self.chunk_length)
-        return chunk * self.steps_per_chunk + rest // self.products
+        """The number of the step that begins at k; of steps there are before k."""
+        whole, rest = divmod(k, self.chunk_length)
+        return whole * self.steps_per_chunk - (-rest // self.products)
+
+    def most_steps(self, depth: int) -> int:
+        """Steps that a range of so many k has at most, wherever it begins."""
+        if self.chunk_length % self.products == 0:
+            return -(-depth // self.products)
+        return depth // self.products + depth // self.chunk_length + 2
+
+    @functools.cached_property
+    def draws(self) -> bool:
+        """Whether panels have random words."""
+        return self.row_words != _NO_WORDS
 
     def steps(self, depth: int) -> tuple[int, int]:
         """How many roundings of steps, and of chunks, K = depth has."""
@@ -342,7 +366,7 @@ class _Choice:
             return kernel._replace(rows=8 if kernel.over == "nan" else 16)
         if kernel.over == "nan":
             return kernel._replace(rows=4, vectors=3)
-        return kernel._replace(vectors=2 if kernel.rounding == "zero" else 3)
+        return kernel._replace(vectors=3)
 
     # -- the steps
 

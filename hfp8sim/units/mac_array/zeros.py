@@ -17,7 +17,7 @@ with its slope. Codes of 8 bits make 2^16 pairs, few enough for a table of their
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,17 +35,42 @@ ALL, OF_ROWS_ONLY, OF_COLUMNS_ONLY, FIRST_SHARED = range(4)
 # -- one product -------------------------------------------------------------------------------------
 
 
+def nonzero(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> NDArray[np.int64]:
+    """How many codes (rows, k) are not zero, for each k."""
+    facts, counts = fmt.facts, np.zeros(codes.shape[1], np.int64)
+    low_bits = (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
+    # A NaN in the place of −0 is not zero. (No code is equal to ~0 in all bits and has other low bits.)
+    minus_zero = facts.nan_code if facts.nan_code == low_bits + 1 else low_bits
+    _add_nonzero(codes, low_bits, facts.min_mag, minus_zero, counts)
+    return counts
+
+
 @jit
-def add_nonzero(panels, counts):
-    """Add to counts[k] how many elements of each k are not zero."""
-    # By k and place in a panel first: vectors are added to vectors, not their lanes to each other.
-    places = np.zeros(panels.shape[1] * PANEL, np.int32)
-    for p in range(panels.shape[0]):
-        values = panels[p].reshape(places.size)
-        for i in range(places.size):
-            places[i] += values[i] != 0
-    for i in range(places.size):
-        counts[i // PANEL] += places[i]
+def _add_nonzero(codes, low_bits, least, odd_code, counts):
+    # All in the elements' own type, so that a vector holds as many as it can, and counted in it, too, as far
+    # as that goes.
+    kind = codes.dtype.type
+    mask, limit, odd = kind(low_bits), kind(least), kind(odd_code)
+    rows, depth = codes.shape
+    if codes.strides[0] < codes.strides[1]:  # rows lie side by side
+        for k in range(depth):
+            of_k = codes.T[k]
+            for i in range(0, rows, 255):
+                part, many = of_k[i : min(i + 255, rows)], kind(0)
+                for j in range(part.size):
+                    code = part[np.uintp(j)]
+                    many = kind(many + kind((kind(code & mask) >= limit) | (code == odd)))
+                counts[k] += np.int64(many)
+        return
+    some = np.zeros(depth, codes.dtype)
+    for i in range(rows):
+        for k in range(depth):
+            code = codes[i, k]
+            some[k] = kind(some[k] + kind((kind(code & mask) >= limit) | (code == odd)))
+        if i % 255 == 254 or i + 1 == rows:
+            for k in range(depth):
+                counts[k] += np.int64(some[k])
+                some[k] = 0
 
 
 # -- two products ------------------------------------------------------------------------------------
@@ -90,21 +115,22 @@ def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float6
 
 
 @jit
-def fill_directions(codes, numbers, panels):
-    """The numbers of the pairs of codes (rows, k), as panels (p, steps, PANEL). What is missing is zero."""
+def fill_directions(codes, numbers, length, k0, panels):
+    """The numbers of the pairs of codes (rows, k) from k0 on, as panels (p, steps, PANEL). Chunks have `length`
+    products; what is missing, of a chunk's last pair or a panel's last rows, is zero."""
     rows, depth = codes.shape
-    whole = depth // 2
     for p in range(panels.shape[0]):
         row = PANEL * p
         height = min(PANEL, rows - row)
         if height < PANEL:
             panels[p] = ALL
-        for t in range(whole):
+        k, step = 0, 0
+        while k < depth:
+            last = k + 1 == depth or (k0 + k + 1) % length == 0  # the pair has one product
             for i in range(height):
-                panels[p, t, i] = numbers[codes[row + i, 2 * t + 1], codes[row + i, 2 * t]]
-        if whole < panels.shape[1]:  # the last step has one product
-            for i in range(height):
-                panels[p, whole, i] = numbers[0, codes[row + i, 2 * whole]]
+                second = numbers[0] if last else numbers[codes[row + i, k + 1]]
+                panels[p, step, i] = second[codes[row + i, k]]
+            k, step = k + (1 if last else 2), step + 1
 
 
 @jit
@@ -117,9 +143,7 @@ def count_orthogonal(rows, columns, size):
         for p in range(rows.shape[0]):
             for i in range(PANEL):
                 many[rows[p, t, i]] += 1
-        zeros = many[
-            ALL
-        ]  # they are orthogonal to every column, and every row is to a column of zeros
+        zeros = many[ALL]  # orthogonal to every column; and every row is so to a column of zeros
         count += np.int64(zeros) * columns.shape[0] * PANEL
         many[ALL] = rows.shape[0] * PANEL - zeros
         for p in range(columns.shape[0]):

@@ -1,0 +1,178 @@
+"""Tiles through the vector kernels, without leaving compiled code.
+
+What a kernel needs for the tiles of one GEMM stands in a table of int64: addresses of compiled functions
+and of memory, made by `multiplier` once for many tiles, and where the work stands. Ranges of k wait as
+panels until the last one is there, or as many as there is room for: the kernel then need not carry sums
+from one to the next.
+"""
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg"
+
+from __future__ import annotations
+
+from hfp8sim._jit import jit
+from hfp8sim.isa.table import PORT
+from hfp8sim.machine import movement
+from hfp8sim.machine import sequencer as q
+from hfp8sim.units.mac_array import jobs, kernels
+from hfp8sim.units.mac_array.calls import call
+from hfp8sim.units.mac_array.kernel import PANEL
+from hfp8sim.units.mac_array.pack import step_number
+
+#: Places in the table: first what `multiplier` says.
+(
+    ALONE,  # whether tiles may go on from one to the next without it, …
+    GROUP,  # … in this group (or any), …
+    COPIES,  # … and POST, where nothing changes a code
+    KERNEL, FILL_A, FILL_B, ENCODE,  # addresses of functions
+    PRODUCTS, LENGTH,  # of a step, and of a chunk
+    DEPTH,  # K
+    PART, PART_STOP,  # rows of a tile that are to be done
+    ROOM_M, ROOM_N, ROOM_K,  # that panels have
+    LANE_BYTES, RESULT_BYTES,  # of a float, and of a code
+) = range(17)  # fmt: skip
+#: Then where the work stands: the first k that waits; and whose panels they are, A's and B's: group, first
+#: row (or column), rows, first k, and up to which k they are filled.
+START, HELD_A, HELD_B = 17, 18, 23
+_H_GROUP, _H_FIRST, _H_ROWS, _H_START, _H_UPTO = range(5)
+#: Then the tables of jobs.
+A = 28
+B = A + jobs.FILL
+RUN = B + jobs.FILL
+OUT = RUN + kernels.JOB
+SIZE = OUT + jobs.ENCODE
+
+ANY = -1
+#: Rows of an unfolded image that become panels at a time: they do not leave the closest cache.
+_UNFOLDED = 64
+
+
+@jit
+def spare_bytes(t, box, op, regs):
+    """Bytes that an operand takes that is laid out anew before it becomes panels."""
+    a, b, bytes_a, bytes_b = box[PORT.a], box[PORT.b], 0, 0
+    if a[q.KIND] == q.IMAGE:
+        rows = op[q.MT] if a[q.TRANSPOSED] else min(op[q.MT], _UNFOLDED)
+        bytes_a = rows * op[q.KT] * a[q.ESIZE]
+    if b[q.TRANSPOSED]:
+        _, blocks, _ = movement.blocks_of_tile(regs, b, op)
+        bytes_b = blocks * b[q.BOX_CT] * op[q.NT] * b[q.ESIZE]
+    return max(bytes_a, bytes_b) + movement.MOVED
+
+
+@jit
+def has_room(t, box, op, regs, spare):
+    """Whether a tile fits the memory there is."""
+    rows = min(t[PART_STOP], op[q.MT]) - t[PART]
+    return (
+        rows <= t[ROOM_M] and op[q.NT] <= t[ROOM_N] and op[q.KT] <= t[ROOM_K]
+        and spare_bytes(t, box, op, regs) <= spare.size
+    )  # fmt: skip
+
+
+@jit
+def _holds(held, group, first, rows, start, stop):
+    """Whether panels are filled up to k = stop; what they hold now is theirs from here on."""
+    theirs = held[_H_GROUP] == group and held[_H_FIRST] == first
+    if not (theirs and held[_H_ROWS] == rows and held[_H_START] == start):
+        held[_H_GROUP], held[_H_FIRST], held[_H_ROWS] = group, first, rows
+        held[_H_START] = held[_H_UPTO] = start
+    done = held[_H_UPTO] >= stop
+    held[_H_UPTO] = max(held[_H_UPTO], stop)
+    return done
+
+
+@jit
+def _fill(function, job, address, place, rows, count, first, k0, start):
+    """Fill panels with codes at `place` (byte, bytes from row to row, bytes from k to k) from an address."""
+    job[jobs.CODES], job[jobs.ROW_STEP], job[jobs.K_STEP] = address + place[0], place[1], place[2]
+    job[jobs.ROWS], job[jobs.COUNT], job[jobs.PANELS] = rows, count, -(-rows // PANEL)
+    job[jobs.FIRST], job[jobs.K0], job[jobs.START] = first, k0, start
+    call(function, job)
+
+
+@jit
+def _fill_a(t, regs, box, op, scratchpad, row_bytes, first, rows, spare):
+    """Panels of the tile's rows from `first` on."""
+    job, function, k0, kt, m = t[A:B], t[FILL_A], op[q.K0], op[q.KT], op[q.M0] + first
+    if box[q.KIND] != q.IMAGE:
+        place = movement.locate_a(box, op, first, row_bytes)
+        _fill(function, job, scratchpad.ctypes.data, place, rows, kt, m, k0, t[START])
+        return
+    esize, address = box[q.ESIZE], spare.ctypes.data
+    if box[q.TRANSPOSED]:
+        movement.unfold(scratchpad, row_bytes, box, regs, op[q.G0], k0, kt, m, rows, spare)
+        _fill(function, job, address, (0, esize, rows * esize), rows, kt, m, k0, t[START])
+        return
+    arrays = (jobs.VALUES, jobs.EXPONENTS, jobs.WORDS, jobs.CHUNK_WORDS)
+    bytes_of_row = (
+        t[LANE_BYTES] * job[jobs.DEPTH], 4 * job[jobs.DEPTH],
+        t[LANE_BYTES] * job[jobs.STEPS], 4 * job[jobs.CHUNKS],
+    )  # fmt: skip
+    part = job.copy()
+    for i in range(0, rows, _UNFOLDED):
+        many = min(rows - i, _UNFOLDED)
+        movement.unfold(scratchpad, row_bytes, box, regs, op[q.G0], m + i, many, k0, kt, spare)
+        for array, size in zip(arrays, bytes_of_row):
+            part[array] = job[array] + i * size
+        _fill(function, part, address, (0, kt * esize, esize), many, kt, m + i, k0, t[START])
+
+
+@jit
+def _fill_b(t, regs, box, op, scratchpad, row_bytes, spare):
+    """Panels of the tile's columns."""
+    address, place = scratchpad.ctypes.data, movement.locate_b(regs, box, op, row_bytes)
+    if box[q.TRANSPOSED] and movement.blocks_of_tile(regs, box, op)[1] > 1:
+        address = spare.ctypes.data
+        place = movement.join_blocks(regs, box, op, scratchpad, row_bytes, spare)
+    _fill(t[FILL_B], t[B:RUN], address, place, op[q.NT], op[q.KT], op[q.N0], op[q.K0], t[START])
+
+
+@jit
+def _run(t, rows, columns, stop):
+    """Multiply what waits, up to k = stop."""
+    job, start, last = t[RUN:OUT], t[START], stop == t[DEPTH]
+    step0 = step_number(start, t[PRODUCTS], t[LENGTH])
+    step1 = step_number(stop, t[PRODUCTS], t[LENGTH])
+    per = -(-t[LENGTH] // t[PRODUCTS])
+    job[kernels.ROW_PANELS], job[kernels.COLUMN_PANELS] = -(-rows // PANEL), -(-columns // PANEL)
+    job[kernels.STEPS], job[kernels.LEFT] = step1 - step0, per - step0 % per
+    job[kernels.LENGTH], job[kernels.CLOSE] = per, last
+    job[kernels.FRESH], job[kernels.CARRIED] = start == 0, not (start == 0 and last)
+    call(t[KERNEL], job)
+
+
+@jit
+def multiply(t, regs, boxes, op, scratchpad, row_bytes, spare):
+    """MM and CV of a tile that `has_room`."""
+    k0, stop = op[q.K0], op[q.K0] + op[q.KT]
+    first, columns = min(t[PART], op[q.MT]), op[q.NT]
+    rows = min(t[PART_STOP], op[q.MT]) - first
+    if k0 == 0:
+        t[START] = 0
+    elif stop > t[START] + t[ROOM_K]:
+        _run(t, rows, columns, k0)
+        t[START] = k0
+    place, group, start = op[q.M0] + first, op[q.G0], t[START]
+    if not _holds(t[HELD_A:HELD_B], group, place, rows, start, stop):
+        _fill_a(t, regs, boxes[PORT.a], op, scratchpad, row_bytes, first, rows, spare)
+    if not _holds(t[HELD_B:A], group, op[q.N0], columns, start, stop):
+        _fill_b(t, regs, boxes[PORT.b], op, scratchpad, row_bytes, spare)
+    if stop == t[DEPTH]:
+        _run(t, rows, columns, stop)
+
+
+@jit
+def may_go_on(t, op):
+    """Whether nothing but the tile has changed since `multiplier` made the table."""
+    return t[ALONE] != 0 and (t[GROUP] == ANY or op[q.G0] == t[GROUP])
+
+
+@jit
+def post(t, op, scratchpad, row_bytes):
+    """POST where codes come out as they are."""
+    out = t[OUT:SIZE]
+    out[jobs.ACROSS] = -(-op[q.NT] // PANEL)
+    out[jobs.RESULTS] = scratchpad.ctypes.data + op[q.WRITE] * row_bytes
+    out[jobs.RESULT_ROWS], out[jobs.RESULT_COLUMNS] = op[q.MT], op[q.NT]
+    out[jobs.RESULT_STEP] = op[q.NT] * t[RESULT_BYTES]
+    call(t[ENCODE], out)
