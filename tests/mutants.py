@@ -260,6 +260,7 @@ MUTANTS = (
     Mutant("a step that adds zero is swamped", "hfp8sim/units/mac_array/array.py", "        total[SWAMPED] -= _all_zero_steps(plan, a, b, threads)\n", "        pass\n", ZEROS + "::test_layouts_and_threads_count_the_same[rows]", compiled=True),
     Mutant("codes of 16 bits have directions of 8", "hfp8sim/units/mac_array/plan.py", "narrow = max(fmt.bits for fmt in self.formats) <= TABLE_BITS", "narrow = True", ZEROS + "::test_where_each_step_is_looked_at[pair0-change0-no table of 16 bits]", compiled=True),
     Mutant("an infinite sum is swamped", "hfp8sim/units/mac_array/plan.py", 'if known and over == "free" else "count"', 'if known else "count"', ZEROS + "::test_where_each_step_is_looked_at[pair2-change2-no numbers any more]", compiled=True),
+    Mutant("rows that stay close draw the first rows' words", "hfp8sim/units/mac_array/array.py", "sides[0], firsts[0] + i, 0, 0,", "sides[0], firsts[0], 0, 0,", ARRAY + "::test_parts_of_a_product_are_that", compiled=True),
     # -- tiles of the machine
     Mutant("sums begin anew with every range of k", "hfp8sim/machine/tiles.py", "= start == 0, not (start == 0 and last)", "= True, not (start == 0 and last)", BITS + "::test_sums_that_are_carried_from_range_to_range[linear-fwd-hfp8-1]", also=(EXECUTOR + "::test_ranges_of_k_count_their_own_events[hfp8]",), compiled=True),
     Mutant("open chunks share their place", "hfp8sim/machine/tiles.py", "= start == 0, not (start == 0 and last)", "= start == 0, False", BITS + "::test_sums_that_are_carried_from_range_to_range[linear-fwd-hfp8-1]", compiled=True),
@@ -268,6 +269,9 @@ MUTANTS = (
     Mutant("threads that split a tile do its first rows", "hfp8sim/machine/tiles.py", "first, columns = min(t[PART], op[q.MT]), op[q.NT]", "first, columns = 0, op[q.NT]", BITS + "::test_threads_that_split_a_tile[linear-fwd-hfp8]", compiled=True),
     Mutant("whole windows may leave the image", "hfp8sim/machine/movement.py", "0 <= y0 <= height - lines:", "0 <= y0:", BITS + "::test_every_geometry_in_every_phase[plain-fwd]", compiled=True),
     Mutant("a register that is written changes nothing for tiles", "hfp8sim/machine/executor.py", "            done[_WRITES] += 1\n            table[tiles.ALONE] = 0\n", "            done[_WRITES] += 1\n", EXECUTOR + "::test_registers_that_are_written_between_tiles", compiled=True),
+    Mutant("a tile that is split leaves the loop alone with another's table", "hfp8sim/machine/executor.py", "        self.table[tiles.ALONE] = 0  # until", "        pass  # until", BITS + "::test_threads_that_split_some_tiles[6]", compiled=True),
+    Mutant("operands that are loaded in two ways are the same", "hfp8sim/machine/check.py", "spoilt[-1] |= ways[port] >= 0 and ways[port] != way", "spoilt[-1] |= False", EXECUTOR + "::test_an_operand_that_is_loaded_in_two_ways[b]", compiled=True),
+    Mutant("sums may end before they are finished", "hfp8sim/machine/sequencer.py", "return OK if state[ACC_K] == regs[CSR.k] else OTHER_DEPTH", "return OK", "tests/machine/test_check.py::test_sums_of_another_depth"),
     # -- C
     Mutant("C: ties away go to even, and verify is told", "c_ref/rounding.c", "    case REF_NEAREST_AWAY:\n        return scaled == 1;", "    case REF_NEAREST_AWAY:\n        return scaled == 1 && (left || lower_is_odd);", VERIFY + "::test_fast_tier_finds_no_difference", compiled=True, c=True),
     Mutant("C: a binade too many at the low end", "c_ref/rounding.c", "d.lowest_exponent = -format->bias;", "d.lowest_exponent = 1 - format->bias;", C_REF + "::test_largest_and_smallest_values", c=True),

@@ -181,6 +181,7 @@ def _walk(words, state, regs, box, written, cleared, spoilt, limit):
     instructions executed stand for the row. The last of `spoilt` is set as `examine` says."""
     op = np.zeros(q.OP_SIZE, np.int64)
     ports = spoilt[: len(OPERANDS)]
+    ways = np.full(ports.size, -1)  # that each port is loaded, since registers were written
     for number in range(limit):
         error = q.step(words, state, regs, box, op)
         if error != q.OK:
@@ -204,6 +205,12 @@ def _walk(words, state, regs, box, written, cleared, spoilt, limit):
             _spoil(op, state, regs, box, ports)
         if op[q.CODE] == OP.csrw or op[q.CODE] == OP.fence:
             ports[:] = True  # loaded under other registers, or before other stores
+            ways[:] = -1
+        elif op[q.CODE] == OP.ld:
+            port = op[q.OPERAND]
+            way = box[port, q.KIND] + 4 * box[port, q.TRANSPOSED] + 8 * box[port, q.TURNED]
+            spoilt[-1] |= ways[port] >= 0 and ways[port] != way
+            ways[port] = way
         elif op[q.CODE] == OP.mm or op[q.CODE] == OP.cv:
             spoilt[-1] |= ports[PORT.a] or ports[PORT.b]
         if op[q.CODE] == OP.clr:
@@ -234,10 +241,10 @@ class Findings(NamedTuple):
     """What is known of a sound program before it runs."""
 
     instructions: int  #: that one core executes if it is alone
-    overwritten: (
-        bool  #: whether the array reads operands that are not simply what DRAM holds where the
-    )
-    #: registers say: rows that something else was written over, or loaded under other registers
+    #: whether the array reads operands that are not simply what DRAM holds where the registers say: rows
+    #: that something else was written over, or loaded under other registers, or in two ways (`image`, `t`
+    #: or `turned`, and not)
+    overwritten: bool
 
 
 @functools.lru_cache(64)  # a program may run many times

@@ -42,7 +42,7 @@ from hfp8sim.machine.movement import (
     unfold,
 )
 from hfp8sim.machine.multiplier import (
-    Core,
+    CoreState,
     FastSum,
     Plans,
     Product,
@@ -59,7 +59,8 @@ from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
 from hfp8sim.units.gemm import count_nan, thread_count
 
 #: Why the compiled loop came back.
-_HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE = range(6)
+_HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE, _PAUSE = range(7)
+_BREATH = mac_array.BREATH  # an amount of work, so that an interrupt is heard
 #: Counts of a core: instructions, the last error, fences, writes of registers, multiply-accumulates, and
 #: loads of each port.
 _DONE, _WHY, _FENCES, _WRITES, _MACS, _LOADS = range(6)
@@ -90,13 +91,13 @@ class Execution:
 
 
 @jit
-def _run(words, state, regs, box, op, dram, scratchpad, limit, done, table, spare):
-    """Execute until HALT, a tile or a POST that is not for compiled code alone, FENCE or an error, or
-    `limit` instructions.
+def _run(words, state, regs, box, op, dram, scratchpad, limit, breath, done, table, spare):
+    """Execute until HALT, a tile or a POST that is not for compiled code alone, FENCE, an error, `limit`
+    instructions, or (in tiles) `breath` multiply-accumulates.
 
     `done` counts what happens. The instruction that stopped the loop is in `op`.
     """
-    row_bytes = state[q.ROW_BYTES]
+    row_bytes, enough = state[q.ROW_BYTES], done[_MACS] + breath
     for _ in range(limit):
         error = q.step(words, state, regs, box, op)
         if error != q.OK:
@@ -109,6 +110,8 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, done, table, spar
             if not (tiles.may_go_on(table, op) and tiles.has_room(table, box, op, regs, spare)):
                 return _MULTIPLY
             tiles.multiply(table, regs, box, op, scratchpad, row_bytes, spare)
+            if done[_MACS] >= enough:
+                return _PAUSE
         elif code == OP.post:
             changed = words[op[q.INDEX]] & _POST_FLAGS
             if changed or not (table[tiles.COPIES] and tiles.may_go_on(table, op)):
@@ -154,7 +157,7 @@ class _Core:
         self.events = no_events()
         self.nan = self.gated = 0
         self.plans, self.sums = plans, Sums(pool)
-        self.core = Core(self.regs, self.box, self.op, self.scratchpad, self.width)
+        self.core = CoreState(self.regs, self.box, self.op, self.scratchpad, self.width)
         # The table of the tiles that the compiled loop may compute alone, at first none.
         self.table, self.spare = np.zeros(tiles.SIZE, np.int64), np.zeros(0, np.uint8)
         self._configured: tuple[int, ...] = ()
@@ -169,7 +172,7 @@ class _Core:
             before = self.counts[_DONE]
             why = _run(
                 self.words, self.state, self.regs, self.box, self.op, self.dram, self.scratchpad,
-                limit, self.done, self.table, self.spare,
+                limit, _BREATH, self.done, self.table, self.spare,
             )  # fmt: skip
             self.now, self.counts = self.op.tolist(), self.done.tolist()
             limit -= self.counts[_DONE] - before
@@ -250,6 +253,7 @@ class _Core:
 
     def _multiply(self) -> None:
         """MM and CV."""
+        self.table[tiles.ALONE] = 0  # until it is sure that this tile is one of many
         product, now = self._group_product(), self.now
         m, n, k = (now[q.M0], now[q.MT]), (now[q.N0], now[q.NT]), (now[q.K0], now[q.KT])
         tile = Tile(now[q.G0], m, n, k, self._operand_a, self._operand_b, self.core)

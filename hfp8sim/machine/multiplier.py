@@ -41,7 +41,7 @@ Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
 #: Multiply-accumulates of a tile below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
-#: Bytes of panels of A and B that wait to be multiplied.
+#: Bytes of values in panels of A and B that wait to be multiplied.
 _WAITING_BYTES = 1 << 23
 
 
@@ -119,7 +119,7 @@ class Plans:
             return self._made[key]
 
 
-class Core(NamedTuple):
+class CoreState(NamedTuple):
     """What of a core a tile is computed from, as its compiled loop has it."""
 
     regs: NDArray[np.int64]
@@ -138,7 +138,7 @@ class Tile(NamedTuple):
     k: tuple[int, int]
     a: Callable[[int, int], Codes]  #: codes of rows [first, stop) of A's tile, (rows, kt)
     b: Callable[[], Codes]  #: codes (kt, nt)
-    core: Core
+    core: CoreState
 
 
 class Sum(Protocol):
@@ -240,7 +240,8 @@ class FastSum:
         self.product, plan = product, product.plan
         assert plan.kernel is not None
         count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_float().itemsize
-        depth = min(max(_WAITING_BYTES // (size * (count + columns)), tile.k[1]), product.depth)
+        lanes = PANEL * (mac_array.count_panels(count) + mac_array.count_panels(columns))
+        depth = min(max(_WAITING_BYTES // (size * lanes), tile.k[1]), product.depth)
         self.sides = [
             mac_array.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
             for n, of_a in ((count, True), (columns, False))
@@ -250,7 +251,7 @@ class FastSum:
         self.counts: Counts = np.zeros(mac_array.EVENTS, np.int64)
         self.encoder = mac_array.encoder(product.results, plan.scale)
         self.spare = memory.array("spare", (0,), np.uint8)
-        self.memory, self.shape = memory, (count, columns)
+        self.memory = memory
         self.table = t = np.zeros(tiles.SIZE, np.int64)
         t[tiles.KERNEL] = plan.function
         for place, fmt in ((tiles.FILL_A, product.a), (tiles.FILL_B, product.b)):
@@ -331,7 +332,7 @@ class FastSum:
 
     def add(self, tile: Tile) -> None:
         core = tile.core
-        need = tiles.spare_bytes(self.table, core.boxes, core.op, core.regs)
+        need = tiles.spare_bytes(core.boxes, core.op, core.regs)
         if need > self.spare.size:
             self.spare = self.memory.array("spare", (need,), np.uint8)
         tiles.multiply(

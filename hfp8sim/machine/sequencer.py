@@ -34,10 +34,10 @@ OP_SIZE = 20
     SLOT_A, SLOT_B, SLOT_D, SLOT_C, SLOT_ACC,
     W_SET, W_G, W_N0, W_NT, W_K0, W_KT,
     ACC_SET, ACC_BASE, ACC_ROW, ACC_G, ACC_M0, ACC_MT, ACC_N0, ACC_NT, ACC_NEXT,
-    C_SET, C_BASE, C_ROW, C_G, C_M0, C_MT, C_N0, C_NT, IDLE,
-) = range(36)  # fmt: skip
-OPEN, VALUE = 36, 40  # of the four counters: whether a loop runs it, and its value
-LOOPS, LOOP_SIZE = 44, 5
+    C_SET, C_BASE, C_ROW, C_G, C_M0, C_MT, C_N0, C_NT, IDLE, ACC_K,
+) = range(37)  # fmt: skip
+OPEN, VALUE = 37, 41  # of the four counters: whether a loop runs it, and its value
+LOOPS, LOOP_SIZE = 45, 5
 L_COUNTER, L_START, L_STOP, L_COUNT, L_STRIDE = range(5)
 STATE_SIZE = LOOPS + 4 * LOOP_SIZE
 
@@ -79,13 +79,14 @@ ERRORS = (
     "needs one group: a loop over g must be open",
     "moves bytes beyond the end of DRAM",
     "an operand was loaded in a format of another size than its port has now",
+    "register k has been written since the accumulators were cleared",
 )
 (
     OK, TILE_OUTSIDE, FORMAT_UNSET, NO_A, NO_WEIGHTS, NO_ACCUMULATORS, NO_RESULT, WRONG_ROW_A,
     WRONG_ROW_B, WRONG_ROW_ACC, WRONG_ROW_C, OUTSIDE_A, OUTSIDE_B, OUTSIDE_D, OTHER_WEIGHTS,
     OTHER_ACCUMULATORS, OTHER_RESULT, K_GAP, K_STEP, UNFINISHED, NOT_MATRIX, NOT_IMAGE, MANY_GROUPS,
-    BEYOND_DRAM, OTHER_SIZE,
-) = range(25)  # fmt: skip
+    BEYOND_DRAM, OTHER_SIZE, OTHER_DEPTH,
+) = range(26)  # fmt: skip
 
 _PORT_CSRS = 16  # from one port's registers to the next one's: a at 0x10, b at 0x20, d at 0x30
 _BASE, _PITCH, _GROUP, _FORMAT, _SLOTS, _SLOT_ROWS = range(6)
@@ -351,8 +352,8 @@ def step_may_start(k, regs):
 
 
 @jit
-def same_accumulators(word, state, op, base):
-    """Whether the cleared accumulators are these, at the same row and of the same tile."""
+def same_accumulators(state, regs, op, base):
+    """Whether the cleared accumulators are these, at the same row, of the same tile and of as many k."""
     if state[ACC_SET] == 0:
         return NO_ACCUMULATORS
     if base != state[ACC_BASE]:
@@ -360,7 +361,7 @@ def same_accumulators(word, state, op, base):
     tiles = op[G0] == state[ACC_G] and op[M0] == state[ACC_M0] and op[MT] == state[ACC_MT]
     if not (tiles and op[N0] == state[ACC_N0] and op[NT] == state[ACC_NT]):
         return OTHER_ACCUMULATORS
-    return OK
+    return OK if state[ACC_K] == regs[CSR.k] else OTHER_DEPTH
 
 
 @jit
@@ -389,7 +390,7 @@ def multiply(word, image, state, regs, box, op):
         and op[K0] == state[W_K0] and op[KT] == state[W_KT]
     ):  # fmt: skip
         return OTHER_WEIGHTS
-    error = same_accumulators(word, state, op, word >> LOW.acc & MASK.acc)
+    error = same_accumulators(state, regs, op, word >> LOW.acc & MASK.acc)
     if error != OK:
         return error
     sizes = element_bytes(regs[CSR.a_format]), element_bytes(regs[CSR.b_format])
@@ -413,7 +414,7 @@ def multiply(word, image, state, regs, box, op):
 @jit
 def finish(word, state, regs, box, op):
     """POST."""
-    error = same_accumulators(word, state, op, word >> LOW.total & MASK.total)
+    error = same_accumulators(state, regs, op, word >> LOW.total & MASK.total)
     if error != OK:
         return error
     if state[ACC_NEXT] != regs[CSR.k]:
@@ -478,7 +479,7 @@ def select_weights(word, state, regs, box, op):
 @jit
 def clear(word, state, regs, op):
     """CLR."""
-    state[ACC_SET], state[ACC_NEXT], state[ACC_G] = 1, 0, op[G0]
+    state[ACC_SET], state[ACC_NEXT], state[ACC_G], state[ACC_K] = 1, 0, op[G0], regs[CSR.k]
     state[ACC_M0], state[ACC_MT], state[ACC_N0], state[ACC_NT] = op[M0], op[MT], op[N0], op[NT]
     state[ACC_BASE] = word >> LOW.acc & MASK.acc
     slot = turn(state, SLOT_ACC, regs[CSR.acc_slots])

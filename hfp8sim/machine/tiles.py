@@ -14,7 +14,7 @@ from hfp8sim.isa.table import PORT
 from hfp8sim.machine import movement
 from hfp8sim.machine import sequencer as q
 from hfp8sim.units.mac_array import jobs, kernels
-from hfp8sim.units.mac_array.calls import call
+from hfp8sim.units.mac_array.calls import run
 from hfp8sim.units.mac_array.kernel import PANEL
 from hfp8sim.units.mac_array.pack import step_number
 
@@ -47,7 +47,7 @@ _UNFOLDED = 64
 
 
 @jit
-def spare_bytes(t, box, op, regs):
+def spare_bytes(box, op, regs):
     """Bytes that an operand takes that is laid out anew before it becomes panels."""
     a, b, bytes_a, bytes_b = box[PORT.a], box[PORT.b], 0, 0
     if a[q.KIND] == q.IMAGE:
@@ -55,7 +55,7 @@ def spare_bytes(t, box, op, regs):
         bytes_a = rows * op[q.KT] * a[q.ESIZE]
     if b[q.TRANSPOSED]:
         _, blocks, _ = movement.blocks_of_tile(regs, b, op)
-        bytes_b = blocks * b[q.BOX_CT] * op[q.NT] * b[q.ESIZE]
+        bytes_b = 0 if blocks == 1 else blocks * b[q.BOX_CT] * op[q.NT] * b[q.ESIZE]
     return max(bytes_a, bytes_b) + movement.MOVED
 
 
@@ -65,7 +65,7 @@ def has_room(t, box, op, regs, spare):
     rows = min(t[PART_STOP], op[q.MT]) - t[PART]
     return (
         rows <= t[ROOM_M] and op[q.NT] <= t[ROOM_N] and op[q.KT] <= t[ROOM_K]
-        and spare_bytes(t, box, op, regs) <= spare.size
+        and spare_bytes(box, op, regs) <= spare.size
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _fill(function, job, address, place, rows, count, first, k0, start):
     job[jobs.CODES], job[jobs.ROW_STEP], job[jobs.K_STEP] = address + place[0], place[1], place[2]
     job[jobs.ROWS], job[jobs.COUNT], job[jobs.PANELS] = rows, count, -(-rows // PANEL)
     job[jobs.FIRST], job[jobs.K0], job[jobs.START] = first, k0, start
-    call(function, job)
+    run(function, job)
 
 
 @jit
@@ -138,7 +138,7 @@ def _run(t, rows, columns, stop):
     job[kernels.STEPS], job[kernels.LEFT] = step1 - step0, per - step0 % per
     job[kernels.LENGTH], job[kernels.CLOSE] = per, last
     job[kernels.FRESH], job[kernels.CARRIED] = start == 0, not (start == 0 and last)
-    call(t[KERNEL], job)
+    run(t[KERNEL], job)
 
 
 @jit
@@ -163,7 +163,8 @@ def multiply(t, regs, boxes, op, scratchpad, row_bytes, spare):
 
 @jit
 def may_go_on(t, op):
-    """Whether nothing but the tile has changed since `multiplier` made the table."""
+    """Whether nothing but the tile has changed since `multiplier` made the table. (Who changes something else,
+    clears ALONE.)"""
     return t[ALONE] != 0 and (t[GROUP] == ANY or op[q.G0] == t[GROUP])
 
 
@@ -175,4 +176,4 @@ def post(t, op, scratchpad, row_bytes):
     out[jobs.RESULTS] = scratchpad.ctypes.data + op[q.WRITE] * row_bytes
     out[jobs.RESULT_ROWS], out[jobs.RESULT_COLUMNS] = op[q.MT], op[q.NT]
     out[jobs.RESULT_STEP] = op[q.NT] * t[RESULT_BYTES]
-    call(t[ENCODE], out)
+    run(t[ENCODE], out)

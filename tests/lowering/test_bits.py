@@ -116,6 +116,16 @@ def test_threads_that_split_a_tile(name, phase, profile, monkeypatch):
             check(LAYERS[name], phase, profile, tile=tile, threads=threads, seed=9)
 
 
+@pytest.mark.parametrize("threads", [2, 6, 8])
+def test_threads_that_split_some_tiles(threads, monkeypatch):
+    """A tile at the edge is too small for more threads, and the next one is not."""
+    monkeypatch.setattr(multiplier, "_WORTH_THREADS", 25 * 25 * 100)
+    for m, n in ((30, 60), (100, 30), (30, 100)):
+        layer = Layer("qk", "matmul", m, n, 128, groups=2)
+        for phase in ("fwd", "dgrad"):
+            check(layer, phase, tile=(25, 25, 64), threads=threads)
+
+
 @pytest.mark.parametrize(
     "profile",
     [

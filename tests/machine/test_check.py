@@ -59,6 +59,16 @@ def test_the_example_is_sound():
     assert execute(assemble(HEAD + BODY), inputs).instructions == 16 + 1 + 2 * (5 + 2 * 3) + 1
 
 
+def test_sums_of_another_depth():
+    """The first half of k, and then no more is wanted: refused."""
+    head = HEAD.replace("csrw tile.m, 4", "csrw tile.m, 8")
+    half = "ld a, s[0]\nclr c[0]\nloop k, 1 {\nld b, s[10]\nldw s[10]\nmm c[0], s[0]\n}\n"
+    end = "post s[20], c[0]\nst s[20]\nhalt\n"
+    reason = "post s[20], c[0]: register k has been written since the accumulators were cleared"
+    assert reason in refused(head + half + "csrw k, 16\n" + end)
+    assert "the sums are not finished" in refused(head + half + end)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [

@@ -6,7 +6,7 @@ import pytest
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import lower_layer, lower_workload
-from hfp8sim.machine import execute, get_machine, multiplier
+from hfp8sim.machine import execute, executor, get_machine, multiplier
 from hfp8sim.units import gemm
 from hfp8sim.units.profile import get_profile
 from hfp8sim.workloads import Conv, Layer
@@ -90,6 +90,63 @@ def test_registers_that_are_written_between_tiles():
     for text, want in ((tiles, once), (tiles + "csrw stream.low, 5" + tiles, again)):
         got = execute(assemble(head + text + "halt\n"), inputs).outputs["y"]
         assert np.array_equal(got, want)
+
+
+SQUARE = """
+.input "x" @0 hfp8-143 32x32
+.input "w" @16 hfp8-143 32x32
+.output "y" @32 dlfloat16 32x32
+csrw m, 32
+csrw n, 32
+csrw k, 32
+csrw tile.m, 16
+csrw tile.k, 16
+csrw a.pitch, 32
+csrw a.format, hfp8-143
+csrw b.base, 16
+csrw b.pitch, 32
+csrw b.format, hfp8-143
+csrw c.base, 32
+csrw c.pitch, 32
+csrw c.format, dlfloat16
+csrw acc.format, dlfloat16
+csrw total.format, dlfloat16
+csrw chunk, 8
+"""
+
+
+@pytest.mark.parametrize("port", ["a", "b"])
+def test_an_operand_that_is_loaded_in_two_ways(port):
+    """As it is stored, and then transposed, without a register written in between."""
+    plain = (
+        "loop i, 2 {\nclr c[0]\nloop k, 2 {\nld a, s[0]\nld b, s[40]\nldw s[40]\nmm c[0], s[0]\n}\n"
+    )
+    plain += "post s[80], c[0]\nst s[80]\n}\n"
+    row, name = {"a": ("s[0]", "x"), "b": ("s[40]", "w")}[port]
+    turned = plain.replace(f"ld {port}, {row}", f"ld {port}, {row}, t")
+    inputs = operands(m=32, n=32)
+    other = inputs | {name: inputs[name].T}
+    for text, want in (
+        (plain, inputs), (turned, other), (plain + turned, other), (turned + plain, inputs)
+    ):  # fmt: skip
+        got = execute(assemble(SQUARE + text + "halt\n"), inputs).outputs["y"]
+        assert np.array_equal(got, product(want))
+
+
+def test_long_work_comes_back_for_interrupts(monkeypatch):
+    """After so many multiply-accumulates; what was begun goes on."""
+    layer = Layer("fc", "linear", 50, 33, 200)
+    codes = layer_inputs(layer, "fwd", "hfp8", np.random.default_rng(12))
+    program = lower_layer(layer, "fwd", tile=(10, 11, 64))
+    calls, run = [], executor._run
+    monkeypatch.setattr(executor, "_run", lambda *args: calls.append(args) or run(*args))
+    done = execute(program, codes, threads=1)
+    assert len(calls) < 5 * 3
+    assert np.array_equal(done.outputs["y"], gemm(codes["x"], codes["w"]))
+    monkeypatch.setattr(executor, "_BREATH", 1)
+    calls.clear()
+    assert np.array_equal(execute(program, codes, threads=1).outputs["y"], done.outputs["y"])
+    assert len(calls) >= 5 * 3 * 4
 
 
 def test_layers_and_phases_in_one_program():

@@ -248,6 +248,25 @@ def test_shapes_threads_and_layouts(shape: tuple[int, int, int]) -> None:
             np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("random_source", ["row-column", "counter"])
+def test_parts_of_a_product_are_that(random_source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of so many rows that an interrupt is heard, rows that stay close, columns whose panels fit memory."""
+    rng = np.random.default_rng(45)
+    profile = HFP8.replace(rounding="stochastic", random_source=random_source)
+    a, b = (
+        numbers(rng, "hfp8-143", (210, 90), "normal"),
+        numbers(rng, "hfp8-143", (90, 75), "normal"),
+    )
+    want = plain(profile, "hfp8-143", "hfp8-143", a, b, seed=6)[0]
+    monkeypatch.setattr(array, "_WORTH_THREADS", 1)
+    for change in ({"BREATH": 1 << 18}, {"_CLOSE": 1, "_LEAST": 32}, {"_PANEL_BYTES": 20_000}):
+        for name, value in change.items():
+            monkeypatch.setattr(array, name, value)
+        for threads in (1, 2):
+            got = run(profile, "hfp8-143", "hfp8-143", a, b, seed=6, threads=threads)[0]
+            np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize(
     "name, fmt, events", [("hfp8", "hfp8-143", True), ("hopper-fp8", "e4m3fn", False)]
 )

@@ -6,7 +6,7 @@ docs/speed.md.
 """
 
 from hfp8sim.units.mac_array.array import (
-    Fresh,
+    BREATH,
     Keys,
     Panels,
     Reused,
@@ -26,10 +26,10 @@ from hfp8sim.units.mac_array.pack import Scan, encode, encoder, scan
 from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
+    "BREATH",
     "EVENTS",
     "PANEL",
     "SWAMPED",
-    "Fresh",
     "Keys",
     "Panels",
     "Plan",

@@ -1,8 +1,8 @@
 """Running a plan: operands into panels, panels through the kernel, accumulators into codes.
 
-A GEMM may be run whole (`multiply`) or piece by piece, as a machine with small memories does: any range of
-rows, columns and k is `panels` of A, `panels` of B and one `accumulate`; the `State` of the outputs goes
-from one range of k to the next.
+A GEMM may be run whole (`multiply`) or piece by piece: any range of rows, columns and k is `panels` of A,
+`panels` of B and one `accumulate`; the `State` of the outputs goes from one range of k to the next. (The
+machine does so in compiled code, see `hfp8sim.machine.tiles`.)
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from hfp8sim._jit import jit
 from hfp8sim.formats import FloatFormat
 from hfp8sim.units.mac_array import kernels, pack, zeros
-from hfp8sim.units.mac_array.calls import call
+from hfp8sim.units.mac_array.calls import run
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED, WIDEST
 from hfp8sim.units.mac_array.plan import Plan
 
@@ -34,10 +34,12 @@ Counts = NDArray[np.int64]
 Numbers = NDArray[np.int64]
 _T = TypeVar("_T")
 
-#: Bytes of B's panels that `multiply` holds at once.
+#: Bytes of panels, of one side, that `multiply` holds at once.
 _PANEL_BYTES = 1 << 25
 #: Multiply-accumulates below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
+#: Multiply-accumulates after which compiled code comes back, so that an interrupt is heard: a tenth of a second.
+BREATH = 1 << 33
 #: Parts of a work for each thread.
 _TURNS = 4
 #: Bytes of rows of A, as panels, and of their results that stay close to the processor …
@@ -119,12 +121,14 @@ class Workspace(Reused, threading.local):
         super().__init__()
         self._things: dict[str, tuple[object, Any]] = {}
 
-    def keep(self, what: str, key: object, make: Callable[[], _T]) -> _T:
-        """What `make` makes, or made when it was last asked for with this key: many products follow one another
-        that are of one shape."""
+    def keep(self, what: str, key: object, size: int, make: Callable[[], _T]) -> _T:
+        """What `make` makes (of so many bytes), or made when it was last asked for with this key: many products
+        follow one another that are of one shape."""
         last = self._things.get(what)
         if last is None or last[0] != key:
-            last = self._things[what] = key, make()
+            last = key, make()
+            if size <= _PANEL_BYTES:
+                self._things[what] = last
         made: _T = last[1]
         return made
 
@@ -235,18 +239,13 @@ def _side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
     return numbers
 
 
-def _fill(
-    made: Panels, codes: Codes, numbers: Numbers, first: int, k0: int, start: int, threads: int
-) -> None:
-    """`pack.fill`, by threads."""
-    if threads == 1:
-        pack.fill(codes, numbers, first, k0, start, *made)
-        return
+def _fill(made: Panels, codes: Codes, numbers: Numbers, first: int, threads: int) -> None:
+    """`pack.fill` from the first k on, by threads."""
     count = made.values.shape[0]
     _share(
         lambda part: pack.fill(
             codes[part.start * PANEL : part.stop * PANEL], numbers, first + part.start * PANEL,
-            k0, start, *[array[part] for array in made],
+            0, 0, *[array[part] for array in made],
         ),
         _slices(count, -(-count // (_TURNS * threads))), threads,
     )  # fmt: skip
@@ -276,7 +275,7 @@ def accumulate(
 
     Returns:
         Counts of swamped steps, overflows and underflows, if the plan counts them. Of the first,
-        `zeros.zero_steps` are to be taken off.
+        `zero_steps` are to be taken off.
     """
     assert plan.kernel is not None
     per, step0 = plan.steps_per_chunk, plan.step_number(k0)
@@ -307,7 +306,7 @@ def _run(
     job[kernels.DEPTH], job[kernels.CHUNKS] = a.values.shape[1], a.chunk_words.shape[1]
     job[kernels.STEPS], job[kernels.LEFT], job[kernels.LENGTH] = steps, left, length
     job[kernels.CLOSE], job[kernels.FRESH], job[kernels.CARRIED] = close, whole, not whole
-    call(function, job)
+    run(function, job)
 
 
 @jit
@@ -378,42 +377,41 @@ def multiply(
     depth = a.shape[1]
     threads = threads if result.size * depth >= _WORTH_THREADS else 1
     width = plan.lane_float().itemsize * max(depth, 1)
-    across = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL
+    most = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL  # rows, or columns, that fit
     sides = side(plan, a_format, row_keys, True), side(plan, b_format, column_keys, False)
     encoder = pack.encoder(result_format.facts, plan.scale)
     total = np.zeros(EVENTS, np.int64)
-    for n in _slices(result.shape[1], across):
-        total += _columns(plan, a, b[:, n].T, sides, n.start, encoder, result[:, n], threads)
+    for n in _slices(result.shape[1], most):
+        total += _columns(plan, a, b[:, n].T, sides, n.start, most, encoder, result[:, n], threads)
     if plan.counts_zero_sums:
         total[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
     return total
 
 
 def _columns(
-    plan: Plan, a: Codes, b: Codes, sides: tuple[Numbers, Numbers], first: int, encoder: NDArray[np.uint32],
-    result: Codes, threads: int,
+    plan: Plan, a: Codes, b: Codes, sides: tuple[Numbers, Numbers], first: int, most: int,
+    encoder: NDArray[np.uint32], result: Codes, threads: int,
 ) -> Counts:  # fmt: skip
-    """A times the columns of B from `first` on (b is their transpose); counts of events."""
+    """A times the columns of B from `first` on (b is their transpose), at most so many rows at a time; counts
+    of events."""
     (rows, columns), depth, size = result.shape, a.shape[1], plan.lane_float().itemsize
-    turns = (
-        max(threads, min(_TURNS * threads, a.size * columns // _WORTH_THREADS))
-        if threads > 1
-        else 1
-    )
+    turns = max(a.size * columns // BREATH, 1)
+    if threads > 1:
+        turns = max(turns, threads, min(_TURNS * threads, a.size * columns // _WORTH_THREADS))
     down = -(-count_panels(rows) // turns) * PANEL
     close = _CLOSE // (size * depth + (4 + result.itemsize) * columns)  # rows that are so
-    height = min(max(close, _LEAST) // PANEL * PANEL, down)
+    height = min(max(close, _LEAST) // PANEL * PANEL, most, down)
     of_b = _WORKSPACE.keep(
-        "b", (plan, depth, columns),
+        "b", (plan, depth, columns), size * depth * columns,
         lambda: room(plan, columns, depth, of_a=False, memory=_WORKSPACE),
     )  # fmt: skip
-    if threads > 1:
-        _fill(of_b, b, sides[1], first, 0, 0, threads)
+    if turns > 1:
+        _fill(of_b, b, sides[1], first, threads)
     counts: list[Counts] = []
 
     def block(m: slice) -> None:
         of_a, state = _WORKSPACE.keep(
-            "a", (plan, depth, height, columns),
+            "a", (plan, depth, height, columns), height * (size * depth + 4 * columns),
             lambda: (
                 room(plan, height, depth, of_a=True, memory=_WORKSPACE),
                 start(plan, height, columns, whole=True, memory=_WORKSPACE),
@@ -421,7 +419,7 @@ def _columns(
         )  # fmt: skip
         own = np.zeros(EVENTS, np.int64)
         _rows(
-            plan.function, a[m], b, sides, (m.start, first), height, of_a, of_b, threads == 1,
+            plan.function, a[m], b, sides, (m.start, first), height, of_a, of_b, turns == 1,
             state.chunk, state.total, plan.numbers, own, encoder, result[m],
         )  # fmt: skip
         counts.append(own)

@@ -14,6 +14,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from hfp8sim._jit import jit
+
 _I64 = ir.IntType(64)
 
 
@@ -28,8 +30,8 @@ def address(function: Any) -> int:
 
 
 @intrinsic
-def call(typingctx, function, table):  # type: ignore[no-untyped-def]
-    """Call the function at an address with the address of an array. It raises nothing."""
+def _call(typingctx, function, table):  # type: ignore[no-untyped-def]
+    """Call the function at an address with the address of an array: 0 if it raised nothing."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         # Numba's convention: places for the result and for an exception come first.
@@ -38,10 +40,16 @@ def call(typingctx, function, table):  # type: ignore[no-untyped-def]
         places = [cgutils.alloca_once(builder, place) for _ in range(2)]
         array = context.make_array(signature.args[1])(context, builder, values[1])
         at = builder.ptrtoint(array.data, _I64)
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [*places, at])
-        return context.get_dummy_value()
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), [*places, at])
 
-    return types.void(types.int64, table), codegen
+    return types.int32(types.int64, table), codegen
+
+
+@jit
+def run(function, table):
+    """Run the function at an address on a table. All that it can raise is that memory is out."""
+    if _call(function, table):
+        raise MemoryError("no memory is left for a kernel")
 
 
 @intrinsic

@@ -487,11 +487,13 @@ def fill_words(key, first, step0, steps_per_chunk, chunk_length, products, how, 
 # -- all that panels hold -----------------------------------------------------------------------------
 
 
-@jit
-def step_number(k, products, length):
+def steps_before(k: int, products: int, length: int) -> int:
     """The number of the step that begins at k; of steps there are before k. Chunks have `length` products."""
     whole = k // length
     return whole * -(-length // products) - (whole * length - k) // products
+
+
+step_number = jit(steps_before)
 
 
 @jit

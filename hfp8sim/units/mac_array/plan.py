@@ -25,7 +25,7 @@ from hfp8sim.units.mac_array import kernel as at
 from hfp8sim.units.mac_array.calls import address
 from hfp8sim.units.mac_array.kernel import BETWEEN, NUMBERS, Kernel, float_bits
 from hfp8sim.units.mac_array.kernels import runner
-from hfp8sim.units.mac_array.pack import NOTHING, Scan, Words
+from hfp8sim.units.mac_array.pack import NOTHING, Scan, Words, steps_before
 from hfp8sim.units.mac_array.zeros import TABLE_BITS, Directions, directions
 from hfp8sim.units.profile import Profile
 
@@ -164,8 +164,7 @@ class Plan:
 
     def step_number(self, k: int) -> int:
         """The number of the step that begins at k; of steps there are before k."""
-        whole, rest = divmod(k, self.chunk_length)
-        return whole * self.steps_per_chunk - (-rest // self.products)
+        return steps_before(k, self.products, self.chunk_length)
 
     def most_steps(self, depth: int) -> int:
         """Steps that a range of so many k has at most, wherever it begins."""

@@ -54,8 +54,8 @@ def build(module: ir.Module, kernel: Kernel) -> ir.Function:
     columns a row and PANEL rows a panel; the numbers (int64); the panels of words of rows and columns, for
     the steps (of a lane's width) and for the chunks (32 bits), both beginning with the range; counts of
     events (int64). Then int64: steps in the range, steps left in the open chunk, steps of a whole chunk,
-    whether the range's end closes the open chunk, whether the state begins as zeros, whatever it holds; elements from a panel of columns to the next, of b (and
-    its exponents), of words, and of words of chunks.
+    whether the range's end closes the open chunk, whether the state begins as zeros, whatever it holds;
+    elements from a panel of columns to the next, of b (and its exponents), of words, and of words of chunks.
     """
     name = "hfp8sim tile " + kernel.name
     if name in module.globals:
