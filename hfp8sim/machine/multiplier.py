@@ -306,7 +306,7 @@ class FastSum:
 
     def begin(self, product: Product, tile: Tile, rows: tuple[int, int]) -> None:
         """Begin the sums of a tile that fits."""
-        if self.product is not product or tile.group != self.table[tiles.GROUP]:
+        if self.product is not product:
             self.table[tiles.HELD_A : tiles.A] = -1
         self.product, t = product, self.table
         t[tiles.GROUP] = tile.group if product.plan.draws else tiles.ANY

@@ -101,7 +101,7 @@ def test_sums_that_are_carried_from_range_to_range(name, phase, profile, waiting
     chunk, step = profile.chunk_length, profile.products_per_step
     granule = step if step and chunk % step == 0 else chunk
     for k in (granule, 5 * granule, chunk or depth):
-        check(LAYERS[name], phase, profile, tile=(13, 9, min(k, depth)), seed=2)
+        check(LAYERS[name], phase, profile, tile=(20, 19, min(k, depth)), seed=2)
 
 
 @pytest.mark.parametrize("profile", ["hfp8", ROUNDED_AT_RANDOM])
