@@ -32,7 +32,7 @@ from hfp8sim.units.accumulator import (
     gemm_tile,
     start_lfsr,
 )
-from hfp8sim.units.mac_array import PANEL, Plan, Reused, jobs, kernels
+from hfp8sim.units.mac_array import PANEL, Plan, Reused, jobs
 from hfp8sim.units.mac_array.zeros import nonzero
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import LFSR
@@ -277,19 +277,12 @@ class FastSum:
             fill[jobs.WORDS], fill[jobs.STEPS] = panels.words.ctypes.data, panels.words.shape[1]
             fill[jobs.CHUNK_WORDS] = panels.chunk_words.ctypes.data
             fill[jobs.CHUNKS] = panels.chunk_words.shape[1]
-        run, out = t[tiles.RUN : tiles.OUT], t[tiles.OUT :]
-        run[kernels.A_VALUES], run[kernels.B_VALUES] = (x.values.ctypes.data for x in self.sides)
-        run[kernels.A_EXPONENTS] = of_a.exponents.ctypes.data
-        run[kernels.B_EXPONENTS] = of_b.exponents.ctypes.data
-        run[kernels.A_WORDS], run[kernels.B_WORDS] = (x.words.ctypes.data for x in self.sides)
-        run[kernels.A_CHUNK_WORDS] = of_a.chunk_words.ctypes.data
-        run[kernels.B_CHUNK_WORDS] = of_b.chunk_words.ctypes.data
-        run[kernels.CHUNK] = self.state.chunk.ctypes.data
-        run[kernels.TOTAL] = out[jobs.TOTAL] = self.state.total.ctypes.data
-        run[kernels.NUMBERS] = self.product.plan.numbers.ctypes.data
-        run[kernels.COUNTS] = self.counts.ctypes.data
-        run[kernels.DEPTH], run[kernels.CHUNKS] = of_a.values.shape[1], of_a.chunk_words.shape[1]
-        out[jobs.ENCODER] = self.encoder.ctypes.data
+        chunk, total, _ = self.state
+        mac_array.tell_job(
+            t[tiles.RUN : tiles.OUT], of_a, of_b, chunk, total, self.product.plan.numbers, self.counts
+        )  # fmt: skip
+        out = t[tiles.OUT :]
+        out[jobs.TOTAL], out[jobs.ENCODER] = total.ctypes.data, self.encoder.ctypes.data
 
     def fits(self, product: Product, tile: Tile, rows: tuple[int, int]) -> bool:
         """Whether a tile can be computed with the memory there is."""

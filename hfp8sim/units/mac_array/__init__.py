@@ -18,6 +18,7 @@ from hfp8sim.units.mac_array.array import (
     room,
     side,
     start,
+    tell_job,
     zero_steps,
 )
 from hfp8sim.units.mac_array.calls import address
@@ -50,5 +51,6 @@ __all__ = [
     "scan",
     "side",
     "start",
+    "tell_job",
     "zero_steps",
 ]  # fmt: skip

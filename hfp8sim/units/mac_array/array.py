@@ -294,6 +294,16 @@ def _run(
 ):  # fmt: skip
     """Run the kernel at an address on panels, see `kernels`."""
     job = np.empty(kernels.JOB, np.int64)
+    tell_job(job, a, b, chunk, total, numbers, counts)
+    job[kernels.ROW_PANELS], job[kernels.COLUMN_PANELS] = row_panels, total.shape[1]
+    job[kernels.STEPS], job[kernels.LEFT], job[kernels.LENGTH] = steps, left, length
+    job[kernels.CLOSE], job[kernels.FRESH], job[kernels.CARRIED] = close, whole, not whole
+    run(function, job)
+
+
+@jit
+def tell_job(job, a, b, chunk, total, numbers, counts):
+    """Tell the table of a job where panels, state, numbers and counts lie. Whoever made them keeps them."""
     job[kernels.A_VALUES], job[kernels.B_VALUES] = a.values.ctypes.data, b.values.ctypes.data
     job[kernels.A_EXPONENTS] = a.exponents.ctypes.data
     job[kernels.B_EXPONENTS] = b.exponents.ctypes.data
@@ -302,11 +312,7 @@ def _run(
     job[kernels.B_CHUNK_WORDS] = b.chunk_words.ctypes.data
     job[kernels.CHUNK], job[kernels.TOTAL] = chunk.ctypes.data, total.ctypes.data
     job[kernels.NUMBERS], job[kernels.COUNTS] = numbers.ctypes.data, counts.ctypes.data
-    job[kernels.ROW_PANELS], job[kernels.COLUMN_PANELS] = row_panels, total.shape[1]
     job[kernels.DEPTH], job[kernels.CHUNKS] = a.values.shape[1], a.chunk_words.shape[1]
-    job[kernels.STEPS], job[kernels.LEFT], job[kernels.LENGTH] = steps, left, length
-    job[kernels.CLOSE], job[kernels.FRESH], job[kernels.CARRIED] = close, whole, not whole
-    run(function, job)
 
 
 @jit
