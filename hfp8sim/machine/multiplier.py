@@ -239,50 +239,27 @@ class FastSum:
     def __init__(self, product: Product, tile: Tile, rows: tuple[int, int], memory: Reused) -> None:
         self.product, plan = product, product.plan
         assert plan.kernel is not None
-        count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_float().itemsize
+        count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_bytes
         lanes = PANEL * (mac_array.count_panels(count) + mac_array.count_panels(columns))
         depth = min(max(_WAITING_BYTES // (size * lanes), tile.k[1]), product.depth)
-        self.sides = [
+        of_a, of_b = (
             mac_array.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
             for n, of_a in ((count, True), (columns, False))
-        ]
+        )
         whole = depth == product.depth
-        self.state = mac_array.start(plan, count, columns, whole=whole, memory=memory)
-        self.counts: Counts = np.zeros(mac_array.EVENTS, np.int64)
-        self.encoder = mac_array.encoder(product.results, plan.scale)
+        self.jobs = mac_array.Jobs(
+            plan, (product.a, product.b, product.profile.result_format), _sides(product), of_a, of_b,
+            mac_array.start(plan, count, columns, whole=whole, memory=memory),
+            tiles.SIZE - jobs.END,
+        )  # fmt: skip
+        self.counts, self.table = self.jobs.counts, self.jobs.table
         self.spare = memory.array("spare", (0,), np.uint8)
-        self.memory = memory
-        self.table = t = np.zeros(tiles.SIZE, np.int64)
-        t[tiles.KERNEL] = plan.function
-        for place, fmt in ((tiles.FILL_A, product.a), (tiles.FILL_B, product.b)):
-            job = jobs.filler(fmt.dtype.itemsize, plan.kernel.bits)
-            t[place] = mac_array.address(job)
-        result = product.profile.result_format.dtype.itemsize
-        t[tiles.ENCODE] = mac_array.address(jobs.encoding(result))
+        self.memory, t = memory, self.table
         t[tiles.PRODUCTS], t[tiles.LENGTH] = plan.products, plan.chunk_length
         t[tiles.DEPTH] = product.depth
         t[tiles.ROOM_M], t[tiles.ROOM_N], t[tiles.ROOM_K] = count, columns, depth
-        t[tiles.LANE_BYTES], t[tiles.RESULT_BYTES] = size, result
-        t[tiles.HELD_A : tiles.A] = -1
-        self._tell_memory()
-
-    def _tell_memory(self) -> None:
-        """Addresses of what there is room in."""
-        t = self.table
-        of_a, of_b = self.sides
-        for place, panels in ((tiles.A, of_a), (tiles.B, of_b)):
-            fill = t[place : place + jobs.FILL]
-            fill[jobs.VALUES], fill[jobs.DEPTH] = panels.values.ctypes.data, panels.values.shape[1]
-            fill[jobs.EXPONENTS] = panels.exponents.ctypes.data
-            fill[jobs.WORDS], fill[jobs.STEPS] = panels.words.ctypes.data, panels.words.shape[1]
-            fill[jobs.CHUNK_WORDS] = panels.chunk_words.ctypes.data
-            fill[jobs.CHUNKS] = panels.chunk_words.shape[1]
-        chunk, total, _ = self.state
-        mac_array.tell_job(
-            t[tiles.RUN : tiles.OUT], of_a, of_b, chunk, total, self.product.plan.numbers, self.counts
-        )  # fmt: skip
-        out = t[tiles.OUT :]
-        out[jobs.TOTAL], out[jobs.ENCODER] = total.ctypes.data, self.encoder.ctypes.data
+        t[tiles.RESULT_BYTES] = product.profile.result_format.dtype.itemsize
+        t[tiles.HELD_A : tiles.SIZE] = -1
 
     def fits(self, product: Product, tile: Tile, rows: tuple[int, int]) -> bool:
         """Whether a tile can be computed with the memory there is."""
@@ -300,15 +277,11 @@ class FastSum:
     def begin(self, product: Product, tile: Tile, rows: tuple[int, int]) -> None:
         """Begin the sums of a tile that fits."""
         if self.product is not product:
-            self.table[tiles.HELD_A : tiles.A] = -1
+            self.table[tiles.HELD_A : tiles.SIZE] = -1
         self.product, t = product, self.table
         t[tiles.GROUP] = tile.group if product.plan.draws else tiles.ANY
         t[tiles.PART], t[tiles.PART_STOP] = rows
-        self.numbers = [
-            mac_array.side(product.plan, fmt, keys, of_a)
-            for fmt, keys, of_a in zip((product.a, product.b), product.keys, (True, False))
-        ]
-        t[tiles.A + jobs.SIDE], t[tiles.B + jobs.SIDE] = (x.ctypes.data for x in self.numbers)
+        self.jobs.draw(_sides(product))
         self.shape = rows[1] - rows[0], tile.n[1]
         self.counts.fill(0)
 
@@ -339,10 +312,19 @@ class FastSum:
             )
 
     def codes(self, results: Codes) -> None:
-        product, total = self.product, self.state.total
+        product, total = self.product, self.jobs.state.total
         shape = (*map(mac_array.count_panels, results.shape), PANEL, PANEL)
         total = total.reshape(-1)[: math.prod(shape)].reshape(shape)
         mac_array.encode(total, product.results, product.plan.scale, results)
+
+
+def _sides(product: Product) -> tuple[mac_array.Numbers, mac_array.Numbers]:
+    """The numbers by which panels of A and of B are filled."""
+    plan, keys = product.plan, product.keys
+    return (
+        mac_array.side(plan, product.a, keys[0], True),
+        mac_array.side(plan, product.b, keys[1], False),
+    )
 
 
 def no_events() -> Counts:

@@ -18,28 +18,22 @@ from hfp8sim.units.mac_array.calls import run
 from hfp8sim.units.mac_array.kernel import PANEL
 from hfp8sim.units.mac_array.pack import step_number
 
-#: Places in the table: first what `multiplier` says.
+#: Places in the table, behind those of `jobs`: first what `multiplier` says.
 (
     ALONE,  # whether tiles may go on from one to the next without it, …
     GROUP,  # … in this group (or any), …
     COPIES,  # … and POST, where nothing changes a code
-    KERNEL, FILL_A, FILL_B, ENCODE,  # addresses of functions
     PRODUCTS, LENGTH,  # of a step, and of a chunk
     DEPTH,  # K
     PART, PART_STOP,  # rows of a tile that are to be done
     ROOM_M, ROOM_N, ROOM_K,  # that panels have
-    LANE_BYTES, RESULT_BYTES,  # of a float, and of a code
-) = range(17)  # fmt: skip
+    RESULT_BYTES,  # of a code
+) = range(jobs.END, jobs.END + 12)  # fmt: skip
 #: Then where the work stands: the first k that waits; and whose panels they are, A's and B's: group, first
 #: row (or column), rows, first k, and up to which k they are filled.
-START, HELD_A, HELD_B = 17, 18, 23
+START = jobs.END + 12
+HELD_A, HELD_B, SIZE = START + 1, START + 6, START + 11
 _H_GROUP, _H_FIRST, _H_ROWS, _H_START, _H_UPTO = range(5)
-#: Then the tables of jobs.
-A = 28
-B = A + jobs.FILL
-RUN = B + jobs.FILL
-OUT = RUN + kernels.JOB
-SIZE = OUT + jobs.ENCODE
 
 ANY = -1
 #: Rows of an unfolded image that become panels at a time: they do not leave the closest cache.
@@ -82,39 +76,25 @@ def _holds(held, group, first, rows, start, stop):
 
 
 @jit
-def _fill(function, job, address, place, rows, count, first, k0, start):
-    """Fill panels with codes at `place` (byte, bytes from row to row, bytes from k to k) from an address."""
-    job[jobs.CODES], job[jobs.ROW_STEP], job[jobs.K_STEP] = address + place[0], place[1], place[2]
-    job[jobs.ROWS], job[jobs.COUNT], job[jobs.PANELS] = rows, count, -(-rows // PANEL)
-    job[jobs.FIRST], job[jobs.K0], job[jobs.START] = first, k0, start
-    run(function, job)
-
-
-@jit
 def _fill_a(t, regs, box, op, scratchpad, row_bytes, first, rows, spare):
     """Panels of the tile's rows from `first` on."""
-    job, function, k0, kt, m = t[A:B], t[FILL_A], op[q.K0], op[q.KT], op[q.M0] + first
+    job, function = t[jobs.A : jobs.B], t[jobs.FILL_A]
+    k0, kt, m = op[q.K0], op[q.KT], op[q.M0] + first
     if box[q.KIND] != q.IMAGE:
-        place = movement.locate_a(box, op, first, row_bytes)
-        _fill(function, job, scratchpad.ctypes.data, place, rows, kt, m, k0, t[START])
+        at, row_step, k_step = movement.locate_a(box, op, first, row_bytes)
+        place = scratchpad.ctypes.data + at, row_step, k_step
+        jobs.fill(function, job, place, rows, kt, m, k0, t[START])
         return
     esize, address = box[q.ESIZE], spare.ctypes.data
     if box[q.TRANSPOSED]:
         movement.unfold(scratchpad, row_bytes, box, regs, op[q.G0], k0, kt, m, rows, spare)
-        _fill(function, job, address, (0, esize, rows * esize), rows, kt, m, k0, t[START])
+        jobs.fill(function, job, (address, esize, rows * esize), rows, kt, m, k0, t[START])
         return
-    arrays = (jobs.VALUES, jobs.EXPONENTS, jobs.WORDS, jobs.CHUNK_WORDS)
-    bytes_of_row = (
-        t[LANE_BYTES] * job[jobs.DEPTH], 4 * job[jobs.DEPTH],
-        t[LANE_BYTES] * job[jobs.STEPS], 4 * job[jobs.CHUNKS],
-    )  # fmt: skip
-    part = job.copy()
     for i in range(0, rows, _UNFOLDED):
         many = min(rows - i, _UNFOLDED)
         movement.unfold(scratchpad, row_bytes, box, regs, op[q.G0], m + i, many, k0, kt, spare)
-        for array, size in zip(arrays, bytes_of_row):
-            part[array] = job[array] + i * size
-        _fill(function, part, address, (0, kt * esize, esize), many, kt, m + i, k0, t[START])
+        part, place = jobs.from_row(job, i), (address, kt * esize, esize)
+        jobs.fill(function, part, place, many, kt, m + i, k0, t[START])
 
 
 @jit
@@ -124,13 +104,15 @@ def _fill_b(t, regs, box, op, scratchpad, row_bytes, spare):
     if box[q.TRANSPOSED] and movement.blocks_of_tile(regs, box, op)[1] > 1:
         address = spare.ctypes.data
         place = movement.join_blocks(regs, box, op, scratchpad, row_bytes, spare)
-    _fill(t[FILL_B], t[B:RUN], address, place, op[q.NT], op[q.KT], op[q.N0], op[q.K0], t[START])
+    place = address + place[0], place[1], place[2]
+    job = t[jobs.B : jobs.RUN]
+    jobs.fill(t[jobs.FILL_B], job, place, op[q.NT], op[q.KT], op[q.N0], op[q.K0], t[START])
 
 
 @jit
 def _run(t, rows, columns, stop):
     """Multiply what waits, up to k = stop."""
-    job, start, last = t[RUN:OUT], t[START], stop == t[DEPTH]
+    job, start, last = t[jobs.RUN : jobs.OUT], t[START], stop == t[DEPTH]
     step0 = step_number(start, t[PRODUCTS], t[LENGTH])
     step1 = step_number(stop, t[PRODUCTS], t[LENGTH])
     per = -(-t[LENGTH] // t[PRODUCTS])
@@ -138,7 +120,7 @@ def _run(t, rows, columns, stop):
     job[kernels.STEPS], job[kernels.LEFT] = step1 - step0, per - step0 % per
     job[kernels.LENGTH], job[kernels.CLOSE] = per, last
     job[kernels.FRESH], job[kernels.CARRIED] = start == 0, not (start == 0 and last)
-    run(t[KERNEL], job)
+    run(t[jobs.KERNEL], job)
 
 
 @jit
@@ -155,7 +137,7 @@ def multiply(t, regs, boxes, op, scratchpad, row_bytes, spare):
     place, group, start = op[q.M0] + first, op[q.G0], t[START]
     if not _holds(t[HELD_A:HELD_B], group, place, rows, start, stop):
         _fill_a(t, regs, boxes[PORT.a], op, scratchpad, row_bytes, first, rows, spare)
-    if not _holds(t[HELD_B:A], group, op[q.N0], columns, start, stop):
+    if not _holds(t[HELD_B:SIZE], group, op[q.N0], columns, start, stop):
         _fill_b(t, regs, boxes[PORT.b], op, scratchpad, row_bytes, spare)
     if stop == t[DEPTH]:
         _run(t, rows, columns, stop)
@@ -171,9 +153,6 @@ def may_go_on(t, op):
 @jit
 def post(t, op, scratchpad, row_bytes):
     """POST where codes come out as they are."""
-    out = t[OUT:SIZE]
-    out[jobs.ACROSS] = -(-op[q.NT] // PANEL)
-    out[jobs.RESULTS] = scratchpad.ctypes.data + op[q.WRITE] * row_bytes
-    out[jobs.RESULT_ROWS], out[jobs.RESULT_COLUMNS] = op[q.MT], op[q.NT]
-    out[jobs.RESULT_STEP] = op[q.NT] * t[RESULT_BYTES]
-    run(t[ENCODE], out)
+    out, row_step = t[jobs.OUT : jobs.END], op[q.NT] * t[RESULT_BYTES]
+    address = scratchpad.ctypes.data + op[q.WRITE] * row_bytes
+    jobs.encode(t[jobs.ENCODE], out, address, op[q.MT], op[q.NT], row_step)

@@ -14,7 +14,6 @@ from hfp8sim import reference
 from hfp8sim.formats import MODES, FloatFormat
 from hfp8sim.formats.record import mode_number, overflow_number
 from hfp8sim.units import Profile, mac_array
-from hfp8sim.units.mac_array.array import Workspace
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
@@ -25,7 +24,7 @@ _BLOCK = 32
 #: Random words that the pairs of one product take in turn.
 _WORDS_PER_PRODUCT = 8
 _ZERO_KEYS = np.uint64(0), np.uint64(0)
-_MEMORY = Workspace()
+_MEMORY = mac_array.Workspace()
 
 
 def _same(one: mac_array.Plan, other: mac_array.Plan) -> bool:

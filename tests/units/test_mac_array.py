@@ -15,6 +15,7 @@ import pytest
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.units import accumulator as acc
 from hfp8sim.units import gemm, get_profile, mac_array
+from hfp8sim.units.gemm import explain
 from hfp8sim.units.mac_array import PANEL, Plan, Processor, Scan, array, twin
 from hfp8sim.units.mac_array import kernel as at
 from hfp8sim.units.mac_array.plan import bound
@@ -157,6 +158,34 @@ def test_paths_change_where_float32_stops_being_exact() -> None:
     assert adder(12, "nearest-away", foreign) == adder(9, "toward-zero", foreign) == "plain"
 
 
+@pytest.mark.parametrize("mode", [*MODES, "stochastic-b"])
+def test_the_first_product_of_a_chunk(mode: str) -> None:
+    """Every product of two codes as a chunk's first, alone and before another; where it is no number of the
+    accumulator (too wide, too large, too small) it is rounded as any other sum."""
+    seen = set()
+    accumulators = [
+        ("1-6-9", get_format("dlfloat16")),
+        ("too few bits", FloatFormat("acc", 7, 6, 63, special="nan-inf", lowest="normal")),
+        ("too small", FloatFormat("acc", 5, 9, 19, special="nan-inf", lowest="normal")),
+        ("too coarse", FloatFormat("acc", 5, 9, 7, special="nan-inf", lowest="normal")),
+    ]
+    for name, fmt in accumulators:
+        profile = HFP8.replace(accumulator=fmt, between_chunks=fmt, rounding=mode, random_bits=9)
+        for pair in PAIRS[:3]:
+            a, b = (
+                np.flatnonzero(np.isfinite(get_format(x).table())).astype(np.uint8) for x in pair
+            )
+            left, right = np.stack([a, a[::-1], a], 1), np.stack([b, b, np.roll(b, 50)])
+            for chunk in (1, 2, 64):
+                one = profile.replace(chunk_length=chunk)
+                compared(one, *pair, left, right)
+                kernel = explain(left, right, one, a_format=pair[0], b_format=pair[1]).kernel
+                if kernel is not None and pair == PAIRS[0]:
+                    seen.add((name, kernel.opening))
+    rounded = {(name, "rounded") for name, _ in accumulators[1:]}
+    assert seen == {("1-6-9", "exact"), *rounded}
+
+
 @pytest.mark.parametrize("source", ["row-column", "counter"])
 @pytest.mark.parametrize("r", [1, 8, 13, 14])
 def test_random_bits(source: str, r: int) -> None:
@@ -262,6 +291,7 @@ def test_parts_of_a_product_are_that(random_source: str, monkeypatch: pytest.Mon
     for change in ({"BREATH": 1 << 18}, {"_CLOSE": 1, "_LEAST": 32}, {"_PANEL_BYTES": 20_000}):
         for name, value in change.items():
             monkeypatch.setattr(array, name, value)
+        monkeypatch.setattr(array, "_WORKSPACE", mac_array.Workspace())  # nothing is kept
         for threads in (1, 2):
             got = run(profile, "hfp8-143", "hfp8-143", a, b, seed=6, threads=threads)[0]
             np.testing.assert_array_equal(got, want)
@@ -282,6 +312,22 @@ def test_threads_give_the_same_bits(name: str, fmt: str, events: bool) -> None:
         np.testing.assert_array_equal(one[0], more[0])
         assert tuple(one[1]) == tuple(more[1])
     np.testing.assert_array_equal(one[0], plain(profile, fmt, fmt, a, b, threads=2)[0])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_of_one_shape_draw_their_own_words(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept from product to product is the shape's: not words, nor codes, nor formats."""
+    monkeypatch.setattr(array, "_WORTH_THREADS", 1)
+    rng, profile = np.random.default_rng(19), HFP8.replace(rounding="stochastic")
+    for seed in (1, 2, 1):
+        for pair in PAIRS[:3]:
+            a, b = (
+                numbers(rng, pair[0], (40, 70), "normal"),
+                numbers(rng, pair[1], (70, 20), "normal"),
+            )
+            same(profile, *pair, a, b, seed=seed, threads=threads)
 
 
 def test_a_failure_of_a_helper_is_told() -> None:
@@ -602,6 +648,7 @@ _SCRIPT = """
 import zlib, numpy as np
 from hfp8sim.formats import get_format
 from hfp8sim.units import gemm, get_profile, mac_array
+from hfp8sim.units.gemm import explain
 from tests.units.test_mac_array import HFP8, MODES, numbers, run
 rng = np.random.default_rng(19)
 crc = 0

@@ -5,25 +5,22 @@
 docs/speed.md.
 """
 
-from hfp8sim.units.mac_array.array import (
-    BREATH,
+from hfp8sim.units.mac_array.array import BREATH, accumulate, multiply, zero_steps
+from hfp8sim.units.mac_array.jobs import Jobs
+from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
+from hfp8sim.units.mac_array.memory import Reused, Workspace
+from hfp8sim.units.mac_array.pack import Scan, encode, encoder, scan
+from hfp8sim.units.mac_array.panels import (
     Keys,
+    Numbers,
     Panels,
-    Reused,
     State,
-    accumulate,
     count_panels,
-    multiply,
     panels,
     room,
     side,
     start,
-    tell_job,
-    zero_steps,
 )
-from hfp8sim.units.mac_array.calls import address
-from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
-from hfp8sim.units.mac_array.pack import Scan, encode, encoder, scan
 from hfp8sim.units.mac_array.plan import Plan, Processor, plan, processor
 
 __all__ = [
@@ -31,15 +28,17 @@ __all__ = [
     "EVENTS",
     "PANEL",
     "SWAMPED",
+    "Jobs",
     "Keys",
+    "Numbers",
     "Panels",
     "Plan",
     "Processor",
     "Reused",
     "Scan",
     "State",
+    "Workspace",
     "accumulate",
-    "address",
     "count_panels",
     "encode",
     "encoder",
@@ -51,6 +50,5 @@ __all__ = [
     "scan",
     "side",
     "start",
-    "tell_job",
     "zero_steps",
 ]  # fmt: skip

@@ -9,33 +9,38 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import os
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim._jit import jit
 from hfp8sim.formats import FloatFormat
-from hfp8sim.units.mac_array import kernels, pack, zeros
+from hfp8sim.units.mac_array import jobs, kernels, zeros
 from hfp8sim.units.mac_array.calls import run
-from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED, WIDEST
+from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
+from hfp8sim.units.mac_array.memory import KEPT_BYTES, Workspace
+from hfp8sim.units.mac_array.panels import (
+    Codes,
+    Keys,
+    Panels,
+    State,
+    count_panels,
+    room,
+    side,
+    start,
+)
 from hfp8sim.units.mac_array.plan import Plan
 
-Codes = NDArray[np.unsignedinteger[Any]]
-#: Keys of the random words of one side of a GEMM: of the steps, and of the chunks.
-Keys = tuple[np.uint64, np.uint64]
 Counts = NDArray[np.int64]
-Numbers = NDArray[np.int64]
-_T = TypeVar("_T")
+#: Of A, of B, and of the results.
+Formats = tuple[FloatFormat, FloatFormat, FloatFormat]
 
 #: Bytes of panels, of one side, that `multiply` holds at once.
-_PANEL_BYTES = 1 << 25
+_PANEL_BYTES = KEPT_BYTES
 #: Multiply-accumulates below which a second thread costs more than it gives.
 _WORTH_THREADS = 1 << 22
 #: Multiply-accumulates after which compiled code comes back, so that an interrupt is heard: a tenth of a second.
@@ -46,94 +51,9 @@ _TURNS = 4
 _CLOSE = 1 << 18
 #: … and rows that are worth to bring B there.
 _LEAST = 64
-#: Bytes of a cache line.
-_LINE = 64
 
 
-class Panels(NamedTuple):
-    """A range of rows of A (or columns of B) and of k, as kernels read it."""
-
-    values: NDArray[np.floating[Any]]  #: (panels, k, PANEL)
-    exponents: NDArray[np.int32]  #: (panels, k, PANEL) for aligned sums, else (1, 0, PANEL)
-    words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
-    chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
-
-
-#: What panels do without: all but values.
-_NOTHING: dict[type, tuple[NDArray[Any], ...]] = {
-    kind: tuple(np.empty((1, 0, PANEL), each) for each in (np.int32, kind, np.uint32))
-    for kind in (np.uint32, np.uint64)
-}
-_NO_KEYS = (np.uint64(0), np.uint64(0))
-
-
-class State(NamedTuple):
-    """Outputs in the making: (panels of rows, panels of columns, PANEL, PANEL), times 2^plan.scale."""
-
-    chunk: NDArray[np.floating[Any]]  #: sums of the open chunk; of one tile if `whole`
-    total: NDArray[np.float32]  #: running totals
-    whole: bool  #: all k come in one range: what is here before is not looked at
-
-
-class Fresh:
-    """Uninitialised arrays that begin with a cache line: no vector of a panel then lies in two."""
-
-    def array(self, what: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
-        """An array; `what` is its purpose."""
-        memory = self._bytes(what, math.prod(shape) * np.dtype(dtype).itemsize)
-        return np.ndarray(shape, dtype, memory)
-
-    def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
-        memory = np.empty(size + _LINE, np.uint8)
-        address: int = memory.__array_interface__["data"][0]
-        return memory[-address % _LINE :]
-
-
-class Reused(Fresh):
-    """Such arrays in memory that is used again, one for each purpose at a time: new pages from the system
-    would take longer than what is written into them."""
-
-    def __init__(self) -> None:
-        self._kept: dict[str, NDArray[np.uint8]] = {}
-        self._last: dict[str, NDArray[Any]] = {}
-
-    def array(self, what: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
-        last = self._last.get(what)
-        if last is None or last.shape != shape or last.dtype.type is not dtype:
-            last = super().array(what, shape, dtype)
-            if last.nbytes <= _PANEL_BYTES:
-                self._last[what] = last
-        return last
-
-    def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
-        memory = self._kept.get(what)
-        if memory is None or memory.size < size:
-            memory = super()._bytes(what, size)
-            if size <= _PANEL_BYTES:
-                self._kept[what] = memory
-        return memory
-
-
-class Workspace(Reused, threading.local):
-    """Memory that each thread uses again, and the last things that were made in it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._things: dict[str, tuple[object, Any]] = {}
-
-    def keep(self, what: str, key: object, size: int, make: Callable[[], _T]) -> _T:
-        """What `make` makes (of so many bytes), or made when it was last asked for with this key: many products
-        follow one another that are of one shape."""
-        last = self._things.get(what)
-        if last is None or last[0] != key:
-            last = key, make()
-            if size <= _PANEL_BYTES:
-                self._things[what] = last
-        made: _T = last[1]
-        return made
-
-
-_FRESH, _WORKSPACE = Fresh(), Workspace()
+_WORKSPACE = Workspace()
 
 
 @functools.cache
@@ -176,94 +96,6 @@ def _slices(count: int, step: int) -> list[slice]:
     return [slice(i, min(i + step, count)) for i in range(0, count, max(step, 1))]
 
 
-def count_panels(n: int) -> int:
-    """Panels that n rows fill."""
-    return -(-n // PANEL)
-
-
-def start(
-    plan: Plan, rows: int, columns: int, whole: bool = False, memory: Fresh = _FRESH
-) -> State:
-    """The state of rows × columns outputs at k = 0. `whole`: all k will come in one range."""
-    shape = (count_panels(rows), count_panels(columns), PANEL, PANEL)
-    one = (1, WIDEST, PANEL, PANEL)
-    chunk = memory.array("chunk", one if whole else shape, plan.lane_float)
-    total = memory.array("total", shape, np.float32)
-    if not whole:
-        chunk.fill(0.0)
-        total.fill(0.0)
-    return State(chunk, total, whole)
-
-
-def room(
-    plan: Plan, rows: int, depth: int, *, of_a: bool, k0: int | None = 0, memory: Fresh = _FRESH
-) -> Panels:  # fmt: skip
-    """Panels for rows of A (or of B's transpose) and `depth` k from k0 (None: from anywhere) on, to be
-    filled."""
-    steps = plan.most_steps(depth)
-    if k0 is not None:
-        steps = plan.step_number(k0 + depth) - plan.step_number(k0)
-    count, name = count_panels(rows), "a " if of_a else "b "
-    shape = count, steps * plan.products, PANEL
-    values = memory.array(name + "values", shape, plan.lane_float)
-    exponents, words, chunk_words = _NOTHING[plan.lane_word]
-    if plan.aligned:
-        exponents = memory.array(name + "exponents", shape, np.int32)
-    how = plan.words(of_a)
-    if how.of_steps is not None:
-        words = memory.array(name + "words", (count, steps, PANEL), plan.lane_word)
-    if how.of_chunks is not None:
-        chunks = depth // plan.chunk_length + 2  # at most
-        if k0 is not None:
-            chunks = -(-(k0 + depth) // plan.chunk_length) - k0 // plan.chunk_length
-        chunk_words = memory.array(name + "chunk words", (count, chunks, PANEL), np.uint32)
-    return Panels(values, exponents, words, chunk_words)
-
-
-def side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
-    """The numbers by which panels of one side are filled, see `pack.SIDE`."""
-    return _side(plan, fmt, keys if plan.draws else _NO_KEYS, of_a)
-
-
-@functools.lru_cache(256)
-def _side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
-    numbers = np.zeros(pack.SIDE, np.int64)
-    numbers[pack.DECODER : pack.PRODUCTS] = pack.decoder(fmt.facts, plan.scale if of_a else 0)
-    numbers[pack.PRODUCTS], numbers[pack.LENGTH] = plan.products, plan.chunk_length
-    numbers[pack.ALIGNED] = plan.aligned
-    numbers[pack.LOWEST] = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
-    of_side = plan.words(of_a)
-    for place, words, key in zip((pack.OF_STEPS, pack.OF_CHUNKS), of_side, keys):
-        if words is not None:
-            numbers[place : place + 6] = 1, *words, np.uint64(key).view(np.int64)
-    return numbers
-
-
-def _fill(made: Panels, codes: Codes, numbers: Numbers, first: int, threads: int) -> None:
-    """`pack.fill` from the first k on, by threads."""
-    count = made.values.shape[0]
-    _share(
-        lambda part: pack.fill(
-            codes[part.start * PANEL : part.stop * PANEL], numbers, first + part.start * PANEL,
-            0, 0, *[array[part] for array in made],
-        ),
-        _slices(count, -(-count // (_TURNS * threads))), threads,
-    )  # fmt: skip
-
-
-def panels(
-    plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, *,
-    of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH,
-) -> Panels:  # fmt: skip
-    """Make panels of a matrix of codes (rows, k), which is a part of A or of B's transpose.
-
-    `first` and `k0` say where the part begins in the whole; k0 is the first k of a step.
-    """
-    made = room(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
-    pack.fill(codes, side(plan, fmt, keys, of_a), first, k0, k0, *made)
-    return made
-
-
 def accumulate(
     plan: Plan, a: Panels, b: Panels, state: State, *, k0: int = 0, last: bool
 ) -> Counts:
@@ -294,50 +126,11 @@ def _run(
 ):  # fmt: skip
     """Run the kernel at an address on panels, see `kernels`."""
     job = np.empty(kernels.JOB, np.int64)
-    tell_job(job, a, b, chunk, total, numbers, counts)
+    jobs.tell_kernel(job, a, b, chunk, total, numbers, counts)
     job[kernels.ROW_PANELS], job[kernels.COLUMN_PANELS] = row_panels, total.shape[1]
     job[kernels.STEPS], job[kernels.LEFT], job[kernels.LENGTH] = steps, left, length
     job[kernels.CLOSE], job[kernels.FRESH], job[kernels.CARRIED] = close, whole, not whole
     run(function, job)
-
-
-@jit
-def tell_job(job, a, b, chunk, total, numbers, counts):
-    """Tell the table of a job where panels, state, numbers and counts lie. Whoever made them keeps them."""
-    job[kernels.A_VALUES], job[kernels.B_VALUES] = a.values.ctypes.data, b.values.ctypes.data
-    job[kernels.A_EXPONENTS] = a.exponents.ctypes.data
-    job[kernels.B_EXPONENTS] = b.exponents.ctypes.data
-    job[kernels.A_WORDS], job[kernels.B_WORDS] = a.words.ctypes.data, b.words.ctypes.data
-    job[kernels.A_CHUNK_WORDS] = a.chunk_words.ctypes.data
-    job[kernels.B_CHUNK_WORDS] = b.chunk_words.ctypes.data
-    job[kernels.CHUNK], job[kernels.TOTAL] = chunk.ctypes.data, total.ctypes.data
-    job[kernels.NUMBERS], job[kernels.COUNTS] = numbers.ctypes.data, counts.ctypes.data
-    job[kernels.DEPTH], job[kernels.CHUNKS] = a.values.shape[1], a.chunk_words.shape[1]
-
-
-@jit
-def _rows(
-    function, codes, of_b, sides, firsts, height, a, b, bring_b, chunk, total, numbers, counts, encoder,
-    result,
-):  # fmt: skip
-    """Rows of A times B, `height` of them at a time: what is made of them stays in the caches close to the
-    processor. Panels of B are filled first, if so asked."""
-    products, length = sides[0][pack.PRODUCTS], sides[0][pack.LENGTH]
-    steps, per = pack.step_number(codes.shape[1], products, length), -(-length // products)
-    if bring_b:
-        pack.fill(
-            of_b, sides[1], firsts[1], 0, 0, b.values, b.exponents, b.words, b.chunk_words
-        )  # fmt: skip
-    for i in range(0, codes.shape[0], height):
-        rows = min(height, codes.shape[0] - i)
-        pack.fill(
-            codes[i : i + rows], sides[0], firsts[0] + i, 0, 0,
-            a.values, a.exponents, a.words, a.chunk_words,
-        )  # fmt: skip
-        _run(
-            function, a, b, chunk, total, -(-rows // PANEL), numbers, counts, steps, per, per, True, True
-        )  # fmt: skip
-        pack.encode_panels(total, encoder, result[i : i + rows])
 
 
 def zero_steps(plan: Plan, a: Codes, b: Codes, k0: int = 0) -> int:
@@ -375,63 +168,123 @@ def multiply(
     result: Codes,
     threads: int = 1,
 ) -> Counts:
-    """Run a plan: codes (M, K) × (K, N) into `result` (M, N), of `result_format`.
+    """Run a plan: codes (M, K) × (K, N) into `result` (M, N), of `result_format`, its rows each in one piece.
 
     Returns:
         Counts of swamped steps, overflows and underflows, if the plan counts them.
     """
-    depth = a.shape[1]
+    (rows, depth), columns = a.shape, b.shape[1]
     threads = threads if result.size * depth >= _WORTH_THREADS else 1
-    width = plan.lane_float().itemsize * max(depth, 1)
-    most = max(_PANEL_BYTES // width, PANEL) // PANEL * PANEL  # rows, or columns, that fit
-    sides = side(plan, a_format, row_keys, True), side(plan, b_format, column_keys, False)
-    encoder = pack.encoder(result_format.facts, plan.scale)
-    total = np.zeros(EVENTS, np.int64)
-    for n in _slices(result.shape[1], most):
-        total += _columns(plan, a, b[:, n].T, sides, n.start, most, encoder, result[:, n], threads)
+    most = max(_PANEL_BYTES // (plan.lane_bytes * max(depth, 1)), PANEL) // PANEL * PANEL
+    formats, keys = (a_format, b_format, result_format), (row_keys, column_keys)
+    counts = np.zeros(EVENTS, np.int64)
+    for n in _slices(columns, most):
+        shape = rows, depth, min(most, columns - n.start)
+        key = plan, shape, formats, keys, threads
+        size = plan.lane_bytes * depth * shape[2]
+        way = _WORKSPACE.keep("way", key, size, functools.partial(_Way, *key, most))
+        way.go(a, b[:, n].T, n.start, result[:, n], counts)
     if plan.counts_zero_sums:
-        total[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
-    return total
+        counts[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
+    return counts
 
 
-def _columns(
-    plan: Plan, a: Codes, b: Codes, sides: tuple[Numbers, Numbers], first: int, most: int,
-    encoder: NDArray[np.uint32], result: Codes, threads: int,
-) -> Counts:  # fmt: skip
-    """A times the columns of B from `first` on (b is their transpose), at most so many rows at a time; counts
-    of events."""
-    (rows, columns), depth, size = result.shape, a.shape[1], plan.lane_float().itemsize
-    turns = max(a.size * columns // BREATH, 1)
-    if threads > 1:
-        turns = max(turns, threads, min(_TURNS * threads, a.size * columns // _WORTH_THREADS))
-    down = -(-count_panels(rows) // turns) * PANEL
-    close = _CLOSE // (size * depth + (4 + result.itemsize) * columns)  # rows that are so
-    height = min(max(close, _LEAST) // PANEL * PANEL, most, down)
-    of_b = _WORKSPACE.keep(
-        "b", (plan, depth, columns), size * depth * columns,
-        lambda: room(plan, columns, depth, of_a=False, memory=_WORKSPACE),
-    )  # fmt: skip
-    if turns > 1:
-        _fill(of_b, b, sides[1], first, threads)
-    counts: list[Counts] = []
+class _Way:
+    """The way of products of one shape through a plan: what does not depend on the codes.
 
-    def block(m: slice) -> None:
-        of_a, state = _WORKSPACE.keep(
-            "a", (plan, depth, height, columns), height * (size * depth + 4 * columns),
-            lambda: (
-                room(plan, height, depth, of_a=True, memory=_WORKSPACE),
-                start(plan, height, columns, whole=True, memory=_WORKSPACE),
+    Args:
+        shape: rows, k, and columns.
+        keys: of the random words of rows, and of columns.
+        most: rows whose panels may be held at once.
+    """
+
+    def __init__(
+        self, plan: Plan, shape: tuple[int, int, int], formats: Formats, keys: tuple[Keys, Keys],
+        threads: int, most: int,
+    ) -> None:  # fmt: skip
+        (rows, depth, columns), size = shape, plan.lane_bytes
+        self.plan, self.shape, self.formats, self.threads = plan, shape, formats, threads
+        turns = max(rows * depth * columns // BREATH, 1)
+        if threads > 1:
+            turns = max(
+                turns, threads, min(_TURNS * threads, rows * depth * columns // _WORTH_THREADS)
+            )
+        down = -(-count_panels(rows) // turns) * PANEL
+        self.parts = _slices(rows, down)  # of the rows; each comes back from compiled code
+        close = _CLOSE // (size * depth + (4 + formats[2].dtype.itemsize) * columns)
+        self.height = min(max(close, _LEAST) // PANEL * PANEL, most, down)  # rows at a time
+        self.sides = side(plan, formats[0], keys[0], True), side(plan, formats[1], keys[1], False)
+        self.of_b = room(plan, columns, depth, of_a=False, memory=_WORKSPACE)
+
+    def go(self, a: Codes, b: Codes, first: int, result: Codes, counts: Counts) -> None:
+        """A times columns of B from `first` on (b is their transpose); adds to counts of events."""
+        together = len(self.parts) <= 1  # all in one call
+        if not together:
+            self._fill_b(b, first)
+        counted: list[Counts] = []
+
+        def part(m: slice) -> None:
+            work = self._jobs()
+            work.counts.fill(0)
+            _rows(work.table, a[m], b, together, m.start, first, self.height, result[m])
+            counted.append(work.counts.copy())
+
+        _share(part, self.parts, self.threads)
+        for each in counted:
+            counts += each
+
+    def _jobs(self) -> jobs.Jobs:
+        """Jobs of this thread, with its own panels of A and accumulators."""
+        size = self.height * (self.plan.lane_bytes * self.shape[1] + 4 * self.shape[2])
+        return _WORKSPACE.keep("jobs", self, size, self._make_jobs)
+
+    def _make_jobs(self) -> jobs.Jobs:
+        plan, height, (_, depth, columns) = self.plan, self.height, self.shape
+        of_a = room(plan, height, depth, of_a=True, memory=_WORKSPACE)
+        state = start(plan, height, columns, whole=True, memory=_WORKSPACE)
+        made = jobs.Jobs(plan, self.formats, self.sides, of_a, self.of_b, state)
+        job: NDArray[np.int64] = made.table[jobs.RUN : jobs.OUT]
+        job[kernels.COLUMN_PANELS] = count_panels(columns)
+        job[kernels.STEPS] = plan.step_number(depth)
+        job[kernels.LEFT] = job[kernels.LENGTH] = plan.steps_per_chunk
+        job[kernels.CLOSE] = job[kernels.FRESH] = True
+        return made
+
+    def _fill_b(self, b: Codes, first: int) -> None:
+        """Fill B's panels by threads."""
+        table, count = self._jobs().table, self.of_b.values.shape[0]
+        _share(
+            lambda part: _fill_columns(
+                table, b[part.start * PANEL : part.stop * PANEL], first, part.start * PANEL
             ),
+            _slices(count, -(-count // (_TURNS * self.threads))), self.threads,
         )  # fmt: skip
-        own = np.zeros(EVENTS, np.int64)
-        _rows(
-            plan.function, a[m], b, sides, (m.start, first), height, of_a, of_b, turns == 1,
-            state.chunk, state.total, plan.numbers, own, encoder, result[m],
-        )  # fmt: skip
-        counts.append(own)
 
-    _share(block, _slices(rows, down), threads)
-    return sum(counts, np.zeros(EVENTS, np.int64))
+
+@jit
+def _fill_columns(t, b, first, row):
+    """Fill the panels that begin with `row` of B's transpose, of which b is all from there on."""
+    job = jobs.from_row(t[jobs.B : jobs.RUN], row)
+    place = b.ctypes.data, b.strides[0], b.strides[1]
+    jobs.fill(t[jobs.FILL_B], job, place, b.shape[0], b.shape[1], first + row, 0, 0)
+
+
+@jit
+def _rows(t, a, b, bring_b, first_a, first_b, height, result):
+    """Rows of A times B, `height` of them at a time: what is made of them stays in the caches close to the
+    processor. Panels of B (b is its transpose) are filled first, if so asked. For t see `jobs`."""
+    of_a, job, out = t[jobs.A : jobs.B], t[jobs.RUN : jobs.OUT], t[jobs.OUT : jobs.END]
+    depth, columns = b.shape[1], b.shape[0]
+    if bring_b:
+        _fill_columns(t, b, first_b, 0)
+    for i in range(0, a.shape[0], height):
+        rows = min(height, a.shape[0] - i)
+        place = a.ctypes.data + i * a.strides[0], a.strides[0], a.strides[1]
+        jobs.fill(t[jobs.FILL_A], of_a, place, rows, depth, first_a + i, 0, 0)
+        job[kernels.ROW_PANELS] = -(-rows // PANEL)
+        run(t[jobs.KERNEL], job)
+        address = result.ctypes.data + i * result.strides[0]
+        jobs.encode(t[jobs.ENCODE], out, address, rows, columns, result.strides[0])
 
 
 def _all_zero_steps(plan: Plan, a: Codes, b: Codes, threads: int) -> int:

@@ -63,6 +63,8 @@ class Kernel(NamedTuple):
     under: str
     #: quiet, count, or unchanged: count, but steps that add zero as swamped ones too, see `zeros`
     events: str
+    #: of a chunk, its first step: rounded, or exact: the accumulator holds every product
+    opening: str
     extension: str  #: none, or avx512dq: instructions of that name may be used
 
     @property

@@ -158,6 +158,11 @@ class Plan:
         """The unsigned integer as wide as a lane."""
         return np.uint64 if self.kernel and self.kernel.bits == 64 else np.uint32
 
+    @functools.cached_property
+    def lane_bytes(self) -> int:
+        """The size of a lane."""
+        return self.lane_float().itemsize
+
     def words(self, of_a: bool) -> WordsOfSide:
         """Of the rows (side A) or the columns (side B)."""
         return self.row_words if of_a else self.column_words
@@ -260,6 +265,7 @@ class _Choice:
         depth: int, chunk: Scan, total: Scan, on: Processor,
     ) -> None:  # fmt: skip
         self.profile, self.on, self.chunk, self.whole = profile, on, chunk, total
+        self.a = a
         self.formats = a_format, b_format
         self.acc = get_format(profile.accumulator)
         self.total = get_format(profile.between_chunks) if profile.chunk_length else self.acc
@@ -323,6 +329,7 @@ class _Choice:
         kernel = Kernel(
             bits, self.on.lanes * 32 // bits, 8, 1, self.products, order, kind,
             adder, between, between_adder, over, under, self._events(over) if events else "quiet",
+            self._opening(order, kind, adder, under),
             self.on.extension if bits == 32 and over in ("clamp", "nan") else "none",
         )  # fmt: skip
         kernel = self._shaped(kernel)
@@ -339,6 +346,12 @@ class _Choice:
             kernel, "; ".join(x for x in (why, above, below) if x), scale, numbers, self.length,
             WordsOfSide(row, row2), WordsOfSide(column, column2), self.formats,
         )  # fmt: skip
+
+    def _opening(self, order: str, kind: str, adder: str, under: str) -> str:
+        """Whether a chunk's first step is exact: zero and a product that is a number of the accumulator."""
+        fits = self.width <= self.acc.precision and self.largest <= self.acc.max and under == "free"
+        rounds = order == "fused" and kind != "none" and adder != "down"
+        return "exact" if self.products == 1 and rounds and fits else "rounded"
 
     def _events(self, over: str) -> str:
         """How events are counted: without a look at what each step adds, where zeros leave every sum what it
@@ -482,18 +495,29 @@ class _Choice:
         if bias != self.total.bias or not plain or self.profile.sum_order == "aligned":
             return "cut", 0, why
         lowest = {self.acc.lowest, self.total.lowest}
-        if lowest == {"flush"}:
+        if lowest == {"flush"} and self._scales(bias):
             return "test", bias, why  # the scale brings the smallest number to 2
         # One product of a pair would be flushed before it is added.
         flushes = self.on.control and self.on.fused and bits == 32 and self.products <= 1
         if lowest == {"normal"} and flushes and not events:
-            if wants == {"flush"}:
-                # Of all multiples of the quantum 2^−b, it alone lies between zero and the smallest
-                # number; the scale brings the next one, 2^(1−b), to float32's smallest normal number.
-                return "flush", _LOWEST_NORMAL - (1 - bias), f"the processor flushes 2^{-bias}"
+            # Of all multiples of the quantum 2^−b, it alone lies between zero and the smallest number; the scale
+            # brings the next one, 2^(1−b), to float32's smallest normal number.
+            scale = _LOWEST_NORMAL - (1 - bias)
+            if wants == {"flush"} and self._scales(scale):
+                return "flush", scale, f"the processor flushes 2^{-bias}"
             # The smallest number is next to 2^−b, which the scale brings to that place.
-            return "edge", _LOWEST_NORMAL + bias, f"the processor flushes what is below 2^{-bias}"
+            scale = _LOWEST_NORMAL + bias
+            if wants != {"flush"} and self._scales(scale):
+                return "edge", scale, f"the processor flushes what is below 2^{-bias}"
         return "cut", 0, why
+
+    def _scales(self, scale: int) -> bool:
+        """Whether all of A, times 2^scale, are float32 numbers, and those that are not subnormal now are not then
+        (a kernel's operands may be subnormal, but their codes' fields would not do for it)."""
+        fmt = self.formats[0]
+        lowest = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
+        low = lowest + scale >= _LOWEST_NORMAL and self.a.quantum + scale >= _LOWEST_NORMAL - 23
+        return low and self.a.largest * 2.0**scale < 2.0**128
 
     def _in_range(self, over: str, chunk: float, whole: float, scale: int) -> bool:
         """Whether all sums on the way, and 2^d times them, are float32 numbers."""

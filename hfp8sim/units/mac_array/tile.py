@@ -112,17 +112,44 @@ class _Body:
         if self.k.strict:
             self._save_control()
         self.rounding.load()
-        start = self._first_state()
-        entry = b.block
-        chunk, step, ended, closing, following, done = (
-            b.append_basic_block(n) for n in ("chunk", "step", "ended", "closing", "next", "done")
+        if self.k.events != "quiet":
+            self.ring = Ring(b, self.k)
+        fresh, carried, opening, chunk, step, ended, closing, done = (
+            b.append_basic_block(n)
+            for n in ("fresh", "carried", "open", "chunk", "step", "ended", "close", "done")
         )
+        b.cbranch(b.icmp_signed("!=", self.fresh, _I64(0)), fresh, carried)
+
+        b.position_at_end(fresh)
+        zeros = self._zero_state()
+        for r, v in self.cells:
+            self.total.store(self.total.zero(), self.p["total"], self._cell(r, v))
+        b.cbranch(b.icmp_signed(">", self.steps, _I64(0)), opening, chunk)
+
+        b.position_at_end(carried)
+        loaded = self._loaded_state()
         b.branch(chunk)
 
-        # One turn of `chunk` is a run of steps up to the chunk's or the range's end.
+        # One turn of `open` begins a chunk, with its first step where that is exact.
+        b.position_at_end(opening)
+        first, whole, number = b.phi(_I64), b.phi(_I64), b.phi(_I64)
+        new = [b.phi(x.type) for x in zeros]
+        begun, taken = new, 0
+        if self.k.opening == "exact":
+            begun, taken = self._one_step(first, new, opening=True), 1
+        opened = [b.add(first, _I64(taken)), b.sub(whole, _I64(taken)), number, *begun]
+        b.branch(chunk)
+
+        # One of `chunk` is a run of steps up to the chunk's or the range's end.
         b.position_at_end(chunk)
-        at_step, room, number = b.phi(_I64), b.phi(_I64), b.phi(_I64)
-        state = [b.phi(x.type) for x in start]
+        at_step, room, chunks = b.phi(_I64), b.phi(_I64), b.phi(_I64)
+        state = [b.phi(x.type) for x in zeros]
+        self._incoming(
+            [at_step, room, chunks, *state],
+            (fresh, [_I64(0), self.left, _I64(0), *zeros]),
+            (carried, [_I64(0), self.left, _I64(0), *loaded]),
+            (opening, opened),
+        )
         rest = b.sub(self.steps, at_step)
         run = b.select(b.icmp_signed("<", room, rest), room, rest)
         b.cbranch(b.icmp_signed(">", run, _I64(0)), step, ended)
@@ -138,32 +165,25 @@ class _Body:
         b.position_at_end(ended)
         final = [b.phi(x.type) for x in state]
         self._incoming(final, (chunk, state), (latch, after))
-        now, room_left = b.add(at_step, run), b.sub(room, run)
+        now = b.add(at_step, run)
         last = b.icmp_signed(">=", now, self.steps)
         wanted = b.and_(last, b.icmp_signed("!=", self.close, _I64(0)))
-        b.cbranch(b.or_(b.icmp_signed("==", run, room), wanted), closing, following)
+        b.cbranch(b.or_(b.icmp_signed("==", run, room), wanted), closing, done)
 
         b.position_at_end(closing)
-        closed = self._close_chunk(number, b.sub(now, _I64(1)), final)
-        next_number = b.add(number, _I64(1))
-        b.branch(following)
-
-        b.position_at_end(following)
-        merged = [b.phi(x.type) for x in (*state, room, number)]
+        closed = self._close_chunk(chunks, b.sub(now, _I64(1)), final)
+        end_of_close, next_chunk = b.block, b.add(chunks, _I64(1))
+        b.cbranch(last, done, opening)
         self._incoming(
-            merged,
-            (ended, [*final, room_left, number]),
-            (closing, [*closed, self.length, next_number]),
-        )
-        b.cbranch(last, done, chunk)
-        self._incoming(
-            [*state, room, number, at_step],
-            (entry, [*start, self.left, _I64(0), _I64(0)]),
-            (following, [*merged, now]),
+            [first, whole, number, *new],
+            (fresh, [_I64(0), self.left, _I64(0), *zeros]),
+            (end_of_close, [now, self.length, next_chunk, *closed]),
         )
 
         b.position_at_end(done)
-        self._store_state(merged[: len(state)])
+        end = [b.phi(x.type) for x in state]
+        self._incoming(end, (ended, final), (end_of_close, closed))
+        self._store_state(end)
         if self.k.strict:
             self._load_control(self.saved)
         b.ret_void()
@@ -176,19 +196,19 @@ class _Body:
 
     # -- the loop state
 
-    def _first_state(self) -> list[ir.Value]:
-        k, step = self.k, self.step
-        b, fresh = self.b, self.b.icmp_signed("!=", self.fresh, _I64(0))
-        with b.if_then(fresh):
-            for r, v in self.cells:
-                self.total.store(self.total.zero(), self.p["total"], self._cell(r, v))
+    def _zero_state(self) -> list[ir.Value]:
+        """Sums of zero, and nothing counted."""
+        n = len(self.cells) * (2 if self.rounding.watched else 1)
+        sums = [self.step.zero()] * n
+        if self.k.events == "quiet":
+            return sums
+        return [*sums, *[_I64(0)] * at.EVENTS, *[self.ring.zero()] * at.EVENTS]
+
+    def _loaded_state(self) -> list[ir.Value]:
+        """The sums that an earlier range has left."""
+        step, zeros = self.step, self._zero_state()
         sums = [step.load(self.p["chunk"], self._cell(r, v), step.floats) for r, v in self.cells]
-        sums = [b.select(fresh, step.zero(), s) for s in sums]
-        most = [step.zero()] * (len(sums) if self.rounding.watched else 0)
-        if k.events == "quiet":
-            return [*sums, *most]
-        self.ring = Ring(b, k)
-        return [*sums, *most, *[_I64(0)] * at.EVENTS, *[self.ring.zero()] * at.EVENTS]
+        return [*sums, *zeros[len(sums) :]]
 
     def _parts(
         self, state: list[ir.Value]
@@ -234,12 +254,15 @@ class _Body:
 
     # -- a step
 
-    def _one_step(self, number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+    def _one_step(
+        self, number: ir.Value, state: list[ir.Value], opening: bool = False
+    ) -> list[ir.Value]:
+        """The state after a step; `opening`: after a chunk's first one, of which nothing is rounded."""
         k, b = self.k, self.b
         sums, most, tally, marked = self._parts(state)
         add = self._aligned(number, sums) if k.order == "aligned" else self._fused(number)
         random, marks = self._random(number), Marks()
-        if k.staggered:
+        if k.staggered and not opening:
             before = b.sub(number, _I64(1))
             settle = self._settler(b.select(b.icmp_signed("<", before, _I64(0)), number, before))
         if tally.wanted:
@@ -247,7 +270,7 @@ class _Body:
         for first in range(0, len(sums), k.group):
             group = range(first, min(first + k.group, len(sums)))
             for i in group:
-                if self._late(i):
+                if self._late(i) and not opening:
                     sums[i] = self._in_order(sums[i])
                     settle(i, sums, most)
             before = {i: sums[i] for i in group}
@@ -258,7 +281,9 @@ class _Body:
                 if k.exact_sums or self._late(i):
                     sums[i] = s
                     continue
-                new = self.rounding.round(s, random(i), i, [sums[i]], marks)
+                new = s
+                if not opening:
+                    new = self.rounding.round(s, random(i), i, [sums[i]], marks)
                 if marks.wanted:
                     marks.add(at.SWAMPED, self.step, self._swamped(before[i], new, s, product))
                 if most:

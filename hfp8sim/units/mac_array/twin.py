@@ -3,7 +3,8 @@
 The generated code of `tile` does exactly this, sixteen outputs at a time. One output is a chain of steps,
 each a sum in a lane's precision (24 or 53 bits) followed by a rounding of its bits; the numbers are those of
 `Plan.numbers`. There is nothing about formats here: that the results are the machine's is the business of
-`plan`. Python floats stand for lanes of either width.
+`plan`. Python floats stand for lanes of either width. (A chunk's first product that is a number of the
+accumulator is rounded to itself: `tile` leaves that out.)
 """
 
 from __future__ import annotations
