@@ -97,25 +97,29 @@ class Kernel(NamedTuple):
         return self.under in ("flush", "edge")
 
     @property
-    def staggered(self) -> bool:
-        """Whether every other sum of the tile is half a step behind. Only where rounding is all that
-        happens to a sum, and rounding it again changes nothing."""
-        plain = self.over in ("free", "nan") and self.under != "flush"
-        cut = self.rounding in ("away", "zero")
-        return plain and cut and self.events == "quiet" and self.products == 1
+    def lag(self) -> int:
+        """Rows of the tile that are added to before a row's sums are rounded; 0: a step's sums are rounded in it.
+        Only where rounding is all that happens to a sum, and rounding it again changes nothing."""
+        plain = self.over in ("free", "nan") and self.under != "flush" and self.adder != "down"
+        same_again = self.rounding in ("even", "away", "zero")
+        one = self.products == 1 and self.order == "fused"
+        lags = plain and same_again and one and self.events == "quiet"
+        return 5 * self.rows // 8 if lags else 0
 
     @property
     def group(self) -> int:
         """How many sums are added, then rounded, before the code turns to others. A compiler would put all
         multiplications first, for their latency, and run out of registers, or mix the wrong things."""
-        if self.bits * self.lanes == 512:
-            if self.events == "unchanged":
-                return 8
-            if self.products == 2 or self.events == "count":
-                return 4
-            if self.staggered:
-                return 6
-        return self.rows * self.vectors
+        if self.events == "unchanged":
+            return 8
+        return 4 if self.products == 2 or self.events == "count" else self.rows * self.vectors
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the code keeps the order in which it is written."""
+        return self.bits * self.lanes == 512 and (
+            self.lag > 0 or self.group < self.rows * self.vectors
+        )
 
     @property
     def exact_sums(self) -> bool:

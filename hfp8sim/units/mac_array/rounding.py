@@ -31,7 +31,7 @@ class Rounding:
         """Bring the numbers into registers (here, not inside the loop)."""
         wanted = {
             "none": [],
-            "even": [at.SCALE_ADD, at.SCALE, at.SCALE_LESS],
+            "even": [at.SCALE_ADD],
             "away": [at.HALF, at.KEEP],
             "zero": [at.KEEP],
             "random": [at.KEEP],
@@ -59,7 +59,8 @@ class Rounding:
 
     def number(self, place: int) -> ir.Value:
         """One of the numbers that are floats."""
-        return self.l.as_floats(self.kept[place])
+        kept = self.kept[place] if place in self.kept else self._number(place)
+        return self.l.as_floats(kept)
 
     # -- sums
 

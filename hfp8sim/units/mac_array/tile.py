@@ -171,7 +171,7 @@ class _Body:
         b.cbranch(b.or_(b.icmp_signed("==", run, room), wanted), closing, done)
 
         b.position_at_end(closing)
-        closed = self._close_chunk(chunks, b.sub(now, _I64(1)), final)
+        closed = self._close_chunk(chunks, final)
         end_of_close, next_chunk = b.block, b.add(chunks, _I64(1))
         b.cbranch(last, done, opening)
         self._incoming(
@@ -221,7 +221,7 @@ class _Body:
 
     def _store_state(self, state: list[ir.Value]) -> None:
         sums, most, tally, marked = self._parts(state)
-        self._settle(sums, most, self.b.sub(self.steps, _I64(1)))
+        self._catch_up(sums, most)
         for (r, v), value in zip(self.cells, self._poisoned(sums, most)):
             self.step.store(value, self.p["chunk"], self._cell(r, v))
         for event, count in enumerate(tally.counts):
@@ -258,32 +258,26 @@ class _Body:
         self, number: ir.Value, state: list[ir.Value], opening: bool = False
     ) -> list[ir.Value]:
         """The state after a step; `opening`: after a chunk's first one, of which nothing is rounded."""
-        k, b = self.k, self.b
+        k = self.k
         sums, most, tally, marked = self._parts(state)
+        if k.lag and not opening:
+            self._lagging_step(number, sums, most)
+            return [*sums, *most]
         add = self._aligned(number, sums) if k.order == "aligned" else self._fused(number)
         random, marks = self._random(number), Marks()
-        if k.staggered and not opening:
-            before = b.sub(number, _I64(1))
-            settle = self._settler(b.select(b.icmp_signed("<", before, _I64(0)), number, before))
         if tally.wanted:
             marks = self.ring.marks(number, marked)
         for first in range(0, len(sums), k.group):
             group = range(first, min(first + k.group, len(sums)))
-            for i in group:
-                if self._late(i) and not opening:
-                    sums[i] = self._in_order(sums[i])
-                    settle(i, sums, most)
             before = {i: sums[i] for i in group}
             if marks.wanted and k.products == 1:  # copies, so that the sums stay in their registers
                 before = {i: self._in_order(s) for i, s in before.items()}
             added = {i: add(i, sums[i]) for i in group}
             for i, (s, product) in added.items():
-                if k.exact_sums or self._late(i):
+                if k.exact_sums:
                     sums[i] = s
                     continue
-                new = s
-                if not opening:
-                    new = self.rounding.round(s, random(i), i, [sums[i]], marks)
+                new = s if opening else self.rounding.round(s, random(i), i, [sums[i]], marks)
                 if marks.wanted:
                     marks.add(at.SWAMPED, self.step, self._swamped(before[i], new, s, product))
                 if most:
@@ -293,13 +287,42 @@ class _Body:
                 self._keep_order()
         return [*sums, *most, *tally.counts, *marked]
 
+    # Were a step's sums rounded in it, the processor would find many multiplications first and then many
+    # roundings. So each row's sums are rounded when some more rows have been added to, those of the last rows in
+    # the next step: it finds both at any time, and all its ports are busy. Rounding twice is as good as once, so
+    # before its first step a sum may be rounded, too.
+
+    def _lagging_step(self, number: ir.Value, sums: list[ir.Value], most: list[ir.Value]) -> None:
+        """A step that leaves the sums of the last `lag` rows to be rounded, in place."""
+        add, vectors = self._fused(number), self.k.vectors
+        for row in range(self.k.rows):
+            for i in range(row * vectors, (row + 1) * vectors):
+                sums[i] = add(i, sums[i])[0]
+            late = (row - self.k.lag) % self.k.rows
+            for i in range(late * vectors, (late + 1) * vectors):
+                sums[i] = self._in_order(sums[i])
+                self._round(i, sums, most)
+            self._keep_order()
+
+    def _round(self, i: int, sums: list[ir.Value], most: list[ir.Value]) -> None:
+        """Round one sum that lags, and see how far it went, in place."""
+        sums[i] = self.rounding.round(sums[i], None, i, [], Marks())
+        if most:
+            most[i] = self.rounding.watch(most[i], sums[i])
+
+    def _catch_up(self, sums: list[ir.Value], most: list[ir.Value]) -> None:
+        """Round all sums that lag, in place."""
+        for i in range(len(sums) - self.k.lag * self.k.vectors, len(sums)):
+            self._round(i, sums, most)
+
     def _keep_order(self) -> None:
-        """Keep what loads memory from here on behind what is written before, see `Kernel.group`."""
-        self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
+        """Keep what loads memory from here on behind what is written before, see `Kernel.ordered`."""
+        if self.k.ordered:
+            self.b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
 
     def _in_order(self, x: ir.Value) -> ir.Value:
         """x, not to be touched before what is written so far."""
-        if self.k.group == len(self.cells):
+        if not self.k.ordered:
             return x
         kind = ir.FunctionType(x.type, [x.type])
         return self.b.asm(kind, "", "=v,0,~{memory}", [x], side_effect=True)
@@ -313,32 +336,6 @@ class _Body:
         row = functools.cache(lambda r: step.load_splat(at_rows, r))
         cells = self.cells
         return lambda i: self.rounding.random(row(cells[i][0]), columns[cells[i][1]])
-
-    # Every other sum may be late: it is rounded at the beginning of the next step. Were all sums in step,
-    # the processor would find many multiplications first and then many roundings; so it finds both at any
-    # time, and all its ports are busy. Rounding twice is as good as once, so at the beginning of a range
-    # a late sum may be rounded with whatever word.
-
-    def _late(self, i: int) -> bool:
-        return self.k.staggered and i % 2 == 1
-
-    def _settler(self, number: ir.Value) -> Callable[[int, list[ir.Value], list[ir.Value]], None]:
-        """What rounds a late sum of step `number`, and sees how far it went, in place."""
-        random, none = self._random(number), Marks()
-
-        def settle(i: int, sums: list[ir.Value], most: list[ir.Value]) -> None:
-            sums[i] = self.rounding.round(sums[i], random(i), i, [], none)
-            if most:
-                most[i] = self.rounding.watch(most[i], sums[i])
-
-        return settle
-
-    def _settle(self, sums: list[ir.Value], most: list[ir.Value], number: ir.Value) -> None:
-        """Round all late sums of step `number`, in place."""
-        if self.k.staggered:
-            settle = self._settler(number)
-            for i in range(1, len(sums), 2):
-                settle(i, sums, most)
 
     def _swamped(self, old: ir.Value, new: ir.Value, s: ir.Value, product: ir.Value) -> ir.Value:
         """Whether a number stayed what it was; but for `unchanged`, though something was added to it."""
@@ -452,14 +449,11 @@ class _Body:
 
     # -- the end of a chunk
 
-    def _close_chunk(
-        self, number: ir.Value, last: ir.Value, state: list[ir.Value]
-    ) -> list[ir.Value]:
-        """total ← round(total + chunk), for the first chunk onto a total of zero; then a fresh state.
-        `last` is the chunk's last step."""
+    def _close_chunk(self, number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+        """total ← round(total + chunk), for the first chunk onto a total of zero; then a fresh state."""
         k, total = self.k, self.total
         sums, most, tally, marked = self._parts(state)
-        self._settle(sums, most, last)
+        self._catch_up(sums, most)
         sums = self._poisoned(sums, most)
         self.between.load()
         if k.exact_sums:
