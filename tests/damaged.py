@@ -66,6 +66,8 @@ def read_all(
     Whatever it raises is a failure, and so is a file that it leaves behind.
     """
     path, answers = folder / name, set()
+    path.write_bytes(data)
+    assert read(path), "what is not damaged should be readable"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # numpy's, on headers of Python 2
         for seed in seeds:
@@ -75,4 +77,4 @@ def read_all(
             except Exception as error:
                 raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
             assert [p.name for p in folder.iterdir()] == [name]
-    assert answers == {True, False}, "damage should leave some files readable and some not"
+    assert False in answers, "some damage should be noticed"
