@@ -33,7 +33,7 @@ def inner_loop(profile: Any, events: bool = False) -> list[str]:
     mac_array.accumulate(plan, left, right, mac_array.start(plan, 64, 64, whole=True), last=True)
     assert plan.kernel is not None
     (text,) = runner(plan.kernel).inspect_asm().values()  # type: ignore[attr-defined]
-    lines = [line.strip() for line in text.splitlines()]
+    lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]
     labels = {line[:-1]: i for i, line in enumerate(lines) if line.endswith(":")}
     loops = []
     for i, line in enumerate(lines):

@@ -166,7 +166,7 @@ def test_the_first_product_of_a_chunk(mode: str) -> None:
     accumulators = [
         ("1-6-9", get_format("dlfloat16")),
         ("too few bits", FloatFormat("acc", 7, 6, 63, special="nan-inf", lowest="normal")),
-        ("too small", FloatFormat("acc", 5, 9, 19, special="nan-inf", lowest="normal")),
+        ("too small", FloatFormat("acc", 6, 9, 55, special="nan-inf", lowest="normal")),
         ("too coarse", FloatFormat("acc", 5, 9, 7, special="nan-inf", lowest="normal")),
     ]
     for name, fmt in accumulators:
