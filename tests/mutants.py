@@ -265,6 +265,7 @@ MUTANTS = (
     Mutant("no product is too large for an accumulator", "hfp8sim/units/mac_array/plan.py", " and self.largest <= self.acc.max and under", " and under", ARRAY + "::test_the_first_product_of_a_chunk[nearest-away]", compiled=True),
     Mutant("no product is too small for an accumulator", "hfp8sim/units/mac_array/plan.py", ' and under == "free"\n', "\n", ARRAY + "::test_the_first_product_of_a_chunk[stochastic-a]", compiled=True),
     Mutant("every number has a scaled one", "hfp8sim/units/mac_array/plan.py", "return low and self.a.largest * 2.0**scale < 2.0**128", "return True", ARRAY + "::test_the_first_product_of_a_chunk[toward-zero]", compiled=True),
+    Mutant("float32 has one more binade of normal numbers", "hfp8sim/units/mac_array/plan.py", '(0 if fmt.lowest == "normal" else 1) - fmt.bias < _LOWEST_NORMAL', "-fmt.bias < _LOWEST_NORMAL - 1", ARRAY + "::test_a_binade_below_float32s[normal]", compiled=True),
     Mutant("an operand's panels are another product's", "hfp8sim/units/mac_array/array.py", "key = plan, shape, formats, keys, threads", "key = plan, shape, formats, threads", ARRAY + "::test_products_of_one_shape_draw_their_own_words", compiled=True),
     # -- tiles of the machine
     Mutant("a pause is not taken", "hfp8sim/machine/executor.py", "                return _PAUSE\n", "                pass\n", EXECUTOR + "::test_long_work_comes_back_for_interrupts", compiled=True),

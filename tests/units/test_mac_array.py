@@ -906,6 +906,16 @@ def test_a_largest_number_off_the_quantum(change: dict) -> None:
     compared(profile, e5m2, e5m2, a, a.T)
 
 
+@pytest.mark.parametrize("lowest", ["normal", "flush", "subnormal"])
+def test_a_binade_below_float32s(lowest: str) -> None:
+    """2^−127 and its neighbours, times numbers so large that the products are ordinary ones."""
+    rng, fmt = np.random.default_rng(3), FloatFormat("o", 8, 4, 127, special="ieee", lowest=lowest)
+    wide = FloatFormat("acc", 8, 9, 127, special="ieee", lowest="flush")
+    a = rng.integers(0, 64, (20, 40)).astype(np.uint16)
+    b = (rng.integers(0, 64, (40, 20)) + (200 << 4)).astype(np.uint16)
+    compared(HFP8.replace(accumulator=wide, between_chunks=wide), fmt, fmt, a, b)
+
+
 @pytest.mark.parametrize("between", ["binary16", "dlfloat16"])
 @pytest.mark.parametrize("mode", ["toward-zero", "nearest-even"])
 @pytest.mark.parametrize("then", [0.0, -200.0])

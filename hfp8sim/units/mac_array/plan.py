@@ -559,11 +559,11 @@ def _form(
 
 
 def _require_float32(fmt: FloatFormat) -> None:
-    """All numbers of the format are float32 numbers, those above its lowest binade normal ones."""
+    """All numbers of the format are float32 numbers, all but subnormal ones normal ones."""
     if fmt.zero == "none" or fmt.lowest not in ("subnormal", "normal", "flush"):
         raise _Reject(f"{fmt.name} has no zero, or an unusual lowest binade")
     top = (fmt.facts.max_mag >> fmt.fraction_bits) - fmt.bias
-    if top > 127 or -fmt.bias < _LOWEST_NORMAL - 1:
+    if top > 127 or (0 if fmt.lowest == "normal" else 1) - fmt.bias < _LOWEST_NORMAL:
         raise _Reject(f"{fmt.name} reaches beyond float32")
 
 
