@@ -242,13 +242,13 @@ class FastSum:
         count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_bytes
         lanes = PANEL * (mac_array.count_panels(count) + mac_array.count_panels(columns))
         depth = min(max(_WAITING_BYTES // (size * lanes), tile.k[1]), product.depth)
-        of_a, of_b = (
+        of_a, self.of_b = (
             mac_array.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
             for n, of_a in ((count, True), (columns, False))
         )
         whole = depth == product.depth
         self.jobs = mac_array.Jobs(
-            plan, (product.a, product.b, product.profile.result_format), _sides(product), of_a, of_b,
+            plan, (product.a, product.b, product.profile.result_format), _sides(product), of_a, self.of_b,
             mac_array.start(plan, count, columns, whole=whole, memory=memory),
             tiles.SIZE - jobs.END,
         )  # fmt: skip

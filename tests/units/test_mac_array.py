@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -342,6 +344,43 @@ def test_a_failure_of_a_helper_is_told() -> None:
 
     with pytest.raises(ZeroDivisionError):
         array._share(work, array._slices(2, 1), 2)
+
+
+def test_nobody_works_on_after_an_interrupt() -> None:
+    """Or the next product's panels might be filled with this one's codes."""
+    begun, free, done = threading.Event(), threading.Event(), []
+
+    def work(part: slice) -> None:
+        if threading.current_thread() is threading.main_thread():
+            assert begun.wait(60)
+            threading.Timer(0.2, free.set).start()
+            raise KeyboardInterrupt
+        begun.set()
+        assert free.wait(60)
+        done.append(part)
+
+    with pytest.raises(KeyboardInterrupt):
+        array._share(work, array._slices(9, 1), 2)
+    assert len(done) == 1
+
+
+def test_helpers_keep_nothing_of_callers_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(array, "_WORTH_THREADS", 1)
+    rng, ways = np.random.default_rng(2), []
+    a, b = (
+        numbers(rng, "hfp8-143", (90, 70), "normal"),
+        numbers(rng, "hfp8-143", (70, 50), "normal"),
+    )
+
+    def call() -> None:
+        run(HFP8, "hfp8-143", "hfp8-143", a, b, threads=2)
+        ways.append(weakref.ref(array._WORKSPACE._things["way"][1]))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    caller.join()
+    gc.collect()
+    assert ways[0]() is None
 
 
 # -- pieces ------------------------------------------------------------------------------------------
@@ -904,6 +943,25 @@ def test_a_largest_number_off_the_quantum(change: dict) -> None:
     )  # fmt: skip
     a = e5m2.encode(np.full((1, 16384), 256.0))
     compared(profile, e5m2, e5m2, a, a.T)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_nan_without_a_fraction(mode: str) -> None:
+    """A rounding's addend would carry it out of the exponent."""
+    acc1, e4m3 = FloatFormat("acc", 5, 0, 14, special="fn", lowest="flush"), get_format("e4m3fn")
+    profile = HFP8.replace(
+        accumulator=acc1, between_chunks=acc1, chunk_length=8, rounding=mode, random_bits=13
+    )
+    a = e4m3.encode(np.full((3, 24), 448.0))
+    compared(profile, e4m3, e4m3, a, a.T)
+
+
+def test_subnormal_sums_that_float32_cannot_scale() -> None:
+    acc2, fmt = FloatFormat("acc", 7, 9, 125), get_format("hfp8-143")
+    rng = np.random.default_rng(5)
+    a, b = numbers(rng, fmt, (9, 40), "numbers"), numbers(rng, fmt, (40, 9), "numbers")
+    a[0] = 0
+    compared(HFP8.replace(accumulator=acc2, between_chunks=acc2), fmt, fmt, a, b)
 
 
 @pytest.mark.parametrize("lowest", ["normal", "flush", "subnormal"])

@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -85,10 +86,16 @@ def _share(work: Callable[[slice], object], parts: list[slice], threads: int) ->
 
     helpers = min(threads, len(parts)) - 1
     started = [_workers(threads).submit(help_out) for _ in range(helpers)]
-    help_out()
-    for helper in started:
-        if not helper.cancel():
-            helper.result()
+    try:
+        help_out()
+    finally:  # whoever goes on, after an interrupt say, finds nobody at work on what was his
+        with contextlib.suppress(Empty):
+            while True:
+                left.get_nowait()
+        late = [helper for helper in started if not helper.cancel()]
+        wait(late)
+    for helper in late:
+        helper.result()
 
 
 def _slices(count: int, step: int) -> list[slice]:
@@ -181,7 +188,7 @@ def multiply(
     for n in _slices(columns, most):
         shape = rows, depth, min(most, columns - n.start)
         key = plan, shape, formats, keys, threads
-        size = plan.lane_bytes * depth * shape[2]
+        size = plan.lane_bytes * depth * count_panels(shape[2]) * PANEL * (1 + plan.draws)
         way = _WORKSPACE.keep("way", key, size, functools.partial(_Way, *key, most))
         way.go(a, b[:, n].T, n.start, result[:, n], counts)
     if plan.counts_zero_sums:
@@ -235,8 +242,10 @@ class _Way:
 
     def _jobs(self) -> jobs.Jobs:
         """Jobs of this thread, with its own panels of A and accumulators."""
-        size = self.height * (self.plan.lane_bytes * self.shape[1] + 4 * self.shape[2])
-        return _WORKSPACE.keep("jobs", self, size, self._make_jobs)
+        (_, depth, columns), plan = self.shape, self.plan
+        size = self.height * (plan.lane_bytes * depth * (1 + plan.draws) + 4 * (columns + PANEL))
+        # (A helper must not keep B's panels longer than the caller does.)
+        return _WORKSPACE.keep("jobs", weakref.ref(self), size, self._make_jobs)
 
     def _make_jobs(self) -> jobs.Jobs:
         plan, height, (_, depth, columns) = self.plan, self.height, self.shape

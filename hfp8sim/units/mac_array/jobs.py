@@ -155,7 +155,7 @@ class Jobs:
     Args:
         formats: of A, of B, and of the results.
         sides: numbers by which panels of A and of B are filled, see `panels.side`.
-        a, b, state: the panels, and the accumulators.
+        a, b, state: the panels, and the accumulators. (Whoever made b keeps it.)
         more: places that whoever uses the table wants behind the jobs.
     """
 
@@ -164,7 +164,7 @@ class Jobs:
         sides: tuple[Numbers, Numbers], a: Panels, b: Panels, state: State, more: int = 0,
     ) -> None:  # fmt: skip
         assert plan.kernel is not None
-        self.plan, self.a, self.b, self.state = plan, a, b, state
+        self.plan, self.a, self.state = plan, a, state
         #: Counts of events, which are added to.
         self.counts = np.zeros(EVENTS, np.int64)
         self.encoder = pack.encoder(formats[2].facts, plan.scale)

@@ -505,7 +505,7 @@ def fill(codes, side, first, k0, start, values, exponents, words, chunk_words):
         first, k0: where the codes stand in the whole of A (or of B's transpose); k0 is the first k of a
             step.
         start: the panels' first k.
-        values, exponents, words, chunk_words: the panels, see `array.Panels`.
+        values, exponents, words, chunk_words: the panels, see `panels.Panels`.
     """
     products, length, depth = side[PRODUCTS], side[LENGTH], codes.shape[1]
     step0, step1 = step_number(start, products, length), step_number(k0, products, length)

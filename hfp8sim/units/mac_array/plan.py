@@ -285,6 +285,9 @@ class _Choice:
         if profile.random_source == "lfsr" and profile.stochastic:
             raise _Reject("an LFSR's state is sequential")
         self._require_grid()
+        out = self.total
+        if out.lowest == "subnormal" and 127 - out.fraction_bits < out.bias - 1 < 126:
+            raise _Reject(f"subnormal numbers of {out.name} are no float32's to encode")
         if self.quantum < _LOWEST_NORMAL:
             raise _Reject("products reach below float32's normal range")
 
@@ -316,6 +319,8 @@ class _Choice:
             raise _Reject("sums could leave float32's range")
         if over == "replace" and self.profile.sum_order == "aligned":
             raise _Reject("an infinite sum cannot be aligned")
+        if over in ("nan", "replace") and 0 in (self.acc.fraction_bits, self.total.fraction_bits):
+            raise _Reject("a NaN needs a fraction")
         if events and over != "free" and self.acc.has_inf and not self.total.has_inf:
             raise _Reject("infinite sums of chunks overflow once more, uncounted")
         roundings = [(self.acc, kind)] + [(self.total, between)] * bool(self.profile.chunk_length)
