@@ -364,6 +364,29 @@ def test_nobody_works_on_after_an_interrupt() -> None:
     assert len(done) == 1
 
 
+def test_memory_of_a_product_that_failed_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was interrupted might have left a helper at work in it."""
+    rng, workspace = np.random.default_rng(2), mac_array.Workspace()
+    monkeypatch.setattr(array, "_WORKSPACE", workspace)
+    a, b = (
+        numbers(rng, "hfp8-143", (20, 70), "normal"),
+        numbers(rng, "hfp8-143", (70, 30), "normal"),
+    )
+    gemm(a, b, threads=1)
+    before = workspace.array("b values", (1,), np.float32)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(array, "_rows", stop)
+        gemm(a, b, threads=1)
+    np.testing.assert_array_equal(
+        gemm(a, b, threads=1), plain(HFP8, "hfp8-143", "hfp8-143", a, b)[0]
+    )
+    assert not np.shares_memory(workspace.array("b values", (1,), np.float32), before)
+
+
 def test_helpers_keep_nothing_of_callers_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array, "_WORTH_THREADS", 1)
     rng, ways = np.random.default_rng(2), []

@@ -12,7 +12,7 @@ import functools
 import os
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from queue import Empty, SimpleQueue
 
 import numpy as np
@@ -85,8 +85,10 @@ def _share(work: Callable[[slice], object], parts: list[slice], threads: int) ->
                 work(left.get_nowait())
 
     helpers = min(threads, len(parts)) - 1
-    started = [_workers(threads).submit(help_out) for _ in range(helpers)]
+    started: list[Future[None]] = []
     try:
+        for _ in range(helpers):
+            started.append(_workers(threads).submit(help_out))
         help_out()
     finally:  # whoever goes on, after an interrupt say, finds nobody at work on what was his
         with contextlib.suppress(Empty):
@@ -190,7 +192,13 @@ def multiply(
         key = plan, shape, formats, keys, threads
         size = plan.lane_bytes * depth * count_panels(shape[2]) * PANEL * (1 + plan.draws)
         way = _WORKSPACE.keep("way", key, size, functools.partial(_Way, *key, most))
-        way.go(a, b[:, n].T, n.start, result[:, n], counts)
+        try:
+            way.go(a, b[:, n].T, n.start, result[:, n], counts)
+        except (
+            BaseException
+        ):  # an interrupt at a bad time may leave a helper at work in this memory
+            _WORKSPACE.forget()
+            raise
     if plan.counts_zero_sums:
         counts[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
     return counts
@@ -261,13 +269,15 @@ class _Way:
 
     def _fill_b(self, b: Codes, first: int) -> None:
         """Fill B's panels by threads."""
-        table, count = self._jobs().table, self.of_b.values.shape[0]
-        _share(
-            lambda part: _fill_columns(
-                table, b[part.start * PANEL : part.stop * PANEL], first, part.start * PANEL
-            ),
-            _slices(count, -(-count // (_TURNS * self.threads))), self.threads,
-        )  # fmt: skip
+        table, of_b = self._jobs().table, self.of_b
+        count = of_b.values.shape[0]
+
+        def part(
+            p: slice, of_b: Panels = of_b
+        ) -> None:  # (which holds the memory that the table points to)
+            _fill_columns(table, b[p.start * PANEL : p.stop * PANEL], first, p.start * PANEL)
+
+        _share(part, _slices(count, -(-count // (_TURNS * self.threads))), self.threads)
 
 
 @jit

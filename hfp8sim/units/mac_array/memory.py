@@ -64,6 +64,11 @@ class Workspace(Reused, threading.local):
         super().__init__()
         self._things: dict[str, tuple[object, Any]] = {}
 
+    def forget(self) -> None:
+        """Let go of everything: what comes next is made anew, in other memory."""
+        for kept in (self._things, self._kept, self._last):
+            kept.clear()
+
     def keep(self, what: str, key: object, size: int, make: Callable[[], _T]) -> _T:
         """What `make` makes (of so many bytes), or made when it was last asked for with this key: many products
         follow one another that are of one shape."""
