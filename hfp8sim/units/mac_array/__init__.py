@@ -9,7 +9,7 @@ from hfp8sim.units.mac_array.array import BREATH, accumulate, multiply, zero_ste
 from hfp8sim.units.mac_array.jobs import Jobs
 from hfp8sim.units.mac_array.kernel import EVENTS, PANEL, SWAMPED
 from hfp8sim.units.mac_array.memory import Reused, Workspace
-from hfp8sim.units.mac_array.pack import Scan, encode, encoder, scan
+from hfp8sim.units.mac_array.pack import Scan, encode, scan
 from hfp8sim.units.mac_array.panels import (
     Keys,
     Numbers,
@@ -41,7 +41,6 @@ __all__ = [
     "accumulate",
     "count_panels",
     "encode",
-    "encoder",
     "multiply",
     "panels",
     "plan",

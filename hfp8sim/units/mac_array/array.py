@@ -37,8 +37,6 @@ from hfp8sim.units.mac_array.panels import (
 from hfp8sim.units.mac_array.plan import Plan
 
 Counts = NDArray[np.int64]
-#: Of A, of B, and of the results.
-Formats = tuple[FloatFormat, FloatFormat, FloatFormat]
 
 #: Bytes of panels, of one side, that `multiply` holds at once.
 _PANEL_BYTES = KEPT_BYTES
@@ -52,7 +50,6 @@ _TURNS = 4
 _CLOSE = 1 << 18
 #: … and rows that are worth to bring B there.
 _LEAST = 64
-
 
 _WORKSPACE = Workspace()
 
@@ -194,9 +191,8 @@ def multiply(
         way = _WORKSPACE.keep("way", key, size, functools.partial(_Way, *key, most))
         try:
             way.go(a, b[:, n].T, n.start, result[:, n], counts)
-        except (
-            BaseException
-        ):  # an interrupt at a bad time may leave a helper at work in this memory
+        except BaseException:
+            # An interrupt at a bad time may leave a helper at work in this memory.
             _WORKSPACE.forget()
             raise
     if plan.counts_zero_sums:
@@ -214,7 +210,7 @@ class _Way:
     """
 
     def __init__(
-        self, plan: Plan, shape: tuple[int, int, int], formats: Formats, keys: tuple[Keys, Keys],
+        self, plan: Plan, shape: tuple[int, int, int], formats: jobs.Formats, keys: tuple[Keys, Keys],
         threads: int, most: int,
     ) -> None:  # fmt: skip
         (rows, depth, columns), size = shape, plan.lane_bytes
@@ -272,9 +268,8 @@ class _Way:
         table, of_b = self._jobs().table, self.of_b
         count = of_b.values.shape[0]
 
-        def part(
-            p: slice, of_b: Panels = of_b
-        ) -> None:  # (which holds the memory that the table points to)
+        # (A helper that is late holds the memory that the table points to.)
+        def part(p: slice, of_b: Panels = of_b) -> None:
             _fill_columns(table, b[p.start * PANEL : p.stop * PANEL], first, p.start * PANEL)
 
         _share(part, _slices(count, -(-count // (_TURNS * self.threads))), self.threads)

@@ -53,6 +53,8 @@ RUN = B + FILLING
 OUT = RUN + kernels.JOB
 END = OUT + ENCODING
 
+#: Of A, of B, and of the results.
+Formats = tuple[FloatFormat, FloatFormat, FloatFormat]
 _CODES = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 
 
@@ -153,18 +155,17 @@ class Jobs:
     """The table of a product's jobs, and what it points to.
 
     Args:
-        formats: of A, of B, and of the results.
         sides: numbers by which panels of A and of B are filled, see `panels.side`.
         a, b, state: the panels, and the accumulators. (Whoever made b keeps it.)
         more: places that whoever uses the table wants behind the jobs.
     """
 
     def __init__(
-        self, plan: Plan, formats: tuple[FloatFormat, FloatFormat, FloatFormat],
-        sides: tuple[Numbers, Numbers], a: Panels, b: Panels, state: State, more: int = 0,
+        self, plan: Plan, formats: Formats, sides: tuple[Numbers, Numbers],
+        a: Panels, b: Panels, state: State, more: int = 0,
     ) -> None:  # fmt: skip
         assert plan.kernel is not None
-        self.plan, self.a, self.state = plan, a, state
+        self.a, self.state = a, state
         #: Counts of events, which are added to.
         self.counts = np.zeros(EVENTS, np.int64)
         self.encoder = pack.encoder(formats[2].facts, plan.scale)
