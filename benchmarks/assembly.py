@@ -18,19 +18,19 @@ from collections import Counter
 from typing import Any
 
 from benchmarks.cases import KEYS, matrices
-from hfp8sim.commands.reports import settings
-from hfp8sim.units import mac_array
-from hfp8sim.units.gemm import explain
-from hfp8sim.units.mac_array.kernels import runner
+from hfp8sim import kernels
+from hfp8sim.cli.run import settings
+from hfp8sim.kernels.macrokernel import runner
+from hfp8sim.ops.products import explain
 
 
 def inner_loop(profile: Any, events: bool = False) -> list[str]:
     """Instructions of the loop over steps: the innermost loop that has most multiplications."""
     a, b = matrices(profile, 64)
     formats, plan = profile.operand_formats("fwd"), explain(a, b, profile, events=events)
-    left = mac_array.panels(plan, a, formats[0], KEYS, of_a=True)
-    right = mac_array.panels(plan, b.T, formats[1], KEYS, of_a=False)
-    mac_array.accumulate(plan, left, right, mac_array.start(plan, 64, 64, whole=True), last=True)
+    left = kernels.panels(plan, a, formats[0], KEYS, of_a=True)
+    right = kernels.panels(plan, b.T, formats[1], KEYS, of_a=False)
+    kernels.accumulate(plan, left, right, kernels.start(plan, 64, 64, whole=True), last=True)
     assert plan.kernel is not None
     (text,) = runner(plan.kernel).inspect_asm().values()  # type: ignore[attr-defined]
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 import hfp8sim as hs
+from hfp8sim import kernels
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import execute
-from hfp8sim.units import gemm, mac_array
-from hfp8sim.units.convert import convert
-from hfp8sim.units.gemm import explain
+from hfp8sim.network import Conv, Layer
+from hfp8sim.ops import gemm
+from hfp8sim.ops.conversions import convert
+from hfp8sim.ops.products import explain
 from hfp8sim.units.profile import Profile
-from hfp8sim.workloads import Conv, Layer, operands
+from hfp8sim.workloads import operands
 
 Run = Callable[[], object]
 KEYS = np.uint64(1), np.uint64(2)
@@ -66,10 +68,10 @@ def kernel(profile: Profile, size: int, scales: tuple[float, float] = (1.0, 0.05
     a, b = matrices(profile, size, scales)
     plan, formats = explain(a, b, profile), profile.operand_formats("fwd")
     assert plan.kernel is not None, plan
-    left = mac_array.panels(plan, a, formats[0], KEYS, of_a=True)
-    right = mac_array.panels(plan, b.T, formats[1], KEYS, of_a=False)
-    state = mac_array.start(plan, size, size, whole=True)
-    return lambda: mac_array.accumulate(plan, left, right, state, last=True)
+    left = kernels.panels(plan, a, formats[0], KEYS, of_a=True)
+    right = kernels.panels(plan, b.T, formats[1], KEYS, of_a=False)
+    state = kernels.start(plan, size, size, whole=True)
+    return lambda: kernels.accumulate(plan, left, right, state, last=True)
 
 
 def product(profile: Profile, size: int, **how: Any) -> Run:
@@ -78,7 +80,7 @@ def product(profile: Profile, size: int, **how: Any) -> Run:
     return lambda: gemm(a, b, profile, **how)
 
 
-def kernels(size: int = 512) -> list[Case]:
+def bare_kernels(size: int = 512) -> list[Case]:
     """Bare kernels beside BLAS."""
     work = size**3 / 1e9
     wide = HFP8.replace(a_format="hfp8-152", b_format="hfp8-152")
@@ -222,4 +224,4 @@ def programs() -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every row that is timed inside this process."""
-    return [*kernels(), *products(), *conversions(), *programs()]
+    return [*bare_kernels(), *products(), *conversions(), *programs()]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import hfp8sim as hs
-from hfp8sim.units import gemm
+from hfp8sim.ops import gemm
 
 GROUP = "peers, rounding after every multiply-accumulate"
 SIZE = 128

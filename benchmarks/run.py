@@ -34,7 +34,7 @@ import hfp8sim as hs
 from benchmarks import peers, processes
 from benchmarks.cases import BLAS, Case, Run, all_cases
 from hfp8sim.files import write_text
-from hfp8sim.units.mac_array import processor
+from hfp8sim.kernels import processor
 
 #: No row has more turns than this, of so many runs.
 ROUNDS, RUNS = 200, 3

@@ -25,7 +25,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
-from hfp8sim.workloads import Conv, Layer, Workload, load_workload, save_trace
+from hfp8sim.network import Conv, Layer, Workload
+from hfp8sim.workloads import load_workload, save_trace
 
 BATCH = 32
 EPOCHS = 6

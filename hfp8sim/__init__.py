@@ -22,11 +22,11 @@ _HOMES = {
     "hfp8sim.formats": (
         "FloatFormat", "get_format", "load_formats", "p3109", "register_format",
     ),
-    "hfp8sim.units": ("Events", "Profile", "gemm", "get_profile", "profiles", "register_profile"),
-    "hfp8sim.units.convert": ("convert",),
-    "hfp8sim.units.gemm": ("explain",),
+    "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
+    "hfp8sim.ops": ("Events", "convert", "explain", "gemm"),
     "hfp8sim.machine": ("get_machine", "machines"),
-    "hfp8sim.workloads": ("Layer", "Workload", "load_workload"),
+    "hfp8sim.network": ("Layer", "Workload"),
+    "hfp8sim.workloads": ("load_workload",),
     "hfp8sim.report.compare": ("compare",),
     "hfp8sim.report.report": ("Report",),
     "hfp8sim.simulation": ("Interrupted", "predictions", "simulate"),
@@ -44,18 +44,18 @@ if TYPE_CHECKING:
     from hfp8sim.formats import register_format as register_format
     from hfp8sim.machine import get_machine as get_machine
     from hfp8sim.machine import machines as machines
+    from hfp8sim.network import Layer as Layer
+    from hfp8sim.network import Workload as Workload
+    from hfp8sim.ops import Events as Events
+    from hfp8sim.ops import convert as convert
+    from hfp8sim.ops import explain as explain
+    from hfp8sim.ops import gemm as gemm
     from hfp8sim.report.report import Report as Report
     from hfp8sim.simulation import simulate as simulate
-    from hfp8sim.units import Events as Events
     from hfp8sim.units import Profile as Profile
-    from hfp8sim.units import gemm as gemm
     from hfp8sim.units import get_profile as get_profile
     from hfp8sim.units import profiles as profiles
     from hfp8sim.units import register_profile as register_profile
-    from hfp8sim.units.convert import convert as convert
-    from hfp8sim.units.gemm import explain as explain
-    from hfp8sim.workloads import Layer as Layer
-    from hfp8sim.workloads import Workload as Workload
     from hfp8sim.workloads import load_workload as load_workload
 
 

@@ -7,22 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from docs import build, examples, reference
+from docs.pages import build, examples, reference
 from tests import mutants
 
-DOCS = Path(reference.__file__).parent
+DOCS = Path(reference.__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", reference.MADE)
 def test_reference_pages_are_the_tables(name: str) -> None:
     made = reference.MADE[name]()
-    assert (DOCS / name).read_text("utf-8") == made, "stale: run python -m docs.reference"
+    assert (DOCS / name).read_text("utf-8") == made, "stale: run python -m docs.pages.reference"
 
 
 @pytest.mark.parametrize("path", examples.pages(), ids=lambda path: path.stem)
 def test_examples_give_what_the_page_shows(path: Path) -> None:
     text = path.read_text("utf-8")
-    assert examples.refreshed(text) == text, "stale: run python -m docs.examples"
+    assert examples.refreshed(text) == text, "stale: run python -m docs.pages.examples"
 
 
 def test_an_example_that_has_changed_is_noticed() -> None:

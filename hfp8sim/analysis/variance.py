@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import math
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 
 #: A format is wide enough while exp(n·(1 − retention)) stays below this (the paper's rule).
 LOST_VARIANCE_LIMIT = 50.0

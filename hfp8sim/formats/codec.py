@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfp8sim._jit import jit, jit_inlined
+from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
 from hfp8sim.formats.record import MODES, OVERFLOW, mode_number, overflow_number
 from hfp8sim.formats.rounding import (

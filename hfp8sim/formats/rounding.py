@@ -7,7 +7,7 @@ below anything that a rounding decision looks at.
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit, jit_inlined
+from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.formats.record import LOWEST, MODES, OVERFLOW, ZEROS
 
 NEAREST_EVEN, NEAREST_AWAY, TOWARD_ZERO, TOWARD_POSITIVE, TOWARD_NEGATIVE, TO_ODD = range(6)

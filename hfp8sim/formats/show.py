@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from hfp8sim.formats import facts
+from hfp8sim.formats import describe as facts
 from hfp8sim.formats.record import FloatFormat
 from hfp8sim.formats.registry import get_format
 

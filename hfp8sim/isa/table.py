@@ -341,3 +341,11 @@ FLAG = _constants(
 )
 PORT = _constants("PORT", {name: number for number, name in enumerate(OPERANDS)})
 COUNTER = _constants("COUNTER", {name: number for number, name in enumerate(COUNTERS)})
+
+
+def reset_registers() -> list[int]:
+    """All registers after reset, by address."""
+    values = [0] * CSR_COUNT
+    for csr in CSR_BY_NAME.values():
+        values[csr.address] = csr.reset
+    return values

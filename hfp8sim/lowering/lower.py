@@ -16,12 +16,12 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.record import mode_number, overflow_number
 from hfp8sim.isa import Layer, Program, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
-from hfp8sim.lowering.shapes import Job, LayerLike, job
 from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
 from hfp8sim.machine.config import Machine, get_machine
-from hfp8sim.machine.parts import LayerTime
-from hfp8sim.machine.timing import check_model, time_gemm, time_sound
+from hfp8sim.network.phases import Job, LayerLike, job
+from hfp8sim.timing.models import check_model, time_gemm, time_sound
+from hfp8sim.timing.parts import LayerTime
 from hfp8sim.units.profile import Profile, get_profile
 
 _U32 = (1 << 32) - 1

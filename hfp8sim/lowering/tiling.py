@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
-from hfp8sim.isa.table import CSR
-from hfp8sim.lowering.shapes import Image, Job
+from hfp8sim.isa.table import CSR, reset_registers
 from hfp8sim.machine import sequencer as q
-from hfp8sim.machine.arithmetic import reset_registers
 from hfp8sim.machine.config import Machine
+from hfp8sim.network.phases import Image, Job
 
 #: Cycles charged for each instruction in the estimate, so that of equals the shorter program wins.
 _PER_INSTRUCTION = 32

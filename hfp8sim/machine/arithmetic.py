@@ -10,7 +10,7 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
 from hfp8sim.formats.record import MODES, OVERFLOW, mode_number, overflow_number
 from hfp8sim.isa.format_words import format_word, word_format
-from hfp8sim.isa.table import CSR, CSR_BY_NAME, CSR_COUNT
+from hfp8sim.isa.table import CSR, CSR_BY_NAME
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import SOURCES
@@ -128,14 +128,6 @@ def multiply_registers(profile: Profile, a: FloatFormat, b: FloatFormat) -> dict
         "random.bits": profile.random_bits,
         "random.source": SOURCES.index(profile.random_source),
     }
-
-
-def reset_registers() -> list[int]:
-    """All registers after reset, by address."""
-    values = [0] * CSR_COUNT
-    for csr in CSR_BY_NAME.values():
-        values[csr.address] = csr.reset
-    return values
 
 
 def seed_and_stream(values: list[int], group: int) -> tuple[int, int]:

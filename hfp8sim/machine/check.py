@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa import LINE, Program, decode, instruction_text, word_format
 from hfp8sim.isa.encoding import meaningful
@@ -26,9 +26,10 @@ from hfp8sim.isa.table import (
     OPCODE_LOW,
     OPERANDS,
     PORT,
+    reset_registers,
 )
 from hfp8sim.machine import sequencer as q
-from hfp8sim.machine.arithmetic import multiply_profile, post_conversion, reset_registers
+from hfp8sim.machine.arithmetic import multiply_profile, post_conversion
 from hfp8sim.machine.config import Machine
 
 _SCRATCHPAD, _ACCUMULATORS, _READ_BEFORE_WRITE, _SUMS_BEFORE_CLEAR, _TOO_LONG = range(-1, -6, -1)

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfp8sim._jit import jit
+from hfp8sim import kernels
+from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa import Program, image, instruction_text, outputs
+from hfp8sim.isa.segments import segments
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic, tiles
 from hfp8sim.machine import sequencer as q
@@ -53,14 +55,13 @@ from hfp8sim.machine.multiplier import (
     no_events,
 )
 from hfp8sim.machine.post import post_facts, post_table, post_tile
-from hfp8sim.machine.timing import segments
-from hfp8sim.units import Events, mac_array
+from hfp8sim.ops import Events
+from hfp8sim.ops.products import count_nan, thread_count
 from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
-from hfp8sim.units.gemm import count_nan, thread_count
 
 #: Why the compiled loop came back.
 _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE, _PAUSE = range(7)
-_BREATH = mac_array.BREATH  # an amount of work, so that an interrupt is heard
+_BREATH = kernels.BREATH  # an amount of work, so that an interrupt is heard
 #: Counts of a core: instructions, the last error, fences, writes of registers, multiply-accumulates, and
 #: loads of each port.
 _DONE, _WHY, _FENCES, _WRITES, _MACS, _LOADS = range(6)
@@ -144,7 +145,7 @@ class _Core:
     ) -> None:  # fmt: skip
         self.program, self.dram, self.count = program, dram, count
         # By the number of fences: what the threads that work at a tile have of their own.
-        memories = [mac_array.Reused() for _ in range(max(share))]
+        memories = [kernels.Reused() for _ in range(max(share))]
         self.memories = [memories[:threads] for threads in share]
         self.words = program.words.astype(np.int64)
         self.width = machine.array.columns

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR, LINE, PORT
 from hfp8sim.machine import sequencer as q
 

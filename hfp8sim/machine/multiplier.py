@@ -1,7 +1,7 @@
 """The one place where the machine hands tiles to the arithmetic units.
 
 A `Sum` is the outputs of one tile in the making. There are two kinds, with the same bits: one for the
-kernels of `units.mac_array`, where a plan says that they are right for the operands, and one for the
+kernels of `hfp8sim.kernels`, where a plan says that they are right for the operands, and one for the
 plain integer loop. A large tile may be split by rows among threads.
 """
 # mypy: disable-error-code="no-untyped-call"
@@ -19,11 +19,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim import kernels
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.kernels import PANEL, Plan, Reused, jobs
+from hfp8sim.kernels.zero_products import nonzero
 from hfp8sim.machine import tiles
-from hfp8sim.units import mac_array
 from hfp8sim.units.accumulator import (
     DRAWS,
     EVENT_KINDS,
@@ -32,8 +34,6 @@ from hfp8sim.units.accumulator import (
     gemm_tile,
     start_lfsr,
 )
-from hfp8sim.units.mac_array import PANEL, Plan, Reused, jobs
-from hfp8sim.units.mac_array.zeros import nonzero
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import LFSR
 
@@ -62,7 +62,7 @@ class Product:
         return self.profile.result_format.facts
 
     @functools.cached_property
-    def keys(self) -> tuple[mac_array.Keys, mac_array.Keys]:
+    def keys(self) -> tuple[kernels.Keys, kernels.Keys]:
         """Of the random words of rows and of columns."""
         facts = self.facts
         return (
@@ -114,8 +114,8 @@ class Plans:
                 if found is None:
                     self._made[key] = Plan(None, "an operand is overwritten on the way")
                 else:
-                    scans = mac_array.scan(found[0], a), mac_array.scan(found[1], b)
-                    self._made[key] = mac_array.plan(profile, a, b, *scans, depth, self._count)
+                    scans = kernels.scan(found[0], a), kernels.scan(found[1], b)
+                    self._made[key] = kernels.plan(profile, a, b, *scans, depth, self._count)
             return self._made[key]
 
 
@@ -240,16 +240,16 @@ class FastSum:
         self.product, plan = product, product.plan
         assert plan.kernel is not None
         count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_bytes
-        lanes = PANEL * (mac_array.count_panels(count) + mac_array.count_panels(columns))
+        lanes = PANEL * (kernels.count_panels(count) + kernels.count_panels(columns))
         depth = min(max(_WAITING_BYTES // (size * lanes), tile.k[1]), product.depth)
         of_a, self.of_b = (
-            mac_array.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
+            kernels.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
             for n, of_a in ((count, True), (columns, False))
         )
         whole = depth == product.depth
-        self.jobs = mac_array.Jobs(
+        self.jobs = kernels.Jobs(
             plan, (product.a, product.b, product.profile.result_format), _sides(product), of_a, self.of_b,
-            mac_array.start(plan, count, columns, whole=whole, memory=memory),
+            kernels.start(plan, count, columns, whole=whole, memory=memory),
             tiles.SIZE - jobs.END,
         )  # fmt: skip
         self.counts, self.table = self.jobs.counts, self.jobs.table
@@ -292,7 +292,7 @@ class FastSum:
     @property
     def events(self) -> Counts:
         events = no_events()
-        events[: mac_array.EVENTS] = self.counts
+        events[: kernels.EVENTS] = self.counts
         events[DRAWS] = self.shape[0] * self.shape[1] * self.product.draws
         return events
 
@@ -307,23 +307,21 @@ class FastSum:
         if self.product.plan.counts_zero_sums:
             first, stop = (int(self.table[place]) for place in (tiles.PART, tiles.PART_STOP))
             a, b = tile.a(first, stop), tile.b().T
-            self.counts[mac_array.SWAMPED] -= mac_array.zero_steps(
-                self.product.plan, a, b, tile.k[0]
-            )
+            self.counts[kernels.SWAMPED] -= kernels.zero_steps(self.product.plan, a, b, tile.k[0])
 
     def codes(self, results: Codes) -> None:
         product, total = self.product, self.jobs.state.total
-        shape = (*map(mac_array.count_panels, results.shape), PANEL, PANEL)
+        shape = (*map(kernels.count_panels, results.shape), PANEL, PANEL)
         total = total.reshape(-1)[: math.prod(shape)].reshape(shape)
-        mac_array.encode(total, product.results, product.plan.scale, results)
+        kernels.encode(total, product.results, product.plan.scale, results)
 
 
-def _sides(product: Product) -> tuple[mac_array.Numbers, mac_array.Numbers]:
+def _sides(product: Product) -> tuple[kernels.Numbers, kernels.Numbers]:
     """The numbers by which panels of A and of B are filled."""
     plan, keys = product.plan, product.keys
     return (
-        mac_array.side(plan, product.a, keys[0], True),
-        mac_array.side(plan, product.b, keys[1], False),
+        kernels.side(plan, product.a, keys[0], True),
+        kernels.side(plan, product.b, keys[1], False),
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import STOCHASTIC_A, pack_infinity, pack_invalid, pack_nan, round_pack
 from hfp8sim.isa.table import FLAG

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR, CSR_COUNT, CSRS, FLAG, LINE, LOW, MASK, OP, OPCODE_LOW, PORT
 
 _OPCODE_LOW = OPCODE_LOW

@@ -9,14 +9,15 @@ from one to the next.
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.calls import run
+from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import PORT
+from hfp8sim.kernels import jobs
+from hfp8sim.kernels import macrokernel as kernels
+from hfp8sim.kernels.form import PANEL
+from hfp8sim.kernels.pack import step_number
 from hfp8sim.machine import movement
 from hfp8sim.machine import sequencer as q
-from hfp8sim.units.mac_array import jobs, kernels
-from hfp8sim.units.mac_array.calls import run
-from hfp8sim.units.mac_array.kernel import PANEL
-from hfp8sim.units.mac_array.pack import step_number
 
 #: Places in the table, behind those of `jobs`: first what `multiplier` says.
 (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.errors import InputError
+from hfp8sim.network.records import PHASES
 from hfp8sim.report import svg
 from hfp8sim.report.columns import (
     BY_NAME,
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from hfp8sim.report.report import Report
 
 #: Series of the phases and of the parts of a layer's cycles; their colours stand in page.html.
-PHASES = ("fwd", "dgrad", "wgrad")
 PART_SERIES = {part: 10 + number for number, part in enumerate(PARTS)}
 
 #: Characters of a layer's name in front of its bars.

@@ -13,6 +13,7 @@ from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.errors import InputError
+from hfp8sim.network.records import PHASES
 from hfp8sim.report.columns import BY_NAME, COLUMNS, FLAT, Row, emulated, missing
 
 #: Version of the JSON layout; docs/report.schema.json describes it.
@@ -38,7 +39,6 @@ MAX_INT = (1 << 63) - 1
 
 #: Columns that every row has.
 IDENTITY = ("layer", "phase", "groups", "m", "n", "k", "macs")
-PHASES = ("fwd", "dgrad", "wgrad")
 
 #: Facts that every report has.
 NEEDED = ("workload", "machine", "peak_macs_per_cycle", "time_model", "profile", "seed", "versions")

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.formats import MODES, FloatFormat, get_format
+from hfp8sim.network.records import PHASES
+from hfp8sim.ops import gemm
 from hfp8sim.testing.boundaries import boundary_values, number_codes
-from hfp8sim.units import Profile, gemm, get_profile
-from hfp8sim.units.profile import PHASES
+from hfp8sim.units import Profile, get_profile
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Values = NDArray[np.float64]

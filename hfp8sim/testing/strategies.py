@@ -22,8 +22,9 @@ from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, get_format
 from hfp8sim.formats import formats as names
 from hfp8sim.isa import INSTRUCTIONS, Program, encode
+from hfp8sim.ops import gemm
 from hfp8sim.testing.boundaries import boundary_values, number_codes
-from hfp8sim.units import Profile, gemm
+from hfp8sim.units import Profile
 from hfp8sim.units import profiles as profile_names
 from hfp8sim.units.profile import get_profile
 from hfp8sim.units.random import SOURCES

@@ -1,6 +1,6 @@
 """The chunk accumulator: one output's sums, and the plain loop over a tile of outputs.
 
-This is the machine's arithmetic as anyone can read it. The fast kernels of `mac_array` give the same
+This is the machine's arithmetic as anyone can read it. The fast kernels of `kernels` give the same
 bits; everything that they cannot prove themselves right about comes here.
 """
 
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfp8sim._jit import jit, jit_inlined
+from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.record import Facts, mode_number, overflow_number

@@ -6,7 +6,7 @@ what is not a number. Products are exact (docs/numerics.md, section 3).
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.formats.rounding import (
     INFINITE,
     NAN,

@@ -10,11 +10,11 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import MAX_RANDOM_BITS, check_mode
 from hfp8sim.formats.record import mode_number
 from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.network.records import PHASES
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.random import SOURCES
 
 #: The three GEMMs of training.
-PHASES = ("fwd", "dgrad", "wgrad")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 
 #: Which rounding a word is for.
 ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN, CONVERT, UPDATE = range(6)

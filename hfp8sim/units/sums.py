@@ -11,7 +11,7 @@ keeps at least 59 exact bits. A rounding looks at 24 + 1 + 24 + 1.
 
 from __future__ import annotations
 
-from hfp8sim._jit import jit
+from hfp8sim._numba.jit import jit
 from hfp8sim.formats.rounding import bit_length, round_pack, scaled
 
 _WIDTH = 61

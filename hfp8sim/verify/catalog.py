@@ -6,12 +6,14 @@ import itertools
 
 import numpy as np
 
-from hfp8sim import reference
 from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, formats, get_format
 from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.network import PHASES
+from hfp8sim.ops import gemm
 from hfp8sim.testing import boundary_values
-from hfp8sim.units import PHASES, gemm, get_profile, profiles, random
+from hfp8sim.units import get_profile, profiles, random
+from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 from hfp8sim.verify.convert import ConvertSweep, convert_check

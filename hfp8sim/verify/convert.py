@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim import reference
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.record import mode_number, overflow_number
 from hfp8sim.formats.rounding import STOCHASTIC_A
-from hfp8sim.units.convert_fast import convert_float32, rounder
+from hfp8sim.kernels.convert import convert_float32, rounder
+from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim import reference
+from hfp8sim import kernels
 from hfp8sim.formats import MODES, FloatFormat
 from hfp8sim.formats.record import mode_number, overflow_number
-from hfp8sim.units import Profile, mac_array
+from hfp8sim.units import Profile
+from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
@@ -24,10 +25,10 @@ _BLOCK = 32
 #: Random words that the pairs of one product take in turn.
 _WORDS_PER_PRODUCT = 8
 _ZERO_KEYS = np.uint64(0), np.uint64(0)
-_MEMORY = mac_array.Workspace()
+_MEMORY = kernels.Workspace()
 
 
-def _same(one: mac_array.Plan, other: mac_array.Plan) -> bool:
+def _same(one: kernels.Plan, other: kernels.Plan) -> bool:
     """Whether two plans run the same instructions on the same numbers."""
     return (
         one.kernel == other.kernel
@@ -49,7 +50,7 @@ def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 class Meeting(NamedTuple):
     """A float kernel, and the accumulators that it can meet."""
 
-    plan: mac_array.Plan
+    plan: kernels.Plan
     codes: NDArray[np.uint16]
     lanes: NDArray[np.floating[Any]]  #: their values, as the kernel holds them
 
@@ -168,7 +169,7 @@ class MacSweep:
             rounding=self.rounding, random_bits=self.bits,
         )  # fmt: skip
         scans = [
-            mac_array.scan(np.arange(1 << fmt.bits, dtype=fmt.dtype)[None, :], fmt)
+            kernels.scan(np.arange(1 << fmt.bits, dtype=fmt.dtype)[None, :], fmt)
             for fmt in (self.a, self.b)
         ]
         quantum, low = scans[0].quantum + scans[1].quantum, self.acc.facts.min_exp
@@ -181,7 +182,7 @@ class MacSweep:
             multiple = np.fmod(values, 2.0**quantum) == 0  # (a NaN is none)
         made: list[Meeting] = []
         for seen, met in ((lowest, np.ones_like(multiple)), (scans, multiple)):
-            plan = mac_array.plan(profile, self.a, self.b, *seen, _ENDLESS)
+            plan = kernels.plan(profile, self.a, self.b, *seen, _ENDLESS)
             if plan.kernel is None or any(_same(plan, other.plan) for other in made):
                 continue
             if plan.kernel.over != "nan":  # no sum becomes NaN there, and no operand is one
@@ -203,20 +204,20 @@ class MacSweep:
         # The accumulators lie along the columns, so that results come out as the C reference's rows.
         b_codes = every.astype(self.b.dtype)[:, None]
         a_codes = np.full((codes.size, 1), a, self.a.dtype)
-        left = mac_array.panels(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
-        right = mac_array.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
-        state = mac_array.start(plan, every.size, codes.size, memory=_MEMORY)
-        filled = np.zeros(state.chunk.shape[1] * mac_array.PANEL, plan.lane_float)
+        left = kernels.panels(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
+        right = kernels.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
+        state = kernels.start(plan, every.size, codes.size, memory=_MEMORY)
+        filled = np.zeros(state.chunk.shape[1] * kernels.PANEL, plan.lane_float)
         filled[: codes.size] = meeting.lanes
-        state.chunk[:] = filled.reshape(1, -1, 1, mac_array.PANEL)
+        state.chunk[:] = filled.reshape(1, -1, 1, kernels.PANEL)
         if (how := plan.words(True).of_steps) is not None:
-            words = np.zeros((left.values.shape[0], 1, mac_array.PANEL), np.int64)
+            words = np.zeros((left.values.shape[0], 1, kernels.PANEL), np.int64)
             words.reshape(-1)[: every.size] = self.words[a, every]
             left = left._replace(words=(words << how.up | how.low).astype(plan.lane_word))
             right = right._replace(words=np.zeros(right.words.shape, plan.lane_word))
-        mac_array.accumulate(plan, left, right, state, last=True)
+        kernels.accumulate(plan, left, right, state, last=True)
         got = _MEMORY.array("got", (every.size, codes.size), np.uint16)
-        mac_array.encode(state.total, self.acc.facts, plan.scale, got)
+        kernels.encode(state.total, self.acc.facts, plan.scale, got)
         wanted = rows if codes.size == rows.shape[1] else rows[:, codes]
         if np.array_equal(got, wanted):
             return Result()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hfp8sim import files
 from hfp8sim.errors import InputError
-from hfp8sim.units.gemm import thread_count
+from hfp8sim.ops.products import thread_count
 from hfp8sim.verify.check import Check, Result
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def _ranges(numbers: set[int]) -> list[list[int]]:
 def sources_digest() -> str:
     """A fingerprint of everything whose change makes earlier results void."""
     package = Path(__file__).parents[1]
-    rooms = ("formats", "units", "verify", "testing")
-    found = [path for room in rooms for path in (package / room).rglob("*.py")]
-    found += [package / "_jit.py", package / "reference.py", *package.glob("_c_ref*")]
+    found = [*package.rglob("*.py"), *package.glob("_c_ref*")]
     digest = hashlib.sha256()
     for path in sorted(found):
         digest.update(str(path.relative_to(package)).encode())

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim._jit import jit, jit_inlined
+from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.formats.codec import encode_one
 from hfp8sim.formats.record import Facts
 from hfp8sim.units.mac import fma, operand, product

@@ -7,13 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hfp8sim.errors import InputError
-from hfp8sim.workloads.catalog import load_csv, load_workload, workloads
-from hfp8sim.workloads.conv_csv import load_conv_csv
-from hfp8sim.workloads.gemm_csv import load_gemm_csv
-from hfp8sim.workloads.onnx_reader import load_onnx
-from hfp8sim.workloads.operands import MAX_ELEMENTS, Operands, distribution, operands, unfold
-from hfp8sim.workloads.problems import load_problem
-from hfp8sim.workloads.records import (
+from hfp8sim.network.records import (
     KINDS,
     PHASES,
     TENSORS,
@@ -23,7 +17,13 @@ from hfp8sim.workloads.records import (
     Workload,
     same_padding,
 )
-from hfp8sim.workloads.trace import load_trace, save_trace
+from hfp8sim.workloads.catalog import load_csv, load_workload, workloads
+from hfp8sim.workloads.operands import MAX_ELEMENTS, Operands, distribution, operands, unfold
+from hfp8sim.workloads.readers.conv_csv import load_conv_csv
+from hfp8sim.workloads.readers.gemm_csv import load_gemm_csv
+from hfp8sim.workloads.readers.onnx import load_onnx
+from hfp8sim.workloads.readers.problems import load_problem
+from hfp8sim.workloads.readers.trace import load_trace, save_trace
 from hfp8sim.workloads.writers import save_conv_csv, save_gemm_csv, save_workload
 
 __all__ = [
@@ -77,7 +77,7 @@ def capture(
     Raises `InputError` without torch, for a loss that is no number, and for a value that is not finite.
     """
     try:
-        from hfp8sim.workloads import pytorch
+        from hfp8sim.workloads.readers import torch_capture as pytorch
     except ImportError:
         raise InputError('capture needs an extra: pip install "hfp8sim[torch]"') from None
     return pytorch.run(model, batch, loss, name)

@@ -8,14 +8,14 @@ from importlib import resources
 from pathlib import Path
 
 from hfp8sim.errors import InputError, unknown
-from hfp8sim.workloads import csv_rows
-from hfp8sim.workloads.conv_csv import is_conv_table, load_conv_csv
-from hfp8sim.workloads.gemm_csv import load_gemm_csv
+from hfp8sim.network.records import Workload
 from hfp8sim.workloads.models import MODELS, build
-from hfp8sim.workloads.onnx_reader import load_onnx
-from hfp8sim.workloads.problems import load_problem
-from hfp8sim.workloads.records import Workload
-from hfp8sim.workloads.trace import MANIFEST, load_trace
+from hfp8sim.workloads.readers import csv_rows
+from hfp8sim.workloads.readers.conv_csv import is_conv_table, load_conv_csv
+from hfp8sim.workloads.readers.gemm_csv import load_gemm_csv
+from hfp8sim.workloads.readers.onnx import load_onnx
+from hfp8sim.workloads.readers.problems import load_problem
+from hfp8sim.workloads.readers.trace import MANIFEST, load_trace
 
 _TRACES = {
     "digits-cnn": "a small CNN trained on real 8x8 digits; a mini-batch of 32 with all tensors"

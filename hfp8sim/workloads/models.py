@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from hfp8sim.errors import InputError, unknown
-from hfp8sim.workloads.records import MAX_SIZE, Conv, Layer, Workload
+from hfp8sim.network.records import MAX_SIZE, Conv, Layer, Workload
 
 _NO_DGRAD = ("fwd", "wgrad")
 

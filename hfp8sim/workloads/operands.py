@@ -13,7 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from hfp8sim.errors import InputError, unknown
-from hfp8sim.workloads.records import PHASES, TENSORS, Conv, GemmShape, Layer
+from hfp8sim.network.records import (
+    PHASES,
+    TENSORS,
+    Conv,
+    GemmShape,
+    Layer,
+)
 
 MAX_ELEMENTS = 2**26
 """Default bound on the elements of A, B and the result together: 256 MiB of float32."""

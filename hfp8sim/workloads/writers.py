@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.files import write_text
-from hfp8sim.workloads.records import Conv, Layer, Workload, check_phases
-from hfp8sim.workloads.trace import save_trace
+from hfp8sim.network.records import Conv, Layer, Workload, check_phases
+from hfp8sim.workloads.readers.trace import save_trace
 
 #: Rows beyond which a list is of no use to anyone.
 MAX_ROWS = 100_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfp8sim import reference
 from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, formats, get_format
 from hfp8sim.formats.codec import encode
 from hfp8sim.testing import boundary_values
+from hfp8sim.verify import c_reference as reference
 from tests import oracle
 
 USER = (

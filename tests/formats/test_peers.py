@@ -14,8 +14,9 @@ from gfloat import formats as peer
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.ops import gemm
 from hfp8sim.testing import boundary_values
-from hfp8sim.units import Profile, gemm, get_profile
+from hfp8sim.units import Profile, get_profile
 
 ML_DTYPES = {
     "e4m3fn": ml_dtypes.float8_e4m3fn, "e5m2": ml_dtypes.float8_e5m2, "e4m3": ml_dtypes.float8_e4m3,

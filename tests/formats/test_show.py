@@ -8,8 +8,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hfp8sim.formats import docs, facts, formats, get_format, show
-from hfp8sim.formats.facts import SOURCES, binades, code_table, number, number_line, short
+from docs.pages import formats as docs
+from hfp8sim.formats import describe as facts
+from hfp8sim.formats import formats, get_format, show
+from hfp8sim.formats.describe import (
+    SOURCES,
+    binades,
+    code_table,
+    number,
+    number_line,
+    short,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +31,7 @@ def text(renderable: object, width: int = 100) -> str:
 
 
 def test_the_page_is_current() -> None:
-    hint = "python -m hfp8sim.formats.docs docs/formats.md"
+    hint = "python -m docs.pages.formats docs/formats.md"
     assert (ROOT / "docs/formats.md").read_text(encoding="utf-8") == docs.page(), hint
 
 

@@ -3,7 +3,7 @@
 import itertools
 from pathlib import Path
 
-from hfp8sim.isa.docs import page
+from docs.pages.isa import page
 from hfp8sim.isa.table import (
     BY_OPCODE,
     CSR,
@@ -71,5 +71,5 @@ def test_every_row_is_documented():
 
 
 def test_the_reference_page_is_the_table():
-    hint = "python -m hfp8sim.isa.docs docs/isa.md"
+    hint = "python -m docs.pages.isa docs/isa.md"
     assert _DOCS.read_text(encoding="utf-8") == page(), f"docs/isa.md is stale: run {hint}"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from hfp8sim.formats import get_format
-from hfp8sim.units import gemm
+from hfp8sim.ops import gemm
 from hfp8sim.units.profile import get_profile
 from hfp8sim.workloads import operands
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hfp8sim.errors import InputError
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import execute, get_machine, multiplier
+from hfp8sim.network import PHASES, Conv, Layer
 from hfp8sim.testing.strategies import profiles
-from hfp8sim.units.profile import PHASES, get_profile
-from hfp8sim.workloads import Conv, Layer
+from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs
 
 

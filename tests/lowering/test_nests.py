@@ -9,8 +9,9 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.isa import decode, disassemble
 from hfp8sim.lowering import lower_layer, lower_workload, time_layer
 from hfp8sim.machine import check, get_machine, machines
-from hfp8sim.units.profile import PHASES, get_profile
-from hfp8sim.workloads import Conv, Layer, load_workload
+from hfp8sim.network import PHASES, Conv, Layer
+from hfp8sim.units.profile import get_profile
+from hfp8sim.workloads import load_workload
 
 
 @pytest.mark.parametrize("name", machines())

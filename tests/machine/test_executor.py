@@ -7,9 +7,9 @@ from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import lower_layer, lower_workload
 from hfp8sim.machine import execute, executor, get_machine, multiplier
-from hfp8sim.units import gemm
+from hfp8sim.network import Conv, Layer
+from hfp8sim.ops import gemm
 from hfp8sim.units.profile import get_profile
-from hfp8sim.workloads import Conv, Layer
 from tests.lowering.layers import expected, layer_inputs, unfolded
 from tests.machine.test_check import BODY, HEAD
 

@@ -13,8 +13,8 @@ from hfp8sim.lowering import Finish, lower_layer
 from hfp8sim.machine import execute
 from hfp8sim.machine.arithmetic import Conversion
 from hfp8sim.machine.post import post_code, post_facts, post_table
+from hfp8sim.network import Conv, Layer
 from hfp8sim.units.profile import get_profile
-from hfp8sim.workloads import Conv, Layer
 from tests import oracle
 from tests.lowering.layers import expected, layer_inputs, random_codes
 

@@ -10,8 +10,9 @@ import pytest
 
 from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.formats.registry import _REGISTRY
+from hfp8sim.ops import gemm
 from hfp8sim.testing import boundary_values, laws
-from hfp8sim.units import gemm, profiles
+from hfp8sim.units import profiles
 
 ROOT = Path(__file__).parents[2]
 E5M2 = get_format("e5m2")

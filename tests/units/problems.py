@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from hfp8sim import reference
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.units import Events, Profile, accumulator, gemm, get_profile
-from hfp8sim.units.gemm import plain_gemm
+from hfp8sim.ops import Events, gemm
+from hfp8sim.ops.products import plain_gemm
+from hfp8sim.units import Profile, accumulator, get_profile
+from hfp8sim.verify import c_reference as reference
 from tests import oracle
 
 

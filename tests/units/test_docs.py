@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hfp8sim.units import docs
+from docs.pages import profiles as docs
 from hfp8sim.units.profile import FIELDS
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_current() -> None:
-    hint = "python -m hfp8sim.units.docs docs/profiles.md"
+    hint = "python -m docs.pages.profiles docs/profiles.md"
     assert (ROOT / "docs/profiles.md").read_text(encoding="utf-8") == docs.page(), hint
 
 

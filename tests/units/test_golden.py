@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from hfp8sim.formats import get_format
-from hfp8sim.units import Profile, gemm, get_profile
+from hfp8sim.ops import gemm
+from hfp8sim.units import Profile, get_profile
 from tests.units.problems import plain
 
 DATA = Path(__file__).parents[1] / "data"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfp8sim import reference
 from hfp8sim.formats import get_format
 from hfp8sim.formats.codec import encode
+from hfp8sim.ops.conversions import conversion_bits, convert
 from hfp8sim.units import random
-from hfp8sim.units.convert import conversion_bits, convert
+from hfp8sim.verify import c_reference as reference
 from tests import oracle
 
 rng = np.random.default_rng(1)

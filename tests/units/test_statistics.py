@@ -19,9 +19,10 @@ import pytest
 
 from hfp8sim.formats import get_format
 from hfp8sim.formats.codec import encode
-from hfp8sim.units import gemm, get_profile
+from hfp8sim.ops import gemm
+from hfp8sim.ops.conversions import conversion_bits
+from hfp8sim.units import get_profile
 from hfp8sim.units import random as source
-from hfp8sim.units.convert import conversion_bits
 
 FALSE_ALARM = 1e-9
 STATISTICS = 4000

@@ -7,7 +7,8 @@ import pytest
 
 from examples.swamping import draw_terms, running_sum
 from hfp8sim.formats import get_format
-from hfp8sim.units import gemm, get_profile
+from hfp8sim.ops import gemm
+from hfp8sim.units import get_profile
 
 
 @pytest.mark.parametrize("mode", ["nearest-even", "nearest-away"])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.ops.test_products import ORDERS
 from tests.units.problems import operand, plain
-from tests.units.test_gemm import ORDERS
 
 ROOT = Path(__file__).parents[2]
 CASES = [

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hfp8sim import reference, verify
+from hfp8sim import kernels, verify
 from hfp8sim.errors import InputError
 from hfp8sim.formats import formats, get_format
-from hfp8sim.units import mac_array
 from hfp8sim.verify import Check, Result, sweeps
+from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import mac as mac_sweeps
 from hfp8sim.verify.convert import ConvertSweep
 from hfp8sim.verify.mac import AddSweep, MacSweep
@@ -79,13 +79,13 @@ def test_wrong_flags_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even", constant=False)
-    encode = mac_array.encode
+    encode = kernels.encode
 
     def wrong(panels, facts, scale, codes) -> None:
         encode(panels, facts, scale, codes)
         codes[1, 0x5800] += 1  # (the first kernel meets every code but NaN, which is the last)
 
-    monkeypatch.setattr(mac_sweeps.mac_array, "encode", wrong)
+    monkeypatch.setattr(mac_sweeps.kernels, "encode", wrong)
     result = sweep.part(0x58, columns=np.array([0, 0x58]))
     assert result.differed >= 1
     assert result.first.startswith("kernel, a = 0x58, b = 0x58, acc = 0x5800")
@@ -98,7 +98,7 @@ def test_kernels_of_left_over_columns_stand_trial() -> None:
     sweep._prepare()
     tried = {meeting.plan.kernel for meeting in sweep.meetings}
     assert tried and {kernel.narrow for kernel in tried} <= tried
-    assert mac_array.processor().lanes < 16 or {kernel.panels for kernel in tried} == {1, 3}
+    assert kernels.processor().lanes < 16 or {kernel.panels for kernel in tried} == {1, 3}
 
 
 def test_a_wrong_adder_and_converter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

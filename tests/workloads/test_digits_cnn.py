@@ -9,7 +9,8 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from hfp8sim.workloads import PHASES, Layer, Workload, load_workload, operands
+from hfp8sim.network import PHASES, Layer, Workload
+from hfp8sim.workloads import load_workload, operands
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from hfp8sim.errors import InputError
-from hfp8sim.workloads import PHASES, Workload, load_workload, workloads
+from hfp8sim.network import PHASES, Workload
+from hfp8sim.workloads import load_workload, workloads
 from hfp8sim.workloads.models import MODELS
 
 

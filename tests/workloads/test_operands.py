@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from hfp8sim.errors import InputError
-from hfp8sim.workloads import PHASES, Conv, Layer, operands
+from hfp8sim.network import PHASES, Conv, Layer
+from hfp8sim.workloads import operands
 
 GEOMETRIES = [
     Conv(2, 5, 6, 2, 3, (3, 3), padding=(1, 1, 1, 1)),

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 from hfp8sim.errors import InputError
+from hfp8sim.network import PHASES, Conv, Layer, Workload
 from hfp8sim.workloads import (
-    PHASES,
-    Conv,
-    Layer,
-    Workload,
     load_workload,
     save_conv_csv,
     save_gemm_csv,

@@ -1,0 +1,76 @@
+"""docs/profiles.md, generated: `python -m docs.pages.profiles PATH` writes it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from hfp8sim.formats import get_format
+from hfp8sim.units.profile import FIELDS, PHASES, Profile, get_profile, profiles
+
+_HEAD = """# Profiles
+
+Generated from `hfp8sim/units/profile.py`; do not edit.
+
+A profile is the set of choices that a GEMM is computed with; what each does to the bits stands in
+[numerics](numerics.md), section 3. `--profile NAME` takes one, `--set FIELD=VALUE` changes a field, and
+so does `hs.get_profile("hfp8").replace(chunk_length=32)`.
+"""
+
+_MEANING = {
+    "name": "how it is called",
+    "a_format": "of activations",
+    "b_format": "of weights",
+    "error_format": "of errors, in the two backward phases",
+    "accumulator": "format of the running sum inside a chunk",
+    "between_chunks": "format of the running total of chunks",
+    "chunk_length": "products in a chunk; 0: no chunks",
+    "products_per_step": "products that share a rounding; 0: the whole chunk",
+    "sum_order": "`fused`, `pair-first`, `chain` or `aligned`",
+    "guard_bits": "fraction bits that `aligned` sums keep",
+    "rounding": "inside a chunk",
+    "between_rounding": "of the running total, and of the first chunk's copy",
+    "random_bits": "r of a stochastic rounding, 1..24",
+    "random_source": "`row-column`, `counter` or `lfsr`",
+    "overflow": "policy of the accumulators",
+    "operand_rounding": "of tensors into operand formats",
+    "operand_overflow": "policy of that",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    named = [get_profile(name) for name in profiles()]
+    parts = [_HEAD, "## The profiles\n"]
+    parts += [f"- **{p.name}**: {p.summary}." for p in named]
+    parts += ["", "## Fields\n", _fields(named), "## Operands by phase\n", _phases(named)]
+    return "\n".join(parts)
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _fields(named: list[Profile]) -> str:
+    fields = [field for field in FIELDS if field != "name"]
+    lines = [_row("field", "meaning", *(p.name for p in named)), "|" + "---|" * (len(named) + 2)]
+    for field in fields:
+        values = [_value(getattr(p, field)) for p in named]
+        lines.append(_row(f"`{field}`", _MEANING[field], *values))
+    return "\n".join(lines) + "\n"
+
+
+def _value(value: object) -> str:
+    return str(getattr(value, "name", value))
+
+
+def _phases(named: list[Profile]) -> str:
+    lines = [_row("profile", *PHASES, "result"), "|" + "---|" * (len(PHASES) + 2)]
+    for p in named:
+        pairs = [" × ".join(fmt.name for fmt in p.operand_formats(phase)) for phase in PHASES]
+        lines.append(_row(p.name, *pairs, get_format(p.result_format).name))
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

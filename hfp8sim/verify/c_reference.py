@@ -1,0 +1,220 @@
+"""The C reference (`c_ref/`) on NumPy arrays.
+
+Integers only, one scalar at a time, written from docs/numerics.md and from nothing else: slow, and the
+yardstick that every kernel is held against. It is built with the package where a C compiler is found;
+`available()` says whether it was, and every other function raises `InputError` if not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hfp8sim.errors import InputError
+from hfp8sim.formats import LOWEST, OVERFLOW, SPECIALS, ZEROS, FloatFormat, get_format
+from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.ops import Events
+from hfp8sim.units import Profile, get_profile
+from hfp8sim.units.mac import SUM_ORDERS
+from hfp8sim.units.random import SOURCES
+
+#: What is missing when the C reference is.
+NOT_BUILT = (
+    "the C reference is not built: install a C compiler, then reinstall hfp8sim "
+    "(from a source tree: python c_ref/build.py)"
+)
+
+
+def _module() -> ModuleType | None:
+    try:
+        from hfp8sim import _c_ref
+    except ImportError:
+        return None
+    return _c_ref  # type: ignore[no-any-return]
+
+
+def available() -> bool:
+    """Whether the C reference was built."""
+    return _module() is not None
+
+
+def library() -> tuple[Any, Any]:
+    """(ffi, lib) of the extension module; `InputError` when it was not built."""
+    module = _module()
+    if module is None:
+        raise InputError(NOT_BUILT)
+    return module.ffi, module.lib
+
+
+def c_format(fmt: FloatFormat) -> Any:
+    """A `ref_format *` with the facts of a record."""
+    ffi, _ = library()
+    return ffi.new(
+        "ref_format *",
+        [
+            fmt.exponent_bits, fmt.fraction_bits, fmt.bias, int(fmt.signed),
+            ZEROS.index(fmt.zero), LOWEST.index(fmt.lowest), SPECIALS.index(fmt.special),
+        ],
+    )  # fmt: skip
+
+
+def c_profile(profile: Profile, a: FloatFormat, b: FloatFormat) -> Any:
+    """A `ref_profile *` for operands a × b; `InputError` if the C reference refuses it."""
+    ffi, lib = library()
+    record = ffi.new("ref_profile *")
+    record.a, record.b = c_format(a)[0], c_format(b)[0]
+    record.accumulator = c_format(get_format(profile.accumulator))[0]
+    record.between = c_format(get_format(profile.between_chunks))[0]
+    record.chunk_length = profile.chunk_length
+    record.products_per_step = profile.products_per_step
+    record.sum_order = SUM_ORDERS.index(profile.sum_order)
+    record.guard_bits = profile.guard_bits
+    record.rounding = mode_number(profile.rounding)
+    record.between_rounding = mode_number(profile.between_rounding)
+    record.random_bits = profile.random_bits
+    record.random_source = SOURCES.index(profile.random_source)
+    record.overflow = OVERFLOW.index(profile.overflow)
+    problem = lib.ref_profile_problem(record)
+    if problem != ffi.NULL:
+        raise InputError(f"profile {profile.name}: {ffi.string(problem).decode()}")
+    return record
+
+
+def _pointer(array: NDArray[Any]) -> Any:
+    ffi, _ = library()
+    kinds = {"u1": "uint8_t *", "u2": "uint16_t *", "u4": "uint32_t *", "u8": "uint64_t *"}
+    return ffi.cast(kinds[array.dtype.str[1:]], array.ctypes.data)
+
+
+def encode(
+    x: ArrayLike,
+    fmt: str | FloatFormat,
+    rounding: str = "nearest-even",
+    overflow: str = "saturate",
+    random_bits: ArrayLike | None = None,
+    bits: int = 13,
+) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]:
+    """As `FloatFormat.encode`, with the flags of every element (uint8, x's shape).
+
+    Where the array function must raise (a NaN without a code, `error`) this one does too, with the
+    first index, but in fewer words.
+    """
+    ffi, lib = library()
+    record = get_format(fmt)
+    values = np.ascontiguousarray(x, np.float64)
+    codes, flags = np.empty(values.size, np.uint32), np.empty(values.size, np.uint8)
+    random = None
+    if random_bits is not None:
+        random = np.ascontiguousarray(np.broadcast_to(random_bits, values.shape), np.uint32)
+    raises = lib.ref_convert_array64(
+        _binary64(), _pointer(values.view(np.uint64)), values.size, c_format(record),
+        mode_number(rounding), overflow_number(overflow), bits,
+        ffi.NULL if random is None else _pointer(random), _pointer(codes), _pointer(flags),
+    )  # fmt: skip
+    if raises >= 0:
+        raise InputError(f"element {raises} has no code in {record.name} under {overflow!r}")
+    return codes.astype(record.dtype).reshape(values.shape), flags.reshape(values.shape)
+
+
+def _binary64() -> Any:
+    ffi, _ = library()
+    return ffi.new("ref_format *", [11, 52, 1023, 1, 0, 0, SPECIALS.index("ieee")])
+
+
+def decode(codes: ArrayLike, fmt: str | FloatFormat) -> NDArray[np.float64]:
+    """As `FloatFormat.decode`."""
+    _, lib = library()
+    record = c_format(get_format(fmt))
+    flat = np.asarray(codes).ravel()
+    values = np.array([lib.ref_decode(record, int(code)) for code in flat], np.uint64)
+    return values.view(np.float64).reshape(np.shape(codes))
+
+
+def gemm(
+    a: ArrayLike,
+    b: ArrayLike,
+    profile: str | Profile = "hfp8",
+    *,
+    a_format: str | FloatFormat | None = None,
+    b_format: str | FloatFormat | None = None,
+    seed: int = 0,
+    stream: int = 0,
+) -> tuple[NDArray[np.unsignedinteger[Any]], Events, NDArray[np.uint8]]:
+    """As `hfp8sim.gemm`: (codes (M, N), events, flags (M, N) of each output's roundings)."""
+    ffi, lib = library()
+    profile = get_profile(profile)
+    fmt_a = get_format(profile.a_format if a_format is None else a_format)
+    fmt_b = get_format(profile.b_format if b_format is None else b_format)
+    left, right = np.ascontiguousarray(a, np.uint32), np.ascontiguousarray(b, np.uint32)
+    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[0]:
+        raise InputError(f"cannot multiply arrays of shapes {left.shape} and {right.shape}")
+    (m, k), n = left.shape, right.shape[1]
+    out, flags = np.zeros((m, n), np.uint32), np.zeros((m, n), np.uint8)
+    events = ffi.new("ref_events *")
+    status = lib.ref_gemm(
+        c_profile(profile, fmt_a, fmt_b), _pointer(left), _pointer(right), m, n, k, seed, stream,
+        _pointer(out), events, _pointer(flags),
+    )  # fmt: skip
+    if status:
+        raise MemoryError("the C reference ran out of memory")
+    counts = Events(**{f.name: int(getattr(events, f.name)) for f in dataclasses.fields(Events)})
+    return out.astype(profile.result_format.dtype), counts, flags
+
+
+def _sweep(
+    fmt: FloatFormat, call: Callable[[Any, Any], None]
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
+    if fmt.bits > 16:
+        raise InputError(f"format {fmt.name} has {fmt.bits} bits: sweeps take at most 16")
+    out, flags = np.empty(1 << fmt.bits, np.uint16), np.empty(1 << fmt.bits, np.uint8)
+    call(_pointer(out), _pointer(flags))
+    return out, flags
+
+
+def product_sweep(
+    negative: bool, significand: int, exponent: int, fmt: FloatFormat, mode: int, overflow: int,
+    bits: int = 13, random: int = 0,
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:  # fmt: skip
+    """round(acc + ±significand·2^exponent) for every accumulator code: codes and flags."""
+    _, lib = library()
+    record = c_format(fmt)
+    return _sweep(
+        fmt,
+        lambda out, flags: lib.ref_product_sweep(
+            negative, significand, exponent, record, mode, overflow, bits, random, out, flags
+        ),
+    )
+
+
+def add_sweep(
+    total: int, fmt: FloatFormat, addend: FloatFormat, mode: int, overflow: int,
+    bits: int = 13, random: int = 0,
+) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:  # fmt: skip
+    """round(total + addend) for every addend code: codes and flags."""
+    _, lib = library()
+    records = c_format(fmt), c_format(addend)
+    return _sweep(
+        addend,
+        lambda out, flags: lib.ref_add_sweep(
+            records[0], total, records[1], mode, overflow, bits, random, out, flags
+        ),
+    )
+
+
+def convert_sweep(
+    source: FloatFormat, start: int, count: int, target: FloatFormat, mode: int, overflow: int,
+    bits: int = 13, random: int = 0,
+) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:  # fmt: skip
+    """Every code in [start, start + count) of the source, rounded into the target: codes and flags."""
+    _, lib = library()
+    out, flags = np.empty(count, np.uint32), np.empty(count, np.uint8)
+    lib.ref_convert_sweep(
+        c_format(source), start, count, c_format(target), mode, overflow, bits, random,
+        _pointer(out), _pointer(flags),
+    )  # fmt: skip
+    return out, flags

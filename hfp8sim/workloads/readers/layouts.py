@@ -1,0 +1,55 @@
+"""From the frameworks' layout (images NCHW, filters FCRS) to this package's (NHWC, RSCF)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from hfp8sim.network.records import Conv
+
+
+def nhwc(images: np.ndarray) -> np.ndarray:
+    """(N, C, H, W) to (N, H, W, C)."""
+    return images.transpose(0, 2, 3, 1)
+
+
+def filters(weights: np.ndarray) -> np.ndarray:
+    """A convolution's (F, C/groups, R, S) to (R, S, C/groups, F)."""
+    return weights.transpose(2, 3, 1, 0)
+
+
+def turned_filters(weights: np.ndarray, groups: int) -> np.ndarray:
+    """A transposed convolution's (C, F/groups, R, S) to (R, S, C/groups, F), turned by 180 degrees."""
+    c, f, r, s = weights.shape
+    turned = weights.reshape(groups, c // groups, f, r, s)[..., ::-1, ::-1]
+    return turned.transpose(3, 4, 1, 0, 2).reshape(r, s, c // groups, groups * f)
+
+
+def transposed(
+    image: Sequence[int],
+    weights: Sequence[int],
+    stride: tuple[int, int],
+    padding: tuple[int, int, int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> Conv:
+    """The geometry of a transposed convolution: a convolution of the gapped input.
+
+    `image` is (N, C, H, W), `weights` (C, F/groups, R, S); `padding` is what the transposed convolution
+    cuts off its result on each side, (top, bottom, left, right).
+    """
+    reach = [dilation[axis] * (weights[2 + axis] - 1) for axis in range(2)]
+    top, bottom, left, right = padding
+    return Conv(
+        batch=image[0],
+        height=image[2],
+        width=image[3],
+        channels=image[1],
+        filters=weights[1] * groups,
+        kernel=(weights[2], weights[3]),
+        padding=(reach[0] - top, reach[0] - bottom, reach[1] - left, reach[1] - right),
+        dilation=dilation,
+        groups=groups,
+        gaps=stride,
+    )

@@ -1,0 +1,288 @@
+"""Problems as mappers state them: ZigZag's list of layers and Timeloop's problem, both in YAML.
+
+ZigZag gives an equation, relations between its indices and loop sizes for each layer; Timeloop a shape
+with projections and an instance with sizes. Either is a loop nest (`hfp8sim.workloads.readers.nests`). The
+reader needs the extra `yaml`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hfp8sim.errors import InputError
+from hfp8sim.network.records import MAX_SIZE, Layer, Workload, distinct
+from hfp8sim.workloads.readers.csv_rows import read_text
+from hfp8sim.workloads.readers.nests import Index, layer_of_nest
+
+
+def load_problem(path: str | os.PathLike[str]) -> Workload:
+    """Read a ZigZag workload (a list) or a Timeloop problem (a mapping) from a YAML file.
+
+    Layers that are no product of weights and inputs, pooling and additions among them, are skipped
+    with a warning. Raises `InputError`, in one line, for a file that is neither, and for a size out of
+    range.
+    """
+    source = Path(path)
+    document = _parse(source)
+    warnings: list[str] = []
+    try:
+        if isinstance(document, list):
+            layers = _zigzag(document, warnings)
+            kind = "ZigZag workload"
+        elif isinstance(document, dict) and ("problem" in document or "shape" in document):
+            layers = [_timeloop(document.get("problem", document))]
+            kind = "Timeloop problem"
+        else:
+            raise InputError("neither a ZigZag list of layers nor a Timeloop problem")
+        if not layers:
+            raise InputError("no layer in it; at least one must be a product of weights and inputs")
+        names = distinct(layer.name for layer in layers)
+        named = [layer.replace(name=name) for layer, name in zip(layers, names, strict=True)]
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    warnings = [f"{source}: {warning}" for warning in warnings]
+    return Workload(source.stem, tuple(named), (f"{kind} {source}",), tuple(warnings))
+
+
+def _parse(source: Path) -> Any:
+    try:
+        yaml: Any = importlib.import_module("yaml")
+    except ImportError:
+        raise InputError('reading YAML needs an extra: pip install "hfp8sim[yaml]"') from None
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        """Safe, and blind to the tags (`!Problem`) that tools put on their records."""
+
+    def untagged(loader: Any, _: str, node: Any) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return loader.construct_mapping(node, deep=True)
+        if isinstance(node, yaml.SequenceNode):
+            return loader.construct_sequence(node, deep=True)
+        return loader.construct_scalar(node)
+
+    Loader.add_multi_constructor("!", untagged)
+    try:
+        return yaml.load(read_text(source), Loader)
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{source}: no YAML: {text[:200]}") from None
+
+
+def _size(label: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{label} is {value!r:.60}; it must be a whole number")
+    if not 1 <= value <= MAX_SIZE:
+        raise InputError(f"{label} is {value}; it must be from 1 to {MAX_SIZE}")
+    return value
+
+
+def _list(record: Mapping[Any, Any], key: str, default: list[Any] | None = None) -> list[Any]:
+    value = record.get(key, default)
+    if not isinstance(value, list):
+        raise InputError(f"{key!r} is missing" if value is None else f"{key!r} must be a list")
+    return value
+
+
+# --- ZigZag -----------------------------------------------------------------------------------------
+
+_OPERAND = re.compile(r"(\w+)((?:\[\w+\])+)")
+_TERM = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)")
+
+
+def _zigzag(entries: list[Any], warnings: list[str]) -> list[Layer]:
+    layers = []
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise InputError(f"layer {position} is {entry!r:.60}; it must be a mapping")
+        label = entry.get("name", entry.get("id", position))
+        text = " ".join(str(label).split())[:80]
+        name = text if isinstance(label, str) and text else f"layer {text}"
+        try:
+            layers.append(_zigzag_layer(name, entry))
+        except _NoProduct as reason:
+            warnings.append(f"{name}: {reason}; skipped")
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from None
+    return layers
+
+
+class _NoProduct(Exception):
+    """A layer without weights: no matrix product."""
+
+
+def _zigzag_layer(name: str, entry: Mapping[str, Any]) -> Layer:
+    equation = entry.get("equation")
+    if not isinstance(equation, str):
+        raise InputError("'equation' is missing")
+    operator = str(entry.get("operator_type", ""))
+    if re.search("pool|^add", operator, re.IGNORECASE):
+        raise _NoProduct(f"operator {operator!r:.60} is no matrix product")
+    sizes = _zigzag_sizes(entry)
+    relations = _relations(_list(entry, "dimension_relations", []))
+    out, operands = _equation(equation)
+    if len(operands) != 2:
+        raise _NoProduct(f"equation {equation!r:.80} has no two operands")
+    weights, inputs = _weights_and_inputs(operands, relations, entry)
+
+    def indices(loops: list[str]) -> list[Index]:
+        found = [relations.get(loop, ((loop, 1),)) for loop in loops]
+        for loop in (loop for index in found for loop, _ in index):
+            if loop not in sizes:
+                raise InputError(f"loop {loop!r} has no size; loop_dims gives {', '.join(sizes)}")
+        return found
+
+    padding = _zigzag_padding(entry, relations)
+    return layer_of_nest(name, sizes, indices(weights), indices(inputs), indices(out), padding)
+
+
+def _zigzag_sizes(entry: Mapping[str, Any]) -> dict[str, int]:
+    dims, sizes = _list(entry, "loop_dims"), _list(entry, "loop_sizes")
+    if len(dims) != len(sizes):
+        raise InputError(f"{len(dims)} loop_dims have {len(sizes)} loop_sizes")
+    return {
+        str(dim).lower(): _size(f"size of {dim!r:.40}", size)
+        for dim, size in zip(dims, sizes, strict=True)
+    }
+
+
+def _relations(texts: list[Any]) -> dict[str, Index]:
+    """`ix=2*ox+1*fx` as `{"ix": (("ox", 2), ("fx", 1))}`."""
+    relations: dict[str, Index] = {}
+    for text in texts:
+        left, equals, right = str(text).replace(" ", "").lower().partition("=")
+        terms = [_TERM.fullmatch(term) for term in right.split("+")]
+        if not equals or not all(terms):
+            raise InputError(f"relation {text!r:.80} is not of the form 'ix=2*ox+1*fx'")
+        index = tuple((t[2], _size("a coefficient", int(t[1] or 1))) for t in terms if t)
+        relations[left] = index
+    return relations
+
+
+def _equation(text: str) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Loops of the output, and names and loops of the operands."""
+    left, _, right = text.replace(" ", "").partition("=")
+    output = _OPERAND.fullmatch(left.rstrip("+"))
+    operands = [_OPERAND.fullmatch(part) for part in right.split("*")]
+    if not output or not right or not all(operands):
+        raise InputError(f"equation {text!r:.80} is not of the form 'O[b][k]+=W[k][c]*I[b][c]'")
+    return _subscripts(output[2]), [(m[1], _subscripts(m[2])) for m in operands if m]
+
+
+def _subscripts(text: str) -> list[str]:
+    return [loop.lower() for loop in re.findall(r"\[(\w+)\]", text)]
+
+
+def _weights_and_inputs(
+    operands: list[tuple[str, list[str]]], relations: Mapping[str, Index], entry: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
+    """The operand that slides is the input; else the one called W, or constant, is the weight."""
+    (first, a), (second, b) = operands
+    if any(loop in relations for loop in a + b):
+        return (b, a) if any(loop in relations for loop in a) else (a, b)
+    constant = entry.get("constant_operands")
+    weight = "W" if "W" in (first, second) else None
+    if weight is None and isinstance(constant, list) and len(constant) == 1:
+        weight = str(constant[0])
+    return (a, b) if first == weight else (b, a)
+
+
+def _zigzag_padding(
+    entry: Mapping[str, Any], relations: Mapping[str, Index]
+) -> dict[str, tuple[int, int]]:
+    """Padding of each output loop: `padding` follows the order of `pr_loop_dims`."""
+    dims, pairs = entry.get("pr_loop_dims"), entry.get("padding")
+    if dims is None or pairs is None:
+        return {}
+    if not isinstance(dims, list) or not isinstance(pairs, list) or len(dims) != len(pairs):
+        raise InputError("'padding' must give a pair for each of 'pr_loop_dims'")
+    padding = {}
+    for dim, pair in zip(dims, pairs, strict=True):
+        if not isinstance(pair, list) or len(pair) != 2 or not all(type(p) is int for p in pair):
+            raise InputError(
+                f"padding of {dim!r:.40} is {pair!r:.60}; it must be two whole numbers"
+            )
+        if not all(0 <= p <= MAX_SIZE for p in pair):
+            raise InputError(f"padding of {dim!r:.40} is {pair!r:.60}; it must not be negative")
+        for loop, _ in relations.get(str(dim).lower(), ()):
+            padding[loop] = (pair[0], pair[1])
+    return padding
+
+
+# --- Timeloop ---------------------------------------------------------------------------------------
+
+
+def _timeloop(problem: Any) -> Layer:
+    if not isinstance(problem, dict):
+        raise InputError(f"'problem' is {problem!r:.60}; it must be a mapping")
+    shape = problem.get("shape")
+    if isinstance(shape, str):
+        raise InputError(f"shape {shape!r:.60} is a name; write the shape itself into the file")
+    if not isinstance(shape, dict):
+        raise InputError("'shape' is missing; a problem has a shape and an instance")
+    instance = problem.get("instance", problem)
+    if not isinstance(instance, dict):
+        raise InputError("'instance' must be a mapping of sizes")
+    dimensions = [str(dim) for dim in _list(shape, "dimensions")]
+    sizes = {}
+    for dim in dimensions:
+        if dim not in instance:
+            raise InputError(f"dimension {dim!r:.40} has no size in the instance")
+        sizes[dim] = _size(f"size of {dim!r:.40}", instance[dim])
+    coefficients = _coefficients(shape, instance)
+    spaces = _list(shape, "data_spaces" if "data_spaces" in shape else "data-spaces")
+    out: list[tuple[str, list[Index]]] = []
+    operands: list[tuple[str, list[Index]]] = []
+    for space in spaces:
+        if not isinstance(space, dict):
+            raise InputError(f"data space {space!r:.60} must be a mapping")
+        indices = [_index(index, sizes, coefficients) for index in _list(space, "projection")]
+        written = space.get("read_write", space.get("read-write", False))
+        (out if written else operands).append((str(space.get("name", "")), indices))
+    if len(out) != 1 or len(operands) != 2:
+        raise InputError(
+            f"{len(out)} written and {len(operands)} read data spaces; a product has 1 and 2"
+        )
+    (first, a), (_, b) = operands
+    if any(len(index) > 1 for index in a):
+        inputs, weights = a, b
+    elif any(len(index) > 1 for index in b) or first.lower().startswith("w"):
+        inputs, weights = b, a
+    else:
+        inputs, weights = a, b
+    name = str(shape.get("name") or "problem")
+    return layer_of_nest(name, sizes, weights, inputs, out[0][1])
+
+
+def _coefficients(shape: Mapping[str, Any], instance: Mapping[str, Any]) -> dict[str, int]:
+    found = {}
+    for record in _list(shape, "coefficients", []):
+        if not isinstance(record, dict) or "name" not in record:
+            raise InputError(f"coefficient {record!r:.60} must be a mapping with a name")
+        name = str(record["name"])
+        value = instance.get(name, record.get("default", 1))
+        found[name] = _size(f"coefficient {name!r:.40}", value)
+    return found
+
+
+def _index(index: Any, sizes: Mapping[str, int], coefficients: Mapping[str, int]) -> Index:
+    """A sum of products, `[[R, Wdilation], [P, Wstride]]`; a bare name stands for itself."""
+    terms = index if isinstance(index, list) else [index]
+    result = []
+    for term in terms:
+        parts = [str(part) for part in (term if isinstance(term, list) else [term])]
+        loops = [part for part in parts if part in sizes]
+        factors = [part for part in parts if part not in sizes]
+        if len(loops) != 1:
+            raise InputError(f"term {term!r:.60} of a projection must have exactly one dimension")
+        value = 1
+        for factor in factors:
+            if factor not in coefficients:
+                raise InputError(f"coefficient {factor!r:.40} of a projection is not declared")
+            value *= coefficients[factor]
+        result.append((loops[0], value))
+    return tuple(result)

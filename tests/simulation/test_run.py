@@ -1,0 +1,333 @@
+"""`simulate`: what the rows hold, and that interrupting and going on changes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+import hfp8sim as hs
+from hfp8sim.errors import InputError
+from hfp8sim.network import Conv, Layer, Workload
+from hfp8sim.report.columns import BY_NAME, PARTS
+from hfp8sim.report.report import Report
+from hfp8sim.simulation.run import (
+    Interrupted,
+    digest,
+    predictions,
+    profile_fields,
+    simulate,
+    steps_of,
+)
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text("utf-8"))
+
+
+def network(seed: int = 0) -> Workload:
+    """Three small layers with tensors of their own."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.normal(size=shape).astype(np.float32)
+
+    conv = Conv(2, 5, 5, 3, 4, (3, 3))
+    return Workload(
+        "net",
+        (
+            Layer.from_conv(
+                "stem", conv, phases=("fwd", "wgrad"),
+                tensors={"x": normal(2, 5, 5, 3), "w": normal(3, 3, 3, 4), "dy": normal(2, 3, 3, 4)},
+            ),
+            Layer("heads", "matmul", 6, 5, 7, groups=3),
+            Layer(
+                "fc", "linear", 4, 6, 90,
+                tensors={"x": normal(4, 90), "w": normal(90, 6), "dy": normal(4, 6)},
+            ),
+        ),
+        ("a note",),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    return simulate(network(), "rapid-core", "hfp8", seed=3)
+
+
+def test_rows_come_in_training_s_order(report: Report) -> None:
+    assert [(row["layer"], row["phase"]) for row in report.layers] == [
+        ("stem", "fwd"), ("heads", "fwd"), ("fc", "fwd"),
+        ("fc", "dgrad"), ("fc", "wgrad"), ("heads", "dgrad"), ("heads", "wgrad"), ("stem", "wgrad"),
+    ]  # fmt: skip
+
+
+def test_every_column_is_filled(report: Report) -> None:
+    for row in report.layers:
+        assert set(row) == set(BY_NAME)
+        assert all(row[name] is not None for name in BY_NAME), row
+        for name, value in row.items():
+            assert type(value) is BY_NAME[name].kind, f"{name} is a {type(value)}"
+
+
+def test_the_json_meets_the_published_schema(report: Report) -> None:
+    document = json.loads(report.to_json())
+    jsonschema.validate(document, SCHEMA)
+    assert Report.from_json(report.to_json()) == report
+    assert document["seed"] == 3 and document["workload"] == "net"
+    assert document["versions"]["hfp8sim"] == hs.__version__
+    assert document["machine"]["name"] == "rapid-core"
+    assert document["profile"]["chunk_length"] == 64
+    assert document["notes"] == ["a note"]
+
+
+def test_cycles_are_their_parts(report: Report) -> None:
+    for row in report.layers:
+        assert row["cycles"] == sum(row[part] for part in PARTS) > 0
+        assert 0 < row["utilisation"] <= 1
+
+
+def test_values_are_those_of_gemm(report: Report) -> None:
+    """The row of `fc` forward, by hand."""
+    layer = network()["fc"]
+    profile = hs.get_profile("hfp8")
+    x, w = layer.tensors["x"], layer.tensors["w"]
+    operand, result = hs.get_format("hfp8-143"), hs.get_format("dlfloat16")
+    a, b = (operand.encode(t, rounding="nearest-away") for t in (x, w))
+    y = result.decode(hs.gemm(a, b, profile))
+    row = report.layers[2]
+    felt, summed = x.astype(float) @ w.astype(float), operand.decode(a) @ operand.decode(b)
+    for name, reference in (("sqnr_db", felt), ("acc_sqnr_db", summed)):
+        noise = np.sum((y - reference) ** 2)
+        assert row[name] == pytest.approx(10 * np.log10(np.sum(reference**2) / noise))
+    assert row["max_error"] == np.max(np.abs(y - felt))
+    assert row["steps"] == 4 * 6 * 90
+    assert sum(row["error_ulps"]) == sum(row["acc_error_ulps"]) == 4 * 6
+    assert row["retention"] == pytest.approx(np.var(y) / np.var(summed))
+
+
+def test_neither_threads_nor_repetition_change_a_figure(report: Report) -> None:
+    for threads in (1, 3):
+        assert simulate(network(), "rapid-core", "hfp8", seed=3, threads=threads) == report
+
+
+def test_stochastic_rounding_depends_on_the_seed_alone() -> None:
+    profile = hs.get_profile("hfp8").replace(rounding="stochastic")
+    first, again, other = (simulate(network(), profile=profile, seed=s) for s in (1, 1, 2))
+    assert first == again
+    column = [[row["acc_sqnr_db"] for row in r.layers] for r in (first, other)]
+    assert column[0] != column[1]
+    assert all(row["draws"] > 0 for row in first.layers)
+
+
+def test_policy_by_rule() -> None:
+    report = simulate(network(), policy={"first": "fp16", "h*": "exact"})
+    fired = {row["layer"]: (row["profile"], row["rule"]) for row in report.layers}
+    assert fired == {"stem": ("fp16", "first"), "heads": ("exact", "h*"), "fc": ("hfp8", "")}
+    assert [p["rule"] for p in report.facts["policy"]] == ["first", "h*"]
+    plain = simulate(network())
+    better = {r["layer"]: r["sqnr_db"] - q["sqnr_db"] for r, q in zip(report.layers, plain.layers)}
+    assert better["stem"] > 10 and better["fc"] == 0
+
+
+def test_a_sample_is_told() -> None:
+    report = simulate(network(), phases=["fwd"], max_macs=400)
+    for row in report.layers:
+        assert 0 < row["sampled"] <= 400 / row["macs"]
+        assert "sampled" in row["tensors"]
+    whole = simulate(network(), phases=["fwd"])
+    assert [r["cycles"] for r in report.layers] == [r["cycles"] for r in whole.layers]
+
+
+def test_time_only_is_the_same_time_and_nothing_else(report: Report) -> None:
+    fast = simulate(network(), "rapid-core", "hfp8", seed=3, time_only=True)
+    known = {name for name, column in BY_NAME.items() if column.group in ("layer", "time")}
+    assert fast.layers == [{n: row[n] for n in row if n in known} for row in report.layers]
+    assert fast.facts["time_only"] and not report.facts["time_only"]
+    jsonschema.validate(json.loads(fast.to_json()), SCHEMA)
+    assert Report.from_json(fast.to_json()) == fast
+    assert 'id="plot-cycles"' in fast.to_html() and 'id="plot-sqnr"' not in fast.to_html()
+
+
+def test_gated_multipliers_are_counted() -> None:
+    rng = np.random.default_rng(1)
+    x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 90), (90, 6)))
+    x[rng.random(x.shape) < 0.4], w[rng.random(w.shape) < 0.2] = 0, 0
+    layer = Layer("fc", "linear", 8, 6, 90, tensors={"x": x, "w": w})
+    drawn = Layer("drawn", "linear", 64, 32, 64)
+    report = simulate(Workload("net", (layer, drawn)), phases=["fwd"], max_macs=8192)
+    row, other = report.layers
+    assert row["gated"] == np.count_nonzero((x == 0)[:, :, None] | (w == 0)[None]) > 0
+    assert row["gated_share"] == row["gated"] / row["macs"]
+    assert other["sampled"] == 1 / 16 and 0 < other["gated"] < 8192
+    assert other["gated_share"] == other["gated"] / 8192
+    whole = row["macs"] + 8192
+    assert report.total["gated_share"] == (row["gated"] + other["gated"]) / whole
+
+
+def test_bytes_are_compulsory_and_capacity_traffic(report: Report) -> None:
+    for row in report.layers:
+        assert row["bytes"] == row["bytes_compulsory"] + row["bytes_capacity"]
+        assert row["bytes_capacity"] >= 0
+    fc = report.layers[2]
+    assert fc["bytes_compulsory"] == 4 * 90 + 90 * 6 + 2 * 4 * 6
+
+
+# -- interrupted, resumed --------------------------------------------------------------------------
+
+
+def interrupted(after: int, **options: object) -> Report:
+    """The report that Ctrl-C leaves when it comes in the row after the `after`-th."""
+    calls = iter(range(100))
+
+    def progress(done: int, total: int, what: str) -> None:
+        if next(calls) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted) as stopped:
+        simulate(network(), seed=3, progress=progress, **options)  # type: ignore[arg-type]
+    return stopped.value.report
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 7])
+def test_going_on_gives_the_same_report(report: Report, after: int) -> None:
+    part = interrupted(after)
+    assert part.partial and part.layers == report.layers[:after]
+    if after:
+        jsonschema.validate(json.loads(part.to_json()), SCHEMA)
+        part = Report.from_json(part.to_json())
+    seen: list[str] = []
+    whole = simulate(
+        network(), seed=3, resume=part, progress=lambda done, total, what: seen.append(what)
+    )
+    assert whole == report and not whole.partial
+    assert len(seen) == len(report.layers) - after + 1  # the rest, and the end
+
+
+def test_interrupted_is_ctrl_c() -> None:
+    """`except KeyboardInterrupt` still catches it."""
+    assert issubclass(Interrupted, KeyboardInterrupt)
+
+
+def test_checkpoints_hold_the_rows_so_far(report: Report) -> None:
+    kept: list[Report] = []
+    simulate(network(), seed=3, checkpoint=kept.append)
+    assert [len(part.layers) for part in kept] == list(range(1, len(report.layers)))
+    assert kept[2].layers == report.layers[:3] and kept[2].partial
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seed": 4}, "seed is 3 in the partial report and 4 in this run"),
+        ({"profile": "fp16"}, "profile.name is 'hfp8'"),
+        (
+            {"profile": hs.get_profile("hfp8").replace(chunk_length=8)},
+            "profile.chunk_length is 64 in the partial report and 8 in this run",
+        ),
+        ({"machine": "edge-8x8"}, "machine.name"),
+        ({"policy": "first=fp16"}, "policy is []"),
+        ({"phases": ["fwd"]}, "phases is"),
+        ({"max_macs": 5000}, "max_macs is"),
+        ({"time_model": "scalesim-ws"}, "time_model is 'pipelined'"),
+        ({"workload": network(seed=1)}, "the workload has changed since"),
+    ],
+)
+def test_only_the_same_run_is_resumed(options: dict[str, object], says: str) -> None:
+    given = {"workload": network(), "seed": 3, "resume": interrupted(2)} | options
+    with pytest.raises(InputError) as refused:
+        simulate(**given)  # type: ignore[arg-type]
+    assert str(refused.value).startswith("cannot resume: ") and says in str(refused.value)
+
+
+def test_another_version_of_python_may_go_on_another_hfp8sim_not() -> None:
+    part = interrupted(2)
+    versions = part.facts["versions"]
+    simulate(
+        network(), seed=3,
+        resume=dataclasses.replace(part, facts={**part.facts, "versions": versions | {"python": "9"}}),
+    )  # fmt: skip
+    changed = {**part.facts, "versions": versions | {"hfp8sim": "9"}}
+    with pytest.raises(InputError, match=r"versions\.hfp8sim"):
+        simulate(network(), seed=3, resume=dataclasses.replace(part, facts=changed))
+
+
+def test_rows_of_other_layers_are_refused() -> None:
+    part = interrupted(2)
+    torn = dataclasses.replace(part, layers=part.layers[::-1])
+    with pytest.raises(InputError, match="heads fwd where this run has stem fwd"):
+        simulate(network(), seed=3, resume=torn)
+
+
+# -- the rest --------------------------------------------------------------------------------------
+
+
+def test_digest_is_of_shapes_and_tensors() -> None:
+    base = network()
+    renamed = dataclasses.replace(base, name="other")
+    fewer = dataclasses.replace(base, layers=base.layers[:2])
+    assert digest(base) == digest(network()) == digest(renamed)
+    assert len({digest(w) for w in (base, network(1), fewer)}) == 3
+
+
+def test_a_format_of_one_s_own_is_told_whole() -> None:
+    """A format without a registered name could not be found again by it."""
+    narrow = hs.FloatFormat("narrow", 6, 5, 31)
+    fields = profile_fields(hs.get_profile("hfp8").replace(accumulator=narrow))
+    assert fields["accumulator"] == dataclasses.asdict(narrow)
+    assert fields["a_format"] == "hfp8-143"
+    assert profile_fields(hs.get_profile("hfp8").replace(accumulator=hs.get_format("e5m2"))) == (
+        profile_fields(hs.get_profile("hfp8").replace(accumulator="e5m2"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("profile", "k", "steps"),
+    [
+        ("hfp8", 130, 130),
+        ("rapid", 130, 65),
+        ("rapid", 129, 65),
+        ("aiu", 130, 3),
+        ("exact", 130, 1),
+    ],
+)
+def test_steps(profile: str, k: int, steps: int) -> None:
+    assert steps_of(hs.get_profile(profile), k) == steps
+
+
+def test_predictions_need_no_tensor() -> None:
+    rows = predictions(Workload("w", (Layer("fc", "linear", 8, 8, 4608),)), "fp8-2018")
+    forward = rows[0]
+    assert (forward["product_bits"], forward["accumulator_bits"]) == (5, 9)
+    assert (forward["bits_normal"], forward["bits_chunked"]) == (9, 5)
+    assert forward["retention_normal"] == pytest.approx(0.999748, abs=1e-6)
+    assert [row["phase"] for row in rows] == ["fwd", "dgrad", "wgrad"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"workload": "resnet5"}, "unknown workload 'resnet5'; did you mean resnet50"),
+        ({"machine": "rapid"}, "unknown machine 'rapid'"),
+        ({"profile": "hfp9"}, "unknown profile 'hfp9'"),
+        ({"phases": ["forward"]}, "unknown phase 'forward'"),
+        ({"phases": []}, "no phase given"),
+        ({"time_model": "magic"}, "unknown time model 'magic'"),
+        ({"seed": -1}, "seed is -1"),
+        ({"threads": 0}, "threads is 0"),
+        ({"policy": "stam=fp16"}, "unknown policy rule 'stam'; did you mean stem"),
+        ({"max_macs": 10}, "one dot product of length"),
+    ],
+)
+def test_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError) as refused:
+        simulate(**({"workload": network()} | options))  # type: ignore[arg-type]
+    assert says in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_phase_that_no_layer_has() -> None:
+    only = Workload("w", (Layer("a", "linear", 2, 2, 2, phases=("fwd",)),))
+    with pytest.raises(InputError, match="no layer with phase dgrad"):
+        simulate(only, phases=["dgrad"])
