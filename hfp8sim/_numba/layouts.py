@@ -1,0 +1,32 @@
+"""Tables that compiled code reads and writes, as records with named fields.
+
+A table is declared once, with `layout`; its fields are read by name in Python, in compiled code, through an
+address (`numba.carray(pointer(address), (1,), LAYOUT)[0]`) and, with NUMBA_DISABLE_JIT=1, in the same text
+uncompiled.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def layout(**fields: Any) -> np.dtype[Any]:
+    """A record dtype with C alignment: `layout(first=np.int64, count=np.int64, tile=RANGE)`.
+
+    A field's type is a scalar dtype, another layout, or (dtype, shape) for an array.
+    """
+    plain = np.dtype(list(fields.items()), align=True)
+    return np.dtype((np.record, plain))  # np.record: fields are attributes without the compiler, too
+
+
+def record(kind: np.dtype[Any]) -> Any:
+    """One record of a layout, all fields zero. In compiled code write `np.zeros(1, KIND)[0]`."""
+    return np.zeros(1, kind)[0]
+
+
+#: A range of rows, columns or k: the first one and how many.
+RANGE = layout(first=np.int64, count=np.int64)
+#: A range of addresses or rows: the first one and the one after the last.
+SPAN = layout(first=np.int64, stop=np.int64)
