@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup run test exhaustive mutants bench lint docs lock clean
+.PHONY: setup run test exhaustive mutants bench lint pages docs lock clean
 
 setup: $(READY)
 
@@ -35,8 +35,11 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+pages: setup
+	$(BIN)/python -m docs.pages
+
 docs: setup
-	$(BIN)/python -m docs.build
+	$(BIN)/python -m docs.pages.build
 
 # New versions of everything; the lock is the one place where versions are pinned.
 lock:
