@@ -1,21 +1,46 @@
-"""The one exception a user can provoke."""
+"""The one exception that bad input raises, and helpers for its text."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 
 class InputError(ValueError):
     """Bad input: one clear line that says what is wrong and what would be right."""
 
 
-#: So many known names stand in a message; it stays one readable line.
-SHOWN = 24
+#: Known names that an error text lists at most, so that it stays one readable line.
+MAX_LISTED = 24
 
 
 def unknown(
     what: str, name: object, known: list[str] | tuple[str, ...], of: str = ""
 ) -> InputError:
-    """An `InputError` for a name that is not in a table (`of` something), with the nearest names that are."""
+    """An `InputError` for a name that is not among `known`. The text gives the nearest known names.
+
+    `of` names the owner of the table: "unknown layer 'x' of 'resnet18'".
+    """
     import difflib
 
     near = difflib.get_close_matches(str(name), known, n=3, cutoff=0.5)
-    shown = ", ".join(known[:SHOWN]) + (f", … ({len(known)} in all)" if len(known) > SHOWN else "")
+    shown = ", ".join(known[:MAX_LISTED]) + (
+        f", … ({len(known)} in all)" if len(known) > MAX_LISTED else ""
+    )
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {shown}"
     return InputError(f"unknown {what} {name!r}{of and f' of {of}'}; {hint}")
+
+
+@contextlib.contextmanager
+def located(place: object) -> Iterator[None]:
+    """Put `place: ` before the text of an `InputError` that is raised inside the `with` block."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The text of another library's error in one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 3] + "..."

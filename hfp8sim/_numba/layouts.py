@@ -18,7 +18,9 @@ def layout(**fields: Any) -> np.dtype[Any]:
     A field's type is a scalar dtype, another layout, or (dtype, shape) for an array.
     """
     plain = np.dtype(list(fields.items()), align=True)
-    return np.dtype((np.record, plain))  # np.record: fields are attributes without the compiler, too
+    return np.dtype(
+        (np.record, plain)
+    )  # np.record: fields are attributes without the compiler, too
 
 
 def record(kind: np.dtype[Any]) -> Any:

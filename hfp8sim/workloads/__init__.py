@@ -17,12 +17,13 @@ from hfp8sim.network.records import (
     Workload,
     same_padding,
 )
-from hfp8sim.workloads.catalog import load_csv, load_workload, workloads
+from hfp8sim.workloads.catalog import load_workload, workloads
 from hfp8sim.workloads.operands import MAX_ELEMENTS, Operands, distribution, operands, unfold
 from hfp8sim.workloads.readers.conv_csv import load_conv_csv
 from hfp8sim.workloads.readers.gemm_csv import load_gemm_csv
 from hfp8sim.workloads.readers.onnx import load_onnx
 from hfp8sim.workloads.readers.problems import load_problem
+from hfp8sim.workloads.readers.table import load_csv
 from hfp8sim.workloads.readers.trace import load_trace, save_trace
 from hfp8sim.workloads.writers import save_conv_csv, save_gemm_csv, save_workload
 

@@ -1,1 +1,1 @@
-"""Readers of files: one module a kind of file, each with a function `load_…(path) -> Workload`."""
+"""Readers of files: a module for each kind of file, and the table of them (`table.READERS`)."""

@@ -1,14 +1,14 @@
 """The native trace: layers with their tensors in one `.npz` file or in a directory.
 
-Both hold `manifest.json` and one array `LAYER.TENSOR.npy` per tensor, LAYER being the layer's index:
+Both hold `manifest.json` and an array `LAYER.TENSOR.npy` for each tensor; LAYER is the layer's index:
 
     {"format": "hfp8sim-trace", "version": 1, "name": "...", "notes": ["..."],
      "layers": [{"name": "conv1", "kind": "conv2d", "conv": {"batch": 32, "height": 8, ...},
                  "phases": ["fwd", "wgrad"], "origin": "captured", "tensors": ["x", "w", "dy"]},
                 {"name": "fc1", "kind": "linear", "m": 32, "n": 64, "k": 128, "groups": 1, ...}]}
 
-Arrays are float32, or float16 where that loses nothing. A trace is written whole or not at all, and
-its bytes depend on its content alone. Nothing is ever unpickled.
+Arrays are float32, or float16 where that is exact. A trace is written whole or not at all. Equal content
+gives equal bytes. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -29,22 +29,24 @@ from typing import IO, Any
 
 import numpy as np
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError, located, one_line, unknown
 from hfp8sim.files import write_whole
 from hfp8sim.network.records import (
+    KINDS,
     PHASES,
     TENSORS,
     Conv,
     Layer,
     Workload,
+    check_phases,
 )
 
 FORMAT = "hfp8sim-trace"
 VERSION = 1
 MANIFEST = "manifest.json"
 
-# What zipfile, zlib and numpy's header parser raise on damaged bytes.
-_TORN = (
+#: What zipfile, zlib and NumPy's header parser raise on damaged bytes.
+_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
@@ -60,6 +62,7 @@ _TORN = (
     ValueError,
 )
 
+#: Keys of the manifest's objects and the types of their values.
 _TOP_KEYS = {"format": str, "version": int, "name": str, "notes": list, "layers": list}
 _LAYER_KEYS = {
     "name": str,
@@ -75,6 +78,10 @@ _LAYER_KEYS = {
 }
 _CONV_KEYS = {f.name: object for f in dataclasses.fields(Conv)}
 _CONV_OPTIONAL = {f.name for f in dataclasses.fields(Conv) if f.default is not dataclasses.MISSING}
+_TYPE_NAMES = {str: "text", int: "whole number", list: "list", dict: "object", object: "value"}
+
+#: Opens a file of the trace by its name.
+Opener = Callable[[str], IO[bytes]]
 
 
 # --- writing ---------------------------------------------------------------------------------------
@@ -83,7 +90,7 @@ _CONV_OPTIONAL = {f.name for f in dataclasses.fields(Conv) if f.default is not d
 def save_trace(path: str | os.PathLike[str], workload: Workload) -> None:
     """Write `workload` to `path`: one file if it ends in `.npz`, else a directory.
 
-    What was there before stays until the new trace is complete. Raises `InputError` where the target
+    An older trace at `path` is replaced when the new one is complete. Raises `InputError` if the target
     cannot be written, or is a directory that holds something else.
     """
     target = Path(path)
@@ -140,7 +147,7 @@ def _npy(array: np.ndarray) -> bytes:
 def _write_archive(stream: IO[bytes], files: Iterable[tuple[str, bytes]]) -> None:
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
         for name, data in files:
-            info = zipfile.ZipInfo(name)  # dated 1980: equal content, equal bytes
+            info = zipfile.ZipInfo(name)  # a fixed date, 1980: equal content gives equal bytes
             info.compress_type = zipfile.ZIP_DEFLATED
             info.external_attr = 0o644 << 16
             archive.writestr(info, data, compresslevel=9)
@@ -171,147 +178,146 @@ def _write_directory(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
 
 
 def load_trace(path: str | os.PathLike[str]) -> Workload:
-    """Read a trace file or directory; every fault is an `InputError` of one line that names it."""
+    """Read a trace file or directory.
+
+    Every fault raises `InputError`, in one line that names the file and, where there is one, the layer
+    and the tensor.
+    """
     source = Path(path)
-    try:
-        if source.is_dir():
-            return _read(source, lambda name: (source / name).open("rb"))
-        with _archive(source) as archive:
-            return _read(source, lambda name: archive.open(name))
-    except OSError as error:
-        raise InputError(f"{source}: cannot read the trace: {error.strerror or error}") from None
+    with located(source):
+        try:
+            if source.is_dir():
+                return _read(lambda name: (source / name).open("rb"))
+            with _open_archive(source) as archive:
+                return _read(lambda name: archive.open(name))
+        except OSError as error:
+            raise InputError(f"cannot read the trace: {error.strerror or error}") from None
 
 
-def _archive(source: Path) -> zipfile.ZipFile:
+def _open_archive(source: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(source)
-    except _TORN as error:
-        raise InputError(f"{source}: torn, or no trace: {_line(error)}") from None
+    except _DAMAGE as error:
+        raise InputError(f"torn, or no trace: {one_line(error)}") from None
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _read(source: Path, opener: Callable[[str], IO[bytes]]) -> Workload:
-    document = _document(source, opener)
-    where = str(source)
-    _check_keys(where, document, _TOP_KEYS, optional={"notes"})
+def _read(open_file: Opener) -> Workload:
+    document = _read_manifest(open_file)
+    _check_keys(document, _TOP_KEYS, optional={"notes"})
     if document["format"] != FORMAT:
-        raise InputError(f"{where}: format is {document['format']!r}; it must be {FORMAT!r}")
+        raise InputError(f"format is {document['format']!r}; it must be {FORMAT!r}")
     if document["version"] != VERSION:
-        raise InputError(
-            f"{where}: version is {document['version']}; this release reads version {VERSION}"
-        )
+        raise InputError(f"version is {document['version']}; this release reads version {VERSION}")
     notes = document.get("notes", [])
     if not all(isinstance(note, str) for note in notes):
-        raise InputError(f"{where}: notes must be a list of texts")
-    try:
-        layers = [
-            _layer(source, index, entry, opener) for index, entry in enumerate(document["layers"])
-        ]
-        return Workload(document["name"], tuple(layers), tuple(notes))
-    except InputError as error:
-        prefix = "" if str(error).startswith(where) else f"{where}: "
-        raise InputError(f"{prefix}{error}") from None
+        raise InputError("notes must be a list of texts")
+    layers = [
+        _read_layer(index, entry, open_file) for index, entry in enumerate(document["layers"])
+    ]
+    return Workload(document["name"], tuple(layers), tuple(notes))
 
 
-def _document(source: Path, opener: Callable[[str], IO[bytes]]) -> Any:
+def _read_manifest(open_file: Opener) -> Any:
     try:
-        with opener(MANIFEST) as stream:
+        with open_file(MANIFEST) as stream:
             text = stream.read().decode()
     except (FileNotFoundError, KeyError):
-        raise InputError(f"{source}: no {MANIFEST} in it; this is no trace") from None
-    except _TORN as error:
-        raise InputError(f"{source}: {MANIFEST} is torn: {_line(error)}") from None
+        raise InputError(f"no {MANIFEST} in it; this is no trace") from None
+    except _DAMAGE as error:
+        raise InputError(f"{MANIFEST} is torn: {one_line(error)}") from None
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{source}: {MANIFEST} is no JSON: {_line(error)}") from None
+        raise InputError(f"{MANIFEST} is no JSON: {one_line(error)}") from None
 
 
-def _check_keys(
-    where: str, record: Any, known: Mapping[str, type], optional: Iterable[str] = ()
-) -> None:
-    """`record` is an object with exactly the known keys, but for the optional ones, of their types."""
+def _check_keys(record: Any, types: Mapping[str, type], optional: Iterable[str] = ()) -> None:
+    """Raise `InputError` unless `record` is an object with the keys of `types`, of those types.
+
+    Keys in `optional` may be missing. No other key is allowed.
+    """
     if not isinstance(record, dict):
-        raise InputError(f"{where}: {str(record)[:40]!r} stands where an object must stand")
+        raise InputError(f"{str(record)[:40]!r} must be an object")
     for key, value in record.items():
-        if key not in known:
-            raise InputError(f"{where}: {unknown('key', key, list(known))}")
-        if not isinstance(value, known[key]) or (known[key] is int and isinstance(value, bool)):
-            raise InputError(f"{where}: {key} is {value!r:.60}; it must be a {_NAMES[known[key]]}")
-    for key in known:
+        if key not in types:
+            raise unknown("key", key, list(types))
+        if not isinstance(value, types[key]) or (types[key] is int and isinstance(value, bool)):
+            raise InputError(f"{key} is {value!r:.60}; it must be a {_TYPE_NAMES[types[key]]}")
+    for key in types:
         if key not in record and key not in optional:
-            raise InputError(f"{where}: key {key!r} is missing")
+            raise InputError(f"key {key!r} is missing")
 
 
-_NAMES = {str: "text", int: "whole number", list: "list", dict: "object", object: "value"}
-
-
-def _layer(source: Path, index: int, entry: Any, opener: Callable[[str], IO[bytes]]) -> Layer:
+def _read_layer(index: int, entry: Any, open_file: Opener) -> Layer:
     name = entry.get("name", index) if isinstance(entry, dict) else index
-    where = f"{source}: layer {name!r}"
+    with located(f"layer {name!r}"):
+        _check_layer(entry)
+        conv = _read_conv(entry)
+    layer = _make_layer(entry, conv)  # its errors name the layer
+    tensors = {}
+    for key in entry.get("tensors", []):
+        with located(f"layer {name!r}, tensor {key} ({_member(index, key)})"):
+            tensors[key] = _read_tensor(layer.tensor_shape(key), _member(index, key), open_file)
+    return layer.replace(tensors=tensors)
+
+
+def _check_layer(entry: Any) -> None:
+    """Raise `InputError` for keys, kind, phases or tensors that a layer does not have."""
     is_conv = isinstance(entry, dict) and "conv" in entry
-    shape = {"m", "n", "k", "groups"} if is_conv else {"conv", "groups"}
-    _check_keys(where, entry, _LAYER_KEYS, shape | {"phases", "origin", "tensors"})
+    absent = {"m", "n", "k", "groups"} if is_conv else {"conv", "groups"}
+    _check_keys(entry, _LAYER_KEYS, absent | {"phases", "origin", "tensors"})
     if is_conv and (extra := {"m", "n", "k", "groups"} & set(entry)):
-        raise InputError(f"{where}: has conv, so {min(extra)!r} must not be given as well")
-    keys = entry.get("tensors", [])
-    for key in keys:
+        raise InputError(f"has conv, so {min(extra)!r} must not be given as well")
+    if is_conv and entry["kind"] != "conv2d":
+        raise InputError(f"has conv, so its kind must be 'conv2d', not {entry['kind']!r}")
+    if entry["kind"] not in KINDS:
+        raise unknown("layer kind", entry["kind"], list(KINDS))
+    check_phases(entry.get("phases", PHASES))
+    for key in entry.get("tensors", []):
         if key not in TENSORS:
-            raise InputError(f"{where}: {unknown('tensor', key, list(TENSORS))}")
-    try:
-        bare = _bare_layer(entry, where)
-        tensors = {key: _tensor(bare, index, key, opener) for key in keys}
-        return bare.replace(tensors=tensors)
-    except InputError as error:
-        message = str(error)
-        if message.startswith("layer "):
-            message = f"{source}: {message}"
-        elif not message.startswith(str(source)):
-            message = f"{where}: {message}"
-        raise InputError(message) from None
+            raise unknown("tensor", key, list(TENSORS))
 
 
-def _bare_layer(entry: dict[str, Any], where: str) -> Layer:
+def _read_conv(entry: Mapping[str, Any]) -> Conv | None:
+    if "conv" not in entry:
+        return None
+    with located("conv"):
+        _check_keys(entry["conv"], _CONV_KEYS, _CONV_OPTIONAL)
+    return Conv(**entry["conv"])
+
+
+def _make_layer(entry: Mapping[str, Any], conv: Conv | None) -> Layer:
+    """The layer without its tensors."""
     fields = {
         "phases": tuple(entry.get("phases", PHASES)),
         "origin": entry.get("origin", "captured"),
     }
-    if "conv" not in entry:
-        sizes = {key: entry[key] for key in ("m", "n", "k")}
-        return Layer(entry["name"], entry["kind"], groups=entry.get("groups", 1), **sizes, **fields)
-    _check_keys(f"{where}, conv", entry["conv"], _CONV_KEYS, _CONV_OPTIONAL)
-    if entry["kind"] != "conv2d":
-        raise InputError(f"{where}: has conv, so its kind must be 'conv2d', not {entry['kind']!r}")
-    return Layer.from_conv(entry["name"], Conv(**entry["conv"]), **fields)
+    if conv is not None:
+        return Layer.from_conv(entry["name"], conv, **fields)
+    sizes = {key: entry[key] for key in ("m", "n", "k")}
+    return Layer(entry["name"], entry["kind"], groups=entry.get("groups", 1), **sizes, **fields)
 
 
-def _tensor(layer: Layer, index: int, key: str, opener: Callable[[str], IO[bytes]]) -> np.ndarray:
-    """One array, its header checked before anything of its claimed size is allocated."""
-    member = _member(index, key)
-    where = f"tensor {key} ({member})"
+def _read_tensor(expected: tuple[int, ...], member: str, open_file: Opener) -> np.ndarray:
+    """One array. Its header is checked before memory of the size that it claims is allocated."""
     try:
-        with opener(member) as stream:
+        with open_file(member) as stream:
             version = np.lib.format.read_magic(stream)
             if version != (1, 0):
-                raise InputError(f"{where}: .npy version {version}; it must be (1, 0)")
+                raise InputError(f".npy version {version}; it must be (1, 0)")
             shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
             if dtype not in (np.dtype("<f4"), np.dtype("<f2")):
-                raise InputError(
-                    f"{where}: dtype is {dtype}; it must be little-endian float32 or float16"
-                )
-            if shape != layer.tensor_shape(key):
-                raise InputError(f"{where}: shape is {shape}; it must be {layer.tensor_shape(key)}")
+                raise InputError(f"dtype is {dtype}; it must be little-endian float32 or float16")
+            if shape != expected:
+                raise InputError(f"shape is {shape}; it must be {expected}")
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
             data = stream.read(size)
             if len(data) != size or stream.read(1):
-                raise InputError(f"{where}: torn: not exactly {size} bytes of data")
+                raise InputError(f"torn: not exactly {size} bytes of data")
     except InputError:
         raise
     except (FileNotFoundError, KeyError):
-        raise InputError(f"{where}: is missing") from None
-    except _TORN as error:
-        raise InputError(f"{where}: torn: {_line(error)}") from None
+        raise InputError("is missing") from None
+    except _DAMAGE as error:
+        raise InputError(f"torn: {one_line(error)}") from None
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,4 +1,4 @@
-"""The native trace: round trips, all-or-nothing writing, and one clear line for every fault."""
+"""The native trace: round trips, writing whole or not at all, and one-line errors."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def sample() -> Workload:
 
 
 @pytest.mark.parametrize("name", ["trace.npz", "folder"])
-def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
+def test_round_trip(tmp_path: Path, name: str) -> None:
     workload = sample()
     save_trace(tmp_path / name, workload)
     save_trace(tmp_path / name, workload)  # replaces
@@ -48,7 +48,7 @@ def test_what_is_written_is_read(tmp_path: Path, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [name]  # nothing temporary is left
 
 
-def test_bytes_depend_on_content_alone_and_half_precision_is_used_where_exact(
+def test_bytes_are_reproducible(
     tmp_path: Path,
 ) -> None:
     for name in ("a.npz", "b.npz"):
@@ -59,7 +59,7 @@ def test_bytes_depend_on_content_alone_and_half_precision_is_used_where_exact(
 
 
 @pytest.mark.parametrize("name", ["trace.npz", "folder"])
-def test_a_failed_write_leaves_what_was_there(
+def test_failed_write_keeps_old_trace(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / name
@@ -76,7 +76,7 @@ def test_a_failed_write_leaves_what_was_there(
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_a_directory_that_is_no_trace_is_not_overwritten(tmp_path: Path) -> None:
+def test_other_directory_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(InputError, match="exists and is no trace"):
@@ -85,7 +85,7 @@ def test_a_directory_that_is_no_trace_is_not_overwritten(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", ["t.npz", "t"])
-def test_folders_on_the_way_are_made_or_refused_in_one_line(tmp_path: Path, name: str) -> None:
+def test_parent_folders(tmp_path: Path, name: str) -> None:
     save_trace(tmp_path / "new" / name, sample())
     assert load_trace(tmp_path / "new" / name).name == "sample"
     (tmp_path / "file").write_text("")
@@ -93,7 +93,7 @@ def test_folders_on_the_way_are_made_or_refused_in_one_line(tmp_path: Path, name
         save_trace(tmp_path / "file" / name, sample())
 
 
-def set_to(*path: str | int, value: Any) -> Callable[[dict], None]:
+def set_key(*path: str | int, value: Any) -> Callable[[dict], None]:
     def edit(manifest: dict) -> None:
         for key in path[:-1]:
             manifest = manifest[key]
@@ -102,7 +102,7 @@ def set_to(*path: str | int, value: Any) -> Callable[[dict], None]:
     return edit
 
 
-def drop(*path: str | int) -> Callable[[dict], None]:
+def drop_key(*path: str | int) -> Callable[[dict], None]:
     def edit(manifest: dict) -> None:
         for key in path[:-1]:
             manifest = manifest[key]
@@ -114,42 +114,48 @@ def drop(*path: str | int) -> Callable[[dict], None]:
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (set_to("version", value=2), "version is 2; this release reads version 1"),
-        (set_to("version", value="1"), "version is '1'; it must be a whole number"),
-        (set_to("format", value="other"), "format is 'other'; it must be 'hfp8sim-trace'"),
-        (set_to("nots", value=[]), "unknown key 'nots'; did you mean notes?"),
-        (drop("layers"), "key 'layers' is missing"),
-        (set_to("layers", value=[]), "has no layer"),
-        (set_to("notes", value=[1]), "notes must be a list of texts"),
-        (set_to("layers", 0, value=3), "layer 0: '3' stands where an object must stand"),
-        (drop("layers", 0, "kind"), "key 'kind' is missing"),
+        (set_key("version", value=2), "version is 2; this release reads version 1"),
+        (set_key("version", value="1"), "version is '1'; it must be a whole number"),
+        (set_key("format", value="other"), "format is 'other'; it must be 'hfp8sim-trace'"),
+        (set_key("nots", value=[]), "unknown key 'nots'; did you mean notes?"),
+        (drop_key("layers"), "key 'layers' is missing"),
+        (set_key("layers", value=[]), "has no layer"),
+        (set_key("notes", value=[1]), "notes must be a list of texts"),
+        (set_key("layers", 0, value=3), "layer 0: '3' must be an object"),
+        (drop_key("layers", 0, "kind"), "key 'kind' is missing"),
         (
-            set_to("layers", 1, "kind", value="mathmul"),
+            set_key("layers", 1, "kind", value="mathmul"),
             "unknown layer kind 'mathmul'; did you mean matmul",
         ),
-        (set_to("layers", 1, "stride", value=1), "layer 'fc': unknown key 'stride'"),
-        (drop("layers", 1, "m"), "layer 'fc': key 'm' is missing"),
-        (set_to("layers", 1, "n", value=0), "layer 'fc': n is 0; it must be from 1"),
-        (set_to("layers", 1, "n", value=True), "n is True; it must be a whole number"),
-        (set_to("layers", 1, "k", value=2**31), "k is 2147483648; it must be from 1 to"),
-        (set_to("layers", 0, "m", value=4), "has conv, so 'm' must not be given as well"),
-        (set_to("layers", 0, "conv", "strid", value=1), "unknown key 'strid'; did you mean stride"),
-        (drop("layers", 0, "conv", "kernel"), "key 'kernel' is missing"),
-        (set_to("layers", 0, "conv", "kernel", value=3), "kernel is 3; it must be 2 numbers"),
+        (set_key("layers", 1, "stride", value=1), "layer 'fc': unknown key 'stride'"),
+        (drop_key("layers", 1, "m"), "layer 'fc': key 'm' is missing"),
+        (set_key("layers", 1, "n", value=0), "layer 'fc': n is 0; it must be from 1"),
+        (set_key("layers", 1, "n", value=True), "n is True; it must be a whole number"),
+        (set_key("layers", 1, "k", value=2**31), "k is 2147483648; it must be from 1 to"),
+        (set_key("layers", 0, "m", value=4), "has conv, so 'm' must not be given as well"),
         (
-            set_to("layers", 0, "conv", "kernel", value=[3, "a"]),
+            set_key("layers", 0, "conv", "strid", value=1),
+            "unknown key 'strid'; did you mean stride",
+        ),
+        (drop_key("layers", 0, "conv", "kernel"), "key 'kernel' is missing"),
+        (set_key("layers", 0, "conv", "kernel", value=3), "kernel is 3; it must be 2 numbers"),
+        (
+            set_key("layers", 0, "conv", "kernel", value=[3, "a"]),
             "kernel is 'a'; it must be a whole",
         ),
-        (set_to("layers", 0, "conv", "height", value=-1), "height is -1"),
-        (set_to("layers", 0, "conv", "height", value=9), "shape is (1, 4, 4, 2); it must be (1, 9"),
-        (set_to("layers", 0, "kind", value="gemm"), "its kind must be 'conv2d', not 'gemm'"),
-        (set_to("layers", 0, "phases", value=["bwd"]), "unknown phase 'bwd'"),
-        (set_to("layers", 0, "tensors", value=["z"]), "unknown tensor 'z'"),
-        (set_to("layers", 1, "tensors", value=["x"]), "tensor x (1.x.npy): is missing"),
-        (set_to("layers", 1, "name", value="conv, ümlaut/.."), "two layers are named"),
+        (set_key("layers", 0, "conv", "height", value=-1), "height is -1"),
+        (
+            set_key("layers", 0, "conv", "height", value=9),
+            "shape is (1, 4, 4, 2); it must be (1, 9",
+        ),
+        (set_key("layers", 0, "kind", value="gemm"), "its kind must be 'conv2d', not 'gemm'"),
+        (set_key("layers", 0, "phases", value=["bwd"]), "unknown phase 'bwd'"),
+        (set_key("layers", 0, "tensors", value=["z"]), "unknown tensor 'z'"),
+        (set_key("layers", 1, "tensors", value=["x"]), "tensor x (1.x.npy): is missing"),
+        (set_key("layers", 1, "name", value="conv, ümlaut/.."), "two layers are named"),
     ],
 )
-def test_faults_of_the_manifest(tmp_path: Path, edit: Callable[[dict], None], message: str) -> None:
+def test_manifest_errors(tmp_path: Path, edit: Callable[[dict], None], message: str) -> None:
     save_trace(tmp_path / "t", sample())
     file = tmp_path / "t" / "manifest.json"
     manifest = json.loads(file.read_text())
@@ -162,7 +168,7 @@ def test_faults_of_the_manifest(tmp_path: Path, edit: Callable[[dict], None], me
     assert line.count(str(tmp_path)) == 1
 
 
-def test_a_manifest_that_is_no_json(tmp_path: Path) -> None:
+def test_manifest_without_json(tmp_path: Path) -> None:
     save_trace(tmp_path / "t", sample())
     for text in (b"{", b"[" * 100_000, b"\xff\xfe", b"[]", b"null"):
         (tmp_path / "t" / "manifest.json").write_bytes(text)
@@ -198,7 +204,7 @@ HOLE[1, 2, 0, 1] = np.nan
         (npy(GOOD, version=(2, 0)), ".npy version (2, 0)"),
     ],
 )
-def test_faults_of_a_tensor(tmp_path: Path, data: bytes, message: str) -> None:
+def test_tensor_errors(tmp_path: Path, data: bytes, message: str) -> None:
     save_trace(tmp_path / "t", sample())
     (tmp_path / "t" / "0.w.npy").write_bytes(data)
     with pytest.raises(InputError) as caught:
@@ -206,14 +212,14 @@ def test_faults_of_a_tensor(tmp_path: Path, data: bytes, message: str) -> None:
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_fortran_order_is_read(tmp_path: Path) -> None:
+def test_fortran_order(tmp_path: Path) -> None:
     save_trace(tmp_path / "t", sample())
     w = np.arange(54, dtype=np.float32).reshape(3, 3, 2, 3)
     (tmp_path / "t" / "0.w.npy").write_bytes(npy(np.asfortranarray(w)))
     np.testing.assert_array_equal(load_trace(tmp_path / "t").layers[0].tensors["w"], w)
 
 
-def test_a_torn_file_at_every_length(tmp_path: Path) -> None:
+def test_truncation_at_every_length(tmp_path: Path) -> None:
     save_trace(tmp_path / "t.npz", sample())
     whole = (tmp_path / "t.npz").read_bytes()
     for length in range(0, len(whole), 7):
@@ -222,7 +228,7 @@ def test_a_torn_file_at_every_length(tmp_path: Path) -> None:
             load_trace(tmp_path / "t.npz")
 
 
-def test_an_archive_of_something_else(tmp_path: Path) -> None:
+def test_other_archives(tmp_path: Path) -> None:
     np.savez(tmp_path / "weights.npz", w=GOOD)
     with pytest.raises(InputError, match=r"no manifest\.json in it"):
         load_trace(tmp_path / "weights.npz")
