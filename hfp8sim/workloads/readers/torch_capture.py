@@ -30,7 +30,7 @@ from hfp8sim.network.records import (
     distinct,
     same_padding,
 )
-from hfp8sim.workloads.readers import layouts, nests
+from hfp8sim.workloads.readers import nests, tensor_layouts
 
 Tensor = Any
 Arrange = Callable[[np.ndarray], np.ndarray]
@@ -195,17 +195,19 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         weights = _numpy(w)
         weights = weights.reshape(*weights.shape[:2], *conv.kernel)
         arranged = (
-            layouts.turned_filters(weights, conv.groups) if turned else layouts.filters(weights)
+            tensor_layouts.rotated_filters(weights, conv.groups)
+            if turned
+            else tensor_layouts.filters(weights)
         )
 
         def build(name: str, _: int) -> Layer:
             return Layer.from_conv(name, conv)
 
         def gradient(dy: np.ndarray) -> np.ndarray:
-            return layouts.nhwc(dy.reshape(conv.batch, conv.filters, *conv.output))
+            return tensor_layouts.nhwc(dy.reshape(conv.batch, conv.filters, *conv.output))
 
         record = _Record(self.name(operator), build, arranged, _phases(x, w))
-        record.step(layouts.nhwc(images), result, gradient, self.backward)
+        record.step(tensor_layouts.nhwc(images), result, gradient, self.backward)
         self.records.append(record)
 
     def step(self, name: str, kind: str, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -369,7 +371,7 @@ def _conv_transpose(
     batch, height, width = _image(input, spatial)
     pad, extra = _pair(padding, spatial, 0), _pair(output_padding, spatial, 0)
     shape = (*weight.shape[:2], *_pair(tuple(weight.shape[2:]), spatial, 1))
-    conv = layouts.transposed(
+    conv = tensor_layouts.transposed_conv(
         (batch, weight.shape[0], height, width),
         shape,
         _pair(stride, spatial, 1),

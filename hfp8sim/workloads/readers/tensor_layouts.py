@@ -1,4 +1,4 @@
-"""From the frameworks' layout (images NCHW, filters FCRS) to this package's (NHWC, RSCF)."""
+"""Conversion of the frameworks' tensor layouts, images NCHW and filters FCRS, to NHWC and RSCF."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def filters(weights: np.ndarray) -> np.ndarray:
     return weights.transpose(2, 3, 1, 0)
 
 
-def turned_filters(weights: np.ndarray, groups: int) -> np.ndarray:
-    """A transposed convolution's (C, F/groups, R, S) to (R, S, C/groups, F), turned by 180 degrees."""
+def rotated_filters(weights: np.ndarray, groups: int) -> np.ndarray:
+    """A transposed convolution's (C, F/groups, R, S) to (R, S, C/groups, F), rotated by 180 degrees."""
     c, f, r, s = weights.shape
-    turned = weights.reshape(groups, c // groups, f, r, s)[..., ::-1, ::-1]
-    return turned.transpose(3, 4, 1, 0, 2).reshape(r, s, c // groups, groups * f)
+    rotated = weights.reshape(groups, c // groups, f, r, s)[..., ::-1, ::-1]
+    return rotated.transpose(3, 4, 1, 0, 2).reshape(r, s, c // groups, groups * f)
 
 
-def transposed(
+def transposed_conv(
     image: Sequence[int],
     weights: Sequence[int],
     stride: tuple[int, int],
@@ -34,10 +34,13 @@ def transposed(
     dilation: tuple[int, int],
     groups: int,
 ) -> Conv:
-    """The geometry of a transposed convolution: a convolution of the gapped input.
+    """The geometry of a transposed convolution: a convolution of the input with gaps.
 
-    `image` is (N, C, H, W), `weights` (C, F/groups, R, S); `padding` is what the transposed convolution
-    cuts off its result on each side, (top, bottom, left, right).
+    Args:
+        image: the shape (N, C, H, W).
+        weights: the shape (C, F/groups, R, S).
+        stride: of the transposed convolution; it becomes the distance between input pixels.
+        padding: pixels that are cut off the result at (top, bottom, left, right).
     """
     reach = [dilation[axis] * (weights[2 + axis] - 1) for axis in range(2)]
     top, bottom, left, right = padding
