@@ -1,7 +1,7 @@
-"""Loop nests as layers: `O[..] += A[..] * B[..]` over named loops, as einsums and mappers state them.
+"""Loop nests as layers: `O[..] += A[..] * B[..]` over named loops, as in einsums and mappers' problems.
 
-An index is a loop, or for a sliding window a sum of two: `stride·p + dilation·r`, where p also indexes
-the output and r the weights. Which role a loop plays follows from the operands it indexes:
+An index is a loop, or, for a sliding window, a sum of two: `stride·p + dilation·r`, where p also indexes
+the output and r the weights. The role of a loop follows from the operands that it indexes:
 
     in the output, A and B   groups            in A and B, not in the output   reduction (C)
     in the output and A      rows (batch)      in the output and B             columns (filters)
@@ -34,14 +34,13 @@ class Roles(NamedTuple):
     def shape(self, sizes: Mapping[str, int]) -> GemmShape:
         """The GEMM of a nest without sliding windows."""
         g, m, n, k = (prod(sizes[loop] for loop in loops) for loops in self)
-        return GemmShape(g, m, n, k)
+        return GemmShape(groups=g, m=m, n=n, k=k)
 
 
 def roles(a: list[str], b: list[str], out: list[str]) -> Roles:
-    """Sort the loops of `a`, `b` and `out`; a loop of one operand alone is no matrix product."""
+    """The roles of all loops of `a`, `b` and `out`; `InputError` for a loop that indexes only one of them."""
     for loop in dict.fromkeys(a + b + out):
-        where = (loop in a, loop in b, loop in out)
-        if sum(where) < 2:
+        if (loop in a) + (loop in b) + (loop in out) < 2:
             raise InputError(
                 f"loop {loop!r} indexes one operand only, so this is no matrix product"
             )
@@ -54,19 +53,18 @@ def roles(a: list[str], b: list[str], out: list[str]) -> Roles:
 
 
 def arrange(array: np.ndarray, loops: list[str], *order: tuple[str, ...]) -> np.ndarray:
-    """An operand with its axes in the given order, the loops of each tuple merged into one axis."""
-    wanted = [loop for some in order for loop in some]
+    """An operand with its axes in the given order; the loops of each tuple become one axis."""
     sizes = dict(zip(loops, array.shape, strict=True))
-    turned = array.transpose([loops.index(loop) for loop in wanted])
-    return turned.reshape([prod(sizes[loop] for loop in some) for some in order])
+    permuted = array.transpose([loops.index(loop) for axis in order for loop in axis])
+    return permuted.reshape([prod(sizes[loop] for loop in axis) for axis in order])
 
 
 @dataclass(frozen=True)
 class Product:
     """A product of two tensors with labelled axes, as a batch of GEMMs.
 
-    Axes of size 1 carry no label, so an operand that is repeated along an axis is not a batch there,
-    but takes part in a larger matrix.
+    Labels of axes of size 1 are dropped. An operand that is broadcast along an axis is therefore no batch
+    there: the other operand's axis becomes rows or columns of one larger matrix.
     """
 
     roles: Roles
@@ -84,20 +82,20 @@ class Product:
         b_loops: list[str],
         out: list[str],
     ) -> Product:
-        """From the operands' shapes and labels; `InputError` where they do not fit each other."""
+        """The product of operands of shapes `a` and `b`; `InputError` if labels and shapes do not fit."""
         sizes: dict[str, int] = {}
         for shape, loops in ((a, a_loops), (b, b_loops)):
             if len(loops) != len(shape) or len(set(loops)) != len(loops):
                 raise InputError(f"axes {''.join(loops)!r} do not fit the shape {tuple(shape)}")
             for loop, size in zip(loops, shape, strict=True):
-                before = sizes.get(loop, 1)
-                if size != before and 1 not in (size, before):
-                    raise InputError(f"axis {loop!r} has sizes {before} and {size}")
-                sizes[loop] = max(size, before)
-        a_kept = [loop for loop, size in zip(a_loops, a, strict=True) if size > 1]
-        b_kept = [loop for loop, size in zip(b_loops, b, strict=True) if size > 1]
-        out_kept = [loop for loop in out if loop in a_kept + b_kept]
-        return cls(roles(a_kept, b_kept, out_kept), sizes, a_kept, b_kept, out_kept)
+                other = sizes.get(loop, 1)
+                if size != other and 1 not in (size, other):
+                    raise InputError(f"axis {loop!r} has sizes {other} and {size}")
+                sizes[loop] = max(size, other)
+        a_loops = [loop for loop, size in zip(a_loops, a, strict=True) if size > 1]
+        b_loops = [loop for loop, size in zip(b_loops, b, strict=True) if size > 1]
+        out = [loop for loop in out if loop in a_loops + b_loops]
+        return cls(roles(a_loops, b_loops, out), sizes, a_loops, b_loops, out)
 
     @property
     def shape(self) -> GemmShape:
@@ -153,41 +151,49 @@ def layer_of_nest(
     padding: Mapping[str, tuple[int, int]] | None = None,
     **fields: Any,
 ) -> Layer:
-    """The layer that a nest computes: a GEMM, or a convolution where indices slide.
+    """The layer that a nest computes: a convolution if an input index is a sliding window, else a GEMM.
 
-    `padding` maps the output loop of a window to (before, after); without it the input's size is that
-    of the padded input, which is all that the loops tell. Raises `InputError` for what is neither.
+    Args:
+        sizes: of the loops.
+        weights, inputs, out: the indices of each operand.
+        padding: (before, after) by the output loop of a window. Without it the convolution has no
+            padding, and its input is as large as the loops reach.
+        fields: further fields of the layer.
+
+    Raises `InputError` for a nest that is neither.
     """
     windows = [index for index in inputs if len(index) > 1]
-    inside = {loop for window in windows for loop, _ in window}
-    plain = roles(_loops(inputs, inside), _loops(weights, inside), _loops(out, inside))
+    in_windows = {loop for window in windows for loop, _ in window}
+    shape = roles(
+        _loops(inputs, in_windows), _loops(weights, in_windows), _loops(out, in_windows)
+    ).shape(sizes)
     if not windows:
-        groups, m, n, k = plain.shape(sizes)
-        return Layer(name, "gemm", m, n, k, groups, **fields)
+        return Layer(name, "gemm", shape.m, shape.n, shape.k, shape.groups, **fields)
     if len(windows) > 2:
         raise InputError("it slides along more than two axes; convolutions here have at most two")
     axes = [_axis(window, weights, out, sizes, padding or {}) for window in windows]
     axes = [_Axis(1, 1, 1, 1, (0, 0))] * (2 - len(axes)) + axes
-    groups, batch, filters, channels = plain.shape(sizes)
-    spans = [
+    extents = [
         (a.out - 1) * a.stride + (a.kernel - 1) * a.dilation + 1 - sum(a.padding) for a in axes
     ]
     geometry = Conv(
-        batch=batch,
-        height=spans[0],
-        width=spans[1],
-        channels=groups * channels,
-        filters=groups * filters,
+        batch=shape.m,
+        height=extents[0],
+        width=extents[1],
+        channels=shape.groups * shape.k,
+        filters=shape.groups * shape.n,
         kernel=(axes[0].kernel, axes[1].kernel),
         stride=(axes[0].stride, axes[1].stride),
         padding=(*axes[0].padding, *axes[1].padding),
         dilation=(axes[0].dilation, axes[1].dilation),
-        groups=groups,
+        groups=shape.groups,
     )
     return Layer.from_conv(name, geometry, **fields)
 
 
 class _Axis(NamedTuple):
+    """One axis of a convolution; sizes of output and kernel in pixels, padding (before, after)."""
+
     out: int
     kernel: int
     stride: int
@@ -196,6 +202,7 @@ class _Axis(NamedTuple):
 
 
 def _loops(indices: list[Index], without: set[str]) -> list[str]:
+    """All loops of the indices but those in `without`."""
     return [loop for index in indices for loop, _ in index if loop not in without]
 
 
@@ -206,7 +213,7 @@ def _axis(
     sizes: Mapping[str, int],
     padding: Mapping[str, tuple[int, int]],
 ) -> _Axis:
-    """The two loops of a window, told apart by the operand that they index."""
+    """The axis of a window: one of its two loops indexes the output, the other the weights."""
     text = " + ".join(f"{coefficient}·{loop}" for loop, coefficient in window)
     in_weights = [term for term in window if term[0] in _loops(weights, set())]
     in_out = [term for term in window if term[0] in _loops(out, set())]

@@ -1,8 +1,8 @@
-"""Problems as mappers state them: ZigZag's list of layers and Timeloop's problem, both in YAML.
+"""Problems of mappers, both in YAML: ZigZag's list of layers and Timeloop's problem.
 
-ZigZag gives an equation, relations between its indices and loop sizes for each layer; Timeloop a shape
-with projections and an instance with sizes. Either is a loop nest (`hfp8sim.workloads.readers.nests`). The
-reader needs the extra `yaml`.
+ZigZag gives an equation, relations between its indices and loop sizes for each layer. Timeloop gives a
+shape with projections and an instance with sizes. Both are loop nests, see `nests`. The reader needs the
+extra `yaml`.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, located, one_line
 from hfp8sim.network.records import MAX_SIZE, Layer, Workload, distinct
 from hfp8sim.workloads.readers.csv_rows import read_text
 from hfp8sim.workloads.readers.nests import Index, layer_of_nest
 
 
 def load_problem(path: str | os.PathLike[str]) -> Workload:
-    """Read a ZigZag workload (a list) or a Timeloop problem (a mapping) from a YAML file.
+    """Read a ZigZag workload, which is a list, or a Timeloop problem, which is a mapping, from a YAML file.
 
-    Layers that are no product of weights and inputs, pooling and additions among them, are skipped
-    with a warning. Raises `InputError`, in one line, for a file that is neither, and for a size out of
-    range.
+    Layers that are no product of weights and inputs, such as pooling and additions, are skipped with a
+    warning. Raises `InputError`, in one line, for a file that is neither, and for a size out of range.
     """
     source = Path(path)
     document = _parse(source)
     warnings: list[str] = []
-    try:
+    with located(source):
         if isinstance(document, list):
             layers = _zigzag(document, warnings)
             kind = "ZigZag workload"
@@ -42,11 +41,9 @@ def load_problem(path: str | os.PathLike[str]) -> Workload:
         if not layers:
             raise InputError("no layer in it; at least one must be a product of weights and inputs")
         names = distinct(layer.name for layer in layers)
-        named = [layer.replace(name=name) for layer, name in zip(layers, names, strict=True)]
-    except InputError as error:
-        raise InputError(f"{source}: {error}") from None
+        renamed = [layer.replace(name=name) for layer, name in zip(layers, names, strict=True)]
     warnings = [f"{source}: {warning}" for warning in warnings]
-    return Workload(source.stem, tuple(named), (f"{kind} {source}",), tuple(warnings))
+    return Workload(source.stem, tuple(renamed), (f"{kind} {source}",), tuple(warnings))
 
 
 def _parse(source: Path) -> Any:
@@ -56,7 +53,7 @@ def _parse(source: Path) -> Any:
         raise InputError('reading YAML needs an extra: pip install "hfp8sim[yaml]"') from None
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """Safe, and blind to the tags (`!Problem`) that tools put on their records."""
+        """The safe loader, which here ignores tags such as `!Problem`."""
 
     def untagged(loader: Any, _: str, node: Any) -> Any:
         if isinstance(node, yaml.MappingNode):
@@ -69,11 +66,11 @@ def _parse(source: Path) -> Any:
     try:
         return yaml.load(read_text(source), Loader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        text = " ".join(str(error).split())
-        raise InputError(f"{source}: no YAML: {text[:200]}") from None
+        raise InputError(f"{source}: no YAML: {one_line(error)}") from None
 
 
 def _size(label: str, value: Any) -> int:
+    """`value` if it is a size; `InputError` names it by `label`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InputError(f"{label} is {value!r:.60}; it must be a whole number")
     if not 1 <= value <= MAX_SIZE:
@@ -82,6 +79,7 @@ def _size(label: str, value: Any) -> int:
 
 
 def _list(record: Mapping[Any, Any], key: str, default: list[Any] | None = None) -> list[Any]:
+    """The list at `key`; `InputError` if it is missing without a default, or no list."""
     value = record.get(key, default)
     if not isinstance(value, list):
         raise InputError(f"{key!r} is missing" if value is None else f"{key!r} must be a list")
@@ -103,16 +101,15 @@ def _zigzag(entries: list[Any], warnings: list[str]) -> list[Layer]:
         text = " ".join(str(label).split())[:80]
         name = text if isinstance(label, str) and text else f"layer {text}"
         try:
-            layers.append(_zigzag_layer(name, entry))
-        except _NoProduct as reason:
+            with located(name):
+                layers.append(_zigzag_layer(name, entry))
+        except _NotAProduct as reason:
             warnings.append(f"{name}: {reason}; skipped")
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from None
     return layers
 
 
-class _NoProduct(Exception):
-    """A layer without weights: no matrix product."""
+class _NotAProduct(Exception):
+    """The layer is no product of weights and inputs; the text is the reason."""
 
 
 def _zigzag_layer(name: str, entry: Mapping[str, Any]) -> Layer:
@@ -121,20 +118,20 @@ def _zigzag_layer(name: str, entry: Mapping[str, Any]) -> Layer:
         raise InputError("'equation' is missing")
     operator = str(entry.get("operator_type", ""))
     if re.search("pool|^add", operator, re.IGNORECASE):
-        raise _NoProduct(f"operator {operator!r:.60} is no matrix product")
+        raise _NotAProduct(f"operator {operator!r:.60} is no matrix product")
     sizes = _zigzag_sizes(entry)
     relations = _relations(_list(entry, "dimension_relations", []))
     out, operands = _equation(equation)
     if len(operands) != 2:
-        raise _NoProduct(f"equation {equation!r:.80} has no two operands")
+        raise _NotAProduct(f"equation {equation!r:.80} has no two operands")
     weights, inputs = _weights_and_inputs(operands, relations, entry)
 
-    def indices(loops: list[str]) -> list[Index]:
-        found = [relations.get(loop, ((loop, 1),)) for loop in loops]
-        for loop in (loop for index in found for loop, _ in index):
+    def indices(subscripts: list[str]) -> list[Index]:
+        result = [relations.get(name, ((name, 1),)) for name in subscripts]
+        for loop in (loop for index in result for loop, _ in index):
             if loop not in sizes:
                 raise InputError(f"loop {loop!r} has no size; loop_dims gives {', '.join(sizes)}")
-        return found
+        return result
 
     padding = _zigzag_padding(entry, relations)
     return layer_of_nest(name, sizes, indices(weights), indices(inputs), indices(out), padding)
@@ -180,7 +177,11 @@ def _subscripts(text: str) -> list[str]:
 def _weights_and_inputs(
     operands: list[tuple[str, list[str]]], relations: Mapping[str, Index], entry: Mapping[str, Any]
 ) -> tuple[list[str], list[str]]:
-    """The operand that slides is the input; else the one called W, or constant, is the weight."""
+    """(loops of the weights, loops of the inputs).
+
+    An operand with a relation, that is with a sliding window, is the input. Otherwise the operand that is
+    called W, or that `constant_operands` names, is the weight.
+    """
     (first, a), (second, b) = operands
     if any(loop in relations for loop in a + b):
         return (b, a) if any(loop in relations for loop in a) else (a, b)
@@ -194,7 +195,7 @@ def _weights_and_inputs(
 def _zigzag_padding(
     entry: Mapping[str, Any], relations: Mapping[str, Index]
 ) -> dict[str, tuple[int, int]]:
-    """Padding of each output loop: `padding` follows the order of `pr_loop_dims`."""
+    """(before, after) of each output loop. The list `padding` has the order of `pr_loop_dims`."""
     dims, pairs = entry.get("pr_loop_dims"), entry.get("padding")
     if dims is None or pairs is None:
         return {}
@@ -217,6 +218,7 @@ def _zigzag_padding(
 
 
 def _timeloop(problem: Any) -> Layer:
+    """The layer of a problem's shape and instance."""
     if not isinstance(problem, dict):
         raise InputError(f"'problem' is {problem!r:.60}; it must be a mapping")
     shape = problem.get("shape")
@@ -227,26 +229,8 @@ def _timeloop(problem: Any) -> Layer:
     instance = problem.get("instance", problem)
     if not isinstance(instance, dict):
         raise InputError("'instance' must be a mapping of sizes")
-    dimensions = [str(dim) for dim in _list(shape, "dimensions")]
-    sizes = {}
-    for dim in dimensions:
-        if dim not in instance:
-            raise InputError(f"dimension {dim!r:.40} has no size in the instance")
-        sizes[dim] = _size(f"size of {dim!r:.40}", instance[dim])
-    coefficients = _coefficients(shape, instance)
-    spaces = _list(shape, "data_spaces" if "data_spaces" in shape else "data-spaces")
-    out: list[tuple[str, list[Index]]] = []
-    operands: list[tuple[str, list[Index]]] = []
-    for space in spaces:
-        if not isinstance(space, dict):
-            raise InputError(f"data space {space!r:.60} must be a mapping")
-        indices = [_index(index, sizes, coefficients) for index in _list(space, "projection")]
-        written = space.get("read_write", space.get("read-write", False))
-        (out if written else operands).append((str(space.get("name", "")), indices))
-    if len(out) != 1 or len(operands) != 2:
-        raise InputError(
-            f"{len(out)} written and {len(operands)} read data spaces; a product has 1 and 2"
-        )
+    sizes = _timeloop_sizes(shape, instance)
+    operands, out = _data_spaces(shape, sizes, _coefficients(shape, instance))
     (first, a), (_, b) = operands
     if any(len(index) > 1 for index in a):
         inputs, weights = a, b
@@ -255,22 +239,54 @@ def _timeloop(problem: Any) -> Layer:
     else:
         inputs, weights = a, b
     name = str(shape.get("name") or "problem")
-    return layer_of_nest(name, sizes, weights, inputs, out[0][1])
+    return layer_of_nest(name, sizes, weights, inputs, out)
+
+
+def _timeloop_sizes(shape: Mapping[str, Any], instance: Mapping[str, Any]) -> dict[str, int]:
+    """The size of each dimension."""
+    sizes = {}
+    for dim in map(str, _list(shape, "dimensions")):
+        if dim not in instance:
+            raise InputError(f"dimension {dim!r:.40} has no size in the instance")
+        sizes[dim] = _size(f"size of {dim!r:.40}", instance[dim])
+    return sizes
+
+
+def _data_spaces(
+    shape: Mapping[str, Any], sizes: Mapping[str, int], coefficients: Mapping[str, int]
+) -> tuple[list[tuple[str, list[Index]]], list[Index]]:
+    """(name and indices of the two operands, indices of the result)."""
+    read: list[tuple[str, list[Index]]] = []
+    written: list[list[Index]] = []
+    for space in _list(shape, "data_spaces" if "data_spaces" in shape else "data-spaces"):
+        if not isinstance(space, dict):
+            raise InputError(f"data space {space!r:.60} must be a mapping")
+        indices = [_index(index, sizes, coefficients) for index in _list(space, "projection")]
+        if space.get("read_write", space.get("read-write", False)):
+            written.append(indices)
+        else:
+            read.append((str(space.get("name", "")), indices))
+    if len(written) != 1 or len(read) != 2:
+        raise InputError(
+            f"{len(written)} written and {len(read)} read data spaces; a product has 1 and 2"
+        )
+    return read, written[0]
 
 
 def _coefficients(shape: Mapping[str, Any], instance: Mapping[str, Any]) -> dict[str, int]:
-    found = {}
+    """The value of each coefficient: the instance's, else its default, else 1."""
+    values = {}
     for record in _list(shape, "coefficients", []):
         if not isinstance(record, dict) or "name" not in record:
             raise InputError(f"coefficient {record!r:.60} must be a mapping with a name")
         name = str(record["name"])
         value = instance.get(name, record.get("default", 1))
-        found[name] = _size(f"coefficient {name!r:.40}", value)
-    return found
+        values[name] = _size(f"coefficient {name!r:.40}", value)
+    return values
 
 
 def _index(index: Any, sizes: Mapping[str, int], coefficients: Mapping[str, int]) -> Index:
-    """A sum of products, `[[R, Wdilation], [P, Wstride]]`; a bare name stands for itself."""
+    """The index of a sum of products such as `[[R, Wdilation], [P, Wstride]]`, or of a single name."""
     terms = index if isinstance(index, list) else [index]
     result = []
     for term in terms:
