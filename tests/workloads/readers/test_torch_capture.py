@@ -21,7 +21,7 @@ except ImportError:
 needs_torch = pytest.mark.skipif(torch is None, reason="torch is not installed")
 
 
-def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "hfp8sim.workloads.readers.torch_capture", raising=False)
     with pytest.raises(InputError, match=r'pip install "hfp8sim\[torch\]"'):
@@ -72,7 +72,7 @@ def captured(model: Any, batch: Any) -> tuple[Workload, dict[str, Any]]:
 
 
 @needs_torch
-def test_a_convolutional_network() -> None:
+def test_convolutional_network() -> None:
     torch.manual_seed(1)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1),
@@ -103,7 +103,7 @@ def test_a_convolutional_network() -> None:
         lambda: nn.Conv2d(4, 6, 3, stride=3, padding=2),
     ],
 )
-def test_a_convolutions_three_products(make: Callable) -> None:
+def test_convolution_phases(make: Callable) -> None:
     torch.manual_seed(2)
     module, x = make(), torch.randn(2, 4, 5, 6, requires_grad=True)
     y = module(x)
@@ -131,7 +131,7 @@ def test_one_dimensional_convolutions() -> None:
 
 @needs_torch
 @pytest.mark.parametrize("fast", [False, True])
-def test_attention_in_both_of_its_forms(fast: bool) -> None:
+def test_attention(fast: bool) -> None:
     """With weights returned it runs on bmm, without on the fused function."""
 
     class Attend(nn.Module):
@@ -181,7 +181,7 @@ def test_attention_in_both_of_its_forms(fast: bool) -> None:
         {"enable_gqa": True},
     ],
 )
-def test_taken_apart_attention_gives_the_fused_result(options: dict) -> None:
+def test_attention_equals_fused(options: dict) -> None:
     torch.manual_seed(5)
     q, k, v = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 7, 8), torch.randn(2, 4, 7, 5)
     if options.get("enable_gqa"):
@@ -236,7 +236,7 @@ def test_recurrent_layers(kind: str, options: dict) -> None:
 
 @needs_torch
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-def test_unrolled_results_are_torchs_own(kind: str) -> None:
+def test_unrolled_equals_torch(kind: str) -> None:
     torch.manual_seed(7)
     seen = []
 
@@ -261,7 +261,7 @@ def test_unrolled_results_are_torchs_own(kind: str) -> None:
 
 @needs_torch
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
-def test_cells_in_a_loop_become_one_layer(kind: str) -> None:
+def test_cells_share_a_layer(kind: str) -> None:
     class Loop(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -282,7 +282,7 @@ def test_cells_in_a_loop_become_one_layer(kind: str) -> None:
 
 
 @needs_torch
-def test_products_written_by_hand() -> None:
+def test_explicit_products() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -306,7 +306,7 @@ def test_products_written_by_hand() -> None:
 
 
 @needs_torch
-def test_a_transformer_layer_and_named_arguments() -> None:
+def test_transformer_layer_with_named_arguments() -> None:
     torch.manual_seed(10)
     model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     workload = capture(model, {"src": torch.randn(2, 4, 8)}, energy, name="block")
@@ -322,7 +322,7 @@ def test_a_transformer_layer_and_named_arguments() -> None:
 
 
 @needs_torch
-def test_frozen_layers_and_unused_ones() -> None:
+def test_frozen_and_unused_layers() -> None:
     class Model(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -341,7 +341,7 @@ def test_frozen_layers_and_unused_ones() -> None:
 
 
 @needs_torch
-def test_what_is_not_read_is_named() -> None:
+def test_unread_operators_warn() -> None:
     model = nn.Sequential(nn.Conv3d(1, 1, 1), nn.Flatten(), nn.Linear(8, 2))
     workload = capture(model, torch.randn(1, 1, 2, 2, 2), energy)
     assert [layer.name for layer in workload] == ["2"]
@@ -349,7 +349,7 @@ def test_what_is_not_read_is_named() -> None:
 
 
 @needs_torch
-def test_without_a_loss_only_the_forward_pass() -> None:
+def test_no_loss_is_forward_only() -> None:
     workload = capture(nn.Linear(4, 3), torch.randn(2, 4))
     assert workload[0].phases == ("fwd",)
     assert set(workload[0].tensors) == {"x", "w"}
