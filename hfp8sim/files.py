@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Files are written whole or not at all; and the folder for what is kept between runs."""
 
 from __future__ import annotations
 
@@ -60,3 +60,15 @@ def check_folder(path: str | Path) -> None:
         tempfile.TemporaryFile(dir=path).close()
     except OSError as error:
         raise InputError(f"cannot write into {path}: {error.strerror or error}") from None
+
+
+def cache_folder() -> Path:
+    """The folder for what is kept between runs: `HFP8SIM_CACHE_DIR`, or `hfp8sim` in the user's cache folder.
+
+    It need not exist. Raises RuntimeError where the user has no home folder.
+    """
+    given = os.environ.get("HFP8SIM_CACHE_DIR")
+    if given:
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "hfp8sim"

@@ -43,13 +43,13 @@ def console(stderr: bool = False) -> Any:
 @contextmanager
 def compiling_said() -> Iterator[None]:
     """A line on stderr, where that is a terminal, when kernels are compiled: it takes a while."""
-    from hfp8sim._numba.jit import telling_of_compilation
+    from hfp8sim._numba.jit import on_compile
 
     def tell() -> None:
         if sys.stderr.isatty():
             say("compiling kernels for this processor; up to a minute, the first time only")
 
-    with telling_of_compilation(tell):
+    with on_compile(tell):
         yield
 
 

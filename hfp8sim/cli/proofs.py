@@ -38,7 +38,7 @@ def verify(
     pair of an addition and every binary32 of a conversion; interrupted, it goes on where it stopped.
     """
     from hfp8sim import verify as module
-    from hfp8sim._numba.jit import cache_root
+    from hfp8sim.files import cache_folder
     from hfp8sim.verify.run import summary
 
     checks = module.checks(exhaustive)
@@ -50,7 +50,7 @@ def verify(
         for check in checks:
             print(f"{check.name}: {check.inputs}; {check.against}")
         return 0
-    memory = state or (cache_root() / "verify-state.json" if exhaustive else None)
+    memory = state or (cache_folder() / "verify-state.json" if exhaustive else None)
     if memory is not None and fresh:
         memory.unlink(missing_ok=True)
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hfp8sim import files
+from hfp8sim._numba.sources import this_package
 from hfp8sim.errors import InputError
 from hfp8sim.ops.products import thread_count
 from hfp8sim.verify.check import Check, Result
@@ -95,14 +95,9 @@ def _ranges(numbers: set[int]) -> list[list[int]]:
 
 
 def sources_digest() -> str:
-    """A fingerprint of everything whose change makes earlier results void."""
-    package = Path(__file__).parents[1]
-    found = [*package.rglob("*.py"), *package.glob("_c_ref*")]
-    digest = hashlib.sha256()
-    for path in sorted(found):
-        digest.update(str(path.relative_to(package)).encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    """A digest of all sources that a check can reach, the built C reference among them: a change of any makes
+    earlier results void."""
+    return this_package().digest("hfp8sim.verify")
 
 
 def run(

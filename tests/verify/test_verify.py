@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from hfp8sim import kernels, verify
+from hfp8sim._numba.sources import this_package
 from hfp8sim.errors import InputError
 from hfp8sim.formats import formats, get_format
 from hfp8sim.verify import Check, Result, sweeps
@@ -19,7 +20,7 @@ from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import mac as mac_sweeps
 from hfp8sim.verify.convert import ConvertSweep
 from hfp8sim.verify.mac import AddSweep, MacSweep
-from hfp8sim.verify.run import State, summary
+from hfp8sim.verify.run import State, sources_digest, summary
 
 
 def test_fast_tier_finds_no_difference() -> None:
@@ -147,6 +148,13 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
     ((_, result),) = verify.run([again], threads=1, state=path)
     assert result == Result(90, 1, "part 2")
     assert len(second.seen) < 9
+
+
+def test_results_depend_on_every_source_a_check_can_reach() -> None:
+    reached = this_package().reachable("hfp8sim.verify")
+    assert {"hfp8sim._c_ref", "hfp8sim.verify.sweeps", "hfp8sim.units.mac"} <= reached
+    assert not {"hfp8sim.cli.proofs", "hfp8sim.report.table"} & reached
+    assert sources_digest() == this_package().digest("hfp8sim.verify")
 
 
 def test_state_of_other_sources_is_not_used(tmp_path: Path) -> None:

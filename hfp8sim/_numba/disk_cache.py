@@ -1,0 +1,191 @@
+"""The disk cache of compiled functions: Numba's own, with other keys, other loading and checked files.
+
+- Numba's cache becomes stale when the file of a function is edited, but not when a function that it calls is.
+  Here the key of a function is the digest of all sources that its module can reach.
+- Numba refreshes its registries of all implementations before it loads machine code, which imports most of
+  Numba. Machine code needs Numba's run-time library only, so only that is initialised.
+- Numba numbers the files of a function's signatures by what it reads in the function's index. Two processes
+  that compile different signatures at the same time choose the same number, and one's machine code is found
+  under the other's signature. Here each process has file names of its own.
+- A file that is truncated or changed fails its checksum, and the function is compiled again.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import pickle
+import shutil
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+import numpy as np
+from numba.core import types
+from numba.core.caching import (
+    CompileResultCacheImpl,
+    FunctionCache,
+    IndexDataCacheFile,
+    _CacheLocator,
+)
+from numba.core.dispatcher import Dispatcher
+from numba.core.runtime.nrt import rtsys
+
+from hfp8sim._numba.sources import this_package
+from hfp8sim.files import cache_folder
+
+#: States of one module whose compiled functions are kept.
+_STATES_KEPT = 8
+_CHECKSUM_BYTES = 32
+_VERSIONS = f"{numba.__version__} {llvmlite.__version__} {np.__version__}"
+
+
+def root_folder() -> Path | None:
+    """The folder of all compiled functions; None where no folder can be written."""
+    config: Any = numba.config
+    try:
+        root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder() / "compiled"
+        root.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=root).close()
+    except (OSError, RuntimeError):  # read-only, full, or no home folder
+        return None
+    return root
+
+
+class _Locator(_CacheLocator):  # type: ignore[misc]
+    """Folder and key of a function: its module and the digest of the sources that the module can reach."""
+
+    def __init__(self, root: Path, function: Callable[..., Any]) -> None:
+        module = function.__module__
+        package = this_package()
+        if module.split(".")[0] == package.name:
+            self.sources = package.reachable(module)
+            digest = package.digest(module)
+        else:  # outside the package: its own file, and all of the package
+            self.sources = package.reachable(package.name) | {module}
+            digest = package.digest(package.name)
+            digest += hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()
+        self._stamp = hashlib.sha256(f"{_VERSIONS} {digest}".encode()).hexdigest()
+        self._module = module
+        self._folder = root / f"{module}-{self._stamp[:16]}"
+        self._line = function.__code__.co_firstlineno
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    def ensure_cache_path(self) -> None:
+        """Make the folder; a new one takes the place of the module's oldest."""
+        if self._folder.is_dir():
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        states = [p for p in self._folder.parent.iterdir() if p.name.startswith(f"{self._module}-")]
+        for state in sorted(states, key=_modified, reverse=True)[_STATES_KEPT:]:
+            shutil.rmtree(state, ignore_errors=True)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # another process has removed it
+        return 0.0
+
+
+class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
+    def __init__(self, root: Path, function: Callable[..., Any]) -> None:
+        self._lineno = function.__code__.co_firstlineno
+        self._locator = _Locator(root, function)
+        name = function.__qualname__
+        self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
+
+
+class _Files(IndexDataCacheFile):  # type: ignore[misc]
+    """The index of a function and the files of its signatures, each with a checksum before its contents."""
+
+    def __init__(self, cache_path: str, filename_base: str, source_stamp: str) -> None:
+        super().__init__(cache_path, filename_base, source_stamp)
+        self._data_name_pattern = f"{filename_base}.{uuid.uuid4().hex[:16]}.{{number:d}}.nbc"
+
+    def _load_index(self) -> dict[Any, str]:
+        try:
+            stamp, index = self._read(self._index_path)
+        except OSError:
+            return {}
+        return index if stamp == self._source_stamp else {}
+
+    def _save_index(self, overloads: dict[Any, str]) -> None:
+        self._write(self._index_path, (self._source_stamp, overloads))
+
+    def _load_data(self, name: str) -> Any:
+        return self._read(self._data_path(name))
+
+    def _save_data(self, name: str, data: Any) -> None:
+        self._write(self._data_path(name), data)
+
+    def _read(self, path: str) -> Any:
+        """Raises OSError for a file that is missing or damaged."""
+        contents = Path(path).read_bytes()
+        checksum, data = contents[:_CHECKSUM_BYTES], contents[_CHECKSUM_BYTES:]
+        if hashlib.sha256(data).digest() != checksum:
+            raise OSError(f"{path} is damaged")
+        return pickle.loads(data)
+
+    def _write(self, path: str, value: Any) -> None:
+        data = self._dump(value)
+        with self._open_for_write(path) as file:
+            file.write(hashlib.sha256(data).digest() + data)
+
+
+class DiskCache(FunctionCache):  # type: ignore[misc]
+    """The disk cache of one function."""
+
+    def __init__(self, root: Path, function: Callable[..., Any]) -> None:
+        self._name = repr(function)
+        self._py_func = function
+        self._impl = _Implementation(root, function)
+        locator = self._impl.locator
+        self._cache_path = locator.get_cache_path()
+        self._cache_file = _Files(
+            self._cache_path, self._impl.filename_base, locator.get_source_stamp()
+        )
+        self.enable()
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled function, or None."""
+        if self._calls_unreached(sig):
+            return None
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep a compiled function. A folder that cannot be written is no error."""
+        if self._calls_unreached(sig):
+            return
+        try:
+            super().save_overload(sig, data)
+        except OSError:
+            self.disable()
+
+    def _calls_unreached(self, sig: Any) -> bool:
+        """Whether the function is handed another one whose source the key does not cover."""
+        cells = self._py_func.__closure__ or ()
+        handed = [cell.cell_contents for cell in cells]
+        handed += [kind.dispatcher for kind in sig if isinstance(kind, types.Dispatcher)]
+        return any(
+            function.py_func.__module__ not in self._impl.locator.sources
+            for function in handed
+            if isinstance(function, Dispatcher)
+        )

@@ -1,0 +1,175 @@
+"""Which sources a module can reach, found from the imports."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from hfp8sim._numba import sources
+from hfp8sim._numba.sources import Package, this_package
+
+SOURCES = {
+    "__init__": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.top import f\n__version__ = '1'\n",
+    "low/__init__": "from p.low import three\nfrom p.low.one import f\nfrom p.low.two import g\n",
+    "low/one": "def f(): pass\n",
+    "low/two": "from . import one\ndef g(): pass\n",
+    "low/three": "from p.low import three as self\n",
+    "kernel": "from p.low import f\n",
+    "lazy": "def h():\n    from p.low.three import x\n",
+    "typed": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from p.kernel import f\nelse:\n    import p.lazy\n",
+    "relative": "from .low import three\n",
+    "extension": "from p import _c\n",
+    "dynamic": "import importlib\nimportlib.import_module('p.low.one')\n",
+    "anything": "import importlib\ndef load(name): return importlib.import_module(name)\n",
+    "face": "import p\n",
+    "version": "from p import __version__\n",
+    "top": "from p.kernel import f\nimport p.typed as t\n",
+}  # fmt: skip
+REACHED = {
+    "low": {"low", "low.one", "low.two", "low.three"},
+    "low.one": {"low.one"},
+    "low.two": {"low.two", "low.one"},
+    "kernel": {"kernel", "low", "low.one"},
+    "lazy": {"lazy", "low.three"},
+    "typed": {"typed", "lazy", "low.three"},
+    "relative": {"relative", "low.three"},
+    "extension": {"extension", "_c"},
+    "dynamic": {"dynamic", "low.one"},
+    "version": {"version", ""},
+    "top": {"top", "kernel", "low", "low.one", "typed", "lazy", "low.three"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in SOURCES.items():
+        path = tmp_path / "p" / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "p/_c.abi3.so").write_bytes(b"machine code")
+    return tmp_path / "p"
+
+
+@pytest.mark.parametrize("module", REACHED)
+def test_reachable_modules(module: str, folder: Path) -> None:
+    expected = {f"p.{name}".rstrip(".") for name in REACHED[module]}
+    assert Package(folder).reachable(f"p.{module}") == expected
+
+
+@pytest.mark.parametrize("module", ["anything", "face"])
+def test_computed_imports_reach_everything(module: str, folder: Path) -> None:
+    assert Package(folder).reachable(f"p.{module}") >= {"p.top", "p.low.three", f"p.{module}"}
+
+
+def digests(folder: Path, index: Path | None = None) -> set[str]:
+    """Every module with its digest."""
+    package = Package(folder, index)
+    return {f"{name} {package.digest(f'p.{name}')}" for name in REACHED}
+
+
+@pytest.mark.parametrize(
+    ("name", "stale"),
+    [
+        ("low/one.py", {"low", "low.one", "low.two", "kernel", "dynamic", "top"}),
+        ("low/two.py", {"low", "low.two"}),
+        ("low/__init__.py", {"low", "kernel", "top"}),
+        ("low/three.py", {"low", "lazy", "typed", "relative", "top"}),
+        ("kernel.py", {"kernel", "top"}),
+        ("_c.abi3.so", {"extension"}),
+        ("face.py", set()),
+        ("__init__.py", {"version"}),
+    ],
+)
+@pytest.mark.parametrize("kept", [False, True])
+def test_edit_changes_the_digest_of_what_reaches_it(
+    name: str, stale: set[str], kept: bool, folder: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "index.json" if kept else None
+    before = digests(folder, index)
+    (folder / name).write_bytes((folder / name).read_bytes() + b"#")
+    after = digests(folder, index)
+    assert {entry.split()[0] for entry in after - before} == stale
+    assert digests(folder, index) == after
+
+
+def test_moved_module_is_found_without_a_list(folder: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    Package(folder, index)
+    (folder / "deep").mkdir()
+    (folder / "deep/moved.py").write_text((folder / "low/one.py").read_text())
+    (folder / "low/one.py").unlink()
+    (folder / "low/__init__.py").write_text("from p.deep.moved import f\n")
+    package = Package(folder, index)
+    assert package.reachable("p.kernel") == {"p.kernel", "p.low", "p.deep.moved"}
+    before = package.digest("p.kernel")
+    (folder / "deep/moved.py").write_text("def f(): return 1\n")
+    assert Package(folder, index).digest("p.kernel") != before
+
+
+def test_index_spares_parsing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_TIMESTAMP_RESOLUTION", -1.0)
+    index = tmp_path / "index.json"
+    first = Package(folder, index).digest("p.top")
+    monkeypatch.setattr(sources, "read", lambda *_: pytest.fail("a source was parsed again"))
+    assert Package(folder, index).digest("p.top") == first
+
+
+def test_fresh_files_are_not_trusted(folder: Path, tmp_path: Path) -> None:
+    """An edit just after the index was written may leave time stamp and size as they were."""
+    index = tmp_path / "index.json"
+    path = folder / "low/one.py"
+    status = path.stat()
+    first = Package(folder, index).digest("p.kernel")
+    path.write_text("def h(): pass\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    assert Package(folder, index).digest("p.kernel") != first
+
+
+@pytest.mark.parametrize("damage", ["", "[", "[]", '{"p.top": 1}', '{"p.top": [[1, 2], "x"]}'])
+def test_damaged_index_is_written_again(damage: str, folder: Path, tmp_path: Path) -> None:
+    index = tmp_path / "index.json"
+    first = Package(folder, index).digest("p.top")
+    whole = index.read_text()
+    index.write_text(damage)
+    assert Package(folder, index).digest("p.top") == first
+    assert index.read_text() == whole
+
+
+def test_index_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    first = Package(folder, tmp_path / "file" / "index.json").digest("p.top")
+    assert Package(folder).digest("p.top") == first
+
+
+def test_imported_objects_are_reached() -> None:
+    """Every function and class that a module of hfp8sim holds comes from a module that it reaches."""
+    package = this_package()
+    for name in sorted(package._paths):
+        if name.endswith("__main__") or name == "hfp8sim":
+            continue
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        assert module.__file__ is not None
+        guarded = {
+            alias.asname or alias.name
+            for node in ast.walk(ast.parse(Path(module.__file__).read_text("utf-8")))
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+            for inner in ast.walk(node)
+            if isinstance(inner, ast.ImportFrom)
+            for alias in inner.names
+        }
+        reached = package.reachable(name)
+        for attribute, value in vars(module).items():
+            home = getattr(value, "__module__", None)
+            if attribute not in guarded and isinstance(home, str) and home in sys.modules:
+                assert not home.startswith("hfp8sim.") or home in reached, (name, attribute, home)
