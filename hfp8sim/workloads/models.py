@@ -1,7 +1,7 @@
 """Shipped networks, built from compact definitions: shapes only, any batch.
 
 Each function follows the paper or the reference implementation that it names, with padding, strides
-and groups as there. A first layer that sees data has no dgrad; where embeddings come first, it has.
+and groups as there. A first layer whose input is data has no dgrad; behind an embedding it has one.
 Biases, normalisation, activations, pooling and embedding look-ups are no GEMMs and are left out.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError, located, unknown
 from hfp8sim.network.records import MAX_SIZE, Conv, Layer, Workload
 
 _NO_DGRAD = ("fwd", "wgrad")
 
 
-class _Images:
-    """Layers of a convolutional network, with the size of the tensor that flows through it."""
+class _ConvNet:
+    """Builder of a convolutional network. It tracks the size and channels of the current tensor."""
 
     def __init__(self, batch: int, size: int, channels: int = 3) -> None:
         self.batch, self.size, self.channels = batch, size, channels
@@ -38,9 +38,9 @@ class _Images:
 
     def shortcut(self, name: str, channels: int, filters: int, size: int, stride: int) -> None:
         """A 1x1 convolution beside the main path, from `channels` at `size`."""
-        here, self.size = self.size, size
+        main_size, self.size = self.size, size
         self._add(name, channels, filters, 1, stride, 0, 1)
-        self.size = here
+        self.size = main_size
 
     def _add(
         self,
@@ -82,7 +82,7 @@ class _Images:
 
 
 def alexnet(batch: int) -> list[Layer]:
-    net = _Images(batch, 224)
+    net = _ConvNet(batch, 224)
     net.conv("conv1", 64, 11, stride=4, padding=2)
     net.pool(3, 2)
     net.conv("conv2", 192, 5)
@@ -110,7 +110,7 @@ def resnet18(batch: int) -> list[Layer]:
 
 
 def resnet50(batch: int) -> list[Layer]:
-    """The stride stands in the 3x3 convolution, as in every current implementation (version 1.5)."""
+    """ResNet-50 v1.5: the stride is in the 3x3 convolution, as in every current implementation."""
     net = _resnet_stem(batch)
     for stage, (width, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3)), start=1):
         for block in range(blocks):
@@ -124,14 +124,14 @@ def resnet50(batch: int) -> list[Layer]:
     return _classifier(net)
 
 
-def _resnet_stem(batch: int) -> _Images:
-    net = _Images(batch, 224)
+def _resnet_stem(batch: int) -> _ConvNet:
+    net = _ConvNet(batch, 224)
     net.conv("conv1", 64, 7, stride=2)
     net.pool(3, 2, 1)
     return net
 
 
-def _classifier(net: _Images) -> list[Layer]:
+def _classifier(net: _ConvNet) -> list[Layer]:
     """Global average pooling and the fully connected layer."""
     net.size = 1
     net.linear("fc", 1000)
@@ -139,7 +139,7 @@ def _classifier(net: _Images) -> list[Layer]:
 
 
 def mobilenet_v2(batch: int) -> list[Layer]:
-    net = _Images(batch, 224)
+    net = _ConvNet(batch, 224)
     net.conv("conv1", 32, 3, stride=2)
     block = 0
     # Sandler et al., table 2: expansion, output channels, repeats, stride of the first.
@@ -169,7 +169,7 @@ def densenet121(batch: int) -> list[Layer]:
     for block, layers in enumerate((6, 12, 24, 16), start=1):
         channels = net.channels
         for layer in range(1, layers + 1):
-            net.channels = channels + (layer - 1) * growth  # all that came before, side by side
+            net.channels = channels + (layer - 1) * growth  # concatenation of all earlier outputs
             net.conv(f"block{block}.layer{layer}.conv1", 4 * growth, 1)
             net.conv(f"block{block}.layer{layer}.conv2", growth, 3)
         net.channels = channels + layers * growth
@@ -182,8 +182,14 @@ def densenet121(batch: int) -> list[Layer]:
 def _attention(
     name: str, batch: int, width: int, heads: int, queries: int, keys: int, fused: bool
 ) -> list[Layer]:
-    """Projections, scores and context of one attention; causal ones are counted in full."""
-    rows, each = batch * queries, width // heads
+    """Projections, scores and context of one attention. Causal attention is counted in full.
+
+    Args:
+        width: of queries, keys and values, all heads together.
+        queries, keys: lengths of the two sequences.
+        fused: one product computes queries, keys and values.
+    """
+    rows, head_width = batch * queries, width // heads
     if fused:
         layers = [Layer(f"{name}.qkv", "linear", rows, 3 * width, width)]
     else:
@@ -191,8 +197,8 @@ def _attention(
         layers += [Layer(f"{name}.{part}", "linear", batch * keys, width, width) for part in "kv"]
     return [
         *layers,
-        Layer(f"{name}.scores", "matmul", queries, keys, each, batch * heads),
-        Layer(f"{name}.context", "matmul", queries, each, keys, batch * heads),
+        Layer(f"{name}.scores", "matmul", queries, keys, head_width, batch * heads),
+        Layer(f"{name}.context", "matmul", queries, head_width, keys, batch * heads),
         Layer(f"{name}.out", "linear", rows, width, width),
     ]
 
@@ -239,7 +245,7 @@ def bert_base(batch: int) -> list[Layer]:
 
 def vit_b16(batch: int) -> list[Layer]:
     width, heads, tokens = 768, 12, 14 * 14 + 1
-    net = _Images(batch, 224)
+    net = _ConvNet(batch, 224)
     net.conv("patches", width, 16, stride=16, padding=0)
     layers = net.layers
     for i in range(1, 13):
@@ -308,15 +314,16 @@ MODELS = {
 
 
 def build(name: str, batch: int = 1) -> Workload:
-    """The shipped network `name` for a mini-batch of `batch` images or sequences."""
+    """The shipped network `name` for a mini-batch of `batch` images or sequences.
+
+    Raises `InputError` for an unknown name, and for a batch that is no positive integer or too large.
+    """
     if name not in MODELS:
         raise unknown("network", name, list(MODELS))
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_SIZE:
         raise InputError(f"{name}: batch is {batch!r}; it must be a whole number from 1")
     model = MODELS[name]
-    try:
+    with located(f"{name} with batch {batch}"):
         layers = model.layers(batch)
-    except InputError as error:
-        raise InputError(f"{name} with batch {batch}: {error}") from None
     notes = (model.about, model.source, f"batch {batch}; shapes only, no tensors")
     return Workload(name, tuple(layers), notes)

@@ -1,9 +1,10 @@
-"""Workloads written to files: SCALE-Sim's two lists, and the native trace, by the target's name.
+"""Writers of files: SCALE-Sim's two lists and the native trace, chosen by the target's ending.
 
-The lists are what SCALE-Sim itself reads, no more: one image, one stride, no groups, sizes that include
-the padding. So a group becomes a row of its own, and a convolution's size is that of the pixels which
-its filter sees, (P − 1)·stride + R: SCALE-Sim's ⌈(H − R + s)/s⌉ then gives P, and the list has the
-workload's multiply-accumulates exactly. What a list cannot say is refused. The trace says everything.
+The lists are what SCALE-Sim itself reads: one image, one stride, no groups, sizes that include the
+padding. Each group is therefore a row of its own. The size of a convolution is the extent that its filter
+covers, (P − 1)·stride + R. SCALE-Sim's ⌈(H − R + s)/s⌉ then gives P, and the list has exactly the
+workload's multiply-accumulates. A workload that a list has no columns for is refused. A trace holds every
+workload.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.files import write_text
 from hfp8sim.network.records import Conv, Layer, Workload, check_phases
 from hfp8sim.workloads.readers.trace import save_trace
 
-#: Rows beyond which a list is of no use to anyone.
+#: Rows that a list may have. Every group is a row, so that a batched product can give millions.
 MAX_ROWS = 100_000
 
+#: Name and sizes of a row.
 Line = tuple[str, tuple[int, ...]]
 
 _GEMM_TITLES = ("Layer", "M", "N", "K")
@@ -32,21 +35,24 @@ _CONV_TITLES = (
 def save_gemm_csv(
     path: str | os.PathLike[str], workload: Workload, phases: Iterable[str] = ("fwd",)
 ) -> int:
-    """Write SCALE-Sim's GEMM list, a row for each product of each layer's `phases`; the count of rows.
+    """Write SCALE-Sim's GEMM list, a row for each product of each layer's `phases`.
 
-    With more than one phase its name stands behind the layer's. Raises `InputError`, and leaves the old
-    file, where no layer has such a phase or the list would pass `MAX_ROWS`.
+    With more than one phase, a row's name is the layer's followed by the phase.
+
+    Returns the number of rows. Raises `InputError`, and keeps an old file, if no layer has such a phase or
+    the list would have more than `MAX_ROWS` rows.
     """
-    wanted = tuple(phases)
-    return _write(path, _GEMM_TITLES, _products(workload, wanted))
+    return _write(path, _GEMM_TITLES, _products(workload, tuple(phases)))
 
 
 def save_conv_csv(path: str | os.PathLike[str], workload: Workload) -> int:
-    """Write SCALE-Sim's convolution list of the forward pass; the count of rows.
+    """Write SCALE-Sim's convolution list of the forward pass.
 
-    A depthwise layer is one row whose name starts with `DP`; a product that is no convolution is one
-    of a 1×1 filter over M×1 pixels. Raises `InputError` for what the list has no column for: batches,
-    dilation, strides that differ between the axes. A GEMM list takes those.
+    A depthwise layer is one row whose name starts with `DP`. A product that is no convolution is written
+    as one of a 1×1 filter over M×1 pixels.
+
+    Returns the number of rows. Raises `InputError` for what the list has no column for: batches, dilation,
+    strides that differ between the axes. A GEMM list takes those.
     """
     return _write(path, _CONV_TITLES, _convolutions(workload))
 
@@ -62,44 +68,43 @@ def _products(workload: Workload, phases: tuple[str, ...]) -> Iterator[Line]:
 
 def _convolutions(workload: Workload) -> Iterator[Line]:
     for layer in workload:
-        name = layer.name.replace("DP", "D_P")  # SCALE-Sim takes any name with DP as depthwise
+        name = layer.name.replace("DP", "D_P")  # any name with DP is depthwise to SCALE-Sim
         if layer.conv is None:
-            groups, m, n, k = layer.shape()
-            yield from _grouped(name, groups, (m, 1, 1, 1, k, n, 1))
+            shape = layer.shape()
+            yield from _grouped(name, shape.groups, (shape.m, 1, 1, 1, shape.k, shape.n, 1))
         else:
             yield from _convolution(layer, name, layer.conv)
 
 
 def _convolution(layer: Layer, name: str, conv: Conv) -> Iterator[Line]:
-    if said := _beyond(conv):
+    if feature := _unsupported(conv):
         raise InputError(
-            f"layer {layer.name!r} has {said}; SCALE-Sim's convolution list has no column for it; "
+            f"layer {layer.name!r} has {feature}; SCALE-Sim's convolution list has no column for it; "
             "a GEMM list takes it (--as gemm, kind='gemm')"
         )
     (stride, _), kernel = conv.stride, conv.kernel
-    seen = [(out - 1) * stride + size for out, size in zip(conv.output, kernel, strict=True)]
-    groups, _, filters, _ = conv.gemm
-    if conv.depthwise:  # C layers of one channel, each with all of the row's filters
-        yield f"DP_{name}", (*seen, *kernel, groups, filters, stride)
+    extents = [(out - 1) * stride + size for out, size in zip(conv.output, kernel, strict=True)]
+    channels, filters = conv.channels // conv.groups, conv.filters // conv.groups
+    if conv.depthwise:  # SCALE-Sim: C layers of one channel, each with all of the row's filters
+        yield f"DP_{name}", (*extents, *kernel, conv.groups, filters, stride)
     else:
-        channels = conv.channels // groups
-        yield from _grouped(name, groups, (*seen, *kernel, channels, filters, stride))
+        yield from _grouped(name, conv.groups, (*extents, *kernel, channels, filters, stride))
 
 
-def _beyond(conv: Conv) -> str:
-    """What SCALE-Sim's convolution list has no column for, in words; empty where it says all."""
-    for said, value, plain in (
+def _unsupported(conv: Conv) -> str:
+    """The feature that SCALE-Sim's convolution list has no column for, in words; "" if there is none."""
+    for feature, value, default in (
         ("a batch of", conv.batch, 1),
         ("dilation", conv.dilation, (1, 1)),
         ("stride", conv.stride, (conv.stride[0],) * 2),
     ):
-        if value != plain:
-            return f"{said} {value}"
+        if value != default:
+            return f"{feature} {value}"
     return ""
 
 
 def _grouped(name: str, groups: int, sizes: tuple[int, ...]) -> Iterator[Line]:
-    """A row, or one for each group, numbered from 1."""
+    """One row, or a row for each of several groups, numbered from 1."""
     if groups == 1:
         yield name, sizes
     else:
@@ -107,15 +112,15 @@ def _grouped(name: str, groups: int, sizes: tuple[int, ...]) -> Iterator[Line]:
 
 
 def _write(path: str | os.PathLike[str], titles: tuple[str, ...], lines: Iterable[Line]) -> int:
-    """Titles and rows, each with the comma at its end that SCALE-Sim wants."""
-    rows, taken = [titles], set[str]()
+    """Write titles and rows, each with the final comma that SCALE-Sim requires; returns the rows' number."""
+    rows, names = [titles], set[str]()
     for name, sizes in lines:
         if len(rows) > MAX_ROWS:
             raise InputError(
                 f"{path}: more than {MAX_ROWS} rows, since every group is one; a trace (.npz) keeps "
                 "groups together"
             )
-        rows.append((_unique(_cell(name), taken), *map(str, sizes)))
+        rows.append((_unique(_cell(name), names), *map(str, sizes)))
     if len(rows) == 1:
         raise InputError(f"{path}: nothing to write; no layer has such a phase")
     write_text(Path(path), "".join(", ".join(row) + ",\n" for row in rows))
@@ -123,39 +128,40 @@ def _write(path: str | os.PathLike[str], titles: tuple[str, ...], lines: Iterabl
 
 
 def _cell(name: str) -> str:
-    """A name without what ends a cell, starts a comment or is cut off by readers."""
-    kept = "".join("_" if c in ',;#"' or not c.isprintable() else c for c in name)
-    return " ".join(kept.split()) or "layer"
+    """The name without separators, comment marks, quotes and unprintable characters."""
+    printable = "".join("_" if c in ',;#"' or not c.isprintable() else c for c in name)
+    return " ".join(printable.split()) or "layer"
 
 
-def _unique(name: str, taken: set[str]) -> str:
-    """The name, or with the first number that makes it new."""
+def _unique(name: str, names: set[str]) -> str:
+    """The name, followed by the first number that makes it differ from all `names`; added to them."""
     unique, count = name, 1
-    while unique in taken:
+    while unique in names:
         count += 1
         unique = f"{name}_{count}"
-    taken.add(unique)
+    names.add(unique)
     return unique
 
 
-# --- any of them -----------------------------------------------------------------------------------
+# --- the table of writers ---------------------------------------------------------------------------
 
 
-def _trace(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:
-    kept = workload if phases is None else _restricted(workload, phases)
-    save_trace(path, kept)
-    tensors = sum(len(layer.tensors) for layer in kept)
-    return f"trace of {len(kept)} layers with {tensors or 'no'} tensors"
+def _write_trace(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:
+    if phases is not None:
+        workload = _restricted(workload, phases)
+    save_trace(path, workload)
+    tensors = sum(len(layer.tensors) for layer in workload)
+    return f"trace of {len(workload)} layers with {tensors or 'no'} tensors"
 
 
 def _restricted(workload: Workload, phases: tuple[str, ...]) -> Workload:
-    """The layers that have some of the phases, with those alone."""
-    some = ((layer, [p for p in layer.phases if p in phases]) for layer in workload)
-    layers = tuple(layer.replace(phases=tuple(kept)) for layer, kept in some if kept)
+    """The workload with the given phases alone; layers that have none of them are left out."""
+    common = ((layer, [p for p in layer.phases if p in phases]) for layer in workload)
+    layers = tuple(layer.replace(phases=tuple(ps)) for layer, ps in common if ps)
     return Workload(workload.name, layers, workload.notes, workload.warnings)
 
 
-def _conv_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:
+def _write_conv_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:
     if phases not in (None, ("fwd",)):
         raise InputError(
             f"{path}: a convolution list has the forward pass only; a GEMM list has all"
@@ -163,16 +169,24 @@ def _conv_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -
     return f"convolution list of {save_conv_csv(path, workload)} rows"
 
 
-def _gemm_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:
+def _write_gemm_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:
     return f"GEMM list of {save_gemm_csv(path, workload, phases or ('fwd',))} rows"
 
 
-WRITERS: dict[str, Callable[[Path, Workload, tuple[str, ...] | None], str]] = {
-    "trace": _trace,
-    "conv": _conv_list,
-    "gemm": _gemm_list,
+class Writer(NamedTuple):
+    """One kind of file that `save_workload` writes."""
+
+    suffixes: tuple[str, ...]  #: endings of such files; "" is a directory
+    #: (path, workload, phases or None) to a description of what was written
+    write: Callable[[Path, Workload, tuple[str, ...] | None], str]
+
+
+#: Kinds of file: the native trace, SCALE-Sim's convolution list and its GEMM list.
+WRITERS = {
+    "trace": Writer((".npz", ""), _write_trace),
+    "conv": Writer((".csv",), _write_conv_list),
+    "gemm": Writer((".csv",), _write_gemm_list),
 }
-"""Kinds of file: the native trace, SCALE-Sim's convolution list, and its GEMM list."""
 
 
 def save_workload(
@@ -181,32 +195,38 @@ def save_workload(
     kind: str | None = None,
     phases: Iterable[str] | None = None,
 ) -> str:
-    """Write a workload whole or not at all; what was written, in words.
+    """Write a workload to a file, whole or not at all.
 
     Args:
-        path: a trace ends in `.npz`, or in nothing for a directory; a list ends in `.csv`.
-        kind: one of `WRITERS`. Without it a `.csv` is a convolution list where the forward pass of a
-            network with convolutions is written and such a list can say it, else a GEMM list.
-        phases: those that are written; without them all in a trace, `fwd` in a list.
+        path: a trace ends in `.npz`, or has no ending and is a directory; a list ends in `.csv`.
+        kind: one of `WRITERS`. By default a `.csv` is a convolution list if the workload has convolutions,
+            only the forward pass is written and the list has columns for all of it; else a GEMM list.
+        phases: the phases to write; by default all of them in a trace, `fwd` in a list.
 
-    Raises `InputError` for other endings, for what a list cannot say and where nothing can be written.
+    Returns a description of what was written. Raises `InputError` for other endings, for a workload that a
+    list has no columns for, and if nothing can be written.
     """
     target = Path(path)
-    wanted = None if phases is None else check_phases(phases)
+    selected = None if phases is None else check_phases(phases)
     suffix = target.suffix.lower()
-    fitting = {".csv": ("conv", "gemm"), ".npz": ("trace",), "": ("trace",)}.get(suffix, ())
-    if not fitting:
+    kinds = [kind for kind, writer in WRITERS.items() if suffix in writer.suffixes]
+    if not kinds:
         raise InputError(
             f"{target}: no writer for {suffix!r} files; give .npz, .csv or a directory"
         )
     if kind is None:
-        convs = [layer.conv for layer in workload if layer.conv is not None]
-        flat = wanted not in (None, ("fwd",)) or not convs or any(map(_beyond, convs))
-        kind = fitting[-1] if flat else fitting[0]
+        kind = kinds[0]
+        if kind == "conv" and not _fits_conv_list(workload, selected):
+            kind = "gemm"
     if kind not in WRITERS:
         raise unknown("kind of file", kind, list(WRITERS))
-    if kind not in fitting:
-        raise InputError(
-            f"{target}: a {kind} file must end in {'.npz or nothing' if kind == 'trace' else '.csv'}"
-        )
-    return WRITERS[kind](target, workload, wanted)
+    if kind not in kinds:
+        endings = " or ".join(suffix or "nothing" for suffix in WRITERS[kind].suffixes)
+        raise InputError(f"{target}: a {kind} file must end in {endings}")
+    return WRITERS[kind].write(target, workload, selected)
+
+
+def _fits_conv_list(workload: Workload, phases: tuple[str, ...] | None) -> bool:
+    """Whether the workload has convolutions and a convolution list has columns for what is written."""
+    convs = [layer.conv for layer in workload if layer.conv is not None]
+    return phases in (None, ("fwd",)) and bool(convs) and not any(map(_unsupported, convs))

@@ -38,7 +38,7 @@ def test_shipped_networks_as_lists(tmp_path: Path, name: str) -> None:
         assert products(convs) == products(network) and convs.warnings == ()
 
 
-def test_a_list_is_as_scalesim_wants_it(tmp_path: Path) -> None:
+def test_conv_list_text(tmp_path: Path) -> None:
     wide = Conv(1, 10, 12, 6, 8, (3, 2), (2, 2), padding=(1, 0, 1, 1), groups=2)
     deep = Conv(1, 7, 7, 4, 8, (3, 3), groups=4)
     layers = (
@@ -56,16 +56,16 @@ def test_a_list_is_as_scalesim_wants_it(tmp_path: Path) -> None:
     )
 
 
-def test_every_phase_as_gemms(tmp_path: Path) -> None:
+def test_gemm_list_of_all_phases(tmp_path: Path) -> None:
     network = load_workload("resnet18@8")
-    said = save_workload(tmp_path / "n.csv", network, phases=PHASES)
-    assert said == "GEMM list of 62 rows"
+    description = save_workload(tmp_path / "n.csv", network, phases=PHASES)
+    assert description == "GEMM list of 62 rows"
     read = load_workload(tmp_path / "n.csv")
     assert products(read) == [p for phase in PHASES for p in products(network, phase)]
     assert [layer.name for layer in read][-2:] == ["layer4.1.conv2 wgrad", "fc wgrad"]
 
 
-def test_names_stay_distinct_and_are_read_whole(tmp_path: Path) -> None:
+def test_names_stay_distinct(tmp_path: Path) -> None:
     names = ["a,b", "a;b", "a#b", "a_b", " \n", "é\u00a0x"]
     layers = tuple(
         Layer(f"{n}{i}" if not n.strip() else n, "gemm", 2, 3, 4 + i) for i, n in enumerate(names)
@@ -77,10 +77,10 @@ def test_names_stay_distinct_and_are_read_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["t.npz", "t", "sub/t.npz", "sub/t"])
-def test_a_trace_keeps_everything(tmp_path: Path, target: str) -> None:
+def test_trace_keeps_everything(tmp_path: Path, target: str) -> None:
     network = load_workload("digits-cnn")
-    said = save_workload(tmp_path / target, network)
-    assert said == "trace of 5 layers with 15 tensors"
+    description = save_workload(tmp_path / target, network)
+    assert description == "trace of 5 layers with 15 tensors"
     read = load_workload(tmp_path / target)
     assert [layer.conv for layer in read] == [layer.conv for layer in network]
     for one, other in zip(read, network, strict=True):
@@ -96,16 +96,14 @@ LINEAR = Layer("l", "linear", 2, 3, 4, phases=("fwd",))
 
 
 @pytest.mark.parametrize("layer", [CONV, DILATED, OBLONG], ids=["batch", "dilation", "stride"])
-def test_what_a_convolution_list_cannot_say_is_a_list_of_gemms(
-    tmp_path: Path, layer: Layer
-) -> None:
+def test_csv_falls_back_to_gemm_list(tmp_path: Path, layer: Layer) -> None:
     network = Workload("n", (LINEAR, layer))
     assert save_workload(tmp_path / "n.csv", network) == "GEMM list of 2 rows"
     assert products(load_workload(tmp_path / "n.csv")) == products(network)
 
 
 @pytest.mark.parametrize(
-    ("layer", "target", "options", "says"),
+    ("layer", "target", "options", "message"),
     [
         (CONV, "n.csv", {"kind": "conv"}, "'c' has a batch of 2; SCALE-Sim's convolution list has no column for it"),
         (DILATED, "n.csv", {"kind": "conv"}, "dilation (2, 2)"),
@@ -120,16 +118,16 @@ def test_what_a_convolution_list_cannot_say_is_a_list_of_gemms(
         (LINEAR, "n.csv", {"phases": ["back"]}, "unknown phase 'back'"),
     ],
 )  # fmt: skip
-def test_refused_in_one_line(
-    tmp_path: Path, layer: Layer, target: str, options: dict[str, object], says: str
+def test_errors(
+    tmp_path: Path, layer: Layer, target: str, options: dict[str, object], message: str
 ) -> None:
     with pytest.raises(InputError) as refused:
         save_workload(tmp_path / target, Workload("n", (layer,)), **options)  # type: ignore[arg-type]
-    assert says in str(refused.value) and "\n" not in str(refused.value)
+    assert message in str(refused.value) and "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_list_that_grows_too_long_leaves_the_old_one(tmp_path: Path) -> None:
+def test_too_long_list_keeps_old_file(tmp_path: Path) -> None:
     (tmp_path / "n.csv").write_text("old")
     many = Layer("m", "matmul", 1, 1, 1, groups=writers.MAX_ROWS + 1)
     with pytest.raises(InputError, match="more than 100000 rows"):
