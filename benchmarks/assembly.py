@@ -28,9 +28,11 @@ def inner_loop(profile: Any, events: bool = False) -> list[str]:
     """Instructions of the loop over steps: the innermost loop that has most multiplications."""
     a, b = matrices(profile, 64)
     formats, plan = profile.operand_formats("fwd"), explain(a, b, profile, events=events)
-    left = kernels.panels(plan, a, formats[0], KEYS, of_a=True)
-    right = kernels.panels(plan, b.T, formats[1], KEYS, of_a=False)
-    kernels.accumulate(plan, left, right, kernels.start(plan, 64, 64, whole=True), last=True)
+    left = kernels.pack_operand(plan, a, formats[0], KEYS, of_a=True)
+    right = kernels.pack_operand(plan, b.T, formats[1], KEYS, of_a=False)
+    kernels.accumulate(
+        plan, left, right, kernels.allocate_accumulators(plan, 64, 64, whole=True), last=True
+    )
     assert plan.kernel is not None
     (text,) = runner(plan.kernel).inspect_asm().values()  # type: ignore[attr-defined]
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]

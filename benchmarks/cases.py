@@ -68,9 +68,9 @@ def kernel(profile: Profile, size: int, scales: tuple[float, float] = (1.0, 0.05
     a, b = matrices(profile, size, scales)
     plan, formats = explain(a, b, profile), profile.operand_formats("fwd")
     assert plan.kernel is not None, plan
-    left = kernels.panels(plan, a, formats[0], KEYS, of_a=True)
-    right = kernels.panels(plan, b.T, formats[1], KEYS, of_a=False)
-    state = kernels.start(plan, size, size, whole=True)
+    left = kernels.pack_operand(plan, a, formats[0], KEYS, of_a=True)
+    right = kernels.pack_operand(plan, b.T, formats[1], KEYS, of_a=False)
+    state = kernels.allocate_accumulators(plan, size, size, whole=True)
     return lambda: kernels.accumulate(plan, left, right, state, last=True)
 
 

@@ -1,7 +1,8 @@
-"""Calls through addresses: compiled code that does not know which kernel it will run.
+"""Indirect calls: compiled code calls a function through its address.
 
-A loop around a kernel would otherwise be compiled once more for each of them. What is called takes one
-argument, the address of a table of int64; whoever made the table keeps alive what it points to.
+A loop around a kernel is then compiled once, not once for each kernel. The callee takes one argument, the
+address of a record (see `hfp8sim._numba.layouts`). The caller keeps alive the memory that the record points
+to.
 """
 
 from __future__ import annotations
@@ -21,40 +22,52 @@ _I64 = ir.IntType(64)
 
 @functools.cache
 def address(function: Any) -> int:
-    """Where a function under `@jit` that takes an int64 lies, compiled (or loaded) if it is not yet."""
-    kind = (types.int64,)
-    function.compile(kind)
-    compiled = function.overloads[kind]
-    found: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
-    return found
+    """The address of the machine code of a function under `@jit` that takes one int64; compiles it if needed."""
+    signature = (types.int64,)
+    function.compile(signature)
+    compiled = function.overloads[signature]
+    entry: int = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+    return entry
 
 
 @intrinsic
-def _call(typingctx, function, table):  # type: ignore[no-untyped-def]
-    """Call the function at an address with the address of an array: 0 if it raised nothing."""
+def _call(typingctx, function, argument):  # type: ignore[no-untyped-def]
+    """Call the function at an address with one int64; returns Numba's status, 0 if nothing was raised."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        # Numba's convention: places for the result and for an exception come first.
-        place = ir.IntType(8).as_pointer()
-        kind = ir.FunctionType(ir.IntType(32), [place.as_pointer()] * 2 + [_I64])
-        places = [cgutils.alloca_once(builder, place) for _ in range(2)]
-        array = context.make_array(signature.args[1])(context, builder, values[1])
-        at = builder.ptrtoint(array.data, _I64)
-        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), [*places, at])
+        # Numba's calling convention: pointers for the result and for an exception precede the arguments.
+        pointer_type = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [pointer_type.as_pointer()] * 2 + [_I64])
+        results = [cgutils.alloca_once(builder, pointer_type) for _ in range(2)]
+        return builder.call(builder.inttoptr(values[0], kind.as_pointer()), [*results, values[1]])
 
-    return types.int32(types.int64, table), codegen
+    return types.int32(types.int64, types.int64), codegen
 
 
 @jit
-def run(function, table):
-    """Run the function at an address on a table. All that it can raise is that memory is out."""
-    if _call(function, table):
+def call(function, argument):
+    """Call the function at an address with the address of its record.
+
+    Raises:
+        MemoryError: the callee raised. Kernels raise nothing else.
+    """
+    if _call(function, argument):
         raise MemoryError("no memory is left for a kernel")
 
 
 @intrinsic
+def address_of(typingctx, record):  # type: ignore[no-untyped-def]
+    """The address of a record."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        return builder.ptrtoint(values[0], _I64)
+
+    return types.int64(record), codegen
+
+
+@intrinsic
 def pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    """An address as what `numba.carray` takes."""
+    """An address as the pointer that `numba.carray` takes."""
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         return builder.inttoptr(values[0], ir.IntType(8).as_pointer())

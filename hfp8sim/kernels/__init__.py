@@ -1,53 +1,76 @@
-"""The array of multiply-accumulate units, fast: GEMMs at a good part of float32 BLAS's speed.
+"""Fast GEMMs: the arithmetic of `units`, at a good part of the speed of float32 BLAS.
 
-`plan` chooses a kernel from a look at the operands (`scan`); `multiply` runs it on a whole GEMM, `panels`,
-`start` and `accumulate` on pieces. The bits are those of the plain integer loop; why, stands in
-docs/speed.md.
+`plan` chooses a kernel from a look at the operands (`scan`) and proves it right; docs/speed.md has the
+proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
+(`begin_range`, `is_packed`, `pack_codes`, `end_range`, `encode_codes` on a `STREAM`). The bits are those of
+the plain integer loop.
+
+`pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the steps of a stream by themselves,
+for proofs and measurements.
 """
 
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
-from hfp8sim.kernels.jobs import Jobs
+from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, multiply
+from hfp8sim.kernels.jobs import encode_codes, pack_codes
 from hfp8sim.kernels.memory import Reused, Workspace
 from hfp8sim.kernels.pack import Scan, encode, scan
 from hfp8sim.kernels.panels import (
+    Accumulators,
     Keys,
-    Numbers,
     Panels,
-    State,
+    allocate_accumulators,
     count_panels,
-    panels,
-    room,
-    side,
-    start,
+    pack_operand,
 )
 from hfp8sim.kernels.select import Plan, Processor, plan, processor
-from hfp8sim.kernels.stream import BREATH, accumulate, multiply, zero_steps
+from hfp8sim.kernels.stream import (
+    STREAM,
+    Stream,
+    accumulate,
+    add_range,
+    begin_range,
+    end_range,
+    is_packed,
+    view,
+    zero_steps,
+)
+from hfp8sim.kernels.workers import share, slices
+from hfp8sim.kernels.zero_products import nonzero
 
 __all__ = [
-    "BREATH",
     "EVENTS",
+    "MACS_PER_CALL",
+    "MACS_WORTH_THREADS",
     "PANEL",
+    "STREAM",
     "SWAMPED",
-    "Jobs",
+    "Accumulators",
     "Keys",
-    "Numbers",
     "Panels",
     "Plan",
     "Processor",
     "Reused",
     "Scan",
-    "State",
+    "Stream",
     "Workspace",
     "accumulate",
+    "add_range",
+    "allocate_accumulators",
+    "begin_range",
     "count_panels",
     "encode",
+    "encode_codes",
+    "end_range",
+    "is_packed",
     "multiply",
-    "panels",
+    "nonzero",
+    "pack_codes",
+    "pack_operand",
     "plan",
     "processor",
-    "room",
     "scan",
-    "side",
-    "start",
+    "share",
+    "slices",
+    "view",
     "zero_steps",
-]  # fmt: skip
+]

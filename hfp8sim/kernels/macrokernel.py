@@ -1,4 +1,8 @@
-"""Kernels run over panels: the loop nest around `tile`, compiled once for each `Kernel`."""
+"""The macrokernel: the loop nest around the microkernel `tile`, compiled once for each `Kernel`.
+
+The blocking is that of Goto and van de Geijn (2008): a block of k whose panels stay in the first-level
+cache, and groups of A's panels that stay in the second-level cache while B's stream by.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +14,53 @@ from numba import carray  # type: ignore[attr-defined]
 
 from hfp8sim._numba.calls import pointer
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import layout
 from hfp8sim.kernels.form import PANEL, Kernel
 from hfp8sim.kernels.microkernel import tile
 
-#: Bytes of A's panels that are kept in the second-level cache while B's stream by.
-_RESIDENT = 1 << 18
-#: Bytes of a panel (whole chunks of it) that stay in the first-level cache.
-_CLOSE = 1 << 16
+#: Bytes of a group of A's panels: it stays in the second-level cache.
+_L2_BYTES = 1 << 18
+#: Bytes of a panel's block of k: it stays in the first-level cache.
+_L1_BYTES = 1 << 16
 
+#: Packed panels of one operand. A lane is the float of the kernel, 4 or 8 bytes.
+PANELS = layout(
+    values=np.int64,  # address of lane floats (panels, depth, PANEL)
+    exponents=np.int64,  # address of int32 (panels, depth, PANEL); read by aligned sums only
+    words=np.int64,  # address of random words of steps, of a lane's width (panels, steps, PANEL)
+    chunk_words=np.int64,  # address of random words of chunks, uint32 (panels, chunks, PANEL)
+    depth=np.int64,  # k of a panel, zeros that fill up steps included
+    steps=np.int64,  # steps of a panel of words
+    chunks=np.int64,  # chunks of a panel of chunk words
+)
 
-#: Places in the table of a job.
-(
-    # Addresses: panels of values, of exponents (int32), of words of steps and of chunks; open chunks, (row
-    # panels, column panels, PANEL, PANEL) lane floats, or (1, WIDEST, PANEL, PANEL) where none is
-    # carried; running totals, float32, likewise but always whole; a kernel's table of numbers; counts of
-    # events, (3,), which are added to.
-    A_VALUES, B_VALUES, A_EXPONENTS, B_EXPONENTS, A_WORDS, B_WORDS, A_CHUNK_WORDS, B_CHUNK_WORDS,
-    CHUNK, TOTAL, NUMBERS, COUNTS,
-    ROW_PANELS, COLUMN_PANELS,
-    DEPTH,  # k of a panel
-    CHUNKS,  # words of chunks of a panel
-    STEPS,  # to do
-    LEFT,  # steps left in the open chunk
-    LENGTH,  # steps of a whole chunk
-    CLOSE,  # whether the last step closes the open chunk
-    FRESH,  # whether the state begins as zeros, whatever it holds
-    CARRIED,  # whether open chunks are carried on to another job
-) = range(22)  # fmt: skip
-JOB = 22
+#: The argument of a macrokernel.
+JOB = layout(
+    function=np.int64,  # address of the macrokernel
+    a=PANELS,
+    b=PANELS,
+    # Address of the sums of open chunks, lane floats (row panels, column panels, PANEL, PANEL); or, unless
+    # `keeps_chunks`, of scratch for one register tile, (1, WIDEST, PANEL, PANEL).
+    chunk=np.int64,
+    total=np.int64,  # address of running totals, float32 (row panels, column panels, PANEL, PANEL)
+    numbers=np.int64,  # address of the kernel's constants, int64 (NUMBERS,)
+    counts=np.int64,  # address of counts of events, int64 (EVENTS,), which are added to
+    row_panels=np.int64,
+    column_panels=np.int64,
+    steps=np.int64,  # steps to do
+    steps_left=np.int64,  # steps until the open chunk is full
+    steps_per_chunk=np.int64,
+    closes=np.int64,  # 1: the last step closes the open chunk
+    from_zero=np.int64,  # 1: sums begin at zero, whatever the accumulators hold
+    keeps_chunks=np.int64,  # 1: the sum of an open chunk is needed by a later job
+)
 
 
 @functools.cache
 def runner(kernel: Kernel) -> Any:
-    """The compiled loop nest of a kernel; see `run` inside."""
-    # Only strings and integers are closed over: Numba's disk cache recognises those (and would not
-    # recognise an intrinsic made for each kernel).
+    """The compiled loop nest of a kernel, see `run` inside."""
+    # Only strings and integers are closed over: Numba's disk cache recognises those. It would not recognise
+    # an intrinsic made for each kernel.
     name = kernel.name
     size, columns, panels = kernel.bits // 8, kernel.vectors * kernel.lanes, kernel.panels
     rows, narrow_rows = kernel.rows, kernel.narrow.rows
@@ -53,24 +69,24 @@ def runner(kernel: Kernel) -> Any:
     bytes_per_step = (products + random) * PANEL * size
 
     @jit
-    def run(job):
+    def run(argument):
         """Add the products of all row panels of A and column panels of B to their accumulators.
 
-        `job` is the address of a table of the numbers that are listed above.
+        `argument` is the address of a `JOB`.
         """
-        t = carray(pointer(job), (JOB,), np.int64)
-        depth = t[DEPTH] * PANEL
-        words, chunk_words = t[DEPTH] // products * PANEL, t[CHUNKS] * PANEL
-        steps, left, length, carried = t[STEPS], t[LEFT], t[LENGTH], t[CARRIED]
-        row_panels, column_panels = t[ROW_PANELS], t[COLUMN_PANELS]
+        job = carray(pointer(argument), (1,), JOB)[0]
+        depth, carried = job.a.depth * PANEL, job.keeps_chunks
+        words, chunk_words = job.a.depth // products * PANEL, job.a.chunks * PANEL
+        steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
+        row_panels, column_panels = job.row_panels, job.column_panels
         step = products * PANEL  # elements of a panel
-        block = max(1, _CLOSE // (length * bytes_per_step)) * length
+        block = max(1, _L1_BYTES // (length * bytes_per_step)) * length
         first, chunks = 0, 0
         while True:
-            # From here on, what panels hold for `first` and for the chunk it begins or goes on with.
+            # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
             many = min(steps - first, block - length + left)
             last = first + many >= steps
-            group = max(1, _RESIDENT // max(many * bytes_per_step, 1))
+            group = max(1, _L2_BYTES // max(many * bytes_per_step, 1))
             for i0 in range(0, row_panels, group):
                 j = 0
                 while j < column_panels:
@@ -83,22 +99,24 @@ def runner(kernel: Kernel) -> Any:
                                 a, b = i * depth + first * step + r, j * depth + first * step + c
                                 a_word = i * words + first * PANEL + r
                                 b_word = j * words + first * PANEL + c
+                                a_chunk = i * chunk_words + chunks * PANEL + r
+                                b_chunk = j * chunk_words + chunks * PANEL + c
                                 tile(
                                     name,
-                                    t[A_VALUES] + a * size,
-                                    t[B_VALUES] + b * size,
-                                    t[A_EXPONENTS] + a * 4,
-                                    t[B_EXPONENTS] + b * 4,
-                                    t[CHUNK] + (place * carried + cell) * size,
-                                    t[TOTAL] + (place + cell) * 4,
-                                    t[NUMBERS],
-                                    t[A_WORDS] + a_word * size,
-                                    t[B_WORDS] + b_word * size,
-                                    t[A_CHUNK_WORDS] + (i * chunk_words + chunks * PANEL + r) * 4,
-                                    t[B_CHUNK_WORDS] + (j * chunk_words + chunks * PANEL + c) * 4,
-                                    t[COUNTS],
-                                    many, left, length, t[CLOSE] if last else 0,
-                                    t[FRESH] if first == 0 else 0,
+                                    job.a.values + a * size,
+                                    job.b.values + b * size,
+                                    job.a.exponents + a * 4,
+                                    job.b.exponents + b * 4,
+                                    job.chunk + (place * carried + cell) * size,
+                                    job.total + (place + cell) * 4,
+                                    job.numbers,
+                                    job.a.words + a_word * size,
+                                    job.b.words + b_word * size,
+                                    job.a.chunk_words + a_chunk * 4,
+                                    job.b.chunk_words + b_chunk * 4,
+                                    job.counts,
+                                    many, left, length, job.closes if last else 0,
+                                    job.from_zero if first == 0 else 0,
                                     depth, words, chunk_words, wide,
                                 )  # fmt: skip
                     j += panels if wide else 1

@@ -1,4 +1,4 @@
-"""Memory for panels and accumulators: aligned, and used again."""
+"""Memory for panels and accumulators: aligned to cache lines, and reused."""
 
 from __future__ import annotations
 
@@ -12,70 +12,75 @@ from numpy.typing import NDArray
 
 _T = TypeVar("_T")
 
-#: Bytes that are kept for one purpose, at most.
-KEPT_BYTES = 1 << 25
+#: A buffer larger than so many bytes is not reused.
+REUSED_BYTES = 1 << 25
 #: Bytes of a cache line.
 _LINE = 64
 
 
 class Fresh:
-    """Uninitialised arrays that begin with a cache line: no vector of a panel then lies in two."""
+    """Uninitialised arrays that begin at a cache line, so that no vector of a panel lies in two lines."""
 
-    def array(self, what: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
-        """An array; `what` is its purpose."""
-        memory = self._bytes(what, math.prod(shape) * np.dtype(dtype).itemsize)
-        return np.ndarray(shape, dtype, memory)
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
+        """An array; `name` is its purpose."""
+        buffer = self._buffer(name, math.prod(shape) * np.dtype(dtype).itemsize)
+        return np.ndarray(shape, dtype, buffer)
 
-    def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
-        memory = np.empty(size + _LINE, np.uint8)
-        address: int = memory.__array_interface__["data"][0]
-        return memory[-address % _LINE :]
+    def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
+        buffer = np.empty(size + _LINE, np.uint8)
+        address: int = buffer.__array_interface__["data"][0]
+        return buffer[-address % _LINE :]
 
 
 class Reused(Fresh):
-    """Such arrays in memory that is used again, one for each purpose at a time: new pages from the system
-    would take longer than what is written into them."""
+    """Arrays of which each name has one buffer, used again whenever the name is asked for.
+
+    New pages from the system would take longer than filling them.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[str, NDArray[np.uint8]] = {}
-        self._last: dict[str, NDArray[Any]] = {}
+        self._buffers: dict[str, NDArray[np.uint8]] = {}
+        self._arrays: dict[str, NDArray[Any]] = {}
 
-    def array(self, what: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
-        last = self._last.get(what)
-        if last is None or last.shape != shape or last.dtype.type is not dtype:
-            last = super().array(what, shape, dtype)
-            if last.nbytes <= KEPT_BYTES:
-                self._last[what] = last
-        return last
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.number[Any]]) -> NDArray[Any]:
+        array = self._arrays.get(name)
+        if array is None or array.shape != shape or array.dtype.type is not dtype:
+            array = super().array(name, shape, dtype)
+            if array.nbytes <= REUSED_BYTES:
+                self._arrays[name] = array
+        return array
 
-    def _bytes(self, what: str, size: int) -> NDArray[np.uint8]:
-        memory = self._kept.get(what)
-        if memory is None or memory.size < size:
-            memory = super()._bytes(what, size)
-            if size <= KEPT_BYTES:
-                self._kept[what] = memory
-        return memory
+    def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
+        buffer = self._buffers.get(name)
+        if buffer is None or buffer.size < size:
+            buffer = super()._buffer(name, size)
+            if size <= REUSED_BYTES:
+                self._buffers[name] = buffer
+        return buffer
 
 
 class Workspace(Reused, threading.local):
-    """Memory that each thread uses again, and the last things that were made in it."""
+    """Arrays that each thread reuses, and the last objects that were built from them."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._things: dict[str, tuple[object, Any]] = {}
+        self._objects: dict[str, tuple[object, Any]] = {}
 
-    def forget(self) -> None:
-        """Let go of everything: what comes next is made anew, in other memory."""
-        for kept in (self._things, self._kept, self._last):
-            kept.clear()
+    def clear(self) -> None:
+        """Drop everything: what is asked for next lies in other memory."""
+        for dropped in (self._objects, self._buffers, self._arrays):
+            dropped.clear()
 
-    def keep(self, what: str, key: object, size: int, make: Callable[[], _T]) -> _T:
-        """What `make` makes (of so many bytes), or made when it was last asked for with this key: many products
-        follow one another that are of one shape."""
-        last = self._things.get(what)
+    def cached(self, name: str, key: object, size: int, build: Callable[[], _T]) -> _T:
+        """The object of a name: the last one if its key was the same, else a new one by `build`.
+
+        Many products of one shape follow one another. An object of more than REUSED_BYTES (`size`) is not
+        cached.
+        """
+        last = self._objects.get(name)
         if last is None or last[0] != key:
-            last = key, make()
-            if size <= KEPT_BYTES:
-                self._things[what] = last
-        made: _T = last[1]
-        return made
+            last = key, build()
+            if size <= REUSED_BYTES:
+                self._objects[name] = last
+        value: _T = last[1]
+        return value

@@ -1,4 +1,7 @@
-"""Panels of operands and accumulators of outputs, as kernels read them."""
+"""Packed operands and accumulators, as the macrokernel reads them.
+
+A panel holds PANEL rows of A, or columns of B, with k slowest: element (k, i) lies at k·PANEL + i.
+"""
 
 from __future__ import annotations
 
@@ -15,75 +18,79 @@ from hfp8sim.kernels.memory import Fresh
 from hfp8sim.kernels.select import Plan
 
 Codes = NDArray[np.unsignedinteger[Any]]
-#: Keys of the random words of one side of a GEMM: of the steps, and of the chunks.
+#: Keys of the random words of one operand: those of steps, and those of chunks.
 Keys = tuple[np.uint64, np.uint64]
-Numbers = NDArray[np.int64]
+#: Packing parameters, see `pack.SIDE`.
+Parameters = NDArray[np.int64]
 
 _FRESH = Fresh()
 
 
 class Panels(NamedTuple):
-    """A range of rows of A (or columns of B) and of k, as kernels read it."""
+    """Packed rows of A, or columns of B, of a range of k."""
 
     values: NDArray[np.floating[Any]]  #: (panels, k, PANEL)
     exponents: NDArray[np.int32]  #: (panels, k, PANEL) for aligned sums, else (1, 0, PANEL)
-    words: NDArray[np.unsignedinteger[Any]]  #: (panels, steps, PANEL), or (1, 0, PANEL)
-    chunk_words: NDArray[np.uint32]  #: (panels, chunks, PANEL), or (1, 0, PANEL)
+    words: NDArray[np.unsignedinteger[Any]]  #: random (panels, steps, PANEL), or (1, 0, PANEL)
+    chunk_words: NDArray[np.uint32]  #: random (panels, chunks, PANEL), or (1, 0, PANEL)
 
 
-#: What panels do without: all but values.
-_NOTHING: dict[type, tuple[NDArray[Any], ...]] = {
+#: Empty exponents, words and chunk words, by the width of a lane.
+_EMPTY: dict[type, tuple[NDArray[Any], ...]] = {
     kind: tuple(np.empty((1, 0, PANEL), each) for each in (np.int32, kind, np.uint32))
     for kind in (np.uint32, np.uint64)
 }
 _NO_KEYS = (np.uint64(0), np.uint64(0))
 
 
-class State(NamedTuple):
-    """Outputs in the making: (panels of rows, panels of columns, PANEL, PANEL), times 2^plan.scale."""
+class Accumulators(NamedTuple):
+    """Sums of outputs, (row panels, column panels, PANEL, PANEL), times 2^plan.scale."""
 
-    chunk: NDArray[np.floating[Any]]  #: sums of the open chunk; of one tile if `whole`
-    total: NDArray[np.float32]  #: running totals
-    whole: bool  #: all k come in one range: what is here before is not looked at
+    chunk: NDArray[np.floating[Any]]  #: of open chunks; if `whole`, scratch for one register tile
+    total: NDArray[np.float32]  #: running totals of closed chunks
+    whole: bool  #: all k come in one range: sums begin at zero, whatever is in the memory
 
 
 def count_panels(n: int) -> int:
-    """Panels that n rows fill."""
+    """Panels that n rows need."""
     return -(-n // PANEL)
 
 
-def start(
+def allocate_accumulators(
     plan: Plan, rows: int, columns: int, whole: bool = False, memory: Fresh = _FRESH
-) -> State:
-    """The state of rows × columns outputs at k = 0. `whole`: all k will come in one range."""
+) -> Accumulators:
+    """Accumulators of rows × columns outputs: zero, or not initialised if `whole`."""
     shape = (count_panels(rows), count_panels(columns), PANEL, PANEL)
-    one = (1, WIDEST, PANEL, PANEL)
-    chunk = memory.array("chunk", one if whole else shape, plan.lane_float)
+    scratch = (1, WIDEST, PANEL, PANEL)
+    chunk = memory.array("chunk", scratch if whole else shape, plan.lane_float)
     total = memory.array("total", shape, np.float32)
     if not whole:
         chunk.fill(0.0)
         total.fill(0.0)
-    return State(chunk, total, whole)
+    return Accumulators(chunk, total, whole)
 
 
-def room(
+def allocate_panels(
     plan: Plan, rows: int, depth: int, *, of_a: bool, k0: int | None = 0, memory: Fresh = _FRESH
 ) -> Panels:  # fmt: skip
-    """Panels for rows of A (or of B's transpose) and `depth` k from k0 (None: from anywhere) on, to be
-    filled."""
+    """Panels, not initialised, for rows of A (or of B's transpose) and `depth` k.
+
+    Args:
+        k0: the first k; None: any, as the panels are filled more than once.
+    """
     steps = plan.most_steps(depth)
     if k0 is not None:
         steps = plan.step_number(k0 + depth) - plan.step_number(k0)
     count, name = count_panels(rows), "a " if of_a else "b "
     shape = count, steps * plan.products, PANEL
     values = memory.array(name + "values", shape, plan.lane_float)
-    exponents, words, chunk_words = _NOTHING[plan.lane_word]
+    exponents, words, chunk_words = _EMPTY[plan.lane_word]
     if plan.aligned:
         exponents = memory.array(name + "exponents", shape, np.int32)
-    how = plan.words(of_a)
-    if how.of_steps is not None:
+    drawn = plan.words(of_a)
+    if drawn.of_steps is not None:
         words = memory.array(name + "words", (count, steps, PANEL), plan.lane_word)
-    if how.of_chunks is not None:
+    if drawn.of_chunks is not None:
         chunks = depth // plan.chunk_length + 2  # at most
         if k0 is not None:
             chunks = -(-(k0 + depth) // plan.chunk_length) - k0 // plan.chunk_length
@@ -91,13 +98,13 @@ def room(
     return Panels(values, exponents, words, chunk_words)
 
 
-def side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
-    """The numbers by which panels of one side are filled, see `pack.SIDE`."""
-    return _side(plan, fmt, keys if plan.draws else _NO_KEYS, of_a)
+def packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Parameters:
+    """The packing parameters of one operand, see `pack.SIDE`."""
+    return _packing_parameters(plan, fmt, keys if plan.draws else _NO_KEYS, of_a)
 
 
 @functools.lru_cache(256)
-def _side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
+def _packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Parameters:
     numbers = np.zeros(pack.SIDE, np.int64)
     numbers[pack.DECODER : pack.PRODUCTS] = pack.decoder(fmt.facts, plan.scale if of_a else 0)
     numbers[pack.PRODUCTS], numbers[pack.LENGTH] = plan.products, plan.chunk_length
@@ -110,14 +117,17 @@ def _side(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Numbers:
     return numbers
 
 
-def panels(
+def pack_operand(
     plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, *,
     of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH,
 ) -> Panels:  # fmt: skip
-    """Make panels of a matrix of codes (rows, k), which is a part of A or of B's transpose.
+    """Pack a matrix of codes (rows, k), which is a part of A or of B's transpose.
 
-    `first` and `k0` say where the part begins in the whole; k0 is the first k of a step.
+    Args:
+        first: number of its first row in the whole operand.
+        k0: its first k in the whole operand; a step begins there.
     """
-    made = room(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
-    pack.fill(codes, side(plan, fmt, keys, of_a), first, k0, k0, *made)
-    return made
+    panels = allocate_panels(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
+    parameters = packing_parameters(plan, fmt, keys, of_a)
+    pack.fill(codes, parameters, first, k0, k0, *panels)
+    return panels

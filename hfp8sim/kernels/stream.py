@@ -1,315 +1,303 @@
-"""Running a plan: operands into panels, panels through the kernel, accumulators into codes.
+"""Sums of outputs to which ranges of k are added: the one driver of the kernels.
 
-A GEMM may be run whole (`multiply`) or piece by piece: any range of rows, columns and k is `panels` of A,
-`panels` of B and one `accumulate`; the `State` of the outputs goes from one range of k to the next. (The
-machine does so in compiled code, see `hfp8sim.machine.tiles`.)
+A `Stream` holds packed panels of A and of B and the accumulators of a block of outputs. A range of k is
+packed (`jobs.pack_codes`), multiplied (`multiply_panels`), and, when K has ended, the accumulators become
+codes (`jobs.encode_codes`). Ranges of k wait in the panels until K ends or the panels are full: a kernel
+then need not carry open chunks from one call to the next.
+
+`gemm` runs whole products through streams, the machine runs its tiles through them. Loops that are compiled
+use the functions on the record `STREAM`, which takes them anywhere without leaving compiled code.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import weakref
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from queue import Empty, SimpleQueue
+import math
 
 import numpy as np
+from numba import carray  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from hfp8sim._numba.calls import run
+from hfp8sim._numba.calls import address, address_of, call, pointer
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import layout
 from hfp8sim.formats import FloatFormat
-from hfp8sim.kernels import jobs
-from hfp8sim.kernels import macrokernel as kernels
-from hfp8sim.kernels import zero_products as zeros
-from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
-from hfp8sim.kernels.memory import KEPT_BYTES, Workspace
+from hfp8sim.kernels import pack, zero_products
+from hfp8sim.kernels.form import EVENTS, PANEL
+from hfp8sim.kernels.jobs import (
+    ENCODING,
+    PACKING,
+    pack_codes,
+    packer,
+    result_encoder,
+)
+from hfp8sim.kernels.macrokernel import JOB
+from hfp8sim.kernels.memory import Fresh, Workspace
 from hfp8sim.kernels.panels import (
+    Accumulators,
     Codes,
     Keys,
     Panels,
-    State,
+    allocate_accumulators,
+    allocate_panels,
     count_panels,
-    room,
-    side,
-    start,
+    packing_parameters,
 )
 from hfp8sim.kernels.select import Plan
 
 Counts = NDArray[np.int64]
+#: Of A, of B, and of the results.
+Formats = tuple[FloatFormat, FloatFormat, FloatFormat]
+#: A matrix of codes in memory: address, bytes from row to row, bytes from k to k, number of its first row in
+#: the whole operand, rows. The columns of B count as rows, those of its transpose.
+View = tuple[int, int, int, int, int]
 
-#: Bytes of panels, of one side, that `multiply` holds at once.
-_PANEL_BYTES = KEPT_BYTES
-#: Multiply-accumulates below which a second thread costs more than it gives.
-_WORTH_THREADS = 1 << 22
-#: Multiply-accumulates after which compiled code comes back, so that an interrupt is heard: a tenth of a second.
-BREATH = 1 << 33
-#: Parts of a work for each thread.
-_TURNS = 4
-#: Bytes of rows of A, as panels, and of their results that stay close to the processor …
-_CLOSE = 1 << 18
-#: … and rows that are worth to bring B there.
-_LEAST = 64
+#: What the panels of one operand hold, so that packing it again can be left out.
+PACKED = layout(
+    group=np.int64,  # of the GEMM's groups; −1: the panels hold nothing
+    first=np.int64,  # number of the first row in the whole operand
+    rows=np.int64,
+    start=np.int64,  # first k
+    stop=np.int64,  # the k after the last
+)
+
+STREAM = layout(
+    a=PACKING,
+    b=PACKING,
+    kernel=JOB,
+    out=ENCODING,
+    products=np.int64,  # of a step
+    chunk_length=np.int64,  # products of a chunk
+    depth=np.int64,  # K of the GEMM
+    # What there is memory for.
+    max_rows=np.int64,
+    max_columns=np.int64,
+    max_k=np.int64,
+    start=np.int64,  # first k of the panels: all before it is in the accumulators
+    packed_a=PACKED,
+    packed_b=PACKED,
+)
+
+
+# -- compiled ----------------------------------------------------------------------------------------
+
+
+@jit
+def stream_at(address):
+    """The `STREAM` at an address."""
+    return carray(pointer(address), (1,), STREAM)[0]
+
+
+@jit
+def multiply_panels(stream, rows, columns, stop):
+    """Multiply what the panels hold, k up to `stop`, and add it to the accumulators."""
+    job, start, last = stream.kernel, stream.start, stop == stream.depth
+    step0 = pack.step_number(start, stream.products, stream.chunk_length)
+    step1 = pack.step_number(stop, stream.products, stream.chunk_length)
+    per_chunk = -(-stream.chunk_length // stream.products)
+    job.row_panels, job.column_panels = -(-rows // PANEL), -(-columns // PANEL)
+    job.steps, job.steps_left = step1 - step0, per_chunk - step0 % per_chunk
+    job.steps_per_chunk, job.closes = per_chunk, last
+    job.from_zero, job.keeps_chunks = start == 0, not (start == 0 and last)
+    call(job.function, address_of(job))
+
+
+@jit
+def begin_range(stream, rows, columns, k0, k_count):
+    """Make room in the panels for k0 … k0 + k_count. Ranges come in order; one at 0 begins new sums."""
+    if k0 == 0:
+        stream.start = 0
+    elif k0 + k_count > stream.start + stream.max_k:
+        multiply_panels(stream, rows, columns, k0)
+        stream.start = k0
+
+
+@jit
+def is_packed(packed, group, first, rows, start, stop):
+    """Whether panels hold these rows from k = start up to k = stop. After this they count as if they did: the
+    caller packs what is missing."""
+    same = packed.group == group and packed.first == first
+    if not (same and packed.rows == rows and packed.start == start):
+        packed.group, packed.first, packed.rows = group, first, rows
+        packed.start = packed.stop = start
+    done = packed.stop >= stop
+    packed.stop = max(packed.stop, stop)
+    return done
+
+
+@jit
+def end_range(stream, rows, columns, stop):
+    """The panels hold all k up to `stop`: multiply them if K ends there."""
+    if stop == stream.depth:
+        multiply_panels(stream, rows, columns, stop)
+
+
+@jit
+def add_range(stream, a, b, k0, k_count):
+    """Add the products of a range of k of two views."""
+    rows, columns = a[4], b[4]
+    begin_range(stream, rows, columns, k0, k_count)
+    stream.packed_a.group = stream.packed_b.group = -1
+    pack_codes(stream.a, a, k0, k_count, stream.start, 0)
+    pack_codes(stream.b, b, k0, k_count, stream.start, 0)
+    end_range(stream, rows, columns, k0 + k_count)
+
+
+@jit
+def _add(address, a, b, k0, k_count):
+    add_range(stream_at(address), a, b, k0, k_count)
+
+
+# -- the stream --------------------------------------------------------------------------------------
+
+
+class Stream:
+    """Panels and accumulators of a block of outputs, and the record that compiled code knows them by.
+
+    Args:
+        plan: its kernel is not None.
+        formats: of A, of B, and of the results.
+        keys: of the random words of A's rows, and of B's columns.
+        rows, columns: the largest block.
+        depth: K of the GEMM.
+        max_k: k that the panels hold at most; all by default.
+        memory: where panels and accumulators are taken from.
+        b: panels of B that are shared with other streams; own ones by default.
+        table: a `STREAM` array (1,) to be filled in, part of another record say.
+    """
+
+    def __init__(
+        self, plan: Plan, formats: Formats, keys: tuple[Keys, Keys], rows: int, columns: int, depth: int,
+        *, max_k: int | None = None, memory: Fresh | None = None, b: Panels | None = None,
+        table: NDArray[np.void] | None = None,
+    ) -> None:  # fmt: skip
+        max_k, memory = depth if max_k is None else max_k, memory or Fresh()
+        k0 = 0 if max_k == depth else None
+        self.plan, self.formats = plan, formats
+        self.a = allocate_panels(plan, rows, max_k, of_a=True, k0=k0, memory=memory)
+        self.b = b or allocate_panels(plan, columns, max_k, of_a=False, k0=k0, memory=memory)
+        whole = max_k == depth
+        self.accumulators = allocate_accumulators(plan, rows, columns, whole, memory)
+        #: Counts of events, which are added to.
+        self.counts = np.zeros(EVENTS, np.int64)
+        self._encoder = pack.encoder(formats[2].facts, plan.scale)
+        self.table = np.zeros(1, STREAM) if table is None else table
+        #: Of the record.
+        self.address: int = self.table.ctypes.data
+        self._fill_table(rows, columns, depth, max_k)
+        self.set_keys(keys)
+
+    def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:
+        plan, table = self.plan, self.table
+        assert plan.kernel is not None
+        for side, panels, fmt in zip("ab", (self.a, self.b), self.formats):
+            packing = table[side]
+            packing["function"] = address(packer(fmt.dtype.itemsize, plan.kernel.bits))
+            packing["panels"] = table["kernel"][side] = _panels_record(panels)
+        kernel, out, sums = table["kernel"], table["out"], self.accumulators
+        kernel["function"] = plan.function
+        kernel["chunk"], kernel["total"] = sums.chunk.ctypes.data, sums.total.ctypes.data
+        kernel["numbers"], kernel["counts"] = plan.numbers.ctypes.data, self.counts.ctypes.data
+        out["function"] = address(result_encoder(self.formats[2].dtype.itemsize))
+        out["encoder"], out["total"] = self._encoder.ctypes.data, sums.total.ctypes.data
+        table["products"], table["chunk_length"] = plan.products, plan.chunk_length
+        table["max_rows"], table["max_columns"] = rows, columns
+        table["max_k"], table["depth"] = max_k, depth
+        self.forget_packed()
+
+    def set_keys(self, keys: tuple[Keys, Keys]) -> None:
+        """Pack with the random words of these keys from here on."""
+        self._parameters = [
+            packing_parameters(self.plan, fmt, key, of_a)
+            for fmt, key, of_a in zip(self.formats, keys, (True, False))
+        ]
+        for side, parameters in zip("ab", self._parameters):
+            self.table[side]["params"] = parameters.ctypes.data
+
+    def forget_packed(self) -> None:
+        """The panels hold nothing that is used again."""
+        self.table["packed_a"]["group"] = self.table["packed_b"]["group"] = -1
+
+    def add(self, a: View, b: View, k0: int, k_count: int) -> None:
+        """Add the products of a range of k. Ranges come in order; one at k0 = 0 begins new sums.
+
+        Args:
+            a, b: codes (rows, k) of A, and (columns, k) of B's transpose. They are read before this returns.
+        """
+        _add(self.address, a, b, k0, k_count)
+
+    def codes(self, results: Codes) -> None:
+        """Encode the sums of a block into a matrix (rows, columns) of an unsigned dtype. K has ended."""
+        shape = (*map(count_panels, results.shape), PANEL, PANEL)
+        total = self.accumulators.total.reshape(-1)[: math.prod(shape)].reshape(shape)
+        pack.encode_panels(total, self._encoder, results)
+
+
+def view(codes: Codes, first: int = 0) -> View:
+    """The view of a matrix of codes (rows, k) whose first row is number `first` of the operand."""
+    return codes.ctypes.data, *codes.strides, first, codes.shape[0]
+
+
+def _panels_record(panels: Panels) -> tuple[int, ...]:
+    """The fields of a `macrokernel.PANELS`."""
+    values, words, chunk_words = panels.values, panels.words, panels.chunk_words
+    addresses = [array.ctypes.data for array in panels]
+    return *addresses, values.shape[1], words.shape[1], chunk_words.shape[1]
+
+
+# -- packed panels -----------------------------------------------------------------------------------
+
+
+def accumulate(
+    plan: Plan, a: Panels, b: Panels, sums: Accumulators, *, k0: int = 0, last: bool
+) -> Counts:
+    """Add the products of packed panels to accumulators.
+
+    Args:
+        k0: the first k of the panels in the whole GEMM.
+        last: K ends with them, and so does the open chunk.
+
+    Returns:
+        Counts of swamped steps, overflows and underflows, if the plan counts them. `zero_steps` are to be
+        subtracted from the first.
+    """
+    per_chunk, step0 = plan.steps_per_chunk, plan.step_number(k0)
+    counts, job = np.zeros(EVENTS, np.int64), np.zeros(1, JOB)
+    job["function"] = plan.function
+    job["a"], job["b"] = _panels_record(a), _panels_record(b)
+    job["chunk"], job["total"] = sums.chunk.ctypes.data, sums.total.ctypes.data
+    job["numbers"], job["counts"] = plan.numbers.ctypes.data, counts.ctypes.data
+    job["row_panels"], job["column_panels"] = sums.total.shape[:2]
+    job["steps"] = a.values.shape[1] // plan.products
+    job["steps_left"], job["steps_per_chunk"] = per_chunk - step0 % per_chunk, per_chunk
+    job["closes"], job["from_zero"], job["keeps_chunks"] = last, sums.whole, not sums.whole
+    call(plan.function, job.ctypes.data)
+    return counts
+
 
 _WORKSPACE = Workspace()
 
 
-@functools.cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="hfp8sim")
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_workers.cache_clear)  # threads do not survive a fork
-
-
-def _share(work: Callable[[slice], object], parts: list[slice], threads: int) -> None:
-    """Do the parts of a work: this thread and its helpers each take the next one until none is left.
-
-    So nobody waits for one who was held up, nor for a helper who comes late.
-    """
-    if threads == 1 or len(parts) == 1:
-        for part in parts:
-            work(part)
-        return
-    left: SimpleQueue[slice] = SimpleQueue()
-    for part in parts:
-        left.put(part)
-
-    def help_out() -> None:
-        with contextlib.suppress(Empty):
-            while True:
-                work(left.get_nowait())
-
-    helpers = min(threads, len(parts)) - 1
-    started: list[Future[None]] = []
-    try:
-        for _ in range(helpers):
-            started.append(_workers(threads).submit(help_out))
-        help_out()
-    finally:  # whoever goes on, after an interrupt say, finds nobody at work on what was his
-        with contextlib.suppress(Empty):
-            while True:
-                left.get_nowait()
-        late = [helper for helper in started if not helper.cancel()]
-        wait(late)
-    for helper in late:
-        helper.result()
-
-
-def _slices(count: int, step: int) -> list[slice]:
-    """The range up to count, in steps."""
-    return [slice(i, min(i + step, count)) for i in range(0, count, max(step, 1))]
-
-
-def accumulate(
-    plan: Plan, a: Panels, b: Panels, state: State, *, k0: int = 0, last: bool
-) -> Counts:
-    """Add the products of a range of k to the state.
+def zero_steps(plan: Plan, a: Codes, b: Codes, k0: int = 0) -> int:
+    """Steps that add zero, which a kernel has counted as swamped; see `zero_products`.
 
     Args:
-        k0: the range's first k in the whole GEMM, as for `panels`.
-        last: the GEMM's K ends here, and with it the open chunk.
+        a, b: the codes (rows, k) and (columns, k) that panels were packed from; k0 is their first k.
 
     Returns:
-        Counts of swamped steps, overflows and underflows, if the plan counts them. Of the first,
-        `zero_steps` are to be taken off.
-    """
-    assert plan.kernel is not None
-    per, step0 = plan.steps_per_chunk, plan.step_number(k0)
-    steps = a.values.shape[1] // plan.products
-    counts = np.zeros(EVENTS, np.int64)
-    _run(
-        plan.function, a, b, state.chunk, state.total, state.total.shape[0],
-        plan.numbers, counts, steps, per - step0 % per, per, last, state.whole,
-    )  # fmt: skip
-    return counts
-
-
-@jit
-def _run(
-    function, a, b, chunk, total, row_panels, numbers, counts, steps, left, length, close, whole
-):  # fmt: skip
-    """Run the kernel at an address on panels, see `kernels`."""
-    job = np.empty(kernels.JOB, np.int64)
-    jobs.tell_kernel(job, a, b, chunk, total, numbers, counts)
-    job[kernels.ROW_PANELS], job[kernels.COLUMN_PANELS] = row_panels, total.shape[1]
-    job[kernels.STEPS], job[kernels.LEFT], job[kernels.LENGTH] = steps, left, length
-    job[kernels.CLOSE], job[kernels.FRESH], job[kernels.CARRIED] = close, whole, not whole
-    run(function, job)
-
-
-def zero_steps(plan: Plan, a: Codes, b: Codes, k0: int = 0) -> int:
-    """How many steps that add zero a kernel has counted as swamped, of the outputs of panels of A and of B's
-    transpose; see `zeros`.
-
-    Args:
-        a, b: the codes that the panels were made of, (rows, k) and (columns, k); k0 is their first k.
+        The number over all outputs of the panels, those beyond the matrix' edge included.
     """
     if not plan.counts_zero_sums:
         return 0
     steps = plan.step_number(k0 + a.shape[1]) - plan.step_number(k0)
     down, across = count_panels(a.shape[0]), count_panels(b.shape[0])
     if plan.directions is None:
-        both = [zeros.nonzero(codes, fmt) for codes, fmt in zip((a, b), plan.formats)]
+        both = [zero_products.nonzero(codes, fmt) for codes, fmt in zip((a, b), plan.formats)]
         return down * across * PANEL * PANEL * steps - int(np.dot(*both))
     rows, columns = (
         _WORKSPACE.array(name, (panels, steps, PANEL), np.uint16)
         for name, panels in (("a directions", down), ("b directions", across))
     )
-    zeros.fill_directions(a, plan.directions.rows, plan.chunk_length, k0, rows)
-    zeros.fill_directions(b, plan.directions.columns, plan.chunk_length, k0, columns)
-    return int(zeros.count_orthogonal(rows, columns, plan.directions.size))
-
-
-def multiply(
-    plan: Plan,
-    a: Codes,
-    b: Codes,
-    a_format: FloatFormat,
-    b_format: FloatFormat,
-    result_format: FloatFormat,
-    row_keys: Keys,
-    column_keys: Keys,
-    result: Codes,
-    threads: int = 1,
-) -> Counts:
-    """Run a plan: codes (M, K) × (K, N) into `result` (M, N), of `result_format`, its rows each in one piece.
-
-    Returns:
-        Counts of swamped steps, overflows and underflows, if the plan counts them.
-    """
-    (rows, depth), columns = a.shape, b.shape[1]
-    threads = threads if result.size * depth >= _WORTH_THREADS else 1
-    most = max(_PANEL_BYTES // (plan.lane_bytes * max(depth, 1)), PANEL) // PANEL * PANEL
-    formats, keys = (a_format, b_format, result_format), (row_keys, column_keys)
-    counts = np.zeros(EVENTS, np.int64)
-    for n in _slices(columns, most):
-        shape = rows, depth, min(most, columns - n.start)
-        key = plan, shape, formats, keys, threads
-        size = plan.lane_bytes * depth * count_panels(shape[2]) * PANEL * (1 + plan.draws)
-        way = _WORKSPACE.keep("way", key, size, functools.partial(_Way, *key, most))
-        try:
-            way.go(a, b[:, n].T, n.start, result[:, n], counts)
-        except BaseException:
-            # An interrupt at a bad time may leave a helper at work in this memory.
-            _WORKSPACE.forget()
-            raise
-    if plan.counts_zero_sums:
-        counts[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
-    return counts
-
-
-class _Way:
-    """The way of products of one shape through a plan: what does not depend on the codes.
-
-    Args:
-        shape: rows, k, and columns.
-        keys: of the random words of rows, and of columns.
-        most: rows whose panels may be held at once.
-    """
-
-    def __init__(
-        self, plan: Plan, shape: tuple[int, int, int], formats: jobs.Formats, keys: tuple[Keys, Keys],
-        threads: int, most: int,
-    ) -> None:  # fmt: skip
-        (rows, depth, columns), size = shape, plan.lane_bytes
-        self.plan, self.shape, self.formats, self.threads = plan, shape, formats, threads
-        turns = max(rows * depth * columns // BREATH, 1)
-        if threads > 1:
-            turns = max(
-                turns, threads, min(_TURNS * threads, rows * depth * columns // _WORTH_THREADS)
-            )
-        down = -(-count_panels(rows) // turns) * PANEL
-        self.parts = _slices(rows, down)  # of the rows; each comes back from compiled code
-        close = _CLOSE // (size * depth + (4 + formats[2].dtype.itemsize) * columns)
-        self.height = min(max(close, _LEAST) // PANEL * PANEL, most, down)  # rows at a time
-        self.sides = side(plan, formats[0], keys[0], True), side(plan, formats[1], keys[1], False)
-        self.of_b = room(plan, columns, depth, of_a=False, memory=_WORKSPACE)
-
-    def go(self, a: Codes, b: Codes, first: int, result: Codes, counts: Counts) -> None:
-        """A times columns of B from `first` on (b is their transpose); adds to counts of events."""
-        together = len(self.parts) <= 1  # all in one call
-        if not together:
-            self._fill_b(b, first)
-        counted: list[Counts] = []
-
-        def part(m: slice) -> None:
-            work = self._jobs()
-            work.counts.fill(0)
-            _rows(work.table, a[m], b, together, m.start, first, self.height, result[m])
-            counted.append(work.counts.copy())
-
-        _share(part, self.parts, self.threads)
-        for each in counted:
-            counts += each
-
-    def _jobs(self) -> jobs.Jobs:
-        """Jobs of this thread, with its own panels of A and accumulators."""
-        (_, depth, columns), plan = self.shape, self.plan
-        size = self.height * (plan.lane_bytes * depth * (1 + plan.draws) + 4 * (columns + PANEL))
-        # (A helper must not keep B's panels longer than the caller does.)
-        return _WORKSPACE.keep("jobs", weakref.ref(self), size, self._make_jobs)
-
-    def _make_jobs(self) -> jobs.Jobs:
-        plan, height, (_, depth, columns) = self.plan, self.height, self.shape
-        of_a = room(plan, height, depth, of_a=True, memory=_WORKSPACE)
-        state = start(plan, height, columns, whole=True, memory=_WORKSPACE)
-        made = jobs.Jobs(plan, self.formats, self.sides, of_a, self.of_b, state)
-        job: NDArray[np.int64] = made.table[jobs.RUN : jobs.OUT]
-        job[kernels.COLUMN_PANELS] = count_panels(columns)
-        job[kernels.STEPS] = plan.step_number(depth)
-        job[kernels.LEFT] = job[kernels.LENGTH] = plan.steps_per_chunk
-        job[kernels.CLOSE] = job[kernels.FRESH] = True
-        return made
-
-    def _fill_b(self, b: Codes, first: int) -> None:
-        """Fill B's panels by threads."""
-        table, of_b = self._jobs().table, self.of_b
-        count = of_b.values.shape[0]
-
-        # (A helper that is late holds the memory that the table points to.)
-        def part(p: slice, of_b: Panels = of_b) -> None:
-            _fill_columns(table, b[p.start * PANEL : p.stop * PANEL], first, p.start * PANEL)
-
-        _share(part, _slices(count, -(-count // (_TURNS * self.threads))), self.threads)
-
-
-@jit
-def _fill_columns(t, b, first, row):
-    """Fill the panels that begin with `row` of B's transpose, of which b is all from there on."""
-    job = jobs.from_row(t[jobs.B : jobs.RUN], row)
-    place = b.ctypes.data, b.strides[0], b.strides[1]
-    jobs.fill(t[jobs.FILL_B], job, place, b.shape[0], b.shape[1], first + row, 0, 0)
-
-
-@jit
-def _rows(t, a, b, bring_b, first_a, first_b, height, result):
-    """Rows of A times B, `height` of them at a time: what is made of them stays in the caches close to the
-    processor. Panels of B (b is its transpose) are filled first, if so asked. For t see `jobs`."""
-    of_a, job, out = t[jobs.A : jobs.B], t[jobs.RUN : jobs.OUT], t[jobs.OUT : jobs.END]
-    depth, columns = b.shape[1], b.shape[0]
-    if bring_b:
-        _fill_columns(t, b, first_b, 0)
-    for i in range(0, a.shape[0], height):
-        rows = min(height, a.shape[0] - i)
-        place = a.ctypes.data + i * a.strides[0], a.strides[0], a.strides[1]
-        jobs.fill(t[jobs.FILL_A], of_a, place, rows, depth, first_a + i, 0, 0)
-        job[kernels.ROW_PANELS] = -(-rows // PANEL)
-        run(t[jobs.KERNEL], job)
-        address = result.ctypes.data + i * result.strides[0]
-        jobs.encode(t[jobs.ENCODE], out, address, rows, columns, result.strides[0])
-
-
-def _all_zero_steps(plan: Plan, a: Codes, b: Codes, threads: int) -> int:
-    """The `zero_steps` of a whole product, (M, K) × (K, N)."""
-    counts: list[int] = []
-    chunks = -(-a.shape[1] // plan.chunk_length)
-    part = -(-chunks // (_TURNS * threads)) * plan.chunk_length
-    _share(
-        lambda k: counts.append(zero_steps(plan, a[:, k], b[k].T, k.start)),
-        _slices(a.shape[1], part), threads,
-    )  # fmt: skip
-    return sum(counts)
+    lengths = plan.chunk_length, k0
+    zero_products.fill_directions(a, plan.directions.rows, *lengths, rows)
+    zero_products.fill_directions(b, plan.directions.columns, *lengths, columns)
+    return int(zero_products.count_orthogonal(rows, columns, plan.directions.size))

@@ -61,7 +61,7 @@ from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
 
 #: Why the compiled loop came back.
 _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE, _PAUSE = range(7)
-_BREATH = kernels.BREATH  # an amount of work, so that an interrupt is heard
+_BREATH = kernels.MACS_PER_CALL  # Python handles Ctrl-C between calls of the compiled loop
 #: Counts of a core: instructions, the last error, fences, writes of registers, multiply-accumulates, and
 #: loads of each port.
 _DONE, _WHY, _FENCES, _WRITES, _MACS, _LOADS = range(6)
@@ -98,7 +98,7 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, breath, done, tab
 
     `done` counts what happens. The instruction that stopped the loop is in `op`.
     """
-    row_bytes, enough = state[q.ROW_BYTES], done[_MACS] + breath
+    row_bytes, enough, tile = state[q.ROW_BYTES], done[_MACS] + breath, table[0]
     for _ in range(limit):
         error = q.step(words, state, regs, box, op)
         if error != q.OK:
@@ -108,16 +108,16 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, breath, done, tab
         code = op[q.CODE]
         if code == OP.mm or code == OP.cv:
             done[_MACS] += op[q.MT] * op[q.NT] * op[q.KT]
-            if not (tiles.may_go_on(table, op) and tiles.has_room(table, box, op, regs, spare)):
+            if not (tiles.is_autonomous(tile, op) and tiles.has_room(tile, box, op, regs, spare)):
                 return _MULTIPLY
-            tiles.multiply(table, regs, box, op, scratchpad, row_bytes, spare)
+            tiles.multiply(tile, regs, box, op, scratchpad, row_bytes, spare)
             if done[_MACS] >= enough:
                 return _PAUSE
         elif code == OP.post:
             changed = words[op[q.INDEX]] & _POST_FLAGS
-            if changed or not (table[tiles.COPIES] and tiles.may_go_on(table, op)):
+            if changed or not (tile.copies and tiles.is_autonomous(tile, op)):
                 return _POST
-            tiles.post(table, op, scratchpad, row_bytes)
+            tiles.post(tile, op, scratchpad, row_bytes)
         elif code == OP.ld:
             port = op[q.OPERAND]
             done[_LOADS + port] += 1
@@ -126,11 +126,11 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, breath, done, tab
             store_tile(op, regs, scratchpad, dram, row_bytes)
         elif code == OP.fence:
             done[_FENCES] += 1
-            table[tiles.ALONE] = 0
+            tile.autonomous = 0
             return _FENCE
         elif code == OP.csrw:
             done[_WRITES] += 1
-            table[tiles.ALONE] = 0
+            tile.autonomous = 0
         elif state[q.HALTED]:
             return _HALT
     return _LIMIT
@@ -160,7 +160,7 @@ class _Core:
         self.plans, self.sums = plans, Sums(pool)
         self.core = CoreState(self.regs, self.box, self.op, self.scratchpad, self.width)
         # The table of the tiles that the compiled loop may compute alone, at first none.
-        self.table, self.spare = np.zeros(tiles.SIZE, np.int64), np.zeros(0, np.uint8)
+        self.table, self.spare = np.zeros(1, tiles.TILES), np.zeros(0, np.uint8)
         self._configured: tuple[int, ...] = ()
         self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
         self._product: Product | None = None
@@ -254,7 +254,7 @@ class _Core:
 
     def _multiply(self) -> None:
         """MM and CV."""
-        self.table[tiles.ALONE] = 0  # until it is sure that this tile is one of many
+        self.table["autonomous"] = 0  # until it is sure that this tile is one of many
         product, now = self._group_product(), self.now
         m, n, k = (now[q.M0], now[q.MT]), (now[q.N0], now[q.NT]), (now[q.K0], now[q.KT])
         tile = Tile(now[q.G0], m, n, k, self._operand_a, self._operand_b, self.core)
@@ -277,7 +277,7 @@ class _Core:
         copies = False
         with contextlib.suppress(InputError):  # (which is POST's to raise)
             copies = self._post_conversion().copies
-        self.table[tiles.ALONE], self.table[tiles.COPIES] = 1, copies
+        self.table["autonomous"], self.table["copies"] = 1, copies
 
     def _post_conversion(self) -> Conversion:
         """The conversion of the current registers, kept while they stay."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +20,8 @@ from numpy.typing import NDArray
 
 from hfp8sim import kernels
 from hfp8sim.formats import FloatFormat
-from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import STOCHASTIC_A
-from hfp8sim.kernels import PANEL, Plan, Reused, jobs
-from hfp8sim.kernels.zero_products import nonzero
+from hfp8sim.kernels import MACS_WORTH_THREADS, PANEL, Plan, Reused
 from hfp8sim.machine import tiles
 from hfp8sim.units.accumulator import (
     DRAWS,
@@ -39,9 +36,7 @@ from hfp8sim.units.random import LFSR
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
-#: Multiply-accumulates of a tile below which a second thread costs more than it gives.
-_WORTH_THREADS = 1 << 22
-#: Bytes of values in panels of A and B that wait to be multiplied.
+#: Bytes of packed values of A and B that wait to be multiplied.
 _WAITING_BYTES = 1 << 23
 
 
@@ -57,9 +52,9 @@ class Product:
     depth: int
 
     @functools.cached_property
-    def results(self) -> Facts:
-        """The format of finished sums."""
-        return self.profile.result_format.facts
+    def formats(self) -> tuple[FloatFormat, FloatFormat, FloatFormat]:
+        """Of A, of B, and of finished sums."""
+        return self.a, self.b, self.profile.result_format
 
     @functools.cached_property
     def keys(self) -> tuple[kernels.Keys, kernels.Keys]:
@@ -165,7 +160,7 @@ class Sums:
     def start(self, product: Product, tile: Tile, memories: list[Reused]) -> Sum:
         """The sums of a tile of outputs, all +0. What was started before is gone."""
         rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
-        if self.pool is None or work < _WORTH_THREADS:
+        if self.pool is None or work < MACS_WORTH_THREADS:
             return self._part(product, tile, 0, (0, rows), memories[0])
         step = -(-rows // (len(memories) * PANEL)) * PANEL
         ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
@@ -234,65 +229,53 @@ class _PlainSum:
 
 
 class FastSum:
-    """Rows of tiles in the vector kernels' own form: the table of `machine.tiles`, and what it points to."""
+    """Rows of tiles by the kernels: a stream, in the record that `machine.tiles` works with."""
 
     def __init__(self, product: Product, tile: Tile, rows: tuple[int, int], memory: Reused) -> None:
         self.product, plan = product, product.plan
-        assert plan.kernel is not None
-        count, columns, size = rows[1] - rows[0], tile.n[1], plan.lane_bytes
+        count, columns = rows[1] - rows[0], tile.n[1]
         lanes = PANEL * (kernels.count_panels(count) + kernels.count_panels(columns))
-        depth = min(max(_WAITING_BYTES // (size * lanes), tile.k[1]), product.depth)
-        of_a, self.of_b = (
-            kernels.room(plan, n, depth, of_a=of_a, k0=None, memory=memory)
-            for n, of_a in ((count, True), (columns, False))
-        )
-        whole = depth == product.depth
-        self.jobs = kernels.Jobs(
-            plan, (product.a, product.b, product.profile.result_format), _sides(product), of_a, self.of_b,
-            kernels.start(plan, count, columns, whole=whole, memory=memory),
-            tiles.SIZE - jobs.END,
+        max_k = min(max(_WAITING_BYTES // (plan.lane_bytes * lanes), tile.k[1]), product.depth)
+        #: One record, see `tiles.TILES`.
+        self.table = np.zeros(1, tiles.TILES)
+        self.stream = kernels.Stream(
+            plan, product.formats, product.keys, count, columns, product.depth,
+            max_k=max_k, memory=memory, table=self.table["stream"],
         )  # fmt: skip
-        self.counts, self.table = self.jobs.counts, self.jobs.table
         self.spare = memory.array("spare", (0,), np.uint8)
-        self.memory, t = memory, self.table
-        t[tiles.PRODUCTS], t[tiles.LENGTH] = plan.products, plan.chunk_length
-        t[tiles.DEPTH] = product.depth
-        t[tiles.ROOM_M], t[tiles.ROOM_N], t[tiles.ROOM_K] = count, columns, depth
-        t[tiles.RESULT_BYTES] = product.profile.result_format.dtype.itemsize
-        t[tiles.HELD_A : tiles.SIZE] = -1
+        self.memory, self.max_shape = memory, (count, columns, max_k)
+        self.table["result_bytes"] = product.profile.result_format.dtype.itemsize
 
     def fits(self, product: Product, tile: Tile, rows: tuple[int, int]) -> bool:
-        """Whether a tile can be computed with the memory there is."""
-        own, t = self.product, self.table
-        same = (
-            own.plan is product.plan
-            and own.depth == product.depth
-            and own.profile == product.profile
-        )
+        """Whether this object can compute a tile."""
+        own, shape = self.product, (rows[1] - rows[0], tile.n[1], tile.k[1])
         return (
-            same and own.a == product.a and own.b == product.b and rows[1] - rows[0] <= t[tiles.ROOM_M]
-            and tile.n[1] <= t[tiles.ROOM_N] and tile.k[1] <= t[tiles.ROOM_K]
+            own.plan is product.plan and own.depth == product.depth and own.profile == product.profile
+            and own.formats == product.formats
+            and all(wanted <= most for wanted, most in zip(shape, self.max_shape))
         )  # fmt: skip
 
     def begin(self, product: Product, tile: Tile, rows: tuple[int, int]) -> None:
         """Begin the sums of a tile that fits."""
         if self.product is not product:
-            self.table[tiles.HELD_A : tiles.SIZE] = -1
-        self.product, t = product, self.table
-        t[tiles.GROUP] = tile.group if product.plan.draws else tiles.ANY
-        t[tiles.PART], t[tiles.PART_STOP] = rows
-        self.jobs.draw(_sides(product))
+            self.stream.forget_packed()
+        self.product, table = product, self.table
+        table["group"] = tile.group if product.plan.draws else tiles.ANY
+        table["part"] = rows
+        self.rows = rows
+        self.stream.set_keys(product.keys)
         self.shape = rows[1] - rows[0], tile.n[1]
-        self.counts.fill(0)
+        self.stream.counts.fill(0)
 
     def take_whole_tiles(self) -> None:
-        """From here on, whatever rows a tile has."""
-        self.table[tiles.PART], self.table[tiles.PART_STOP] = 0, 1 << 62
+        """From here on compute all rows of a tile, however many they are."""
+        self.rows = 0, 1 << 62
+        self.table["part"] = self.rows
 
     @property
     def events(self) -> Counts:
         events = no_events()
-        events[: kernels.EVENTS] = self.counts
+        events[: kernels.EVENTS] = self.stream.counts
         events[DRAWS] = self.shape[0] * self.shape[1] * self.product.draws
         return events
 
@@ -301,28 +284,17 @@ class FastSum:
         need = tiles.spare_bytes(core.boxes, core.op, core.regs)
         if need > self.spare.size:
             self.spare = self.memory.array("spare", (need,), np.uint8)
-        tiles.multiply(
+        tiles.multiply_tile(
             self.table, core.regs, core.boxes, core.op, core.scratchpad, core.row_bytes, self.spare
         )
         if self.product.plan.counts_zero_sums:
-            first, stop = (int(self.table[place]) for place in (tiles.PART, tiles.PART_STOP))
-            a, b = tile.a(first, stop), tile.b().T
-            self.counts[kernels.SWAMPED] -= kernels.zero_steps(self.product.plan, a, b, tile.k[0])
+            a, b = tile.a(*self.rows), tile.b().T
+            self.stream.counts[kernels.SWAMPED] -= kernels.zero_steps(
+                self.product.plan, a, b, tile.k[0]
+            )
 
     def codes(self, results: Codes) -> None:
-        product, total = self.product, self.jobs.state.total
-        shape = (*map(kernels.count_panels, results.shape), PANEL, PANEL)
-        total = total.reshape(-1)[: math.prod(shape)].reshape(shape)
-        kernels.encode(total, product.results, product.plan.scale, results)
-
-
-def _sides(product: Product) -> tuple[kernels.Numbers, kernels.Numbers]:
-    """The numbers by which panels of A and of B are filled."""
-    plan, keys = product.plan, product.keys
-    return (
-        kernels.side(plan, product.a, keys[0], True),
-        kernels.side(plan, product.b, keys[1], False),
-    )
+        self.stream.codes(results)
 
 
 def no_events() -> Counts:
@@ -333,6 +305,6 @@ def no_events() -> Counts:
 def count_gated(product: Product, tile: Tile) -> int:
     """Multiply-accumulates of a tile with a zero operand: from how many elements of A and of B are not
     zero, for each k."""
-    a = nonzero(tile.a(0, tile.m[1]), product.a)
-    b = nonzero(tile.b().T, product.b)
+    a = kernels.nonzero(tile.a(0, tile.m[1]), product.a)
+    b = kernels.nonzero(tile.b().T, product.b)
     return tile.m[1] * tile.n[1] * tile.k[1] - int(np.dot(a, b))

@@ -181,8 +181,8 @@ def fast_gemm(
     """A kernel of `kernels`; fills `result`, returns event counts (of what the plan counts)."""
     counts = np.zeros(acc.EVENT_KINDS, np.int64)
     counts[: kernels.EVENTS] = kernels.multiply(
-        path, a, b, fmt_a, fmt_b, profile.result_format,
-        (facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key),
+        path, a, b, (fmt_a, fmt_b, profile.result_format),
+        ((facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key)),
         result, threads,
     )  # fmt: skip
     steps, chunks = path.steps(a.shape[1])

@@ -204,9 +204,9 @@ class MacSweep:
         # The accumulators lie along the columns, so that results come out as the C reference's rows.
         b_codes = every.astype(self.b.dtype)[:, None]
         a_codes = np.full((codes.size, 1), a, self.a.dtype)
-        left = kernels.panels(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
-        right = kernels.panels(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
-        state = kernels.start(plan, every.size, codes.size, memory=_MEMORY)
+        left = kernels.pack_operand(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
+        right = kernels.pack_operand(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
+        state = kernels.allocate_accumulators(plan, every.size, codes.size, memory=_MEMORY)
         filled = np.zeros(state.chunk.shape[1] * kernels.PANEL, plan.lane_float)
         filled[: codes.size] = meeting.lanes
         state.chunk[:] = filled.reshape(1, -1, 1, kernels.PANEL)

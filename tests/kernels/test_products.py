@@ -21,13 +21,14 @@ from hfp8sim.kernels import (
     Plan,
     Processor,
     Scan,
+    workers,
 )
 from hfp8sim.kernels import form as at
 from hfp8sim.kernels import (
-    model as twin,
+    gemm as driver,
 )
 from hfp8sim.kernels import (
-    stream as array,
+    model as twin,
 )
 from hfp8sim.kernels.select import bound
 from hfp8sim.ops import gemm
@@ -58,9 +59,8 @@ def run(profile, fmt_a, fmt_b, a, b, *, seed=0, events=False, on=None, threads=1
     facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, 0)
     result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
     keys = (facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key)
-    counts = kernels.multiply(
-        plan, a, b, fmt_a, fmt_b, profile.result_format, *keys, result, threads
-    )
+    formats = fmt_a, fmt_b, profile.result_format
+    counts = kernels.multiply(plan, a, b, formats, keys, result, threads)
     return result, counts, plan
 
 
@@ -293,8 +293,8 @@ def test_shapes_threads_and_layouts(shape: tuple[int, int, int]) -> None:
 
 
 @pytest.mark.parametrize("random_source", ["row-column", "counter"])
-def test_parts_of_a_product_are_that(random_source: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of so many rows that an interrupt is heard, rows that stay close, columns whose panels fit memory."""
+def test_blocking_changes_nothing(random_source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of one call, rows of one block, and columns whose panels are held at once."""
     rng = np.random.default_rng(45)
     profile = HFP8.replace(rounding="stochastic", random_source=random_source)
     a, b = (
@@ -302,11 +302,15 @@ def test_parts_of_a_product_are_that(random_source: str, monkeypatch: pytest.Mon
         numbers(rng, "hfp8-143", (90, 75), "normal"),
     )
     want = plain(profile, "hfp8-143", "hfp8-143", a, b, seed=6)[0]
-    monkeypatch.setattr(array, "_WORTH_THREADS", 1)
-    for change in ({"BREATH": 1 << 18}, {"_CLOSE": 1, "_LEAST": 32}, {"_PANEL_BYTES": 20_000}):
+    monkeypatch.setattr(driver, "MACS_WORTH_THREADS", 1)
+    for change in (
+        {"MACS_PER_CALL": 1 << 18},
+        {"_BLOCK_BYTES": 1, "_BLOCK_ROWS": 32},
+        {"_PANEL_BYTES": 20_000},
+    ):
         for name, value in change.items():
-            monkeypatch.setattr(array, name, value)
-        monkeypatch.setattr(array, "_WORKSPACE", kernels.Workspace())  # nothing is kept
+            monkeypatch.setattr(driver, name, value)
+        monkeypatch.setattr(driver, "_WORKSPACE", kernels.Workspace())  # nothing is cached
         for threads in (1, 2):
             got = run(profile, "hfp8-143", "hfp8-143", a, b, seed=6, threads=threads)[0]
             np.testing.assert_array_equal(got, want)
@@ -333,8 +337,8 @@ def test_threads_give_the_same_bits(name: str, fmt: str, events: bool) -> None:
 def test_products_of_one_shape_draw_their_own_words(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept from product to product is the shape's: not words, nor codes, nor formats."""
-    monkeypatch.setattr(array, "_WORTH_THREADS", 1)
+    """What is cached from product to product is the shape's: not words, nor codes, nor formats."""
+    monkeypatch.setattr(driver, "MACS_WORTH_THREADS", 1)
     rng, profile = np.random.default_rng(19), HFP8.replace(rounding="stochastic")
     for seed in (1, 2, 1):
         for pair in PAIRS[:3]:
@@ -345,7 +349,7 @@ def test_products_of_one_shape_draw_their_own_words(
             same(profile, *pair, a, b, seed=seed, threads=threads)
 
 
-def test_a_failure_of_a_helper_is_told() -> None:
+def test_failure_of_a_helper_is_raised() -> None:
     met = threading.Event()
 
     def work(part: slice) -> None:
@@ -356,11 +360,11 @@ def test_a_failure_of_a_helper_is_told() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        array._share(work, array._slices(2, 1), 2)
+        workers.share(work, workers.slices(2, 1), 2)
 
 
-def test_nobody_works_on_after_an_interrupt() -> None:
-    """Or the next product's panels might be filled with this one's codes."""
+def test_interrupt_joins_workers() -> None:
+    """Else a helper might write this product's codes into the next one's panels."""
     begun, free, done = threading.Event(), threading.Event(), []
 
     def work(part: slice) -> None:
@@ -373,14 +377,14 @@ def test_nobody_works_on_after_an_interrupt() -> None:
         done.append(part)
 
     with pytest.raises(KeyboardInterrupt):
-        array._share(work, array._slices(9, 1), 2)
+        workers.share(work, workers.slices(9, 1), 2)
     assert len(done) == 1
 
 
-def test_memory_of_a_product_that_failed_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever was interrupted might have left a helper at work in it."""
+def test_failed_product_drops_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interrupt a helper might still write into it."""
     rng, workspace = np.random.default_rng(2), kernels.Workspace()
-    monkeypatch.setattr(array, "_WORKSPACE", workspace)
+    monkeypatch.setattr(driver, "_WORKSPACE", workspace)
     a, b = (
         numbers(rng, "hfp8-143", (20, 70), "normal"),
         numbers(rng, "hfp8-143", (70, 30), "normal"),
@@ -392,7 +396,7 @@ def test_memory_of_a_product_that_failed_is_not_used_again(monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(array, "_rows", stop)
+        patch.setattr(driver, "_multiply_rows", stop)
         gemm(a, b, threads=1)
     np.testing.assert_array_equal(
         gemm(a, b, threads=1), plain(HFP8, "hfp8-143", "hfp8-143", a, b)[0]
@@ -400,9 +404,9 @@ def test_memory_of_a_product_that_failed_is_not_used_again(monkeypatch: pytest.M
     assert not np.shares_memory(workspace.array("b values", (1,), np.float32), before)
 
 
-def test_helpers_keep_nothing_of_callers_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(array, "_WORTH_THREADS", 1)
-    rng, ways = np.random.default_rng(2), []
+def test_helpers_free_what_ended_callers_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "MACS_WORTH_THREADS", 1)
+    rng, prepared = np.random.default_rng(2), []
     a, b = (
         numbers(rng, "hfp8-143", (90, 70), "normal"),
         numbers(rng, "hfp8-143", (70, 50), "normal"),
@@ -410,13 +414,13 @@ def test_helpers_keep_nothing_of_callers_that_have_ended(monkeypatch: pytest.Mon
 
     def call() -> None:
         run(HFP8, "hfp8-143", "hfp8-143", a, b, threads=2)
-        ways.append(weakref.ref(array._WORKSPACE._things["way"][1]))
+        prepared.append(weakref.ref(driver._WORKSPACE._objects["gemm"][1]))
 
     caller = threading.Thread(target=call)
     caller.start()
     caller.join()
     gc.collect()
-    assert ways[0]() is None
+    assert prepared[0]() is None
 
 
 # -- pieces ------------------------------------------------------------------------------------------
@@ -444,13 +448,15 @@ def test_pieces_of_m_n_and_k(mode: str, products: int, chunk: int) -> None:
     got, swamped = np.zeros_like(want), 0
     for rows in (slice(0, 16), slice(16, 37)):
         for columns in (slice(0, 7), slice(7, 41)):
-            state = kernels.start(plan, rows.stop - rows.start, columns.stop - columns.start)
+            state = kernels.allocate_accumulators(
+                plan, rows.stop - rows.start, columns.stop - columns.start
+            )
             for k0, k1 in itertools.pairwise(cuts):
-                left = kernels.panels(
+                left = kernels.pack_operand(
                     plan, a[rows, k0:k1], fmt, (facts.row_key, facts.between_row_key),
                     of_a=True, first=rows.start, k0=k0,
                 )  # fmt: skip
-                right = kernels.panels(
+                right = kernels.pack_operand(
                     plan, b[k0:k1, columns].T, fmt, (facts.column_key, facts.between_column_key),
                     of_a=False, first=columns.start, k0=k0,
                 )  # fmt: skip
@@ -472,9 +478,9 @@ def test_a_whole_product_begins_with_zeros(mode: str, k: int) -> None:
     want = plain(profile, fmt, fmt, a, b)[0]
     plan = kernels.plan(profile, fmt, fmt, kernels.scan(a, fmt), kernels.scan(b, fmt), k)
     keys = (np.uint64(0), np.uint64(0))
-    left = kernels.panels(plan, a, fmt, keys, of_a=True)
-    right = kernels.panels(plan, b.T, fmt, keys, of_a=False)
-    state = kernels.start(plan, *want.shape, whole=True)
+    left = kernels.pack_operand(plan, a, fmt, keys, of_a=True)
+    right = kernels.pack_operand(plan, b.T, fmt, keys, of_a=False)
+    state = kernels.allocate_accumulators(plan, *want.shape, whole=True)
     state.chunk.fill(np.nan)
     for _ in range(2):
         state.total.fill(np.nan)
@@ -573,9 +579,9 @@ def test_twin(case: dict, pair: tuple[str, str]) -> None:
             continue
         seen += 1
         keys = (facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key)
-        left = kernels.panels(plan, a, fmt_a, keys[0], of_a=True)
-        right = kernels.panels(plan, b.T, fmt_b, keys[1], of_a=False)
-        state = kernels.start(plan, m, n)
+        left = kernels.pack_operand(plan, a, fmt_a, keys[0], of_a=True)
+        right = kernels.pack_operand(plan, b.T, fmt_b, keys[1], of_a=False)
+        state = kernels.allocate_accumulators(plan, m, n)
         kernels.accumulate(plan, left, right, state, last=True)
         want = floats_of_twin(plan, left, right, (m, n), k)
         np.testing.assert_array_equal(state.total[0, 0, :m, :n], want, err_msg=str(plan))
@@ -618,14 +624,14 @@ def test_all_accumulators_with_distinct_products(
         want = plain_step(profile, facts, a_code, b_code, codes)
         for plan, valid in zip(plans, (reachable, numbers_only)):
             assert plan.kernel is not None, plan
-            left = kernels.panels(
+            left = kernels.pack_operand(
                 plan, np.full((1, 1), a_code, np.uint8), fmt_a, (facts.row_key,) * 2, of_a=True
             )
-            right = kernels.panels(
+            right = kernels.pack_operand(
                 plan, np.full((codes.size, 1), b_code, np.uint8), fmt_b, (facts.column_key,) * 2,
                 of_a=False,
             )  # fmt: skip
-            state = kernels.start(plan, 1, codes.size)
+            state = kernels.allocate_accumulators(plan, 1, codes.size)
             lanes = np.ldexp(values, plan.scale).astype(plan.lane_float)
             state.chunk[0, :, 0, :] = lanes.reshape(-1, PANEL)
             kernels.accumulate(plan, left, right, state, last=True)
@@ -845,7 +851,7 @@ def test_panels_hold_the_values(name: str) -> None:
                                Scan(1, 0, False), 37).kernel, "", chunk_length=64)  # fmt: skip
     keys = (np.uint64(0), np.uint64(0))
     for matrix in (codes, np.asfortranarray(codes)):
-        values = kernels.panels(plan, matrix, fmt, keys, of_a=True).values
+        values = kernels.pack_operand(plan, matrix, fmt, keys, of_a=True).values
         want = np.zeros((32, 37))
         want[:21] = fmt.decode(codes)
         np.testing.assert_array_equal(values.transpose(0, 2, 1).reshape(32, 37), want)
@@ -874,7 +880,7 @@ def test_encode_takes_every_number(name: str, scale: int) -> None:
     np.testing.assert_array_equal(got[0], want)
 
 
-def test_memory_is_used_again_for_the_same_purpose_only() -> None:
+def test_memory_is_reused_for_the_same_name_only() -> None:
     memory = kernels.Reused()
     one, other = (memory.array(what, (3, 16), np.float32) for what in ("one", "other"))
     assert not np.shares_memory(one, other)

@@ -177,11 +177,15 @@ def test_pieces_count_their_own_zeros(products: int) -> None:
     keys, memory, swamped = (np.uint64(0), np.uint64(0)), kernels.Reused(), 0
     for rows in (slice(0, 16), slice(16, 37)):
         for columns in (slice(0, 7), slice(7, 41)):
-            state = kernels.start(plan, rows.stop - rows.start, columns.stop - columns.start)
+            state = kernels.allocate_accumulators(
+                plan, rows.stop - rows.start, columns.stop - columns.start
+            )
             for k0, k1 in itertools.pairwise((0, 2, 7, 13, 14, 21, 51, 102, k)):
                 how = {"k0": k0, "memory": memory}
-                left = kernels.panels(plan, a[rows, k0:k1], fmt_a, keys, of_a=True, **how)
-                right = kernels.panels(plan, b[k0:k1, columns].T, fmt_b, keys, of_a=False, **how)
+                left = kernels.pack_operand(plan, a[rows, k0:k1], fmt_a, keys, of_a=True, **how)
+                right = kernels.pack_operand(
+                    plan, b[k0:k1, columns].T, fmt_b, keys, of_a=False, **how
+                )
                 counts = kernels.accumulate(plan, left, right, state, k0=k0, last=k1 == k)
                 swamped += counts[at.SWAMPED]
                 swamped -= kernels.zero_steps(plan, a[rows, k0:k1], b[k0:k1, columns].T, k0)

@@ -109,7 +109,7 @@ def test_sums_that_are_carried_from_range_to_range(name, phase, profile, waiting
 @pytest.mark.parametrize("name", ["linear", "plain"])
 def test_threads_that_split_a_tile(name, phase, profile, monkeypatch):
     """Tiles that no loop spreads over cores, and rows that fill no panel."""
-    monkeypatch.setattr(multiplier, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     shape = LAYERS[name].shape(phase)
     for tile in ((shape.m, shape.n, shape.k), (shape.m, shape.n, min(35, shape.k))):
         for threads in (2, 3):
@@ -119,7 +119,7 @@ def test_threads_that_split_a_tile(name, phase, profile, monkeypatch):
 @pytest.mark.parametrize("threads", [2, 6, 8])
 def test_threads_that_split_some_tiles(threads, monkeypatch):
     """A tile at the edge is too small for more threads, and the next one is not."""
-    monkeypatch.setattr(multiplier, "_WORTH_THREADS", 25 * 25 * 100)
+    monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 25 * 25 * 100)
     for m, n in ((30, 60), (100, 30), (30, 100)):
         layer = Layer("qk", "matmul", m, n, 128, groups=2)
         for phase in ("fwd", "dgrad"):

@@ -67,7 +67,7 @@ def test_counts_of_events_and_of_gated_multipliers():
 def test_ranges_of_k_count_their_own_events(profile, monkeypatch):
     """Tiles of rows, columns and k whose sums are carried on, by threads that split them and by one."""
     monkeypatch.setattr(multiplier, "_WAITING_BYTES", 1)
-    monkeypatch.setattr(multiplier, "_WORTH_THREADS", 1)
+    monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     layer = Layer("fc", "linear", 50, 33, 200)
     codes = layer_inputs(layer, "fwd", profile, np.random.default_rng(11))
     _, events = gemm(codes["x"], codes["w"], profile, events=True)
