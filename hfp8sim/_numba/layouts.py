@@ -3,6 +3,12 @@
 A table is declared once, with `layout`; its fields are read by name in Python, in compiled code, through an
 address (`numba.carray(pointer(address), (1,), LAYOUT)[0]`) and, with NUMBA_DISABLE_JIT=1, in the same text
 uncompiled.
+
+In compiled code a record is a bare pointer: it does not keep its array alive. Numba frees an array after its
+last use by name, so after `r = np.zeros(1, KIND)[0]` r points to freed memory. Take a record from an array that is a
+parameter (`def fill(array): r = array[0]`), which the caller keeps alive.
+
+All fields have eight bytes: a smaller one would put the next field at a place that Numba does not accept.
 """
 
 from __future__ import annotations
@@ -24,7 +30,7 @@ def layout(**fields: Any) -> np.dtype[Any]:
 
 
 def record(kind: np.dtype[Any]) -> Any:
-    """One record of a layout, all fields zero. In compiled code write `np.zeros(1, KIND)[0]`."""
+    """One record of a layout, all fields zero, for Python."""
     return np.zeros(1, kind)[0]
 
 
