@@ -6,7 +6,7 @@
     report = hs.simulate(hs.load_workload("digits-cnn"), machine="rapid-core", profile="hfp8")
 
 Names are loaded when they are first used, so that `import hfp8sim` costs nothing. `hs.formats` is the
-room of that name, and calling it lists the registered formats.
+package of that name; a call of it lists the registered formats.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from hfp8sim.version import __version__ as __version__
 
-#: Where each public name lives.
+#: The public names, by the module that each is loaded from.
 _HOMES = {
     "hfp8sim.errors": ("InputError",),
     "hfp8sim.formats": (
@@ -35,7 +35,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = ["__version__", *sorted(_HOME_OF)]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.errors import InputError as InputError
     from hfp8sim.formats import FloatFormat as FloatFormat
     from hfp8sim.formats import get_format as get_format
@@ -50,7 +50,10 @@ if TYPE_CHECKING:
     from hfp8sim.ops import convert as convert
     from hfp8sim.ops import explain as explain
     from hfp8sim.ops import gemm as gemm
+    from hfp8sim.report.compare import compare as compare
     from hfp8sim.report.report import Report as Report
+    from hfp8sim.simulation import Interrupted as Interrupted
+    from hfp8sim.simulation import predictions as predictions
     from hfp8sim.simulation import simulate as simulate
     from hfp8sim.units import Profile as Profile
     from hfp8sim.units import get_profile as get_profile

@@ -1,0 +1,275 @@
+"""The order of rooms, and which room may import what: every import of the package is checked.
+
+An import counts wherever it is written: at module level, in a function, or under `if TYPE_CHECKING:`. All three
+tie one module to another for a reader, so all three obey the same order.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hfp8sim"
+
+#: Rooms from low to high. A room imports itself and rooms that come before it, and no other.
+#: `hfp8sim` is the public face, `hfp8sim/__init__.py`; the command line is its first user.
+ROOMS = (
+    "version", "errors", "files",
+    "_numba",
+    "formats",
+    "network",
+    "units",
+    "kernels",
+    "ops",
+    "isa",
+    "machine",
+    "timing",
+    "lowering",
+    "workloads",
+    "analysis",
+    "report",
+    "simulation",
+    "testing",
+    "verify",
+    "hfp8sim",
+    "cli", "__main__",
+)  # fmt: skip
+
+#: Who may import a package that is not Python's own: rooms, or single modules.
+THIRD_PARTY = {
+    "numpy": set(ROOMS),
+    "numba": {"_numba", "kernels"},
+    "llvmlite": {"_numba"},
+    "torch": {"workloads.readers.torch_capture", "workloads.readers.torch_handlers"},
+    "onnx": {"workloads.readers.onnx_model"},
+    "jinja2": {"report"},
+    "rich": {"cli", "report.table", "report.compare"},
+    "typer": {"cli"},
+    "hypothesis": {"testing"},
+    "pytest": {"testing"},
+}
+
+#: Imports that break a rule above today: "importer -> imported". The list may only become shorter.
+KNOWN_UPWARD = {
+    "simulation.run -> hfp8sim",
+}
+KNOWN_CIRCLES: set[frozenset[str]] = {
+    frozenset({"formats.rounding", "formats.codec", "formats.record"}),
+    frozenset({"machine.config", "machine.scalesim_cfg"}),
+    frozenset(
+        {"report.report", "report.scalesim", "report.html", "report.table", "report.compare"}
+    ),
+}
+KNOWN_THIRD_PARTY: set[str] = {
+    "formats.show -> rich",
+    "kernels.convert -> llvmlite",
+    "kernels.counts -> llvmlite",
+    "kernels.microkernel -> llvmlite",
+    "kernels.pack -> llvmlite",
+    "kernels.rounding -> llvmlite",
+    "machine.movement -> llvmlite",
+    "machine.movement -> numba",
+    "ops.conversions -> numba",
+    "verify.run -> rich",
+}
+KNOWN_PRIVATE: set[str] = {
+    "kernels.convert -> kernels.pack._FLOATS",
+    "kernels.convert -> kernels.pack._WORDS",
+    "kernels.convert -> kernels.pack._splat",
+    "kernels.convert -> units.random._G",
+    "kernels.convert -> units.random._LOW32",
+    "kernels.convert -> units.random._ONE",
+    "kernels.convert -> units.random._S32",
+    "kernels.pack -> units.random._G",
+    "kernels.pack -> units.random._M1",
+    "kernels.pack -> units.random._M2",
+    "kernels.pack -> units.random._ONE",
+    "kernels.pack -> units.random._S32",
+}
+
+
+class Import(NamedTuple):
+    """One imported name; modules without the leading `hfp8sim.`."""
+
+    importer: str
+    target: str  #: the module, or the third-party package
+    name: str  #: what is imported from it; "" for the module itself
+    own: bool  #: from hfp8sim
+
+    def __str__(self) -> str:
+        return f"{self.importer} -> {self.target}"
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by its name without the leading `hfp8sim.`."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name or "hfp8sim"] = path
+    return found
+
+
+def room(module: str) -> str:
+    return module.split(".")[0]
+
+
+def imported(module: str, node: ast.AST) -> Iterator[Import]:
+    """What one statement imports."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            first, _, rest = alias.name.partition(".")
+            own = first == "hfp8sim"
+            yield Import(module, (rest or first) if own else first, "", own)
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{module}: a relative import, line {node.lineno}"
+        first, _, rest = (node.module or "").partition(".")
+        for alias in node.names:
+            if first != "hfp8sim":
+                yield Import(module, first, alias.name, False)
+                continue
+            inner = f"{rest}.{alias.name}" if rest else alias.name
+            if inner in modules():
+                yield Import(module, inner, "", True)
+            elif not rest and alias.name == "_c_ref":
+                yield Import(module, "_c_ref", "", False)
+            else:
+                yield Import(module, rest or "hfp8sim", alias.name, True)
+
+
+@cache
+def imports() -> tuple[Import, ...]:
+    """Every import of every module, each once."""
+    found: dict[Import, None] = {}
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            found.update(dict.fromkeys(imported(module, node)))
+    return tuple(found)
+
+
+def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Sets of nodes that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        found: set[str] = set()
+        waiting = list(graph[start])
+        while waiting:
+            node = waiting.pop()
+            if node not in found:
+                found.add(node)
+                waiting += graph.get(node, ())
+        return found
+
+    reach = {node: reached(node) for node in graph}
+    return {
+        frozenset(other for other in graph if other in reach[node] and node in reach[other])
+        for node in graph
+        if node in reach[node]
+    }
+
+
+def same_as_known(found: set[Any], known: set[Any]) -> None:
+    assert not found - known, f"breaks the rule: {sorted(map(str, found - known))}"
+    assert not known - found, f"mended; delete it from the list: {sorted(map(str, known - found))}"
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(module) for module in modules()} == set(ROOMS)
+
+
+def test_no_room_imports_one_above_it() -> None:
+    upward = {
+        str(i) for i in imports() if i.own and ROOMS.index(room(i.target)) > ROOMS.index(room(i.importer))
+    }  # fmt: skip
+    same_as_known(upward, KNOWN_UPWARD)
+
+
+def test_no_circle_between_modules() -> None:
+    graph: dict[str, set[str]] = {module: set() for module in modules()}
+    for i in imports():
+        if i.own:
+            graph[i.importer].add(i.target)
+    graph["hfp8sim"] = set()  # the face names every room; what it imports, it imports when asked
+    same_as_known(circles(graph), KNOWN_CIRCLES)
+
+
+def test_third_party_packages_stay_in_their_rooms() -> None:
+    foreign = {
+        i for i in imports() if not i.own and i.target not in sys.stdlib_module_names | {"_c_ref"}
+    }
+    assert {i.target for i in foreign} <= set(THIRD_PARTY)
+    outside = {
+        str(i) for i in foreign if not {room(i.importer), i.importer} & THIRD_PARTY[i.target]
+    }
+    same_as_known(outside, KNOWN_THIRD_PARTY)
+
+
+def test_the_c_reference_is_called_in_one_place() -> None:
+    assert {i.importer for i in imports() if i.target == "_c_ref"} == {"verify.c_reference"}
+
+
+def test_private_names_stay_in_their_module() -> None:
+    private = {
+        f"{i.importer} -> {i.target}.{i.name}"
+        for i in imports()
+        if i.own and i.name.startswith("_") and i.name != "__version__"
+    }
+    same_as_known(private, KNOWN_PRIVATE)
+
+
+def test_modules_are_imported_by_name() -> None:
+    """Only the face computes what it imports; anywhere else these tests would not see it."""
+    computed = set()
+    for module, path in modules().items():
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+                ("import_module", "__import__")
+            ):
+                name = (
+                    ast.literal_eval(node.args[0])
+                    if isinstance(node.args[0], ast.Constant)
+                    else "hfp8sim"
+                )
+                if name.startswith("hfp8sim"):
+                    computed.add(module)
+    assert computed == {"hfp8sim"}
+
+
+def test_contributing_lists_the_rooms_in_order() -> None:
+    """CONTRIBUTING's table has one line for each room, in the same order."""
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    table = re.findall(r"^\| (`.*?) \|", text, re.M)
+    names = [name.strip("`/") for row in table for name in re.findall(r"`[^`]+`", row)]
+    listed = [name.removeprefix("hfp8sim/") for name in names if name.startswith("hfp8sim/")]
+    listed = [name.removesuffix(".py").replace("__init__", "hfp8sim") for name in listed]
+    assert tuple(listed) == ROOMS
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, set()),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, {frozenset("bc")}),
+        ({"a": {"a"}}, {frozenset("a")}),
+    ],
+)
+def test_circles_are_found(graph: dict[str, set[str]], expected: set[frozenset[str]]) -> None:
+    assert circles(graph) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import hfp8sim.cli", "def f():\n    from hfp8sim.cli import x", "if TYPE_CHECKING:\n    from hfp8sim import cli"],
+)  # fmt: skip
+def test_imports_are_found_wherever_they_are(text: str) -> None:
+    found = [i for node in ast.walk(ast.parse(text)) for i in imported("units.mac", node)]
+    assert [i.target for i in found if i.own] == ["cli"]
