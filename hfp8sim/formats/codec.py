@@ -1,37 +1,58 @@
-"""Arrays of numbers into codes and back: the converter at the emulator's edge.
+"""Arrays of real numbers to codes and back.
 
-Inputs are float64 (float32 widens exactly), taken apart into integers; the rest is `round_pack`.
+Inputs are float64 (float32 widens exactly). Each is taken apart into integers, and `round_pack` rounds it.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
-from hfp8sim.formats.record import MODES, OVERFLOW, mode_number, overflow_number
 from hfp8sim.formats.rounding import (
-    ERROR,
     FINITE,
     INFINITE,
     INVALID,
     OVERFLOWED,
-    STOCHASTIC_A,
     pack_infinity,
     pack_nan,
     round_pack,
     unpack,
 )
+from hfp8sim.formats.vocabulary import (
+    MAX_RANDOM_BITS,
+    MODES,
+    Facts,
+    Overflow,
+    is_stochastic,
+    mode_number,
+    overflow_number,
+)
 
-if TYPE_CHECKING:
-    from hfp8sim.formats.record import FloatFormat
+Codes = NDArray[np.unsignedinteger[Any]]
 
-#: Random integers have at most this many bits.
-MAX_RANDOM_BITS = 24
+
+class Format(Protocol):
+    """What the codec reads of a format's record; `FloatFormat` documents each."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def max(self) -> float: ...
+    @property
+    def has_nan(self) -> bool: ...
+    @property
+    def has_inf(self) -> bool: ...
 
 
 @jit_inlined
@@ -48,7 +69,7 @@ def encode_one(x, fmt, mode, policy, r, random):
 
 @jit
 def _encode_bits(bits, fmt, mode, policy, r, random, codes, flags):
-    """Round binary64 bit patterns (int64, 1-D) into `codes` and `flags`."""
+    """Round binary64 bit patterns (int64, 1-D) into `codes` and `flags`; an empty `random` means zeros."""
     for i in range(bits.size):
         word = random[i] if random.size else 0
         code, flag = encode_one(bits[i], fmt, mode, policy, r, word)
@@ -67,72 +88,131 @@ def _decode_codes(codes, fmt, values):
         values[i] = -value if sign else value
 
 
-def decode(codes: ArrayLike, fmt: FloatFormat) -> NDArray[np.float64]:
-    """See `FloatFormat.decode`."""
+# -- arguments: each function returns what it has checked, or raises InputError ----------------------
+
+
+def code_dtype(bits: int) -> np.dtype[Any]:
+    """The narrowest unsigned dtype that holds a code of that many bits: uint8, uint16 or uint32."""
+    return np.dtype(np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32)
+
+
+def check_codes(codes: ArrayLike, name: str, bits: int) -> Codes:
+    """`codes` as an array of integers in 0..2^bits − 1."""
     array = np.asarray(codes)
     if array.dtype.kind not in "ui":
-        raise InputError(f"{fmt.name} codes must be unsigned integers, not {array.dtype}")
-    if array.size and (int(array.min()) < 0 or int(array.max()) >> fmt.bits):
-        raise InputError(f"{fmt.name} codes must lie in 0..{(1 << fmt.bits) - 1}")
+        raise InputError(f"{name} codes must be unsigned integers, not {array.dtype}")
+    if array.size and (int(array.min()) < 0 or int(array.max()) >> bits):
+        raise InputError(f"{name} codes must lie in 0..{(1 << bits) - 1}")
+    return array
+
+
+def check_numbers(x: ArrayLike) -> NDArray[np.float64]:
+    """`x` as float64 in C order; dtypes that float64 does not hold are refused."""
+    array = np.asarray(x)
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
+        raise InputError(f"cannot encode an array of {array.dtype}: real numbers are needed")
+    return np.asarray(array, dtype=np.float64, order="C")
+
+
+def check_mode(fmt: Format, rounding: str, overflow: str, r: int) -> tuple[int, int]:
+    """The numbers of a rounding mode and an overflow policy that the format supports.
+
+    Args:
+        fmt: the target format.
+        rounding, overflow: public names, see `MODES` and `OVERFLOW`.
+        r: random bits of a rounding; only the stochastic modes read it.
+    """
+    mode, policy = mode_number(rounding), overflow_number(overflow)
+    if policy == Overflow.SPECIAL and not (fmt.has_nan or fmt.has_inf):
+        raise InputError(
+            f"format {fmt.name} has neither infinity nor NaN: overflow must be 'saturate' or 'error'"
+        )
+    if is_stochastic(mode):
+        check_random_width(r)
+    return mode, policy
+
+
+def check_random_width(r: int) -> int:
+    """The number of random bits of a rounding."""
+    if not 1 <= r <= MAX_RANDOM_BITS:
+        raise InputError(f"random bits per rounding is {r}, must be 1..{MAX_RANDOM_BITS}")
+    return r
+
+
+def check_random(
+    random_bits: ArrayLike | None, shape: tuple[int, ...], rounding: str, r: int
+) -> NDArray[np.int64]:
+    """The random integers of a stochastic rounding, int64 of the given shape, each below 2^r."""
+    if random_bits is None:
+        raise InputError(f"rounding {rounding!r} needs random_bits, one integer per element")
+    random = np.ascontiguousarray(np.broadcast_to(random_bits, shape), np.int64)
+    if random.size and (int(random.min()) < 0 or int(random.max()) >> r):
+        raise InputError(f"random_bits must lie in 0..{(1 << r) - 1} (bits={r})")
+    return random.reshape(shape)
+
+
+def first_index(mask: NDArray[np.bool_]) -> str:
+    """The index of the first true element of a mask, as `[i, j]`."""
+    return "[" + ", ".join(str(int(i)) for i in np.argwhere(mask)[0]) + "]"
+
+
+def refuse_nan(values: NDArray[np.float64], name: str) -> None:
+    """`InputError` for the first NaN: the format has no code for it."""
+    if (nan := np.isnan(values)).any():
+        raise InputError(f"NaN at {first_index(nan)}: format {name} has no code for it")
+
+
+# -- arrays ------------------------------------------------------------------------------------------
+
+
+def decode(codes: ArrayLike, fmt: Format) -> NDArray[np.float64]:
+    """The exact values of codes, see `FloatFormat.decode`."""
+    array = check_codes(codes, fmt.name, fmt.bits)
     values = np.empty(array.size, np.float64)
     _decode_codes(np.ascontiguousarray(array).ravel(), fmt.facts, values)
     return values.reshape(array.shape)
 
 
-def check_mode(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> tuple[int, int]:
-    """The numbers of mode and policy; `InputError` where the format cannot serve them."""
-    mode, policy = mode_number(rounding), overflow_number(overflow)
-    if OVERFLOW[policy] == "special" and not (fmt.has_nan or fmt.has_inf):
-        raise InputError(
-            f"format {fmt.name} has neither infinity nor NaN: overflow must be 'saturate' or 'error'"
-        )
-    if mode >= STOCHASTIC_A and not 1 <= r <= MAX_RANDOM_BITS:
-        raise InputError(f"random bits per rounding is {r}, must be 1..{MAX_RANDOM_BITS}")
-    return mode, policy
-
-
-def first_index(where: NDArray[np.bool_]) -> str:
-    """The first true place of a mask, as `[i, j]`."""
-    return "[" + ", ".join(str(int(i)) for i in np.argwhere(where)[0]) + "]"
-
-
 def encode(
     x: ArrayLike,
-    fmt: FloatFormat,
+    fmt: Format,
     rounding: str,
     overflow: str,
     random_bits: ArrayLike | None,
     r: int,
-) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]:
-    """See `FloatFormat.encode`; also the flags of every element, uint8 of x's shape."""
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise InputError(f"cannot encode an array of {array.dtype}: real numbers are needed")
-    values = np.asarray(array, dtype=np.float64, order="C")
+) -> tuple[Codes, NDArray[np.uint8]]:
+    """Codes and flags of rounded numbers; arguments and errors are those of `FloatFormat.encode`.
+
+    Returns:
+        Codes of dtype `fmt.dtype` and flags (uint8, a bit set), both of x's shape.
+    """
+    values = check_numbers(x)
     mode, policy = check_mode(fmt, rounding, overflow, r)
     random = np.empty(0, np.int64)
-    if mode >= STOCHASTIC_A:
-        if random_bits is None:
-            raise InputError(f"rounding {rounding!r} needs random_bits, one integer per element")
-        random = np.ascontiguousarray(np.broadcast_to(random_bits, values.shape), np.int64).ravel()
-        if random.size and (int(random.min()) < 0 or int(random.max()) >> r):
-            raise InputError(f"random_bits must lie in 0..{(1 << r) - 1} (bits={r})")
+    if is_stochastic(mode):
+        random = check_random(random_bits, values.shape, rounding, r).ravel()
     elif random_bits is not None:
         raise InputError(f"rounding {rounding!r} ({MODES[mode]}) takes no random_bits")
-    if not fmt.has_nan and (nan := np.isnan(values)).any():
-        raise InputError(f"NaN at {first_index(nan)}: format {fmt.name} has no code for it")
-
-    codes = np.empty(values.size, fmt.dtype)
-    flags = np.empty(values.size, np.uint8)
-    _encode_bits(values.ravel().view(np.int64), fmt.facts, mode, policy, r, random, codes, flags)
-    shaped: Any = codes.reshape(values.shape), flags.reshape(values.shape)
-    codes, flags = shaped
-    if policy == ERROR:
-        for flag, why in ((OVERFLOWED, "overflows"), (INVALID, "has no code in")):
-            bad = (flags & flag) != 0
-            if bad.any() and not (flag == INVALID and fmt.has_nan and np.isnan(values[bad]).all()):
-                index = first_index(bad)
-                raise InputError(
-                    f"{float(values[bad].flat[0])!r} at {index} {why} {fmt.name} (max {fmt.max})"
-                )
+    if not fmt.has_nan:
+        refuse_nan(values, fmt.name)
+    codes = np.empty(values.shape, fmt.dtype)
+    flags = np.empty(values.shape, np.uint8)
+    _encode_bits(
+        values.ravel().view(np.int64), fmt.facts, mode, policy, r, random, codes.ravel(), flags.ravel()
+    )  # fmt: skip
+    if policy == Overflow.ERROR:
+        _refuse_errors(values, flags, fmt)
     return codes, flags
+
+
+def _refuse_errors(values: NDArray[np.float64], flags: NDArray[np.uint8], fmt: Format) -> None:
+    """`InputError` for the first number that overflows or that the format has no code for."""
+    for flag, problem in ((OVERFLOWED, "overflows"), (INVALID, "has no code in")):
+        bad = (flags & flag) != 0
+        if not bad.any():
+            continue
+        if flag == INVALID and fmt.has_nan and np.isnan(values[bad]).all():
+            continue
+        raise InputError(
+            f"{float(values[bad].flat[0])!r} at {first_index(bad)} {problem} {fmt.name} (max {fmt.max})"
+        )

@@ -1,7 +1,7 @@
 """Fixed point ⟨IL, FL⟩ with nearest and stochastic conversion (Gupta et al., ICML 2015).
 
-A number is a two's complement integer of IL + FL bits times ε = 2^−FL, so it lies between −2^(IL−1) and
-2^(IL−1) − ε; IL counts the sign bit. What lies outside saturates, as in the paper.
+A number is a two's complement integer of IL + FL bits times ε = 2^−FL. IL counts the sign bit. Numbers lie
+between −2^(IL−1) and 2^(IL−1) − ε; as in the paper, numbers outside saturate.
 """
 
 from __future__ import annotations
@@ -13,10 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError, unknown
-from hfp8sim.formats.codec import MAX_RANDOM_BITS, first_index
+from hfp8sim.formats.codec import (
+    Codes,
+    check_codes,
+    check_random,
+    check_random_width,
+    code_dtype,
+    first_index,
+    refuse_nan,
+)
 
-#: `nearest-down` is the paper's: ties go to the lower number. `stochastic` adds r random bits below the
-#: last kept one and drops what lies below it, as a two's complement adder does: P(up) = (x − ⌊x⌋)/ε.
+#: `nearest-down` is the paper's: a tie goes to the lower number. `stochastic` adds r random bits below the
+#: lowest kept bit and truncates, as a two's complement adder does: P(up) = (x − ⌊x⌋)/ε.
 FIXED_MODES = (
     "nearest-down", "nearest-even", "nearest-away", "toward-zero", "toward-positive",
     "toward-negative", "stochastic",
@@ -37,7 +45,7 @@ class FixedPoint:
 
     @property
     def name(self) -> str:
-        """As `fixed⟨IL,FL⟩`."""
+        """`fixed⟨IL,FL⟩`."""
         return f"fixed⟨{self.integer_bits},{self.fraction_bits}⟩"
 
     @property
@@ -48,11 +56,11 @@ class FixedPoint:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The narrowest unsigned dtype that holds a code."""
-        return np.dtype(np.uint8 if self.bits <= 8 else np.uint16 if self.bits <= 16 else np.uint32)
+        return code_dtype(self.bits)
 
     @property
     def epsilon(self) -> float:
-        """The distance of neighbours."""
+        """The distance between adjacent numbers."""
         return float(2.0**-self.fraction_bits)
 
     @property
@@ -66,13 +74,12 @@ class FixedPoint:
         return -(1 << (self.bits - 1)) * self.epsilon
 
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """The exact values of two's complement codes (unsigned integers), float64."""
-        array = np.asarray(codes)
-        if array.dtype.kind not in "ui" or (
-            array.size and (int(array.min()) < 0 or int(array.max()) >> self.bits)
-        ):
-            raise InputError(f"{self.name} codes must be integers in 0..{(1 << self.bits) - 1}")
-        integers = array.astype(np.int64)
+        """The exact values of two's complement codes (unsigned integers), float64 of the same shape.
+
+        Raises:
+            InputError: another dtype, or an integer out of range.
+        """
+        integers = check_codes(codes, self.name, self.bits).astype(np.int64)
         return (integers - (integers >> (self.bits - 1) << self.bits)) * self.epsilon
 
     def encode(
@@ -82,67 +89,65 @@ class FixedPoint:
         overflow: str = "saturate",
         random_bits: ArrayLike | None = None,
         bits: int = 13,
-    ) -> NDArray[np.unsignedinteger[Any]]:
+    ) -> Codes:
         """Round real numbers: codes of x's shape. Arguments as of `FloatFormat.encode`.
 
         Raises:
-            InputError: a NaN or, under `error`, an overflow (with the first index); a mode that is not one of
-                `FIXED_MODES`, a policy other than `saturate` and `error`, random bits missing or out of
-                range.
+            InputError: a NaN or, under `error`, an overflow, with the first index; a mode that is not one of
+                `FIXED_MODES`; a policy other than `saturate` and `error`; random bits that are missing or
+                out of range.
         """
         values = np.asarray(x, np.float64)
         if rounding not in FIXED_MODES:
             raise unknown("rounding mode of fixed point", rounding, FIXED_MODES)
         if overflow not in ("saturate", "error"):
             raise unknown("overflow policy of fixed point", overflow, ("saturate", "error"))
-        if (nan := np.isnan(values)).any():
-            raise InputError(f"NaN at {first_index(nan)}: {self.name} has no code for it")
-        limits = float(-(1 << (self.bits - 1))), float((1 << (self.bits - 1)) - 1)
-        # Beyond the ends by two units at most, where all that follows is exact.
+        refuse_nan(values, self.name)
+        lowest, largest = -(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1
+        # Clipped at two units beyond either end: far enough to overflow, near enough to stay exact.
         scaled = np.clip(values, 2 * self.min - 1, 2 * self.max + 2) / self.epsilon
-        whole = np.trunc(scaled)
-        rest = np.abs(scaled - whole)
-        low = whole - ((scaled < 0) & (rest > 0))
-        integers = low + self._up(rest, low, scaled < 0, rounding, random_bits, bits)
-        if (
-            overflow == "error"
-            and (beyond := (integers < limits[0]) | (integers > limits[1])).any()
-        ):
-            first = first_index(beyond)
-            raise InputError(f"overflow at {first}: {self.name} ends at {self.min} and {self.max}")
-        codes = np.clip(integers, *limits).astype(np.int64) & ((1 << self.bits) - 1)
+        floor = np.floor(scaled)
+        integers = floor + self._rounds_up(scaled, floor, rounding, random_bits, bits)
+        if overflow == "error":
+            beyond = (integers < lowest) | (integers > largest)
+            if beyond.any():
+                raise InputError(
+                    f"overflow at {first_index(beyond)}: {self.name} ends at {self.min} and {self.max}"
+                )
+        codes = np.clip(integers, lowest, largest).astype(np.int64) & ((1 << self.bits) - 1)
         return np.asarray(codes, self.dtype)
 
-    def _up(
-        self, rest: NDArray[np.float64], low: NDArray[np.float64], negative: NDArray[np.bool_],
-        rounding: str, random_bits: ArrayLike | None, bits: int,
-    ) -> NDArray[np.bool_]:  # fmt: skip
-        """Whether a number goes up that lies ν above `low`: ν is `rest`, or 1 − rest if negative."""
-        inexact = rest > 0
-        if rounding == "stochastic":
-            part, top = rest * 2.0**bits, 2.0**bits
-            kept = np.where(negative & inexact, top - np.ceil(part), np.floor(part))  # floor(ν·2^r)
-            return np.asarray(kept + self._random(rest.shape, random_bits, bits) >= top)
-        tie = rest == 0.5
-        near = np.where(negative, rest < 0.5, rest > 0.5) & inexact
-        up = {
-            "nearest-down": near,
-            "nearest-even": near | (tie & (low % 2 == 1)),
-            "nearest-away": near | (tie & ~negative),
-            "toward-zero": inexact & negative,
-            "toward-positive": inexact,
-            "toward-negative": np.zeros(rest.shape, np.bool_),
-        }
-        return np.asarray(up[rounding])
+    def _rounds_up(
+        self,
+        scaled: NDArray[np.float64],
+        floor: NDArray[np.float64],
+        rounding: str,
+        random_bits: ArrayLike | None,
+        r: int,
+    ) -> NDArray[np.bool_]:
+        """Whether the number goes to floor + 1.
 
-    def _random(
-        self, shape: tuple[int, ...], random_bits: ArrayLike | None, bits: int
-    ) -> NDArray[np.float64]:
-        if random_bits is None:
-            raise InputError("stochastic rounding needs random_bits, one integer per element")
-        if not 1 <= bits <= MAX_RANDOM_BITS:
-            raise InputError(f"random bits per rounding is {bits}, must be 1..{MAX_RANDOM_BITS}")
-        random = np.broadcast_to(np.asarray(random_bits), shape)
-        if random.size and (int(random.min()) < 0 or int(random.max()) >> bits):
-            raise InputError(f"random_bits must lie in 0..{(1 << bits) - 1} (bits={bits})")
-        return random.astype(np.float64)
+        Magnitudes decide, because ν = scaled − floor of a small negative number is no float64 number.
+        """
+        negative = scaled < 0
+        part = np.abs(scaled - np.trunc(scaled))  # ν, or 1 − ν of a negative number
+        inexact, tie = part > 0, part == 0.5
+        nearer = np.where(negative, part < 0.5, part > 0.5) & inexact
+        match rounding:
+            case "nearest-down":
+                return np.asarray(nearer)
+            case "nearest-even":
+                return np.asarray(nearer | (tie & (floor % 2 == 1)))
+            case "nearest-away":
+                return np.asarray(nearer | (tie & ~negative))
+            case "toward-zero":
+                return np.asarray(inexact & negative)
+            case "toward-positive":
+                return np.asarray(inexact)
+            case "toward-negative":
+                return np.zeros(scaled.shape, np.bool_)
+        # stochastic: floor(ν·2^r) + R carries out of the r bits
+        top = 2.0 ** check_random_width(r)
+        random = check_random(random_bits, scaled.shape, rounding, r)
+        fraction = np.where(negative & inexact, top - np.ceil(part * top), np.floor(part * top))
+        return np.asarray(fraction + random >= top)

@@ -1,66 +1,20 @@
 """A format is a frozen record of orthogonal facts; everything else is derived from them.
 
-The meaning of each fact, with its source, stands in docs/numerics.md, section 1.
+docs/numerics.md, section 1, defines each fact and gives its source.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError, unknown
-
-#: What a zero code means. The index is the number kernels and the C reference see.
-ZEROS = ("signed", "unsigned", "none")
-#: What exponent field 0 with a non-zero fraction means.
-LOWEST = ("subnormal", "normal", "flush")
-#: Which codes are not numbers.
-SPECIALS = ("none", "ieee", "fn", "fnuz", "nan-inf", "p3109-extended", "p3109-finite")
-#: Rounding modes; `stochastic` is another name of `stochastic-a`.
-MODES = (
-    "nearest-even", "nearest-away", "toward-zero", "toward-positive", "toward-negative", "to-odd",
-    "stochastic-a", "stochastic-b", "stochastic-c",
-)  # fmt: skip
-#: What becomes of a rounded magnitude beyond the largest number.
-OVERFLOW = ("saturate", "special", "error")
-
-
-def mode_number(name: str) -> int:
-    """The number of a rounding mode; `InputError` for an unknown one."""
-    name = "stochastic-a" if name == "stochastic" else name
-    if name not in MODES:
-        raise unknown("rounding mode", name, (*MODES, "stochastic"))
-    return MODES.index(name)
-
-
-def overflow_number(name: str) -> int:
-    """The number of an overflow policy; `InputError` for an unknown one."""
-    if name not in OVERFLOW:
-        raise unknown("overflow policy", name, OVERFLOW)
-    return OVERFLOW.index(name)
-
-
-class Facts(NamedTuple):
-    """A format as kernels see it: integers only. `mag` is a code without its sign bit."""
-
-    exponent_bits: int
-    fraction_bits: int
-    bias: int
-    signed: int
-    zero: int
-    lowest: int
-    special: int
-    max_mag: int  #: largest number
-    inf_mag: int  #: infinity, or −1
-    nan_code: int  #: the NaN that is produced (a whole code), or −1
-    min_mag: int  #: smallest positive number …
-    min_sig: int  #: … whose value is min_sig · 2^min_exp
-    min_exp: int
-    normal_mag: int  #: smallest normal number
+from hfp8sim.formats.codec import Codes, code_dtype, decode, encode
+from hfp8sim.formats.vocabulary import LOWEST, SPECIALS, ZEROS, Facts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +22,20 @@ class FloatFormat:
     """A binary floating-point format of at most 32 bits.
 
     A code is `sign · exponent · fraction`, an unsigned integer with the sign highest. Arrays of codes
-    have the dtype `dtype`. Invalid combinations of facts raise `InputError` when the record is made.
+    have the dtype `dtype`. The constructor raises `InputError` for facts that contradict each other.
     """
 
     name: str
-    exponent_bits: int
-    fraction_bits: int
-    bias: int
-    signed: bool = True
-    zero: str = "signed"
-    lowest: str = "subnormal"
-    special: str = "ieee"
+    exponent_bits: int  #: E, 1..11
+    fraction_bits: int  #: F, 0..23
+    bias: int  #: b
+    signed: bool = True  #: whether there is a sign bit
+    zero: str = "signed"  #: one of `ZEROS`
+    lowest: str = "subnormal"  #: one of `LOWEST`
+    special: str = "ieee"  #: one of `SPECIALS`
+    source: str = dataclasses.field(
+        default="", compare=False, repr=False
+    )  #: who defined it, and where
 
     def __post_init__(self) -> None:
         for what, value, known in (
@@ -88,68 +45,91 @@ class FloatFormat:
         ):
             if value not in known:
                 raise unknown(f"{what} of format {self.name}", value, known)
+        problem = self._width_problem() or self._rule_problem() or self._range_problem()
+        if problem:
+            raise InputError(f"format {self.name}: {problem}")
+
+    def _width_problem(self) -> str:
         if not 1 <= self.exponent_bits <= 11:
-            raise InputError(
-                f"format {self.name}: exponent_bits is {self.exponent_bits}, must be 1..11"
-            )
+            return f"exponent_bits is {self.exponent_bits}, must be 1..11"
         if not 0 <= self.fraction_bits <= 23:
-            raise InputError(
-                f"format {self.name}: fraction_bits is {self.fraction_bits}, must be 0..23"
-            )
+            return f"fraction_bits is {self.fraction_bits}, must be 0..23"
+        return ""
+
+    def _rule_problem(self) -> str:
+        """Why the rules for zero, lowest binade and special codes contradict each other, or ""."""
         no_minus_zero = self.special == "fnuz" or (self.special.startswith("p3109") and self.signed)
         if no_minus_zero and self.zero != "unsigned":
-            raise InputError(f"format {self.name}: special={self.special!r} needs zero='unsigned'")
+            return f"special={self.special!r} needs zero='unsigned'"
         if self.special == "fnuz" and not self.signed:
-            raise InputError(f"format {self.name}: special='fnuz' needs a sign bit")
+            return "special='fnuz' needs a sign bit"
         if not self.signed and self.zero == "signed":
-            raise InputError(f"format {self.name}: zero='signed' needs a sign bit")
+            return "zero='signed' needs a sign bit"
         if self.special == "ieee" and self.fraction_bits == 0:
-            raise InputError(f"format {self.name}: special='ieee' needs a fraction bit for its NaN")
+            return "special='ieee' needs a fraction bit for its NaN"
         if self.zero == "none" and self.lowest != "normal":
-            raise InputError(f"format {self.name}: zero='none' needs lowest='normal'")
+            return "zero='none' needs lowest='normal'"
+        return ""
+
+    def _range_problem(self) -> str:
+        """Why float64 cannot hold the numbers, or ""."""
         if self.facts.max_mag < self.facts.min_mag:
-            raise InputError(f"format {self.name}: no code is left for a number")
-        top = (self.facts.max_mag >> self.fraction_bits) - self.bias
-        if top > 1023 or self.facts.min_exp < -1074:
-            raise InputError(
-                f"format {self.name}: with bias {self.bias} its numbers are multiples of "
-                f"2^{self.facts.min_exp} below 2^{top + 1}, must be of 2^-1074 below 2^1024 (float64's)"
+            return "no code is left for a number"
+        if self.emax > 1023 or self.facts.min_exp < -1074:
+            return (
+                f"with bias {self.bias} its numbers are multiples of 2^{self.facts.min_exp} "
+                f"below 2^{self.emax + 1}, must be of 2^-1074 below 2^1024 (float64's)"
             )
+        return ""
 
     # -- derived -----------------------------------------------------------------------------------
 
     @functools.cached_property
     def facts(self) -> Facts:
-        """The record as integers, for kernels and the C reference."""
-        e, f, b = self.exponent_bits, self.fraction_bits, self.bias
+        """The record as integers, for compiled code."""
+        e, f = self.exponent_bits, self.fraction_bits
+        max_mag, inf_mag, nan_code = self._special_codes()
+        min_mag, min_sig, min_exp = self._smallest()
+        normal_mag = 1 << f if self.lowest == "subnormal" else min_mag
+        return Facts(
+            exponent_bits=e, fraction_bits=f, bias=self.bias, signed=int(self.signed),
+            zero=ZEROS.index(self.zero), lowest=LOWEST.index(self.lowest),
+            mag_mask=(1 << (e + f)) - 1,
+            max_mag=max_mag, inf_mag=inf_mag, nan_code=nan_code,
+            min_mag=min_mag, min_sig=min_sig, min_exp=min_exp,
+            normal_mag=normal_mag, emin=(normal_mag >> f) - self.bias,
+        )  # fmt: skip
+
+    def _special_codes(self) -> tuple[int, int, int]:
+        """(max_mag, inf_mag, nan_code) of `Facts`."""
+        e, f = self.exponent_bits, self.fraction_bits
         top = (1 << (e + f)) - 1
         infinity = ((1 << e) - 1) << f
         minus_zero = 1 << (e + f)
-        max_mag, inf_mag, nan_code = {
-            "none": (top, -1, -1),
-            "ieee": (infinity - 1, infinity, infinity | 1 << max(f - 1, 0)),
-            "fn": (top - 1, -1, top),
-            "fnuz": (top, -1, minus_zero),
-            "nan-inf": (top - 1, -1, top),
-            "p3109-extended": (top - 1, top, minus_zero)
-            if self.signed
-            else (top - 2, top - 1, top),
-            "p3109-finite": (top, -1, minus_zero) if self.signed else (top - 1, -1, top),
-        }[self.special]
+        match self.special:
+            case "none":
+                return top, -1, -1
+            case "ieee":
+                return infinity - 1, infinity, infinity | 1 << max(f - 1, 0)
+            case "fn" | "nan-inf":
+                return top - 1, -1, top
+            case "fnuz":
+                return top, -1, minus_zero
+            case "p3109-extended":
+                return (top - 1, top, minus_zero) if self.signed else (top - 2, top - 1, top)
+            case _:  # p3109-finite
+                return (top, -1, minus_zero) if self.signed else (top - 1, -1, top)
+
+    def _smallest(self) -> tuple[int, int, int]:
+        """(min_mag, min_sig, min_exp) of `Facts`."""
+        f, b = self.fraction_bits, self.bias
         if self.zero == "none":
-            min_mag, min_sig, min_exp = 0, 1 << f, -b - f
-        elif self.lowest == "subnormal" and f:
-            min_mag, min_sig, min_exp = 1, 1, 1 - b - f
-        elif self.lowest == "normal" and f:
-            min_mag, min_sig, min_exp = 1, (1 << f) + 1, -b - f
-        else:
-            min_mag, min_sig, min_exp = 1 << f, 1 << f, 1 - b - f
-        return Facts(
-            e, f, b, int(self.signed),
-            ZEROS.index(self.zero), LOWEST.index(self.lowest), SPECIALS.index(self.special),
-            max_mag, inf_mag, nan_code, min_mag, min_sig, min_exp,
-            1 << f if self.lowest == "subnormal" else min_mag,
-        )  # fmt: skip
+            return 0, 1 << f, -b - f
+        if self.lowest == "subnormal" and f:
+            return 1, 1, 1 - b - f
+        if self.lowest == "normal" and f:
+            return 1, (1 << f) + 1, -b - f
+        return 1 << f, 1 << f, 1 - b - f
 
     @functools.cached_property
     def bits(self) -> int:
@@ -161,10 +141,20 @@ class FloatFormat:
         """Bits of the significand, the leading one included."""
         return self.fraction_bits + 1
 
+    @property
+    def emin(self) -> int:
+        """Exponent of the smallest positive normal number, floor(log2)."""
+        return self.facts.emin
+
+    @property
+    def emax(self) -> int:
+        """Exponent of the largest number, floor(log2)."""
+        return (self.facts.max_mag >> self.fraction_bits) - self.bias
+
     @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         """The narrowest unsigned dtype that holds a code: uint8, uint16 or uint32."""
-        return np.dtype(np.uint8 if self.bits <= 8 else np.uint16 if self.bits <= 16 else np.uint32)
+        return code_dtype(self.bits)
 
     @property
     def max(self) -> float:
@@ -183,7 +173,7 @@ class FloatFormat:
 
     @property
     def has_nan(self) -> bool:
-        """Whether some code is a NaN (or the merged NaN-Infinity)."""
+        """Whether some code is a NaN or the merged NaN-Infinity."""
         return self.facts.nan_code >= 0
 
     @property
@@ -195,7 +185,8 @@ class FloatFormat:
         """The same format with another exponent bias, named `NAME@BIAS`."""
         if bias == self.bias:
             return self
-        return dataclasses.replace(self, name=f"{self.name.split('@')[0]}@{bias}", bias=bias)
+        name = f"{self.name.split('@')[0]}@{bias}"
+        return dataclasses.replace(self, name=name, bias=bias, source="")
 
     # -- codes and values --------------------------------------------------------------------------
 
@@ -208,9 +199,14 @@ class FloatFormat:
         return self.decode(np.arange(1 << self.bits, dtype=self.dtype))
 
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """The exact values of `codes` (any unsigned integers below 2**bits), float64, same shape."""
-        from hfp8sim.formats.codec import decode
+        """The exact values of codes, float64 of the same shape.
 
+        Args:
+            codes: unsigned integers below 2**bits, of any unsigned dtype and shape.
+
+        Raises:
+            InputError: another dtype, or an integer out of range.
+        """
         return decode(codes, self)
 
     def encode(
@@ -220,24 +216,22 @@ class FloatFormat:
         overflow: str = "saturate",
         random_bits: ArrayLike | None = None,
         bits: int = 13,
-    ) -> NDArray[np.unsignedinteger[Any]]:
-        """Round real numbers into the format.
+    ) -> Codes:
+        """Round real numbers to the format.
 
         Args:
-            x: float32 or float64 numbers (anything numpy turns into float64 exactly), any shape.
+            x: real numbers of any shape, in a dtype that float64 holds exactly.
             rounding: one of `MODES`, or `stochastic`.
-            overflow: `saturate`, `special` or `error`.
-            random_bits: stochastic modes: integers below 2**bits, one for each element.
-            bits: stochastic modes: how many random bits each element gets, 1..24.
+            overflow: one of `OVERFLOW`.
+            random_bits: for stochastic modes: integers below 2**bits, broadcast to x's shape.
+            bits: for stochastic modes: the number of random bits of an element, 1..24.
 
         Returns:
             Codes of dtype `self.dtype` and x's shape.
 
         Raises:
-            InputError: a NaN into a format that has none, or an overflow under `error`; the message
+            InputError: a NaN and the format has none, or an overflow under `error`; the message
                 names the first index. Also an unknown mode or policy, `special` for a format without
-                special codes, and random bits that are missing, uncalled for or out of range.
+                special codes, and random bits that are missing, not taken by the mode or out of range.
         """
-        from hfp8sim.formats.codec import encode
-
         return encode(x, self, rounding, overflow, random_bits, bits)[0]

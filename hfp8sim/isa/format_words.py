@@ -11,7 +11,7 @@ import functools
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, formats, get_format
-from hfp8sim.formats.record import LOWEST, SPECIALS, ZEROS
+from hfp8sim.formats.vocabulary import LOWEST, SPECIALS, ZEROS
 
 
 def format_word(fmt: FloatFormat) -> int:

@@ -10,7 +10,7 @@ import dataclasses
 from collections import namedtuple
 from typing import Any
 
-from hfp8sim.formats.record import MODES, OVERFLOW
+from hfp8sim.formats.vocabulary import MODES, OVERFLOW
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.random import SOURCES
 

@@ -23,15 +23,7 @@ from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit
 from hfp8sim.formats import FloatFormat
-from hfp8sim.formats.record import mode_number, overflow_number
-from hfp8sim.formats.rounding import (
-    NEAREST_AWAY,
-    NEAREST_EVEN,
-    SATURATE,
-    SPECIAL,
-    STOCHASTIC_A,
-    TOWARD_ZERO,
-)
+from hfp8sim.formats.vocabulary import Overflow, Rounding, mode_number, overflow_number
 from hfp8sim.kernels.form import PANEL
 from hfp8sim.kernels.pack import _FLOATS, _WORDS, _splat, words_of_elements
 from hfp8sim.units.random import _G, _LOW32, _ONE, _S32
@@ -75,9 +67,14 @@ def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder |
     """The numbers of a conversion, or None where the integer path must do it."""
     mode, policy = mode_number(rounding), overflow_number(overflow)
     f, facts = fmt.fraction_bits, fmt.facts
-    if mode not in (NEAREST_EVEN, NEAREST_AWAY, TOWARD_ZERO, STOCHASTIC_A):
+    if mode not in (
+        Rounding.NEAREST_EVEN,
+        Rounding.NEAREST_AWAY,
+        Rounding.TOWARD_ZERO,
+        Rounding.STOCHASTIC_A,
+    ):
         return None
-    if policy not in (SATURATE, SPECIAL) or not fmt.signed or fmt.zero == "none":
+    if policy not in (Overflow.SATURATE, Overflow.SPECIAL) or not fmt.signed or fmt.zero == "none":
         return None
     if fmt.lowest not in ("subnormal", "normal", "flush") or f > 14:
         return None
@@ -86,17 +83,17 @@ def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder |
     lowest = (1 if gradual else 0) - fmt.bias + 127
     if lowest < 32 or (facts.max_mag >> f) - fmt.bias > 126:
         return None
-    stochastic = mode == STOCHASTIC_A
+    stochastic = mode == Rounding.STOCHASTIC_A
     if stochastic and (r > 30 - f or (not gradual and r + 2 + f > 24)):
         return None
     sign = 1 << (fmt.exponent_bits + f)
     infinity, infinity_sign = facts.inf_mag, sign
-    if policy == SATURATE or facts.inf_mag < 0:
+    if policy == Overflow.SATURATE or facts.inf_mag < 0:
         infinity, infinity_sign = facts.max_mag, sign
-        if policy == SPECIAL:
+        if policy == Overflow.SPECIAL:
             infinity, infinity_sign = facts.nan_code, 0
     over, over_sign = infinity, infinity_sign
-    if mode == TOWARD_ZERO:
+    if mode == Rounding.TOWARD_ZERO:
         over, over_sign = facts.max_mag, sign
     drop, smallest = 23 - f, np.float32(fmt.min_positive)
     return Rounder(
@@ -104,8 +101,8 @@ def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder |
         fraction=f,
         lowest=lowest,
         gradual=int(gradual),
-        even=int(mode == NEAREST_EVEN),
-        half=int(mode in (NEAREST_EVEN, NEAREST_AWAY)),
+        even=int(mode == Rounding.NEAREST_EVEN),
+        half=int(mode in (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY)),
         r=r if stochastic else 0,
         left=max(r - drop, 0) if stochastic else 0,
         base=0 if gradual else 1 << f,
@@ -116,7 +113,7 @@ def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder |
         largest=facts.max_mag,
         over=over,
         infinity=infinity,
-        infinity_overflows=int(policy == SATURATE or facts.inf_mag < 0),
+        infinity_overflows=int(policy == Overflow.SATURATE or facts.inf_mag < 0),
         sign=sign,
         infinity_sign=infinity_sign,
         over_sign=over_sign,

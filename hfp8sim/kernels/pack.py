@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit
 from hfp8sim.formats import FloatFormat
-from hfp8sim.formats.record import Facts
-from hfp8sim.formats.rounding import NORMAL, SUBNORMAL
+from hfp8sim.formats.vocabulary import Facts, Lowest
 from hfp8sim.kernels.form import NO_EXPONENT, PANEL, float_bits
 from hfp8sim.units.random import _G, _M1, _M2, _ONE, _S32
 
@@ -169,9 +168,9 @@ SIDE = 22
 def decoder(fmt: Facts, scale: int) -> Decoder:
     """The `Decoder` of a format, for values times 2^scale."""
     gap, quantum = 1 << fmt.fraction_bits, 0
-    if fmt.lowest == NORMAL:
+    if fmt.lowest == Lowest.NORMAL:
         gap = 1
-    if fmt.lowest == SUBNORMAL:
+    if fmt.lowest == Lowest.SUBNORMAL:
         quantum = float_bits(math.ldexp(1.0, 1 - fmt.bias - fmt.fraction_bits + scale), 32)
     return Decoder(
         low_bits=(1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1,
@@ -314,7 +313,7 @@ def encoder(fmt: Facts, scale: int) -> NDArray[np.uint32]:
     """The `Encoder` of a format, for values times 2^scale."""
     sign, gap, units = 1 << (fmt.exponent_bits + fmt.fraction_bits), 0, 0
     # Where subnormals are float32's own, moving fields does for them too.
-    if fmt.lowest == SUBNORMAL and 1 - fmt.bias + scale > -126:
+    if fmt.lowest == Lowest.SUBNORMAL and 1 - fmt.bias + scale > -126:
         gap = float_bits(math.ldexp(1.0, 1 - fmt.bias + scale), 32)
         with np.errstate(over="ignore"):
             units = float_bits(math.ldexp(1.0, fmt.bias - 1 + fmt.fraction_bits - scale), 32)

@@ -13,7 +13,7 @@ import numpy as np
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.isa import Layer, Program, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
 from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers

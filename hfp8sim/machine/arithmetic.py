@@ -8,7 +8,7 @@ import functools
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
-from hfp8sim.formats.record import MODES, OVERFLOW, mode_number, overflow_number
+from hfp8sim.formats.vocabulary import MODES, OVERFLOW, mode_number, overflow_number
 from hfp8sim.isa.format_words import format_word, word_format
 from hfp8sim.isa.table import CSR, CSR_BY_NAME
 from hfp8sim.units.mac import SUM_ORDERS

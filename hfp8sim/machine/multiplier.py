@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from hfp8sim import kernels
 from hfp8sim.formats import FloatFormat
-from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.formats.vocabulary import is_stochastic
 from hfp8sim.kernels import MACS_WORTH_THREADS, PANEL, Plan, Reused
 from hfp8sim.machine import tiles
 from hfp8sim.units.accumulator import (
@@ -70,7 +70,7 @@ class Product:
         """Random words that one output takes."""
         facts, (steps, chunks) = self.facts, self.plan.steps(self.depth)
         joins = chunks if facts.chunk_length else 0
-        return steps * (facts.mode >= STOCHASTIC_A) + joins * (facts.between >= STOCHASTIC_A)
+        return steps * is_stochastic(facts.mode) + joins * is_stochastic(facts.between)
 
     @staticmethod
     def make(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit
-from hfp8sim.formats.record import Facts
-from hfp8sim.formats.rounding import STOCHASTIC_A, pack_infinity, pack_invalid, pack_nan, round_pack
+from hfp8sim.formats.rounding import is_nan, pack_infinity, pack_invalid, pack_nan, round_pack
+from hfp8sim.formats.vocabulary import Facts, is_stochastic
 from hfp8sim.isa.table import FLAG
 from hfp8sim.machine.arithmetic import Conversion
 from hfp8sim.units.mac import INF_EXP, NAN_EXP, exceptional, operand
@@ -52,7 +52,7 @@ def post_facts(conversion: Conversion) -> PostFacts:
 @functools.lru_cache(maxsize=64)
 def post_table(conversion: Conversion, flags: int) -> NDArray[np.uint32]:
     """The result of every sum, uint32 (2**bits,); empty where more than the sum decides."""
-    if conversion.sums.bits > _TABLE_BITS or flags & FLAG.bias or conversion.mode >= STOCHASTIC_A:
+    if conversion.sums.bits > _TABLE_BITS or flags & FLAG.bias or is_stochastic(conversion.mode):
         return _NO_TABLE
     table = np.empty(1 << conversion.sums.bits, np.uint32)
     _fill_table(table, flags, post_facts(conversion))
@@ -71,13 +71,6 @@ def ordered(code, fmt):
     width = fmt.exponent_bits + fmt.fraction_bits
     mag = code & ((1 << width) - 1)
     return -mag if fmt.signed and code >> width & 1 else mag
-
-
-@jit
-def is_nan(code, fmt):
-    """Whether a code is a NaN."""
-    mag = code & ((1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1)
-    return code == fmt.nan_code or (mag > fmt.max_mag and mag != fmt.inf_mag)
 
 
 @jit
@@ -149,7 +142,7 @@ def post_tile(sums, biases, flags, facts, table, seed, stream, first, pitch, res
     for m in range(sums.shape[0]):
         for n in range(sums.shape[1]):
             random = np.int64(0)
-            if facts.mode >= STOCHASTIC_A:
+            if is_stochastic(facts.mode):
                 number = first + m * pitch + n
                 bits = word(random_key, number >> 32, number & 0xFFFFFFFF)
                 random = np.int64(bits >> np.uint64(32 - facts.r))

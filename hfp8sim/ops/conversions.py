@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, encode
-from hfp8sim.formats.record import mode_number
-from hfp8sim.formats.rounding import OVERFLOWED, STOCHASTIC_A, UNDERFLOWED
+from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
+from hfp8sim.formats.vocabulary import is_stochastic, mode_number
 from hfp8sim.kernels.convert import Converted, convert_float32, rounder
 from hfp8sim.units.random import CONVERT, fill_words, key
 
@@ -53,7 +53,7 @@ def convert(
     if fast is not None:
         return fast.codes, {"saturated": fast.overflows, "underflowed": fast.underflows}
     random = None
-    if mode_number(rounding) >= STOCHASTIC_A:
+    if is_stochastic(mode_number(rounding)):
         random = conversion_bits(array.shape, bits, seed, stream)
     codes, flags = encode(array, record, rounding, overflow, random, bits)
     return codes, {
@@ -79,7 +79,7 @@ def _convert_fast(
     if how is None:
         return None
     random = None
-    if mode_number(rounding) >= STOCHASTIC_A:
+    if is_stochastic(mode_number(rounding)):
         random = np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))
     result = convert_float32(array, how, fmt.dtype, random)
     return None if result.nan and not fmt.has_nan else result

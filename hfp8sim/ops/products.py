@@ -15,7 +15,8 @@ from hfp8sim import kernels
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.formats.rounding import is_nan
+from hfp8sim.formats.vocabulary import is_stochastic
 from hfp8sim.units import accumulator as acc
 from hfp8sim.units.profile import Profile, get_profile
 from hfp8sim.units.random import LFSR
@@ -187,7 +188,7 @@ def fast_gemm(
     )  # fmt: skip
     steps, chunks = path.steps(a.shape[1])
     joins = chunks if facts.chunk_length else 0  # without chunks nothing is rounded between them
-    draws = steps * (facts.mode >= STOCHASTIC_A) + joins * (facts.between >= STOCHASTIC_A)
+    draws = steps * is_stochastic(facts.mode) + joins * is_stochastic(facts.between)
     counts[acc.DRAWS] = result.size * draws
     return counts
 
@@ -206,20 +207,15 @@ def thread_count(threads: int | None) -> int:
 
 
 def count_nan(codes: Codes, fmt: FloatFormat) -> int:
-    """How many of the codes are NaN (or the merged NaN-Infinity)."""
-    facts = fmt.facts
-    magnitude = facts.min_mag | (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
-    codes = np.ascontiguousarray(codes).reshape(codes.size)
-    return int(_count_nan(codes, magnitude, facts.max_mag, facts.inf_mag, facts.nan_code))
+    """How many of the codes are NaN or the merged NaN-Infinity."""
+    return int(_count_nan(np.ascontiguousarray(codes).reshape(codes.size), fmt.facts))
 
 
 @jit
-def _count_nan(codes, magnitude, max_mag, inf_mag, nan_code):
+def _count_nan(codes, facts):
     n = 0
     for i in range(codes.size):
-        code = np.int64(codes[i])
-        mag = code & magnitude
-        n += ((mag > max_mag) & (mag != inf_mag)) | (code == nan_code)
+        n += is_nan(np.int64(codes[i]), facts)
     return n
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.record import Facts, mode_number, overflow_number
-from hfp8sim.formats.rounding import OVERFLOWED, STOCHASTIC_A, UNDERFLOWED
+from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
+from hfp8sim.formats.vocabulary import Facts, is_stochastic, mode_number, overflow_number
 from hfp8sim.units.exact import exact_add, exact_take, register_size
 from hfp8sim.units.mac import (
     ALIGNED,
@@ -144,11 +144,11 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, li
     """
     random1 = random2 = 0
     two = facts.order == PAIR_FIRST or facts.order == CHAIN  # so two roundings in a step
-    if facts.mode >= STOCHASTIC_A or facts.source == LFSR:  # a register steps at every rounding
+    if is_stochastic(facts.mode) or facts.source == LFSR:  # a register steps at every rounding
         random1, lfsr = draw(facts.row_key, facts.column_key, m, n, k, facts, lfsr)
         if two:
             random2, lfsr = draw(facts.row_key, facts.column_key, m, n, k + 1, facts, lfsr)
-    if facts.mode >= STOCHASTIC_A:
+    if is_stochastic(facts.mode):
         events[DRAWS] += 1 + two
 
     fmt, mode, policy, r = facts.acc, facts.mode, facts.policy, facts.r
@@ -201,10 +201,10 @@ def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, li
 def close_chunk(acc, total, m, n, c, facts, lfsr, events):
     """Chunk c is complete: copy it into the running total (c = 0) or add it. (total, LFSR)."""
     random = 0
-    if facts.between >= STOCHASTIC_A or facts.source == LFSR:
+    if is_stochastic(facts.between) or facts.source == LFSR:
         keys = facts.between_row_key, facts.between_column_key
         random, lfsr = draw(keys[0], keys[1], m, n, c, facts, lfsr)
-        events[DRAWS] += facts.between >= STOCHASTIC_A
+        events[DRAWS] += is_stochastic(facts.between)
     sig, exp = operand(acc, facts.acc)
     fmt, mode, policy, r = facts.total, facts.between, facts.policy, facts.r
     if c > 0:

@@ -7,8 +7,8 @@ so that 2^30 products need no carry in between.
 from __future__ import annotations
 
 from hfp8sim._numba.jit import jit
-from hfp8sim.formats.record import Facts
 from hfp8sim.formats.rounding import bit_length
+from hfp8sim.formats.vocabulary import Facts
 
 _LOW32 = 0xFFFFFFFF
 

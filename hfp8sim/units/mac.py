@@ -103,8 +103,7 @@ def fmma(acc, sig1, exp1, sig2, exp2, fmt, mode, policy, r, random):
 @jit
 def exponent_of(sig, exp, fmt):
     """floor(log2) of a non-zero operand, a subnormal at its format's lowest exponent."""
-    lowest = (1 if fmt.lowest == 0 else 0) - fmt.bias
-    return max(exp + bit_length(abs(sig)) - 1, lowest)
+    return max(exp + bit_length(abs(sig)) - 1, fmt.emin)
 
 
 @jit

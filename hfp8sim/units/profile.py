@@ -7,14 +7,11 @@ from typing import Any
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.codec import MAX_RANDOM_BITS, check_mode
-from hfp8sim.formats.record import mode_number
-from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.formats.codec import check_mode
+from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
 from hfp8sim.network.records import PHASES
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.random import SOURCES
-
-#: The three GEMMs of training.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Profile:
     def stochastic(self) -> bool:
         """Whether the accumulation draws random bits."""
         modes = mode_number(self.rounding), mode_number(self.between_rounding)
-        return max(modes) >= STOCHASTIC_A
+        return any(is_stochastic(mode) for mode in modes)
 
 
 #: Names of the fields that `replace` and `--set` take.

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import LOWEST, OVERFLOW, SPECIALS, ZEROS, FloatFormat, get_format
-from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.ops import Events
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.mac import SUM_ORDERS

@@ -8,7 +8,7 @@ import numpy as np
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, formats, get_format
-from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.network import PHASES
 from hfp8sim.ops import gemm
 from hfp8sim.testing import boundary_values

@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.record import mode_number, overflow_number
-from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.formats.vocabulary import Rounding, mode_number, overflow_number
 from hfp8sim.kernels.convert import convert_float32, rounder
 from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
@@ -63,7 +62,7 @@ class ConvertSweep:
         pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [(codes, want[0]), (flags, want[1])]
         if (how := rounder(self.fmt, self.rounding, self.overflow, self.bits)) is not None:
             values = np.arange(start, start + count, dtype=np.uint32).view(np.float32)
-            random = np.full(count, word, np.uint32) if mode == STOCHASTIC_A else None
+            random = np.full(count, word, np.uint32) if mode == Rounding.STOCHASTIC_A else None
             fast = convert_float32(values, how, self.fmt.dtype, random).codes.astype(np.uint32)
             pairs.append((fast, want[0]))
         return differences(lambda i: f"binary32 {start + i:#010x}, R = {word}", *pairs)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from hfp8sim import kernels
 from hfp8sim.formats import MODES, FloatFormat
-from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.units import Profile
 from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps

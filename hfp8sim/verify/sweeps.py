@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.formats.codec import encode_one
-from hfp8sim.formats.record import Facts
+from hfp8sim.formats.vocabulary import Facts
 from hfp8sim.units.mac import fma, operand, product
 
 Row = Callable[..., None]

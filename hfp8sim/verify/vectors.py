@@ -20,8 +20,7 @@ from hfp8sim.errors import InputError, unknown
 from hfp8sim.files import write_whole
 from hfp8sim.formats import MODES, FloatFormat, get_format
 from hfp8sim.formats.codec import encode
-from hfp8sim.formats.record import mode_number, overflow_number
-from hfp8sim.formats.rounding import STOCHASTIC_A
+from hfp8sim.formats.vocabulary import is_stochastic, mode_number, overflow_number
 from hfp8sim.ops import gemm
 from hfp8sim.testing.boundaries import boundary_values
 from hfp8sim.units import Profile, get_profile
@@ -206,7 +205,9 @@ class _Request:
     def random_column(self, modes: NDArray[np.int64], *shape: int) -> NDArray[np.int64]:
         """Random integers where the mode draws any, else 0."""
         words = self.source.words(self.count, *shape) >> np.uint32(32 - self.profile.random_bits)
-        draws = (modes >= STOCHASTIC_A).reshape(self.count, *(1,) * len(shape))
+        draws = np.array([is_stochastic(int(mode)) for mode in modes]).reshape(
+            self.count, *(1,) * len(shape)
+        )
         return np.where(draws, words, 0).astype(np.int64)
 
     def accumulators(self, fmt: FloatFormat, addends: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -263,7 +264,7 @@ def _convert(q: _Request) -> VectorSet:
         values = bits.astype(np.uint32).view(np.float32).astype(np.float64)
     for mode in set(modes.tolist()):
         at = modes == mode
-        words = random[at] if mode >= STOCHASTIC_A else None
+        words = random[at] if is_stochastic(int(mode)) else None
         codes[at], flags[at] = encode(
             values[at], fmt, MODES[mode], q.profile.operand_overflow, words, r
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfp8sim.formats import get_format
-from hfp8sim.formats.record import mode_number, overflow_number
+from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.verify import sweeps
 from tests.formats.test_peers import (
     GFLOAT,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import get_format
-from hfp8sim.formats.record import MODES, OVERFLOW
+from hfp8sim.formats.vocabulary import MODES, OVERFLOW
 from hfp8sim.isa.table import FLAG
 from hfp8sim.lowering import Finish, lower_layer
 from hfp8sim.machine import execute
