@@ -91,8 +91,8 @@ def lower(
     """Write the program of a layer or of a whole workload: what `run` executes."""
     import hfp8sim as hs
     from hfp8sim.files import write_text
-    from hfp8sim.isa import Program, disassemble
-    from hfp8sim.lowering import lower_layer
+    from hfp8sim.isa import disassemble
+    from hfp8sim.lowering import LayerPhase, lower_workload
     from hfp8sim.network.records import check_phases
     from hfp8sim.simulation.run import tasks
     from hfp8sim.units.policy import parse
@@ -104,16 +104,14 @@ def lower(
     )
     chosen = settings(profile, set_ or [])
     wanted = loaded[layer].name if layer else None
-    programs = [
-        lower_layer(
-            task.layer, task.phase, machine, task.profile, finish=finish, seed=seed, stream=task.stream
-        )
+    layers = [
+        LayerPhase(task.layer, task.phase, task.profile, task.stream)
         for task in tasks(loaded, phases, chosen, parse(policy))
         if wanted in (None, task.layer.name)
-    ]  # fmt: skip
-    if not programs:
+    ]
+    if not layers:
         raise InputError(f"{layer or workload} has no phase {', '.join(phases)}")
-    program = programs[0] if len(programs) == 1 else Program.join(programs)
+    program = lower_workload(layers, machine, finish=finish, seed=seed)
     if out.suffix in (".s", ".asm"):
         write_text(out, disassemble(program))
     else:

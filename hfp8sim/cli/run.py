@@ -561,8 +561,7 @@ def variants(
     """What tells each run of a comparison from the others, and what it hands to `simulate`. A wrong value
     is refused before the first run, and so is a comparison of one."""
     import hfp8sim as hs
-    from hfp8sim.errors import unknown
-    from hfp8sim.machine import TIME_MODELS
+    from hfp8sim.timing import get_model
 
     given = {"machine": machine, "profile": profile, "time_model": time_model, "seed": seed}
     planned: list[tuple[str, dict[str, Any]]] = []
@@ -570,8 +569,8 @@ def variants(
         options: dict[str, Any] = given | {k: v for k, v in varied.items() if k in given}
         fields = [f"{k}={v}" for k, v in varied.items() if k not in given]
         model = options["time_model"]
-        if model is not None and model not in TIME_MODELS:
-            raise unknown("time model", model, TIME_MODELS)
+        if model is not None:
+            get_model(model)
         fixed = {
             "machine": hs.get_machine(options["machine"]),
             "profile": settings(options["profile"], [*set_, *fields]),

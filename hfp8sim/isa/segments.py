@@ -9,7 +9,7 @@ from hfp8sim.isa.encoding import decode
 from hfp8sim.isa.format_words import word_format
 from hfp8sim.isa.program import Program
 from hfp8sim.isa.table import CSR, CSR_BY_ADDRESS, reset_registers
-from hfp8sim.network.gemm_shape import GemmShape
+from hfp8sim.network import GemmShape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ def segments(program: Program) -> tuple[Segment, ...]:
     """The program from fence to fence, read off its words alone."""
     found: list[Segment] = []
     values = reset_registers()
-    start, cores, shape, bits, works = 0, 1, GemmShape(1, 1, 0), 8, False
+    start, cores, shape, bits, works = 0, 1, GemmShape(1, 1, 1, 0), 8, False
     for index in range(len(program)):
         decoded = decode(int(program.words[index]))
         assert decoded is not None  # `check` has been there
@@ -44,7 +44,7 @@ def segments(program: Program) -> tuple[Segment, ...]:
             cores = max(cores, operands["count"])
         elif name in ("mm", "cv", "post"):
             works = True
-            shape = GemmShape(values[CSR.m], values[CSR.n], values[CSR.k], values[CSR.groups])
+            shape = GemmShape(values[CSR.groups], values[CSR.m], values[CSR.n], values[CSR.k])
             if name != "post":
                 formats = [word_format(values[place]) for place in (CSR.a_format, CSR.b_format)]
                 bits = max(fmt.bits for fmt in formats)

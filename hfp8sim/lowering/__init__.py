@@ -1,5 +1,5 @@
-"""Lowering: a layer in a phase becomes tiles, and the tiles a program."""
+"""Lowering: a layer in a phase becomes tiles, and the tiles a program. How long it takes is `hfp8sim.timing`'s."""
 
-from hfp8sim.lowering.lower import Finish, layer_time, lower_layer, lower_workload, time_layer
+from hfp8sim.lowering.programs import Finish, LayerPhase, lower_layer, lower_workload
 
-__all__ = ["Finish", "layer_time", "lower_layer", "lower_workload", "time_layer"]
+__all__ = ["Finish", "LayerPhase", "lower_layer", "lower_workload"]

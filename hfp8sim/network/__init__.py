@@ -1,8 +1,9 @@
-"""What a network is made of: layers, their shapes, and the matrix products of their three phases.
+"""Networks: layers, their shapes, the matrix products of their three phases, and their random streams.
 
-This room knows nothing of formats, profiles or machines.
+This package knows nothing of formats, profiles or machines.
 """
 
+from hfp8sim.network.phases import Image, OperandView, PhaseGemm, phase_gemm
 from hfp8sim.network.records import (
     KINDS,
     PHASES,
@@ -11,9 +12,11 @@ from hfp8sim.network.records import (
     GemmShape,
     Layer,
     Workload,
+    check_phase,
     check_phases,
     same_padding,
 )
+from hfp8sim.network.streams import phase_stream
 
 __all__ = [
     "KINDS",
@@ -21,8 +24,14 @@ __all__ = [
     "TENSORS",
     "Conv",
     "GemmShape",
+    "Image",
     "Layer",
+    "OperandView",
+    "PhaseGemm",
     "Workload",
+    "check_phase",
     "check_phases",
+    "phase_gemm",
+    "phase_stream",
     "same_padding",
 ]

@@ -1,89 +1,44 @@
-"""What lowering needs to know of a layer, and how the layer's tensors become GEMM operands.
+"""The three matrix products of a layer: each phase's GEMM, and where its operands lie in the tensors.
 
-A layer is anything with the attributes of `LayerLike`; a convolution anything with those of
-`Convolution`. Activations and errors are NHWC, weights (R, S, C/groups, F); a matrix layer has X (M, K),
-W (K, N) and dY (M, N), with the groups in front where there are several.
+`phase_gemm` is the only place that says how a layer becomes matrices. Lowering turns its views into
+addresses in DRAM, `hfp8sim.workloads.operands` turns them into NumPy arrays.
+
+Activations and errors are NHWC, weights (R, S, C/groups, F). A layer that is no convolution has X (M, K),
+W (K, N) and dY (M, N), with the groups in front where there are several (`Layer.tensor_shape`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol
 
-from hfp8sim.errors import unknown
-from hfp8sim.network.gemm_shape import GemmShape
-from hfp8sim.network.records import PHASES
-
-
-class Convolution(Protocol):
-    """A two-dimensional convolution's geometry; padding is (top, bottom, left, right)."""
-
-    @property
-    def batch(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def filters(self) -> int: ...
-    @property
-    def kernel(self) -> tuple[int, int]: ...
-    @property
-    def stride(self) -> tuple[int, int]: ...
-    @property
-    def padding(self) -> tuple[int, int, int, int]: ...
-    @property
-    def dilation(self) -> tuple[int, int]: ...
-    @property
-    def groups(self) -> int: ...
-    @property
-    def gaps(self) -> tuple[int, int]: ...
-    @property
-    def output(self) -> tuple[int, int]: ...
-    def input_gradient(self) -> Convolution: ...
-
-
-class LayerLike(Protocol):
-    """A layer: its name, its kind, its forward GEMM per group, and its convolution if it is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
-    @property
-    def m(self) -> int: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def k(self) -> int: ...
-    @property
-    def groups(self) -> int: ...
-    @property
-    def conv(self) -> Convolution | None: ...
+from hfp8sim.network.records import Conv, GemmShape, Layer
 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """An NHWC tensor as CV unfolds it; the fields are the registers of docs/isa.md."""
+    """An NHWC tensor as a convolution unfolds it (im2col); the fields are registers of docs/isa.md.
+
+    Pairs are (vertical, horizontal). Row (p, q) and tap (r, s) of the unfolded matrix read line
+    (p·stride + r·dilation − pad) / divide and the pixel likewise. Where the division leaves a remainder
+    or the quotient lies outside the image, the element is +0.
+    """
 
     height: int
     width: int
     channels: int  #: of one group
-    pixel_pitch: int
+    pixel_pitch: int  #: elements from one pixel to the next
     line_pitch: int
     image_pitch: int
-    grid: tuple[int, int]
+    grid: tuple[int, int]  #: output positions of one image
     kernel: tuple[int, int]
     stride: tuple[int, int]
-    pad: tuple[int, int]
+    pad: tuple[int, int]  #: above and to the left; negative values crop
     dilation: tuple[int, int]
-    divide: tuple[int, int]
+    divide: tuple[int, int]  #: the input's own dilation, `Conv.gaps`
 
     @property
     def is_matrix(self) -> bool:
-        """Whether the unfolded matrix is the tensor itself, pixel by pixel."""
+        """Whether the unfolded matrix is the tensor itself, one pixel after the other."""
         return (
             (self.kernel, self.stride, self.pad, self.divide) == ((1, 1), (1, 1), (0, 0), (1, 1))
             and self.grid == (self.height, self.width)
@@ -92,134 +47,110 @@ class Image:
         )
 
     @property
-    def touched(self) -> int:
-        """Pixels of an image that some tap falls on."""
-        lines, pixels = (
-            len(
-                {
-                    place // self.divide[axis]
-                    for first in range(0, self.grid[axis] * self.stride[axis], self.stride[axis])
-                    for tap in range(
-                        0, self.kernel[axis] * self.dilation[axis], self.dilation[axis]
-                    )
-                    if (place := first + tap - self.pad[axis]) % self.divide[axis] == 0
-                    and 0 <= place < size * self.divide[axis]
-                }
-            )
-            for axis, size in enumerate((self.height, self.width))
-        )
-        return lines * pixels
+    def pixels_read(self) -> int:
+        """Pixels of one image that at least one tap reads."""
+        return self._coordinates_read(0, self.height) * self._coordinates_read(1, self.width)
+
+    def _coordinates_read(self, axis: int, size: int) -> int:
+        """Lines (axis 0) or columns (axis 1) of the image that at least one tap reads."""
+        stride, dilation, divide = self.stride[axis], self.dilation[axis], self.divide[axis]
+        taps = range(0, self.kernel[axis] * dilation, dilation)
+        positions = range(0, self.grid[axis] * stride, stride)
+        places = {position + tap - self.pad[axis] for position in positions for tap in taps}
+        return sum(place % divide == 0 and 0 <= place < size * divide for place in places)
 
 
 @dataclasses.dataclass(frozen=True)
-class Operand:
-    """A tensor in its role as A, B or result; element (row, column) of group g of a matrix lies at
-    g·group + row·pitch + column."""
+class OperandView:
+    """A tensor in its role as A, B or result of a GEMM.
+
+    Element (row, column) of group g of the stored matrix lies g·group + row·pitch + column elements
+    behind the tensor's first. The operand is that matrix, or its transpose, or the unfolded `image`.
+    """
 
     tensor: str
     shape: tuple[int, ...]
     pitch: int = 0
     group: int = 0
     transposed: bool = False
-    block: int = 0  #: transposed B: k per block …
-    block_step: int = 0  #: … and elements from block to block
-    turned: bool = False  #: blocks in reverse
+    block: int = 0  #: transposed B only: k's per block; the blocks are matrices of their own …
+    block_step: int = 0  #: … this many elements apart; 0 blocks: one matrix
+    turned: bool = False  #: the blocks come in reverse order (filters rotated by 180°)
     image: Image | None = None
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """One phase of a layer: a GEMM and where its operands come from."""
+class PhaseGemm:
+    """The matrix product of a layer in one phase: `groups` times C (M×N) = A (M×K) · B (K×N)."""
 
     gemm: GemmShape
-    a: Operand
-    b: Operand
-    c: Operand
+    a: OperandView
+    b: OperandView
+    c: OperandView
 
 
-def job(layer: LayerLike, phase: str) -> Job:
-    """The GEMM of a layer in a phase; `InputError` for an unknown phase."""
-    if phase not in PHASES:
-        raise unknown("phase", phase, PHASES)
-    if layer.conv is not None:
-        return _convolution(layer.conv, phase)
-    return _matrices(layer, phase)
+def phase_gemm(layer: Layer, phase: str) -> PhaseGemm:
+    """The matrix product of a layer in a phase; `InputError` for an unknown phase."""
+    gemm = layer.shape(phase)
+    views = _matrix_views if layer.conv is None else _convolution_views
+    return PhaseGemm(gemm, *views(layer, phase))
 
 
-def _matrices(layer: LayerLike, phase: str) -> Job:
-    m, n, k, groups = layer.m, layer.n, layer.k, layer.groups
+def _matrix_views(layer: Layer, phase: str) -> tuple[OperandView, OperandView, OperandView]:
+    """A, B and result of a layer that is no convolution."""
+    m, n, k = layer.m, layer.n, layer.k
     shared = layer.kind == "recurrent"  # one weight matrix for all groups
-    lead = (groups,) if groups > 1 else ()
-    x, w = (*lead, m, k), ((k, n) if shared else (*lead, k, n))
-    y, weights = (*lead, m, n), 0 if shared else k * n
+    x = OperandView("x", layer.tensor_shape("x"), k, m * k)
+    w = OperandView("w", layer.tensor_shape("w"), n, 0 if shared else k * n)
+    dy = OperandView("dy", layer.tensor_shape("dy"), n, m * n)
     if phase == "fwd":
-        return Job(
-            GemmShape(m, n, k, groups),
-            Operand("x", x, k, m * k), Operand("w", w, n, weights), Operand("y", y, n, m * n),
-        )  # fmt: skip
+        return x, w, dataclasses.replace(dy, tensor="y")
     if phase == "dgrad":
-        return Job(
-            GemmShape(m, k, n, groups),
-            Operand("dy", y, n, m * n),
-            Operand("w", w, n, weights, transposed=True),
-            Operand("dx", x, k, m * k),
-        )
-    steps = groups if shared else 1  # dW of shared weights sums over all of them
-    return Job(
-        GemmShape(k, n, m * steps, groups // steps),
-        Operand("x", x, k, m * k, transposed=True),
-        Operand("dy", y, n, m * n),
-        Operand("dw", w, n, k * n),
-    )
+        return dy, _transposed(w), dataclasses.replace(x, tensor="dx")
+    return _transposed(x), dy, dataclasses.replace(w, tensor="dw", group=k * n)
 
 
-def _convolution(conv: Convolution, phase: str) -> Job:
+def _convolution_views(layer: Layer, phase: str) -> tuple[OperandView, OperandView, OperandView]:
+    """A, B and result of a convolution; A is unfolded."""
+    conv = layer.conv
+    assert conv is not None
     depth, filters = conv.channels // conv.groups, conv.filters // conv.groups
-    pixels = conv.batch * conv.output[0] * conv.output[1]
-    taps = conv.kernel[0] * conv.kernel[1]
-    x = (conv.batch, conv.height, conv.width, conv.channels)
-    w = (*conv.kernel, depth, conv.filters)
-    y = (conv.batch, *conv.output, conv.filters)
+    x, w, dy = (layer.tensor_shape(key) for key in ("x", "w", "dy"))
+    weights = OperandView("w", w, conv.filters, filters)
     if phase == "fwd":
-        return Job(
-            GemmShape(pixels, filters, taps * depth, conv.groups),
-            _unfolded("x", x, conv, transposed=False),
-            Operand("w", w, conv.filters, filters),
-            Operand("y", y, conv.filters, filters),
-        )
+        return _unfolded("x", x, conv), weights, OperandView("y", dy, conv.filters, filters)
     if phase == "dgrad":
-        return Job(
-            GemmShape(conv.batch * conv.height * conv.width, depth, taps * filters, conv.groups),
-            _unfolded("dy", y, conv.input_gradient(), transposed=False),
-            Operand(
-                "w", w, conv.filters, filters, transposed=True,
-                block=filters, block_step=depth * conv.filters, turned=True,
-            ),
-            Operand("dx", x, conv.channels, depth),
-        )  # fmt: skip
-    return Job(
-        GemmShape(taps * depth, filters, pixels, conv.groups),
-        _unfolded("x", x, conv, transposed=True),
-        Operand("dy", y, conv.filters, filters),
-        Operand("dw", w, conv.filters, filters),
-    )
+        rotated = dataclasses.replace(
+            weights, transposed=True, block=filters, block_step=depth * conv.filters, turned=True
+        )
+        result = OperandView("dx", x, conv.channels, depth)
+        return _unfolded("dy", dy, conv.input_gradient()), rotated, result
+    errors = OperandView("dy", dy, conv.filters, filters)
+    result = dataclasses.replace(weights, tensor="dw")
+    return _transposed(_unfolded("x", x, conv)), errors, result
 
 
-def _unfolded(tensor: str, shape: tuple[int, ...], conv: Convolution, transposed: bool) -> Operand:
+def _transposed(view: OperandView) -> OperandView:
+    return dataclasses.replace(view, transposed=True)
+
+
+def _unfolded(tensor: str, shape: tuple[int, ...], conv: Conv) -> OperandView:
     """Operand A of a convolution: an image, or a plain matrix where unfolding would change nothing."""
     grid = conv.output
     size, pitch = [conv.height, conv.width], [conv.width * conv.channels, conv.channels]
     stride, pad = list(conv.stride), [conv.padding[0], conv.padding[2]]
     for axis in (0, 1):
-        # With one tap and no padding, only every stride-th line is touched: see those alone.
+        # One tap without padding reads every stride-th line only: the image consists of those.
         reach = (grid[axis] - 1) * stride[axis]
         if conv.kernel[axis] == conv.gaps[axis] == 1 and pad[axis] == 0 and reach < size[axis]:
             size[axis], pitch[axis], stride[axis] = grid[axis], pitch[axis] * stride[axis], 1
     image = Image(
-        size[0], size[1], conv.channels // conv.groups,
-        pitch[1], pitch[0], conv.height * conv.width * conv.channels,
-        grid, conv.kernel, (stride[0], stride[1]), (pad[0], pad[1]), conv.dilation, conv.gaps,
+        height=size[0], width=size[1], channels=conv.channels // conv.groups,
+        pixel_pitch=pitch[1], line_pitch=pitch[0],
+        image_pitch=conv.height * conv.width * conv.channels,
+        grid=grid, kernel=conv.kernel, stride=(stride[0], stride[1]), pad=(pad[0], pad[1]),
+        dilation=conv.dilation, divide=conv.gaps,
     )  # fmt: skip
     if image.is_matrix:
-        return Operand(tensor, shape, image.pixel_pitch, image.channels, transposed)
-    return Operand(tensor, shape, transposed=transposed, image=image)
+        return OperandView(tensor, shape, image.pixel_pitch, image.channels)
+    return OperandView(tensor, shape, image=image)

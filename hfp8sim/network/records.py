@@ -1,6 +1,6 @@
-"""What a network is to the emulator: layers, each a GEMM (or a batch of them) in up to three phases.
+"""The records of a network: layers, each of them one or several GEMMs in up to three phases.
 
-Of one layer with activations X (M×K), weights W (K×N) and errors dY (M×N), training computes
+Of a layer with activations X (M×K), weights W (K×N) and errors dY (M×N), training computes
 
     fwd      Y  = X · W        M×N, reduction over K
     dgrad    dX = dY · Wᵀ      M×K, reduction over N
@@ -8,8 +8,8 @@ Of one layer with activations X (M×K), weights W (K×N) and errors dY (M×N), t
 
 A convolution is the same GEMM with X unfolded: row m is an output position (n, p, q), reduction index
 k runs over (r, s, c) with c fastest. Its input gradient is again a convolution, of the errors with the
-flipped filters (`Conv.input_gradient`), so its reduction runs over (r, s, f), not over f alone: that is
-how an accelerator without a scatter unit computes it, and how long its sums are.
+filters rotated by 180° (`Conv.input_gradient`), as an accelerator without a scatter unit computes it.
+Its reduction therefore runs over (r, s, f), not over f alone.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 from hfp8sim.errors import InputError, unknown
 
 PHASES = ("fwd", "dgrad", "wgrad")
-"""The three GEMMs of training, in the order in which they happen."""
+"""The three GEMMs of training: forward, gradient of the input, gradient of the weights."""
 
 KINDS = {
     "gemm": "a matrix product whose B operand is a weight",
@@ -35,13 +35,13 @@ KINDS = {
 }
 
 TENSORS = ("x", "w", "dy")
-"""Activations, weights, errors: the tensors a layer may carry."""
+"""Activations, weights, errors: the tensors that a layer may carry."""
 
 MAX_SIZE = 2**31 - 1
 
 
 class GemmShape(NamedTuple):
-    """`groups` independent products of an m×k matrix and a k×n matrix."""
+    """`groups` independent products of an m×k matrix and a k×n matrix, in the order of an array (G, M, N)."""
 
     groups: int
     m: int
@@ -50,7 +50,7 @@ class GemmShape(NamedTuple):
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates, those with padding and gap zeros included."""
+        """Multiply-accumulates, including those with zeros of padding and gaps."""
         return self.groups * self.m * self.n * self.k
 
 
@@ -67,10 +67,10 @@ def _size(owner: str, key: str, value: object, least: int = 1) -> int:
 class Conv:
     """Geometry of a two-dimensional convolution over an NHWC tensor with (R, S, C/groups, F) filters.
 
-    `padding` is (top, bottom, left, right); a negative entry crops. `gaps` is the input's own
-    dilation: `gaps - 1` zeros stand between neighbouring input pixels, which is what a strided
-    convolution's input gradient and a transposed convolution need. Padding and gaps are +0 operands.
-    One-dimensional convolutions have height 1.
+    Pairs are (vertical, horizontal). `padding` is (top, bottom, left, right); a negative entry crops.
+    `gaps` is the input's own dilation: `gaps - 1` zeros lie between neighbouring input pixels. The input
+    gradient of a strided convolution and a transposed convolution need it. Padding and gaps are +0
+    operands. One-dimensional convolutions have height 1.
     """
 
     batch: int
@@ -95,10 +95,10 @@ class Conv:
             ("dilation", 2, 1),
             ("gaps", 2, 1),
         ):
-            given = getattr(self, key)
-            if not isinstance(given, tuple | list) or len(given) != length:
-                raise InputError(f"convolution: {key} is {given!r}; it must be {length} numbers")
-            sizes = tuple(_size("convolution", key, v, least) for v in given)
+            value = getattr(self, key)
+            if not isinstance(value, tuple | list) or len(value) != length:
+                raise InputError(f"convolution: {key} is {value!r}; it must be {length} numbers")
+            sizes = tuple(_size("convolution", key, v, least) for v in value)
             object.__setattr__(self, key, sizes)
         if self.channels % self.groups or self.filters % self.groups:
             raise InputError(
@@ -154,8 +154,8 @@ class Conv:
     def input_gradient(self) -> Conv:
         """The convolution that maps errors (batch, P, Q, F) to input gradients (batch, H, W, C).
 
-        Its filters are this one's, turned by 180 degrees, with C and F exchanged in every group. What
-        was the stride becomes the gaps between errors, and the other way round.
+        Its filters are this one's, rotated by 180°, with C and F exchanged in every group. The stride
+        becomes the gaps between errors, and the gaps become the stride.
         """
 
         def padding(axis: int, before: int, size: int, out: int) -> tuple[int, int]:
@@ -194,15 +194,16 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tupl
 class Layer:
     """One layer: its name, its GEMM, and its tensors where they are known.
 
-    `m`, `n`, `k` are the forward GEMM's, per group; a convolution's follow from `conv` and may be left
-    out (`Layer.from_conv`). `phases` are those that training computes: a network's first layer has no
-    dgrad, since nothing wants the gradient of its input. `tensors` holds float32 arrays, any of
+    `m`, `n`, `k` are the forward GEMM's, per group; `Layer.from_conv` derives those of a convolution.
+    `phases` are those that training computes: a network's first layer has no dgrad, since nothing uses
+    the gradient of its input. `tensors` holds float32 arrays, any of
 
         x    activations   conv (batch, H, W, C)          else ([groups,] M, K)
         w    weights       conv (R, S, C/groups, F)       else ([groups,] K, N); recurrent (K, N)
         dy   errors        conv (batch, P, Q, F)          else ([groups,] M, N)
 
-    where `[groups,]` is there when groups > 1. `origin` says in words where they came from.
+    where `[groups,]` is present when groups > 1. `origin` says in words where they came from. Layers
+    can be pickled and deep-copied.
     """
 
     name: str
@@ -236,15 +237,22 @@ class Layer:
             )
         if self.conv is not None and self.conv.gemm != (self.groups, self.m, self.n, self.k):
             raise InputError(f"{owner}: m, n, k, groups are not those of its convolution")
-        phases = tuple(self.phases)
-        for phase in phases:
-            if phase not in PHASES:
-                raise unknown("phase", phase, list(PHASES))
+        phases = tuple(check_phase(phase) for phase in self.phases)
         if not phases:
             raise InputError(f"{owner}: no phase; give at least one of {', '.join(PHASES)}")
         object.__setattr__(self, "phases", tuple(p for p in PHASES if p in phases))
         tensors = {key: self._tensor(key, value) for key, value in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(tensors))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields as pickle and copy can handle them: a mapping proxy can be neither."""
+        return {**self.__dict__, "tensors": dict(self.tensors)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore the fields; the tensors are read-only again."""
+        for array in state["tensors"].values():
+            array.setflags(write=False)
+        self.__dict__.update(state, tensors=MappingProxyType(state["tensors"]))
 
     def _tensor(self, key: str, value: np.ndarray) -> np.ndarray:
         """`value` as read-only finite float32 of the right shape."""
@@ -263,7 +271,7 @@ class Layer:
             raise InputError(
                 f"{where}: {array[index]} at index {index}; every value must be finite"
             )
-        array = array.astype(np.float32, order="C")  # a copy: the caller's stays the caller's
+        array = array.astype(np.float32, order="C")  # a copy: the caller may change its own array
         array.setflags(write=False)
         return array
 
@@ -291,7 +299,7 @@ class Layer:
         if phase == "wgrad":
             steps = g if self.kind == "recurrent" else 1
             return GemmShape(g // steps, k, n, m * steps)
-        raise unknown("phase", phase, list(PHASES))
+        raise unknown("phase", phase, PHASES)
 
     @property
     def macs(self) -> int:
@@ -311,7 +319,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """A named sequence of layers, with `notes` on its origin and `warnings` met while reading it."""
+    """A named sequence of layers, with `notes` on its origin and `warnings` of its reader."""
 
     name: str
     layers: tuple[Layer, ...]
@@ -346,11 +354,11 @@ class Workload:
 
     def macs(self, phases: Iterable[str] = ("fwd",)) -> int:
         """Multiply-accumulates of the given phases, over the layers that have them."""
-        wanted = tuple(phases)
+        selected = tuple(phases)
         return sum(
             layer.shape(phase).macs
             for layer in self.layers
-            for phase in wanted
+            for phase in selected
             if phase in layer.phases
         )
 
@@ -361,25 +369,29 @@ class Workload:
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """The names with `#2`, `#3`, ... after those already seen, as files repeat their names."""
-    taken: set[str] = set()
+    """The names, with `#2`, `#3`, ... appended to repeated ones."""
+    used: set[str] = set()
     result = []
     for name in names:
         unique, count = name, 1
-        while unique in taken:
+        while unique in used:
             count += 1
             unique = f"{name}#{count}"
-        taken.add(unique)
+        used.add(unique)
         result.append(unique)
     return result
 
 
+def check_phase(phase: str) -> str:
+    """The phase, if it is one of `PHASES`; `InputError` otherwise."""
+    if phase not in PHASES:
+        raise unknown("phase", phase, PHASES)
+    return phase
+
+
 def check_phases(phases: Iterable[str]) -> tuple[str, ...]:
-    """The phases, each known and at least one; `InputError` otherwise."""
-    wanted = tuple(phases)
-    for phase in wanted:
-        if phase not in PHASES:
-            raise unknown("phase", phase, list(PHASES))
-    if not wanted:
+    """The phases, if all are among `PHASES` and there is at least one; `InputError` otherwise."""
+    checked = tuple(check_phase(phase) for phase in phases)
+    if not checked:
         raise InputError(f"no phase given; choose from {', '.join(PHASES)}")
-    return wanted
+    return checked

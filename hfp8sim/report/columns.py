@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from hfp8sim.timing.parts import Parts
+
 #: The groups the columns fall into: name and title.
 GROUPS = {
     "layer": "Layer",
@@ -97,7 +99,7 @@ BY_NAME = {column.name: column for column in COLUMNS}
 #: Columns of CSV files: all but the histograms.
 FLAT = tuple(column.name for column in COLUMNS if column.kind is not list)
 #: The named parts of a layer's cycles; they add up to `cycles` exactly.
-PARTS = ("fill", "compute", "drain", "weight_load", "stall_in", "stall_out", "post")
+PARTS = Parts._fields
 
 Row = dict[str, Any]
 

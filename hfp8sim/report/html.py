@@ -28,6 +28,7 @@ from hfp8sim.report.columns import (
 )
 from hfp8sim.report.compare import DEFAULT, OVERVIEW, RATIOS, change, policy_text
 from hfp8sim.report.table import origin_texts, origins, scaled, shortened
+from hfp8sim.timing.models import knows_memory
 
 if TYPE_CHECKING:
     from hfp8sim.report.compare import SideBySide
@@ -290,7 +291,7 @@ def _roofline(report: Report) -> str:
     roofs = []
     low = min(point.x for point in points)
     ridge = low
-    if report.facts["time_model"] == "pipelined":  # the others know no memory
+    if knows_memory(report.facts["time_model"]):
         rate = machine["memory"]["bytes_per_cycle"] * clock / 1e12
         ridge = peak / rate
         low = min(low, ridge / 4)

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import get_format
+from hfp8sim.network import GemmShape
 from hfp8sim.report.columns import Row
+from hfp8sim.timing.scalesim import DATAFLOWS, WEIGHT_STATIONARY
 
 if TYPE_CHECKING:
     from hfp8sim.report.report import Report
@@ -32,9 +34,6 @@ HEADER = (
     "Compute Util %",
 )
 
-#: Which sizes lie along the array's rows and columns.
-MAPPED = {"os": ("m", "n"), "ws": ("k", "n"), "is": ("k", "m")}
-
 
 def compute_report(report: Report) -> str:
     """COMPUTE_REPORT.csv; `InputError` for a report without cycles."""
@@ -42,7 +41,7 @@ def compute_report(report: Report) -> str:
         raise InputError("this report has no cycles; SCALE-Sim's columns need them")
     array = report.facts["machine"]["array"]
     model = report.facts["time_model"]
-    dataflow = model.removeprefix("scalesim-") if model.startswith("scalesim-") else "ws"
+    dataflow = DATAFLOWS.get(model, WEIGHT_STATIONARY)
     lines = [", ".join(HEADER)]
     for number, row in enumerate(report.layers):
         stalls = row["stall_in"] + row["stall_out"]
@@ -53,7 +52,7 @@ def compute_report(report: Report) -> str:
             cycles,
             stalls,
             100 * row["utilisation"],
-            mapping_efficiency(row, dataflow, *cells(row, array)),
+            dataflow.efficiency(shape_of(row), *cells(row, array)),
             100 * row["utilisation"] * cycles / busy if busy else 0.0,
         )
         lines.append(", ".join(map(str, values)))
@@ -71,8 +70,6 @@ def cells(row: Row, array: dict[str, int]) -> tuple[int, int]:
     return array["rows"] * lanes, array["columns"] * (array.get("corelets") or 1)
 
 
-def mapping_efficiency(row: Row, dataflow: str, rows: int, columns: int) -> float:
-    """Per cent of the array that a fold of this row's GEMM uses on average."""
-    along_rows, along_columns = (int(row[name]) for name in MAPPED[dataflow])
-    folds = -(-along_rows // rows) * -(-along_columns // columns)
-    return 100 * along_rows * along_columns / (folds * rows * columns)
+def shape_of(row: Row) -> GemmShape:
+    """The GEMM of a row."""
+    return GemmShape(*(int(row[name]) for name in GemmShape._fields))

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 import hfp8sim
 from hfp8sim.analysis.accuracy import Comparison
 from hfp8sim.analysis.variance import chunked_retention, needed_bits
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.lowering import lower_layer
-from hfp8sim.machine import TIME_MODELS, Machine, execute
-from hfp8sim.network import Layer, Workload
+from hfp8sim.machine import Machine, execute
+from hfp8sim.network import Layer, Workload, phase_stream
 from hfp8sim.network.records import PHASES, check_phases
 from hfp8sim.ops import Events
 from hfp8sim.ops.conversions import convert
 from hfp8sim.report.columns import Row
 from hfp8sim.report.report import Report
+from hfp8sim.timing import MODELS, get_model, time_layer
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.policy import PolicyLike, Rules, assign, parse
 from hfp8sim.workloads import operands
@@ -62,11 +63,11 @@ def tasks(
     numbered = list(enumerate(zip(workload.layers, assign(workload, profile, rules), strict=True)))
     for index, (layer, (chosen, rule)) in numbered:
         if "fwd" in wanted and "fwd" in layer.phases:
-            yield Task(layer, "fwd", chosen, index << 32, rule)
+            yield Task(layer, "fwd", chosen, phase_stream(index, "fwd"), rule)
     for index, (layer, (chosen, rule)) in reversed(numbered):
-        for number, phase in enumerate(PHASES[1:], 1):
+        for phase in PHASES[1:]:
             if phase in wanted and phase in layer.phases:
-                yield Task(layer, phase, chosen, index << 32 | number << 28, rule)
+                yield Task(layer, phase, chosen, phase_stream(index, phase), rule)
 
 
 def simulate(
@@ -94,7 +95,7 @@ def simulate(
         seed: of drawn tensors and of stochastic roundings.
         phases: any of fwd, dgrad, wgrad.
         policy: layers that take another profile, by rule: see `hfp8sim.units.policy`.
-        time_model: `pipelined` or one of the `scalesim-*` models; the machine's own by default.
+        time_model: a name in `hfp8sim.timing.MODELS`; the machine's own by default.
         threads: worker threads; no result depends on them.
         max_macs: a layer's phase with more multiply-accumulates is emulated on a sample of its outputs
             (their sums stay whole); None emulates everything. Time is always that of the whole layer.
@@ -113,9 +114,7 @@ def simulate(
     profile, rules, wanted = get_profile(profile), parse(policy), check_phases(phases)
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, must be at least 1")
-    model = time_model or machine.time_model
-    if model not in TIME_MODELS:
-        raise unknown("time model", model, TIME_MODELS)
+    model = get_model(time_model or machine.time_model).name
     todo = list(tasks(workload, wanted, profile, rules))
     if not todo:
         raise InputError(f"{workload.name} has no layer with phase {', '.join(wanted)}")
@@ -145,20 +144,21 @@ def simulate(
 
 def check_timeline(model: str) -> None:
     """`InputError` for a time model that knows no instructions."""
-    if model != TIME_MODELS[0]:
+    if not get_model(model).has_timeline:
+        others = " or ".join(name for name, other in MODELS.items() if other.has_timeline)
         raise InputError(
-            f"a timeline shows instructions, and {model} knows none; use time model {TIME_MODELS[0]}"
+            f"a timeline shows instructions, and {model} knows none; use time model {others}"
         )
 
 
 def timeline(todo: list[Task], machine: Machine, model: str) -> str:
     """The Chrome/Perfetto trace of the tasks' programs, one after the other."""
-    from hfp8sim.lowering import lower_workload
+    from hfp8sim.lowering import LayerPhase, lower_workload
     from hfp8sim.timing.trace import trace
 
     check_timeline(model)
-    jobs: list[Any] = [(task.layer, task.phase, task.profile) for task in todo]
-    return trace(lower_workload(jobs, machine), machine)
+    layers = [LayerPhase(task.layer, task.phase, task.profile, task.stream) for task in todo]
+    return trace(lower_workload(layers, machine), machine)
 
 
 def effort(task: Task, max_macs: int | None) -> int:
@@ -214,10 +214,18 @@ def describe(task: Task) -> Row:
 
 def clock(task: Task, machine: Any, model: str) -> Row:
     """The time columns: a function of shapes, machine and model alone."""
-    from hfp8sim.lowering import layer_time
-
-    row: Row = layer_time(task.layer, task.phase, task.profile, machine, model)
-    return row
+    time = time_layer(task.layer, task.phase, task.profile, machine, model)
+    return {
+        "cycles": time.cycles,
+        **time.parts._asdict(),
+        "utilisation": time.utilisation(machine),
+        "time_us": machine.seconds(time.cycles) * 1e6,
+        "tflops": time.tflops(machine),
+        "bytes": time.bytes,
+        "bytes_compulsory": time.compulsory,
+        "bytes_capacity": time.bytes - time.compulsory,
+        "bound_by": time.bound_by,
+    }
 
 
 @dataclasses.dataclass(frozen=True)

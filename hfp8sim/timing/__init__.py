@@ -1,6 +1,28 @@
-"""How long a program takes, by any time model: a pure function of the program and the machine."""
+"""How long a program or a layer takes, by any time model. Time depends on shapes, formats and the machine alone."""
 
-from hfp8sim.timing.models import Span, time_gemm, time_program, timeline
+from hfp8sim.timing.layers import time_layer
+from hfp8sim.timing.models import (
+    MODELS,
+    TimeModel,
+    get_model,
+    register,
+    time_gemm,
+    time_program,
+)
 from hfp8sim.timing.parts import LayerTime, Parts, Timing
+from hfp8sim.timing.pipelined_driver import Span, timeline
 
-__all__ = ["LayerTime", "Parts", "Span", "Timing", "time_gemm", "time_program", "timeline"]
+__all__ = [
+    "MODELS",
+    "LayerTime",
+    "Parts",
+    "Span",
+    "TimeModel",
+    "Timing",
+    "get_model",
+    "register",
+    "time_gemm",
+    "time_layer",
+    "time_program",
+    "timeline",
+]

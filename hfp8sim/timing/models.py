@@ -1,168 +1,164 @@
-"""How long a program takes, by any time model. A pure function of the stream and the machine."""
-# mypy: disable-error-code="no-untyped-call"
+"""The registry of time models, and the two questions that every model answers.
+
+A time model is one `TimeModel` in `MODELS`; nothing else in the package knows a model's name. To add one,
+write a function and register it:
+
+    def roofline(shape: GemmShape, machine: Machine, operand_bits: int, compulsory: int) -> Parts:
+        compute = ceil(shape.macs / machine.macs_per_cycle(operand_bits))
+        transfer = ceil(compulsory / machine.memory.bytes_per_cycle)
+        return Parts(compute=compute, stall_in=max(0, transfer - compute))
+
+    register(TimeModel("roofline", "the longer of computing and moving", closed_form=roofline))
+
+From then on `simulate(..., time_model="roofline")`, `time_layer`, `time_program`, the command line and
+every report take it. A model that ships with the package is a row of `_SHIPPED` instead, and its name
+stands in `hfp8sim.machine.TIME_MODELS`, so that a machine's file may choose it as its own.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
-from hfp8sim.errors import unknown
-from hfp8sim.isa import LINE, Program
-from hfp8sim.isa.segments import Segment, segments
-from hfp8sim.machine import sequencer as q
-from hfp8sim.machine.check import check, refuse
-from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine
-from hfp8sim.network.gemm_shape import GemmShape
-from hfp8sim.timing import pipelined as pipeline
-from hfp8sim.timing import scalesim
+from hfp8sim.errors import InputError, unknown
+from hfp8sim.isa import Program
+from hfp8sim.isa.segments import segments
+from hfp8sim.machine.check import check
+from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.network import GemmShape
+from hfp8sim.timing import pipelined_driver, scalesim
 from hfp8sim.timing.parts import LayerTime, Parts, Timing
 
-_NO_SPANS = np.zeros((0, pipeline.SPAN_SIZE), np.int64)
+#: (shape, machine, bits of the wider operand, bytes of the tensors) → where the cycles go.
+ClosedForm = Callable[[GemmShape, Machine, int, int], Parts]
+
+#: (program that passes `check`, machine) → the time of each segment that multiplies or moves anything.
+ProgramTimer = Callable[[Program, Machine], tuple[LayerTime, ...]]
+
+#: (program, machine) → when each unit worked on each instruction.
+Timeline = Callable[[Program, Machine], list[pipelined_driver.Span]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Span:
-    """One instruction in the timeline: when a unit worked on it, in cycles since the program's start."""
+class TimeModel:
+    """A way to say how long a layer takes: from its GEMM alone, or from its program's instructions."""
 
-    core: int
-    unit: str
-    start: int
-    end: int
-    index: int  #: of its word
-    layer: str
-    bytes: int  #: that it moves, or that lie in the rows it writes
-    tile: tuple[int, ...]  #: first and count of the groups, of m, n and k
+    name: str
+    summary: str  #: one line for tables and help texts
+    closed_form: ClosedForm | None = None  #: exactly one of these two is given
+    program_timer: ProgramTimer | None = None
+    timeline: Timeline | None = None  #: None: the model knows no instructions
+    knows_memory: bool = False  #: whether bandwidth and latency of DRAM change its cycles
+
+    def __post_init__(self) -> None:
+        if (self.closed_form is None) == (self.program_timer is None):
+            raise InputError(
+                f"time model {self.name!r} needs either closed_form or program_timer, and not both"
+            )
+
+    @property
+    def needs_program(self) -> bool:
+        """Whether a layer must be lowered before the model can time it."""
+        return self.program_timer is not None
+
+    @property
+    def has_timeline(self) -> bool:
+        """Whether the model says when each instruction runs."""
+        return self.timeline is not None
+
+    def time_program(self, program: Program, machine: Machine) -> Timing:
+        """The time of a program that passes `check`, layer by layer."""
+        if self.program_timer is not None:
+            return Timing(self.name, machine, self.program_timer(program, machine))
+        layers = [
+            dataclasses.replace(
+                self.time_gemm(segment.shape, machine, segment.operand_bits, segment.compulsory),
+                name=segment.name,
+                phase=segment.phase,
+            )
+            for segment in segments(program)
+            if segment.works
+        ]
+        return Timing(self.name, machine, tuple(layers))
+
+    def time_gemm(
+        self, shape: GemmShape, machine: Machine, operand_bits: int, compulsory: int
+    ) -> LayerTime:
+        """The time of a GEMM that moves `compulsory` bytes; `InputError` if the model needs a program."""
+        if self.closed_form is None:
+            raise InputError(f"{self.name!r} has no closed form; {_names_with_closed_form()} have")
+        parts = self.closed_form(shape, machine, operand_bits, compulsory)
+        return LayerTime("", "", shape, parts, compulsory, 0, compulsory, operand_bits, 0)
 
 
-def check_model(name: str) -> str:
-    """The name of a time model; `InputError` for an unknown one."""
-    if name not in TIME_MODELS:
-        raise unknown("time model", name, TIME_MODELS)
-    return name
+_SHIPPED = (
+    TimeModel(
+        "pipelined",
+        "the instruction stream through units that work at the same time",
+        program_timer=pipelined_driver.time_segments,
+        timeline=pipelined_driver.timeline,
+        knows_memory=True,
+    ),
+    *(
+        TimeModel(name, dataflow.summary, closed_form=dataflow.closed_form)
+        for name, dataflow in scalesim.DATAFLOWS.items()
+    ),
+)
+
+#: Every time model by its name.
+MODELS: dict[str, TimeModel] = {model.name: model for model in _SHIPPED}
+
+
+def register(model: TimeModel) -> None:
+    """Add a time model; `InputError` if the name is already in use."""
+    if model.name in MODELS:
+        raise InputError(f"there is a time model {model.name!r} already; choose another name")
+    MODELS[model.name] = model
+
+
+def get_model(name: str) -> TimeModel:
+    """The time model of a name; `InputError` for an unknown one."""
+    if name not in MODELS:
+        raise unknown("time model", name, list(MODELS))
+    return MODELS[name]
+
+
+def knows_memory(name: str) -> bool:
+    """Whether memory changes the cycles of a model; False for a model that is not registered here."""
+    return name in MODELS and MODELS[name].knows_memory
 
 
 def time_program(
     program: Program, machine: str | Machine = "rapid-core", model: str | None = None
 ) -> Timing:
-    """The time of a program, layer by layer (from fence to fence; a stretch without work is left out).
+    """The time of a program, layer by layer. A layer reaches from fence to fence and does some work.
 
     Args:
-        model: one of `TIME_MODELS`; the machine's own by default.
+        model: a name in `MODELS`; the machine's own by default.
 
     Raises:
         InputError: an unknown machine or model, or a program that `check` refuses.
     """
     machine = get_machine(machine)
-    model = check_model(model or machine.time_model)
+    chosen = get_model(model or machine.time_model)
     check(program, machine)
-    return time_sound(program, machine, model)
-
-
-def time_sound(program: Program, machine: Machine, model: str) -> Timing:
-    """`time_program` of a program that is known to pass `check`, such as a lowered one."""
-    stretches = segments(program)
-    if model != "pipelined":
-        layers = [_closed_form(segment, machine, model) for segment in stretches if segment.works]
-        return Timing(model, machine, tuple(layers))
-    results, _ = _run(program, machine, stretches, _NO_SPANS)
-    layers = [
-        _slowest(segment, results[:, number], machine)
-        for number, segment in enumerate(stretches)
-        if segment.works or results[:, number, pipeline.BYTES_IN].any()
-    ]
-    return Timing(model, machine, tuple(layers))
-
-
-def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Span]:
-    """Every instruction that took time under `pipelined`, by core and unit, in order of execution.
-
-    Raises:
-        InputError: an unknown machine, or a program that `check` refuses.
-    """
-    machine = get_machine(machine)
-    check(program, machine)
-    stretches = segments(program)
-    results, counts = _run(program, machine, stretches, _NO_SPANS)
-    lengths = results[:, :, : len(Parts._fields)].sum(axis=2).max(axis=0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    spans: list[Span] = []
-    for core, count in enumerate(counts):
-        rows = np.zeros((count, pipeline.SPAN_SIZE), np.int64)
-        _run(program, machine, stretches, rows, only=core)
-        for unit, start, end, index, number, size, *tile in rows.tolist():
-            layer = stretches[number]
-            begin = int(offsets[number])
-            label = f"{layer.name} {layer.phase}".strip()
-            spans.append(
-                Span(
-                    core, pipeline.UNITS[unit], begin + start, begin + end, index, label, size,
-                    tuple(tile),
-                )
-            )  # fmt: skip
-    return spans
-
-
-def _run(
-    program: Program, machine: Machine, stretches: tuple[Segment, ...], spans: NDArray[np.int64],
-    only: int | None = None,
-) -> tuple[NDArray[np.int64], list[int]]:  # fmt: skip
-    """Results (cores, segments, SEGMENT_SIZE) and executed instructions of every core."""
-    words, size = program.words.astype(np.int64), program.dram_lines * LINE
-    active = np.array([min(segment.cores, machine.cores) for segment in stretches], np.int64)
-    numbers = model_numbers(machine)
-    cores = int(active.max(initial=1))
-    results = np.zeros((cores, len(stretches), pipeline.SEGMENT_SIZE), np.int64)
-    counts = []
-    for core in range(cores) if only is None else (only,):
-        state, regs, box = q.start(words, core, machine.cores, machine.array.columns, size)
-        error, index, count = pipeline.run(
-            words, state, regs, box, numbers, active, results[core], spans
-        )
-        if error != q.OK:
-            raise refuse(program, int(index), q.ERRORS[error])
-        counts.append(int(count))
-    # A core beyond those that a stretch has work for does nothing in it.
-    for number, busy in enumerate(active):
-        results[busy:, number] = 0
-    return results, counts
-
-
-def model_numbers(machine: Machine) -> NDArray[np.int64]:
-    """The machine as the pipelined model sees it."""
-    array, memory = machine.array, machine.memory
-    numbers = np.zeros(pipeline.MODEL_SIZE, np.int64)
-    numbers[pipeline.ROWS], numbers[pipeline.COLUMNS] = array.rows, array.columns
-    numbers[pipeline.CORELETS], numbers[pipeline.LANES] = array.corelets, machine.post.lanes
-    numbers[pipeline.MACS8], numbers[pipeline.MACS16] = array.macs_8bit, array.macs_16bit
-    numbers[pipeline.BANDWIDTH], numbers[pipeline.LATENCY] = memory.bytes_per_cycle, memory.latency
-    return numbers
-
-
-def _slowest(segment: Segment, results: NDArray[np.int64], machine: Machine) -> LayerTime:
-    """A segment's time: the parts of the core that takes longest, the traffic of all."""
-    cycles = results[:, : len(Parts._fields)].sum(axis=1)
-    longest = results[int(np.argmax(cycles))]
-    places = (getattr(pipeline, name.upper()) for name in Parts._fields)
-    return LayerTime(
-        segment.name, segment.phase, segment.shape,
-        Parts(*(int(longest[place]) for place in places)),
-        int(results[:, pipeline.BYTES_IN].sum()), int(results[:, pipeline.BYTES_OUT].sum()),
-        segment.compulsory, segment.operand_bits, int(results[:, pipeline.EXECUTED].sum()),
-    )  # fmt: skip
-
-
-def _closed_form(segment: Segment, machine: Machine, model: str) -> LayerTime:
-    time = time_gemm(segment.shape, machine, model, segment.operand_bits, segment.compulsory)
-    return dataclasses.replace(time, name=segment.name, phase=segment.phase)
+    return chosen.time_program(program, machine)
 
 
 def time_gemm(
     shape: GemmShape, machine: str | Machine, model: str, operand_bits: int = 8, compulsory: int = 0
 ) -> LayerTime:
-    """The time of a GEMM under a `scalesim-*` model: a closed form, without traffic of its own."""
-    machine = get_machine(machine)
-    rows, columns = scalesim.array_size(machine, operand_bits)
-    parts = scalesim.fold_serial(scalesim.share(shape, machine.cores), model, rows, columns)
-    return LayerTime("", "", shape, parts, compulsory, 0, compulsory, operand_bits, 0)
+    """The time of a GEMM under a model with a closed form.
+
+    Args:
+        operand_bits: of the wider operand's format.
+        compulsory: bytes of the operands and the result; they become the traffic.
+
+    Raises:
+        InputError: an unknown machine or model, or a model that needs a program.
+    """
+    return get_model(model).time_gemm(shape, get_machine(machine), operand_bits, compulsory)
+
+
+def _names_with_closed_form() -> str:
+    return ", ".join(name for name, model in MODELS.items() if not model.needs_program)

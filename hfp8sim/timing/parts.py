@@ -6,7 +6,7 @@ import dataclasses
 from typing import NamedTuple
 
 from hfp8sim.machine.config import Machine
-from hfp8sim.network.gemm_shape import GemmShape
+from hfp8sim.network import GemmShape
 
 
 class Parts(NamedTuple):

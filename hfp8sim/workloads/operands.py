@@ -1,41 +1,45 @@
-"""The operand matrices of a layer's three GEMMs, from its tensors or from a stated, seeded draw.
+"""The operand matrices of a layer's three GEMMs as NumPy arrays, from its tensors or from a seeded draw.
 
-Drawn values depend on the seed, the layer's name, the tensor and the position alone: not on the phase,
-nor on how much of the tensor is asked for. So all three phases see the same network, and a sample of
-the rows sees the same rows as the whole.
+`network.phase_gemm` says which matrices these are; this module evaluates its views.
+
+Drawn values depend on the seed, the layer's name, the tensor and the position alone. They depend neither
+on the phase nor on the part of the tensor that is requested. So all three phases compute the same
+network, and a sample of the rows has the same values as those rows of the whole.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from hfp8sim.errors import InputError, unknown
-from hfp8sim.network.records import (
-    PHASES,
-    TENSORS,
-    Conv,
-    GemmShape,
-    Layer,
-)
+from hfp8sim.errors import InputError
+from hfp8sim.network import TENSORS, GemmShape, Image, Layer, OperandView, phase_gemm
 
 MAX_ELEMENTS = 2**26
 """Default bound on the elements of A, B and the result together: 256 MiB of float32."""
 
-_WORDS = {"x": "activations", "w": "weights", "dy": "errors"}
+_TENSOR_NAMES = {"x": "activations", "w": "weights", "dy": "errors"}
+
+#: Elements that are drawn together; part of the definition of the drawn values.
 _BLOCK_ELEMENTS = 2**18
-_KEEP = 64  # rows and columns that sampling leaves before it gives up groups
+
+#: Sampling halves rows and columns down to this number before it halves the groups.
+_LEAST_ROWS = 64
 
 _ERROR_SCALE = 2.0**-8
 
+Indices = NDArray[np.int64]
+
 
 class Operands(NamedTuple):
-    """Operands of `groups` GEMMs and how they came about.
+    """Operands of G GEMMs and where they came from.
 
     `a` is (G, M, K) and `b` is (G, K, N), float32; `provenance` says in words where the values come
-    from and what was left out.
+    from and which rows, columns and groups were sampled.
     """
 
     a: np.ndarray
@@ -44,12 +48,12 @@ class Operands(NamedTuple):
 
 
 class _Sample(NamedTuple):
-    """Indices of the groups, rows of A and columns of B that are taken; the reduction stays whole."""
+    """Indices of the groups, rows of A and columns of B that are computed; the reduction stays whole."""
 
-    groups: np.ndarray
-    rows: np.ndarray
-    columns: np.ndarray
-    words: str
+    groups: Indices
+    rows: Indices
+    columns: Indices
+    words: str  #: what was left out, for the provenance
 
 
 def operands(
@@ -63,46 +67,47 @@ def operands(
     """A (G, M, K) and B (G, K, N) of `layer` in `phase`, as float32.
 
     fwd: activations × weights. dgrad: errors × weights. wgrad: activations, transposed × errors.
-    Tensors that the layer does not carry are drawn (see `distribution`). Where A, B and the result
-    would hold more than `max_elements` values together, or the product more than `max_macs`
-    multiply-accumulates, evenly spaced rows, columns and groups are taken instead of all; the
-    reduction is never shortened, since its length decides the rounding error. `provenance` says so.
+    Tensors that the layer does not carry are drawn (see `distribution`).
 
-    Raises `InputError` for an unknown phase or seed, and where one dot product alone is too large.
+    Args:
+        seed: of the draws, a whole number of at least 0.
+        max_elements: bound on the elements of A, B and the result together.
+        max_macs: bound on the multiply-accumulates; None: no bound. Beyond a bound, evenly spaced rows,
+            columns and groups are computed instead of all. The reduction is never shortened, since its
+            length decides the rounding error. `provenance` says what was sampled.
+
+    Raises:
+        InputError: an unknown phase, a bad seed, or one dot product that exceeds a bound on its own.
     """
-    if phase not in PHASES:
-        raise unknown("phase", phase, list(PHASES))
+    work = phase_gemm(layer, phase)
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed is {seed!r}; it must be a whole number of at least 0")
-    shape = layer.shape(phase)
-    take = _sample(layer.name, shape, max_elements, max_macs)
-    if layer.conv is not None:
-        a, b = _CONVOLUTION[phase](layer, layer.conv, int(seed), take)
-    else:
-        a, b = _matrices(layer, phase, int(seed), take)
-    used = {"fwd": ("x", "w"), "dgrad": ("dy", "w"), "wgrad": ("x", "dy")}[phase]
-    words = "; ".join(_provenance(layer, key, int(seed)) for key in used)
+    sample = _sample(layer.name, work.gemm, max_elements, max_macs)
+    reduction = np.arange(work.gemm.k)
+    a_tensor, b_tensor = (_Tensor(layer, view.tensor, int(seed)) for view in (work.a, work.b))
+    a = _operand(a_tensor, work.a, sample.groups, sample.rows, reduction)
+    b = _operand(b_tensor, work.b, sample.groups, reduction, sample.columns)
     return Operands(
-        np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b, np.float32), words + take.words
+        np.ascontiguousarray(a, np.float32),
+        np.ascontiguousarray(b, np.float32),
+        f"{a_tensor.provenance}; {b_tensor.provenance}{sample.words}",
     )
 
 
 class Distribution(NamedTuple):
-    """What a tensor is drawn from: `scale` times a unit normal, negative values as zeros where `rectified`;
-    the law in `words`."""
+    """What a tensor is drawn from: `scale` times a unit normal."""
 
-    rectified: bool
+    rectified: bool  #: whether negative values become zeros
     scale: float
-    words: str
+    words: str  #: the distribution in mathematical notation
 
 
 def distribution(layer: Layer, key: str) -> Distribution:
-    """What tensor `key` is drawn from.
+    """What tensor `key` ("x", "w" or "dy") is drawn from.
 
-    Weights have He et al.'s deviation (arXiv 1502.01852), √(2 / fan-in), and activations are what
-    a ReLU lets through of a unit normal, so that a layer's output has unit second moment again. Both
-    operands of a `matmul` are unit normals. Errors are normal with deviation 2⁻⁸: those of a network
-    under loss scaling.
+    Weights have the standard deviation √(2 / fan-in) of He et al. (arXiv 1502.01852). Activations are a
+    unit normal after a ReLU, so that a layer's output has unit second moment again. Both operands of a
+    `matmul` are unit normals. Errors are normal with standard deviation 2⁻⁸, as under loss scaling.
     """
     if key == "dy":
         return Distribution(False, _ERROR_SCALE, "N(0, 2⁻¹⁶)")
@@ -111,13 +116,6 @@ def distribution(layer: Layer, key: str) -> Distribution:
     if key == "w":
         return Distribution(False, float(np.sqrt(2.0 / layer.k)), "N(0, 2/fan-in)")
     return Distribution(True, 1.0, "max(0, N(0, 1))")
-
-
-def _provenance(layer: Layer, key: str, seed: int) -> str:
-    word = _WORDS[key]
-    if key in layer.tensors:
-        return f"{word} {layer.origin}"
-    return f"{word} drawn from {distribution(layer, key).words}, seed {seed}"
 
 
 def _sample(name: str, shape: GemmShape, max_elements: int, max_macs: int | None) -> _Sample:
@@ -129,7 +127,7 @@ def _sample(name: str, shape: GemmShape, max_elements: int, max_macs: int | None
         return elements > max_elements or (max_macs is not None and g * m * n * k > max_macs)
 
     while too_large():
-        if max(m, n) > _KEEP or (g == 1 and max(m, n) > 1):
+        if max(m, n) > _LEAST_ROWS or (g == 1 and max(m, n) > 1):
             if m >= n:
                 m = (m + 1) // 2
             else:
@@ -137,197 +135,198 @@ def _sample(name: str, shape: GemmShape, max_elements: int, max_macs: int | None
         elif g > 1:
             g = (g + 1) // 2
         else:
-            few = max_macs is not None and k > max_macs
-            bound = f"max_macs, {max_macs}" if few else f"max_elements, {max_elements}"
+            exceeds_macs = max_macs is not None and k > max_macs
+            bound = f"max_macs, {max_macs}" if exceeds_macs else f"max_elements, {max_elements}"
             raise InputError(
                 f"layer {name!r}: one dot product of length {k} is beyond {bound}; raise that bound"
             )
-    parts = [
-        f"{some} of {all_} {word}"
-        for some, all_, word in (
-            (g, shape.groups, "groups"),
-            (m, shape.m, "rows"),
-            (n, shape.n, "columns"),
-        )
-        if some < all_
-    ]
+    sizes = ((g, shape.groups, "groups"), (m, shape.m, "rows"), (n, shape.n, "columns"))
+    parts = [f"{count} of {total} {axis}" for count, total, axis in sizes if count < total]
     words = f"; sampled {', '.join(parts)} (evenly spaced, reduction whole)" if parts else ""
-    return _Sample(_spread(g, shape.groups), _spread(m, shape.m), _spread(n, shape.n), words)
+    groups, rows, columns = (_evenly_spaced(count, total) for count, total, _ in sizes)
+    return _Sample(groups, rows, columns, words)
 
 
-def _spread(some: int, total: int) -> np.ndarray:
-    """`some` of the indices 0..total-1, evenly spaced, the first among them."""
-    return np.arange(some, dtype=np.int64) * total // some
+def _evenly_spaced(count: int, total: int) -> Indices:
+    """`count` of the indices 0 … total-1, ascending from 0."""
+    indices: Indices = np.arange(count, dtype=np.int64) * total // count
+    return indices
 
 
 # --- where values come from --------------------------------------------------------------------
 
 
-def _draw(
-    layer: Layer, key: str, seed: int, block: tuple[int, ...], size: tuple[int, ...]
-) -> np.ndarray:
-    """One block of a drawn tensor; its stream is keyed by seed, layer, tensor and block."""
-    entropy = [seed, zlib.crc32(layer.name.encode()), TENSORS.index(key), *block]
-    values = np.random.default_rng(entropy).standard_normal(size, np.float32)
-    law = distribution(layer, key)
-    values *= np.float32(law.scale)
-    return np.maximum(values, 0, out=values) if law.rectified else values
+class _Tensor:
+    """A tensor of a layer: the values that the layer carries, or values that are drawn block by block.
 
-
-def _image(layer: Layer, key: str, n: int, seed: int) -> np.ndarray:
-    """Image `n` of a convolution's x or dy: (height, width, channels)."""
-    if key in layer.tensors:
-        image: np.ndarray = layer.tensors[key][n]
-        return image
-    return _draw(layer, key, seed, (n,), layer.tensor_shape(key)[1:])
-
-
-def _filters(layer: Layer, conv: Conv, seed: int) -> np.ndarray:
-    """A convolution's weights by group: (groups, R, S, C/groups, F/groups)."""
-    shape = layer.tensor_shape("w")
-    w = layer.tensors["w"] if "w" in layer.tensors else _draw(layer, "w", seed, (), shape)
-    return np.moveaxis(w.reshape(*shape[:3], conv.groups, -1), 3, 0)
-
-
-def _matrix(
-    layer: Layer,
-    key: str,
-    group: int,
-    seed: int,
-    rows: np.ndarray | None,
-    columns: np.ndarray | None,
-) -> np.ndarray:
-    """The chosen rows and columns (None: all) of one group's tensor of a layer that is no convolution."""
-    height, width = layer.tensor_shape(key)[-2:]
-    rows = np.arange(height) if rows is None else rows
-    pick = slice(None) if columns is None or len(columns) == width else columns
-    if key in layer.tensors:
-        whole = layer.tensors[key].reshape(-1, height, width)
-        chosen: np.ndarray = whole[group % len(whole)][rows][:, pick]
-        return chosen
-    if key == "w" and layer.kind == "recurrent":
-        group = 0
-    step = max(1, _BLOCK_ELEMENTS // width)
-    blocks, at = np.unique(rows // step, return_index=True)
-    parts = []
-    for block, inside in zip(blocks, np.split(rows, at[1:]), strict=True):
-        start = int(block) * step
-        drawn = _draw(layer, key, seed, (group, int(block)), (min(step, height - start), width))
-        parts.append(drawn[inside - start][:, pick])
-    return np.concatenate(parts)
-
-
-# --- matrices of the three phases ----------------------------------------------------------------
-
-
-def _matrices(layer: Layer, phase: str, seed: int, take: _Sample) -> tuple[np.ndarray, np.ndarray]:
-    """A and B of a layer that is no convolution."""
-
-    def get(key: str, g: int, rows: np.ndarray | None, columns: np.ndarray | None) -> np.ndarray:
-        return _matrix(layer, key, g, seed, rows, columns)
-
-    rows, columns = take.rows, take.columns
-    if phase == "wgrad" and layer.kind == "recurrent":  # dW sums over every step
-        steps = range(layer.groups)
-        a = np.concatenate([get("x", t, None, rows) for t in steps]).T[None]
-        b = np.concatenate([get("dy", t, None, columns) for t in steps])[None]
-        return a, b
-
-    def pair(g: int) -> tuple[np.ndarray, np.ndarray]:
-        if phase == "fwd":
-            return get("x", g, rows, None), get("w", g, None, columns)
-        if phase == "dgrad":
-            return get("dy", g, rows, None), get("w", g, columns, None).T
-        return get("x", g, None, rows).T, get("dy", g, None, columns)
-
-    pairs = [pair(int(g)) for g in take.groups]
-    return np.stack([a for a, _ in pairs]), np.stack([b for _, b in pairs])
-
-
-def unfold(
-    image: np.ndarray,
-    conv: Conv,
-    rows: np.ndarray | None = None,
-    groups: np.ndarray | None = None,
-    columns: np.ndarray | None = None,
-) -> np.ndarray:
-    """One image (height, width, channels) as GEMM operands: (groups, P·Q, R·S·C/groups).
-
-    Row p·Q + q, column (r·S + s)·C/groups + c holds input pixel (p·sh + r·dh - top, q·sw + s·dw - left)
-    of the gapped image, +0 outside. `rows`, `groups` and `columns` choose some of them (None: all).
+    A block is an image of a convolution's x and dy, all of its w, or some rows of one group of another
+    layer's tensor.
     """
-    (p, q), (r, s) = conv.output, conv.kernel
-    (sh, sw), (dh, dw) = conv.stride, conv.dilation
-    reach = (dh * (r - 1) + 1, dw * (s - 1) + 1)
-    windows = np.lib.stride_tricks.sliding_window_view(_spaced(image, conv), reach, axis=(0, 1))
-    windows = windows[::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 3, 4, 2)  # (P, Q, R, S, C), a view
-    if rows is None:
-        taken = windows.reshape(p * q, r * s, conv.groups, -1)
-    else:
-        taken = windows[rows // q, rows % q].reshape(len(rows), r * s, conv.groups, -1)
-    if groups is not None:
-        taken = taken[:, :, groups]
-    unfolded: np.ndarray = taken.transpose(2, 0, 1, 3).reshape(taken.shape[2], taken.shape[0], -1)
-    return unfolded if columns is None else unfolded[:, :, columns]
+
+    def __init__(self, layer: Layer, key: str, seed: int) -> None:
+        self.layer, self.key, self.seed = layer, key, seed
+        self.shape = layer.tensor_shape(key)
+        self.values = layer.tensors.get(key)
+
+    @property
+    def provenance(self) -> str:
+        """Where the values come from, in words."""
+        name = _TENSOR_NAMES[self.key]
+        if self.values is not None:
+            return f"{name} {self.layer.origin}"
+        return f"{name} drawn from {distribution(self.layer, self.key).words}, seed {self.seed}"
+
+    def image(self, n: int) -> np.ndarray:
+        """Image `n` of a convolution's x or dy: (height, width, channels)."""
+        if self.values is None:
+            return self._draw((n,), self.shape[1:])
+        image: np.ndarray = self.values[n]
+        return image
+
+    def matrix(self, width: int, rows: Indices, columns: Indices) -> np.ndarray:
+        """Rows and columns of the whole tensor, read as a matrix with `width` elements in a row."""
+        pick = _as_slice(columns)
+        if self.values is not None:
+            chosen: np.ndarray = self.values.reshape(-1, width)[_as_slice(rows)][:, pick]
+            return chosen
+        if self.layer.conv is None:
+            return self._rows_of_groups(rows, pick)
+        if self.key == "w":
+            return self._draw((), self.shape).reshape(-1, width)[_as_slice(rows)][:, pick]
+        parts = [
+            self.image(n).reshape(-1, width)[inside][:, pick]
+            for n, inside in _by_part(rows, int(np.prod(self.shape[1:])) // width)
+        ]
+        return np.concatenate(parts)
+
+    def _rows_of_groups(self, rows: Indices, pick: slice | Indices) -> np.ndarray:
+        """Drawn rows of a layer that is no convolution, its groups one below the other."""
+        height, width = self.shape[-2:]
+        step = max(1, _BLOCK_ELEMENTS // width)
+        parts = []
+        for group, inside in _by_part(rows, height):
+            for block, inner in _by_part(inside, step):
+                size = (min(step, height - block * step), width)
+                parts.append(self._draw((group, block), size)[inner][:, pick])
+        return np.concatenate(parts)
+
+    def _draw(self, block: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+        """One block; its random stream is keyed by seed, layer, tensor and block."""
+        name = zlib.crc32(self.layer.name.encode())
+        rng = np.random.default_rng([self.seed, name, TENSORS.index(self.key), *block])
+        values = rng.standard_normal(size, np.float32)
+        law = distribution(self.layer, self.key)
+        values *= np.float32(law.scale)
+        return np.maximum(values, 0, out=values) if law.rectified else values
 
 
-def _spaced(image: np.ndarray, conv: Conv) -> np.ndarray:
-    """The image with zeros in its gaps and around it; negative padding crops."""
-    if conv.gaps != (1, 1):
-        gh, gw = conv.gaps
-        gapped = np.zeros(
-            ((conv.height - 1) * gh + 1, (conv.width - 1) * gw + 1, conv.channels), image.dtype
-        )
-        gapped[::gh, ::gw] = image
-        image = gapped
-    top, bottom, left, right = conv.padding
-    grow = [(max(0, top), max(0, bottom)), (max(0, left), max(0, right)), (0, 0)]
-    image = np.pad(image, grow)  # first, since a crop may reach into the other side's padding
-    height, width = image.shape[:2]
-    return np.ascontiguousarray(
-        image[max(0, -top) : height - max(0, -bottom), max(0, -left) : width - max(0, -right)]
-    )
+def _as_slice(indices: Indices) -> slice | Indices:
+    """The indices as a slice if they are consecutive, since NumPy copies nothing then."""
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
 
 
-def _unfold_rows(layer: Layer, key: str, conv: Conv, seed: int, take: _Sample) -> np.ndarray:
-    """The chosen rows of the unfolded tensor, image by image: (G, rows, K)."""
-    per_image = conv.output[0] * conv.output[1]
-    images, at = np.unique(take.rows // per_image, return_index=True)
-    groups = None if len(take.groups) == conv.groups else take.groups
-    parts = []
-    for n, rows in zip(images, np.split(take.rows, at[1:]), strict=True):
-        image, inside = _image(layer, key, int(n), seed), rows - n * per_image
-        chosen = None if len(inside) == per_image else inside
-        parts.append(unfold(image, conv, chosen, groups))
+def _by_part(rows: Indices, size: int) -> Iterator[tuple[int, Indices]]:
+    """Ascending rows by parts of `size` rows: (number of the part, rows counted from its first one)."""
+    parts, starts = np.unique(rows // size, return_index=True)
+    for part, own in zip(parts.tolist(), np.split(rows, starts[1:]), strict=True):
+        yield part, own - part * size
+
+
+# --- views of tensors ----------------------------------------------------------------------------
+
+
+def _operand(
+    tensor: _Tensor, view: OperandView, groups: Indices, rows: Indices, columns: Indices
+) -> np.ndarray:
+    """Groups, rows and columns of an operand: (groups, rows, columns). The reduction axis is whole."""
+    if view.transposed:
+        stored = _stored(tensor, view, groups, columns, rows)
+        return stored.swapaxes(1, 2)
+    return _stored(tensor, view, groups, rows, columns)
+
+
+def _stored(
+    tensor: _Tensor, view: OperandView, groups: Indices, rows: Indices, columns: Indices
+) -> np.ndarray:
+    """Rows and columns of the stored matrix that a view is, or is the transpose of."""
+    if view.image is not None:
+        return _unfolded(tensor, view.image, groups, rows, columns)
+    if view.block == 0:
+        return _plain(tensor, view, groups, rows, columns)
+    # Side by side stand blocks of `block` columns, which the tensor has one below the other.
+    blocks = np.arange(len(columns) // view.block)[:: -1 if view.turned else 1]
+    block_rows = blocks[:, None] * (view.block_step // view.pitch) + rows
+    stored = _plain(tensor, view, groups, block_rows.ravel(), np.arange(view.block))
+    stored = stored.reshape(len(groups), len(blocks), len(rows), view.block)
+    return stored.swapaxes(1, 2).reshape(len(groups), len(rows), len(columns))
+
+
+def _plain(
+    tensor: _Tensor, view: OperandView, groups: Indices, rows: Indices, columns: Indices
+) -> np.ndarray:
+    """Rows and columns of a matrix whose element (row, column) lies at group·g + pitch·row + column."""
+    if view.group == 0:  # all groups share one matrix
+        shared = tensor.matrix(view.pitch, rows, columns)
+        return np.broadcast_to(shared, (len(groups), *shared.shape))
+    first_row, first_column = np.divmod(groups * view.group, view.pitch)
+    if not first_row.any():  # the groups lie side by side
+        beside = (first_column[:, None] + columns).ravel()
+        stored = tensor.matrix(view.pitch, rows, beside)
+        return stored.reshape(len(rows), len(groups), len(columns)).swapaxes(0, 1)
+    below = (first_row[:, None] + rows).ravel()  # one below the other
+    return tensor.matrix(view.pitch, below, columns).reshape(len(groups), len(rows), len(columns))
+
+
+def _unfolded(
+    tensor: _Tensor, view: Image, groups: Indices, rows: Indices, columns: Indices
+) -> np.ndarray:
+    """Rows and columns of the unfolded images, which lie one below the other."""
+    parts = [
+        unfold(tensor.image(n), view, groups, inside, columns)
+        for n, inside in _by_part(rows, view.grid[0] * view.grid[1])
+    ]
     return np.concatenate(parts, axis=1)
 
 
-def _conv_fwd(layer: Layer, conv: Conv, seed: int, take: _Sample) -> tuple[np.ndarray, np.ndarray]:
-    w = _filters(layer, conv, seed)[take.groups]
-    b = w.reshape(len(take.groups), layer.k, layer.n)[:, :, take.columns]
-    return _unfold_rows(layer, "x", conv, seed, take), b
+def unfold(
+    image: np.ndarray, view: Image, groups: Indices, rows: Indices, columns: Indices
+) -> np.ndarray:
+    """One image (height, width, channels) as a GEMM's operand (im2col): (groups, rows, columns).
+
+    Row p·Q + q, column (r·S + s)·C + c holds line (p·stride + r·dilation - pad) / divide of the image and
+    the pixel likewise, for C channels of a group. It is +0 where there is no such pixel.
+    """
+    (_, q), (r, s) = view.grid, view.kernel
+    (sh, sw), (dh, dw) = view.stride, view.dilation
+    reach = (dh * (r - 1) + 1, dw * (s - 1) + 1)
+    padded = _padded(image, view)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(0, 1))
+    windows = windows[::sh, ::sw, :, ::dh, ::dw].transpose(0, 1, 3, 4, 2)  # (P, Q, R, S, C), a view
+    if len(rows) == windows.shape[0] * windows.shape[1]:
+        taps = windows.reshape(len(rows), r * s, -1, view.channels)
+    else:
+        taps = windows[rows // q, rows % q].reshape(len(rows), r * s, -1, view.channels)
+    if len(groups) < taps.shape[2]:
+        taps = taps[:, :, groups]
+    unfolded: np.ndarray = taps.transpose(2, 0, 1, 3).reshape(len(groups), len(rows), -1)
+    return unfolded if len(columns) == unfolded.shape[2] else unfolded[:, :, columns]
 
 
-def _conv_dgrad(
-    layer: Layer, conv: Conv, seed: int, take: _Sample
-) -> tuple[np.ndarray, np.ndarray]:
-    """Errors unfolded over (r, s, f) times the filters turned by 180 degrees, F before C."""
-    turned = _filters(layer, conv, seed)[take.groups][:, ::-1, ::-1].swapaxes(3, 4)
-    b = turned.reshape(len(take.groups), -1, turned.shape[-1])[:, :, take.columns]
-    return _unfold_rows(layer, "dy", conv.input_gradient(), seed, take), b
-
-
-def _conv_wgrad(
-    layer: Layer, conv: Conv, seed: int, take: _Sample
-) -> tuple[np.ndarray, np.ndarray]:
-    """The chosen columns of the unfolded activations, transposed, and those of the errors."""
-    a_parts, b_parts = [], []
-    for n in range(conv.batch):
-        x = _image(layer, "x", n, seed)
-        a_parts.append(unfold(x, conv, groups=take.groups, columns=take.rows))
-        dy = _image(layer, "dy", n, seed).reshape(-1, conv.groups, layer.n)
-        b_parts.append(dy[:, take.groups][:, :, take.columns].swapaxes(0, 1))
-    return np.concatenate(a_parts, axis=1).swapaxes(1, 2), np.concatenate(b_parts, axis=1)
-
-
-_CONVOLUTION = {"fwd": _conv_fwd, "dgrad": _conv_dgrad, "wgrad": _conv_wgrad}
+def _padded(image: np.ndarray, view: Image) -> np.ndarray:
+    """The part of the input that taps reach, with zeros in its gaps and around it."""
+    lines = view.line_pitch // (image.shape[1] * image.shape[2])
+    pixels = image[::lines, :: view.pixel_pitch // image.shape[2]]
+    extents, targets, sources = [], [], []
+    for axis, size in enumerate((view.height, view.width)):
+        pad, gap = view.pad[axis], view.divide[axis]
+        extent = (view.grid[axis] - 1) * view.stride[axis]
+        extent += view.dilation[axis] * (view.kernel[axis] - 1) + 1
+        first = max(0, -(pad // gap))
+        stop = max(first, min(size, -((pad - extent) // gap)))
+        extents.append(extent)
+        targets.append(slice(first * gap + pad, first * gap + pad + (stop - first) * gap, gap))
+        sources.append(slice(first, stop))
+    padded = np.zeros((*extents, image.shape[2]), image.dtype)
+    padded[tuple(targets)] = pixels[tuple(sources)]
+    return padded

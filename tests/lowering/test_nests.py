@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat
 from hfp8sim.isa import decode, disassemble
-from hfp8sim.lowering import lower_layer, lower_workload, time_layer
+from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import check, get_machine, machines
 from hfp8sim.network import PHASES, Conv, Layer
+from hfp8sim.timing import time_layer
 from hfp8sim.units.profile import get_profile
 from hfp8sim.workloads import load_workload
 
@@ -28,7 +29,9 @@ def test_every_layer_of_real_networks_lowers_to_some_dozens_of_words(name):
 def test_sixteen_bit_layers_stand_in_the_same_stream():
     network = load_workload("resnet50")
     first, second = network.layers[0], network.layers[1]
-    program = lower_workload([(first, "fwd", "fp16"), (second, "fwd", "hfp8")])
+    program = lower_workload(
+        [LayerPhase(first, "fwd", "fp16", 0), LayerPhase(second, "fwd", "hfp8", 0)]
+    )
     text = disassemble(program)
     assert text.index("csrw  a.format, dlfloat16") < text.index("csrw  a.format, hfp8-143")
     check(program, get_machine())

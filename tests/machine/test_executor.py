@@ -5,9 +5,9 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
-from hfp8sim.lowering import lower_layer, lower_workload
+from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import execute, executor, get_machine, multiplier
-from hfp8sim.network import Conv, Layer
+from hfp8sim.network import Conv, Layer, phase_stream
 from hfp8sim.ops import gemm
 from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs, unfolded
@@ -153,19 +153,17 @@ def test_layers_and_phases_in_one_program():
     rng = np.random.default_rng(8)
     conv = Layer.from_conv("conv", Conv(2, 5, 5, 4, 6, (3, 3), padding=(1, 1, 1, 1)))
     work = [
-        (conv, "fwd", "fp16"),
-        (conv, "wgrad", "hfp8"),
-        (Layer("fc", "linear", 9, 20, 33), "dgrad", "rapid"),
+        LayerPhase(conv, "fwd", "fp16", phase_stream(0, "fwd")),
+        LayerPhase(conv, "wgrad", "hfp8", phase_stream(0, "wgrad")),
+        LayerPhase(Layer("fc", "linear", 9, 20, 33), "dgrad", "rapid", phase_stream(1, "dgrad")),
     ]
     program = lower_workload(work, seed=3)
     inputs, wanted = {}, {}
-    for number, (layer, phase, profile) in enumerate(work):
+    for layer, phase, profile, stream in work:
         codes = layer_inputs(layer, phase, profile, rng)
         inputs |= {f"{layer.name}.{phase}.{name}": value for name, value in codes.items()}
         output = {"fwd": "y", "dgrad": "dx", "wgrad": "dw"}[phase]
-        wanted[f"{layer.name}.{phase}.{output}"] = expected(
-            layer, phase, codes, profile, 3, number << 32
-        )
+        wanted[f"{layer.name}.{phase}.{output}"] = expected(layer, phase, codes, profile, 3, stream)
     for threads in (1, 3):
         done = execute(program, inputs, threads=threads)
         assert done.outputs.keys() == wanted.keys()
@@ -181,9 +179,10 @@ def test_what_is_not_spread_is_done_once():
         for name, layer in (("one", single), ("many", many))
         for key, codes in layer_inputs(layer, "fwd", "hfp8", rng).items()
     }
+    first, second = (LayerPhase(layer, "fwd", "hfp8", 0) for layer in (single, many))
     with pytest.raises(InputError, match="two symbols are named"):
-        lower_workload([(single, "fwd", "hfp8"), (single, "fwd", "hfp8")])
-    program = lower_workload([(single, "fwd", "hfp8"), (many, "fwd", "hfp8")])
+        lower_workload([first, first])
+    program = lower_workload([first, second])
     runs = [execute(program, inputs, threads=threads) for threads in (1, 2, 5)]
     assert {run.macs for run in runs} == {single.macs + many.macs}
     assert len({run.dram.tobytes() for run in runs}) == 1

@@ -1,5 +1,9 @@
 """Layer and geometry records: shapes of the three GEMMs, counts, and refusals."""
 
+import copy
+import pickle
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -136,3 +140,24 @@ def test_workload_lookup_and_counts() -> None:
         Workload("net", (first, first))
     with pytest.raises(InputError, match="no layer"):
         Workload("net", ())
+
+
+COPIES = [lambda record: pickle.loads(pickle.dumps(record)), copy.deepcopy, copy.copy]
+
+
+@pytest.mark.parametrize("copied", COPIES, ids=["pickle", "deepcopy", "copy"])
+def test_records_can_be_copied_and_pickled(copied: Callable) -> None:
+    conv = Conv(1, 8, 8, 4, 6, (3, 3), padding=(1, 1, 1, 1))
+    x = np.arange(256, dtype=np.float32).reshape(1, 8, 8, 4)
+    layer = Layer.from_conv("c", conv, tensors={"x": x}, phases=("fwd",), origin="drawn by hand")
+    workload = copied(Workload("net", (layer, Layer("fc", "linear", 2, 3, 4)), ("note",)))
+    assert copied(conv) == conv and copied(conv.gemm) == conv.gemm
+    assert [each.name for each in workload] == ["c", "fc"] and workload.notes == ("note",)
+    same = workload["c"]
+    assert (same.conv, same.phases, same.origin) == (conv, ("fwd",), "drawn by hand")
+    np.testing.assert_array_equal(same.tensors["x"], x)
+    with pytest.raises(ValueError, match="read-only"):
+        same.tensors["x"][0, 0, 0, 0] = 1
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        same.tensors["x"] = x  # type: ignore[index]
+    assert same.replace(name="d").tensors["x"] is not same.tensors["x"]

@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
 from hfp8sim.isa import Program, assemble
-from hfp8sim.lowering import layer_time, lower_layer, lower_workload, time_layer
+from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import get_machine
-from hfp8sim.network import Conv, Layer
-from hfp8sim.network.gemm_shape import GemmShape
-from hfp8sim.network.records import PHASES
-from hfp8sim.timing import Parts, time_gemm, time_program, timeline
+from hfp8sim.network import PHASES, Conv, GemmShape, Layer
+from hfp8sim.timing import Parts, time_layer, time_program, timeline
 from hfp8sim.timing.pipelined import UNITS
-from hfp8sim.timing.scalesim import fold_serial
+from hfp8sim.timing.scalesim import DATAFLOWS
 from hfp8sim.workloads import load_workload
 
 
@@ -56,14 +54,14 @@ sizes = st.integers(1, 300)
 
 @given(sizes, sizes, sizes, st.integers(1, 4), st.integers(1, 40), st.integers(1, 40))
 def test_closed_forms_and_their_parts(m, n, k, groups, rows, columns):
-    shape = GemmShape(m, n, k, groups)
+    shape = GemmShape(groups, m, n, k)
     for model, along, across, stream, loading in (
         ("scalesim-os", m, n, k, 1),
         ("scalesim-ws", k, n, m, 2),
         ("scalesim-is", k, m, n, 2),
     ):
         folds = groups * -(-along // rows) * -(-across // columns)
-        parts = fold_serial(shape, model, rows, columns)
+        parts = DATAFLOWS[model].fold_serial(shape, rows, columns)
         assert parts.total == folds * (stream + loading * rows + columns - 2) - 1
         assert min(parts) >= 0 and parts.stall_in == parts.stall_out == parts.post == 0
 
@@ -90,14 +88,6 @@ def test_cores_and_lanes_make_the_array_of_a_closed_form():
     assert (
         time_layer(layer, "fwd", "hfp8", "rapid-4core", "scalesim-ws").cycles == 32 * (64 + 158) - 1
     )
-
-
-def test_unknown_models_are_refused():
-    layer = Layer("x", "linear", 4, 4, 4)
-    with pytest.raises(InputError, match="unknown time model 'scalesim-rs'; did you mean scalesim"):
-        time_layer(layer, "fwd", "hfp8", "rapid-core", "scalesim-rs")
-    with pytest.raises(InputError, match="'pipelined' has no closed form"):
-        time_gemm(GemmShape(1, 1, 1), "rapid-core", "pipelined")
 
 
 # -- the pipeline --------------------------------------------------------------------------------------
@@ -197,25 +187,15 @@ def test_a_shared_channel_is_shared():
 def test_layers_of_a_program_are_timed_one_by_one():
     layers = [Layer("a", "linear", 64, 96, 128), Layer("b", "linear", 300, 20, 50)]
     work = [
-        (layer, phase, profile)
+        LayerPhase(layer, phase, profile, stream=0)
         for layer in layers
         for phase, profile in (("fwd", "hfp8"), ("wgrad", "fp16"))
     ]
     together = time_program(lower_workload(work))
-    assert [(t.name, t.phase) for t in together.layers] == [(w[0].name, w[1]) for w in work]
-    alone = [time_layer(layer, phase, profile) for layer, phase, profile in work]
+    assert [(t.name, t.phase) for t in together.layers] == [(w.layer.name, w.phase) for w in work]
+    alone = [time_layer(w.layer, w.phase, w.profile) for w in work]
     assert [t.parts for t in together.layers] == [t.parts for t in alone]
     assert together.cycles == sum(t.cycles for t in alone) == together.parts.total
-
-
-def test_the_row_of_a_report():
-    machine = get_machine()
-    row = layer_time(Layer("x", "linear", 64, 64, 64), "dgrad", "hfp8", machine, None)
-    assert row["cycles"] == sum(row[name] for name in Parts._fields)
-    assert row["time_us"] == pytest.approx(row["cycles"] / 1600)
-    assert row["tflops"] == pytest.approx(2 * 64**3 / row["time_us"] / 1e6)
-    assert row["utilisation"] == pytest.approx(64**3 / row["cycles"] / 2048)
-    assert row["bound_by"] == "stall_in" and row["bytes"] == 4096 * 4
 
 
 def test_time_is_linear_in_instructions():
@@ -230,7 +210,8 @@ def test_time_is_linear_in_instructions():
 
 def test_spans_of_a_unit_follow_one_another_and_end_with_the_program():
     conv = Conv(2, 14, 14, 16, 32, (3, 3), padding=(1, 1, 1, 1))
-    program = lower_workload([(Layer.from_conv("c", conv), phase, "hfp8") for phase in PHASES])
+    layer = Layer.from_conv("c", conv)
+    program = lower_workload([LayerPhase(layer, phase, "hfp8", 0) for phase in PHASES])
     machine = get_machine("rapid-4core")
     spans, total = timeline(program, machine), time_program(program, machine)
     assert {span.unit for span in spans} == set(UNITS)

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from hfp8sim.isa import decode
-from hfp8sim.lowering import lower_workload
+from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import get_machine
 from hfp8sim.network import Layer
 from hfp8sim.timing import time_program, timeline
@@ -17,7 +17,7 @@ from hfp8sim.timing.trace import GRID, tile_text, trace
 def test_a_trace_holds_every_span_with_its_disassembly_and_layer():
     machine = get_machine("rapid-4core")
     layer = Layer("fc", "linear", 700, 256, 512)
-    program = lower_workload([(layer, "fwd", "hfp8"), (layer, "wgrad", "hfp8")])
+    program = lower_workload([LayerPhase(layer, phase, "hfp8", 0) for phase in ("fwd", "wgrad")])
     spans = timeline(program, machine)
     document = json.loads(trace(program, machine))
     names = [e for e in document["traceEvents"] if e["ph"] == "M"]
@@ -49,7 +49,7 @@ def test_a_tile_in_words():
 def test_spans_do_not_overlap_in_any_viewer(clock):
     """Speedscope adds the floats; Perfetto takes int(1000·ts) and int(1000·dur). Both nest what overlaps."""
     machine = get_machine("rapid-core").replace(clock_mhz=clock)
-    program = lower_workload([(Layer("fc", "linear", 3000, 300, 700), "fwd", "hfp8")], machine)
+    program = lower_layer(Layer("fc", "linear", 3000, 300, 700), "fwd", machine)
     rows = {}
     for event in json.loads(trace(program, machine))["traceEvents"]:
         if event["ph"] == "X":
