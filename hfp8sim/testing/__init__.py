@@ -1,4 +1,7 @@
-"""The test kit: what hfp8sim proves its own formats and units with, for those who bring theirs."""
+"""The test kit: laws, boundary values and hypothesis strategies for formats and units of any origin.
+
+hfp8sim tests its own formats and units with it.
+"""
 
 from hfp8sim.testing.boundaries import boundary_values, number_codes
 

@@ -1,11 +1,11 @@
-"""Laws: what must hold for any format and any GEMM, ready to be applied to one's own.
+"""Laws: properties that every format and every GEMM has, as checks and as pytest tests.
 
     from hfp8sim.testing import laws
-    test_mine = laws.for_format("mine-134")                       # pytest: one test a law
-    laws.check_format("mine-134", encode=my_encode)               # or at once, without pytest
+    test_mine = laws.for_format("mine-134")                       # pytest: one test for each law
+    laws.check_format("mine-134", encode=my_encode)               # without pytest
 
-With `encode` or `decode` the laws hold one's own implementation against the format's definition; the
-first input that breaks a law is named.
+With `encode` or `decode` the laws compare an implementation with the format's definition. An error names
+the law and the first input that breaks it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Values = NDArray[np.float64]
 NEAREST = ("nearest-even", "nearest-away")
 DIRECTED = ("toward-zero", "toward-positive", "toward-negative")
 STOCHASTIC = ("stochastic-a", "stochastic-b", "stochastic-c")
-#: Under −x, toward-positive and toward-negative change places; all others stay.
+#: The mode that rounds −x as a mode rounds x; modes that are not listed map to themselves.
 MIRROR = {"toward-positive": "toward-negative", "toward-negative": "toward-positive"}
 
 
@@ -47,12 +47,12 @@ class Encode(Protocol):
 
 
 class LawBroken(AssertionError):
-    """A law does not hold; the message names the first input."""
+    """A law does not hold. The text names the first input that breaks it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A format, and an implementation of it to be tried."""
+    """A format and the implementation under test."""
 
     fmt: FloatFormat
     encode: Encode
@@ -63,29 +63,32 @@ class Subject:
         self, x: Values, mode: str, random: NDArray[np.int64] | None = None, bits: int = 13,
         overflow: str = "saturate",
     ) -> Values:  # fmt: skip
-        """x rounded and decoded again. Stochastic modes get `random`, or one fixed word."""
+        """x rounded and decoded again. Stochastic modes take `random`, or one fixed word for all x."""
         if mode in STOCHASTIC and random is None:
             random = np.full(x.shape, 1 << (bits - 1) | 5)
         return self.decode(self.encode(x, mode, overflow, random, bits))
 
     @property
     def values(self) -> Values:
-        """Finite inputs to try, ascending: all boundaries."""
+        """The finite boundary values of the format, ascending."""
         x = boundary_values(self.fmt, limit=2048)
         x = np.unique(x[np.isfinite(x)])
         return x if self.fmt.signed else x[x >= (0 if self.fmt.zero != "none" else 5e-324)]
 
     @property
     def numbers(self) -> Values:
-        """The format's numbers, ascending; for wide formats those next to `values` are missing."""
+        """The format's numbers, ascending; of a format with more than 2^16 of them, a selection."""
         codes = number_codes(self.fmt, limit=1 << 16)
         values = self.decode(codes.astype(self.fmt.dtype))
         return np.unique(np.concatenate([values, -values]) if self.fmt.signed else values)
 
 
-def _insist(holds: Any, message: str, **what: Any) -> None:
-    """Raise `LawBroken` for the first false element; `message` names arrays (its element is meant) and
-    other things of `what`."""
+def _require(holds: Any, message: str, **values: Any) -> None:
+    """Raise `LawBroken` for the first false element of `holds`.
+
+    `message` is a format string of `values`. Of an array among them, the element at the first false
+    position is taken.
+    """
     flat = np.asarray(holds).ravel()
     bad = np.flatnonzero(~flat)
     if bad.size == 0:
@@ -93,7 +96,7 @@ def _insist(holds: Any, message: str, **what: Any) -> None:
     first = int(bad[0])
     named = {
         name: value.ravel()[first].item() if isinstance(value, np.ndarray) else value
-        for name, value in what.items()
+        for name, value in values.items()
     }
     raise LawBroken(f"{message.format(**named)} ({bad.size} of {flat.size} inputs)")
 
@@ -107,11 +110,11 @@ def decode_after_encode(s: Subject) -> None:
         codes.append((mags if s.fmt.zero == "signed" else mags[mags > 0]) + sign)
     every = np.concatenate(codes).astype(s.fmt.dtype)
     values = s.decode(every)
-    _insist(np.isfinite(values), "code {c:#x} is a number, but decodes to {v}", c=every, v=values)
+    _require(np.isfinite(values), "code {c:#x} is a number, but decodes to {v}", c=every, v=values)
     for mode in s.modes:
         random = np.full(every.shape, (1 << 13) - 1) if mode in STOCHASTIC else None
         back = s.encode(values, mode, "saturate", random, 13)
-        _insist(
+        _require(
             back == every, "{mode}: code {c:#x} = {v} came back as {b:#x}",
             mode=mode, c=every, v=values, b=back,
         )  # fmt: skip
@@ -122,7 +125,7 @@ def monotone(s: Subject) -> None:
     x = s.values
     for mode in s.modes:
         y = s.rounded(x, mode)
-        _insist(
+        _require(
             y[:-1] <= y[1:], "{mode}: {x!r} → {y}, but {x2!r} → {y2}",
             mode=mode, x=x[:-1], y=y[:-1], x2=x[1:], y2=y[1:],
         )  # fmt: skip
@@ -138,26 +141,29 @@ def sign_symmetry(s: Subject) -> None:
         mirrored = MIRROR.get(mode, mode)
         if mirrored in s.modes:
             y, z = s.rounded(x, mode), s.rounded(-x, mirrored)
-            _insist(
+            _require(
                 y == -z, "{mode}: {x!r} → {y}, and its negative → {z}", mode=mode, x=x, y=y, z=z
             )
 
 
 def _neighbours(s: Subject) -> tuple[Values, Values, Values]:
-    """(x, next number at or below, next at or above) for inputs between numbers that are known."""
+    """(x, nearest number at or below x, nearest number at or above x) for boundary values x.
+
+    Values beyond the largest number are left out, and those whose neighbours are not in `number_codes`.
+    """
     numbers, x = s.numbers, s.values
     x = x[(x >= numbers[0]) & (x <= numbers[-1])]
     if s.fmt.bits <= 16:
-        at = np.searchsorted(numbers, x, side="right") - 1
-        below, above = numbers[at], numbers[np.minimum(at + 1, numbers.size - 1)]
+        index = np.searchsorted(numbers, x, side="right") - 1
+        below, above = numbers[index], numbers[np.minimum(index + 1, numbers.size - 1)]
         return x, below, np.where(x == below, below, above)
-    # Of a wide format only some pairs of neighbours are known.
+    # `number_codes` has only some pairs of neighbours of a wide format.
     codes = number_codes(s.fmt, limit=1 << 16)
     pairs = codes[:-1][np.diff(codes) == 1]
     low, high = (s.decode(c.astype(s.fmt.dtype)) for c in (pairs, pairs + 1))
-    at = np.maximum(np.searchsorted(low, np.abs(x), side="right") - 1, 0)
-    inside = (np.abs(x) >= low[at]) & (np.abs(x) <= high[at])
-    x, near, far = x[inside], low[at][inside], high[at][inside]
+    index = np.maximum(np.searchsorted(low, np.abs(x), side="right") - 1, 0)
+    inside = (np.abs(x) >= low[index]) & (np.abs(x) <= high[index])
+    x, near, far = x[inside], low[index][inside], high[index][inside]
     near, far = np.where(np.abs(x) == far, far, near), np.where(np.abs(x) == near, near, far)
     return x, np.where(x >= 0, near, -far), np.where(x >= 0, far, -near)
 
@@ -175,13 +181,13 @@ def faithful(s: Subject) -> None:
             "toward-negative": y == below,
             "toward-zero": y == np.where(x >= 0, below, above),
         }.get(mode, (y == below) | (y == above))
-        _insist(right, _BETWEEN, mode=mode, x=x, low=below, high=above, y=y)
+        _require(right, _BETWEEN, mode=mode, x=x, low=below, high=above, y=y)
 
 
 def nearest_is_nearest(s: Subject) -> None:
     """No number is nearer than the result of a nearest mode; ties go to the even code, or away.
 
-    Where a format has no subnormals, from its smallest number on.
+    In a format without subnormals the law holds from the smallest number on.
     """
     x, below, above = _neighbours(s)
     if s.fmt.lowest != "subnormal":
@@ -199,11 +205,11 @@ def nearest_is_nearest(s: Subject) -> None:
         else:
             at_tie = y
             even = ~(tie & (down > 0)) | (codes % 2 == 0)
-            _insist(
+            _require(
                 even, "{mode}: the tie {x!r} went to the odd code {c:#x}", mode=mode, x=x, c=codes
             )
         right = np.where(tie, at_tie, np.where(down < up, below, above))
-        _insist(y == right, _BETWEEN, mode=mode, x=x, low=below, high=above, y=y)
+        _require(y == right, _BETWEEN, mode=mode, x=x, low=below, high=above, y=y)
 
 
 def idempotent(s: Subject) -> None:
@@ -212,7 +218,7 @@ def idempotent(s: Subject) -> None:
     for mode in s.modes:
         once = s.rounded(x, mode)
         twice = s.rounded(once, mode)
-        _insist(once == twice, "{mode}: {x!r} → {y} → {z}", mode=mode, x=x, y=once, z=twice)
+        _require(once == twice, "{mode}: {x!r} → {y} → {z}", mode=mode, x=x, y=once, z=twice)
 
 
 def saturation(s: Subject) -> None:
@@ -223,7 +229,7 @@ def saturation(s: Subject) -> None:
     x = np.concatenate([beyond, -beyond]) if s.fmt.signed else beyond
     for mode in s.modes:
         y = s.rounded(x, mode)
-        _insist(
+        _require(
             y == np.copysign(top, x), "{mode}: {x!r} became {y}, but the largest number is {top}",
             mode=mode, x=x, y=y, top=top,
         )  # fmt: skip
@@ -234,12 +240,12 @@ def nan_and_zero(s: Subject) -> None:
     for mode in s.modes:
         if s.fmt.has_nan:
             y = s.rounded(np.array([np.nan]), mode)
-            _insist(np.isnan(y), "{mode}: NaN became {y}", mode=mode, y=y)
+            _require(np.isnan(y), "{mode}: NaN became {y}", mode=mode, y=y)
         if s.fmt.zero != "none":
             x = np.array([0.0, -0.0])
             y = s.rounded(x, mode)
             signs = np.array([False, s.fmt.zero == "signed"])
-            _insist(
+            _require(
                 (y == 0) & (np.signbit(y) == signs), "{mode}: {x} became {y}", mode=mode, x=x, y=y
             )
 
@@ -247,9 +253,9 @@ def nan_and_zero(s: Subject) -> None:
 def stochastic_mean(s: Subject) -> None:
     """Over all 2^r random words a stochastic mode rounds up as often as it should.
 
-    With ν the place of x between its neighbours, below and above in magnitude: floor(ν·2^r) times for A,
-    so less than 2^−r below ν; B and C within half of that. Down to zero, also where nothing lies between
-    zero and the smallest number.
+    Let ν in [0, 1) be the position of x between its two neighbours in magnitude. Mode A rounds up for
+    floor(ν·2^r) words, so its share is less than 2^−r below ν. The shares of B and C differ from ν by at
+    most half of that. The law includes values between zero and the smallest number.
     """
     r = 6
     words = np.arange(1 << r)
@@ -258,7 +264,7 @@ def stochastic_mean(s: Subject) -> None:
     keep = (far > near) & ((near > 0) | (np.abs(x) > far * 2.0**-40))
     x, near, far = x[keep][:4096], near[keep][:4096], far[keep][:4096]
     nu = (np.abs(x) - near) / (far - near)
-    step, slack = 2.0**-r, 2.0**-40  # ν was divided out
+    step, slack = 2.0**-r, 2.0**-40  # slack: ν is the result of a rounded division
     for mode in STOCHASTIC:
         if mode not in s.modes:
             continue
@@ -269,7 +275,7 @@ def stochastic_mean(s: Subject) -> None:
             right = (short > -slack) & (short < step + slack)
         else:
             right = np.abs(short) <= step / 2 + slack
-        _insist(
+        _require(
             right,
             "{mode}: {x!r} lies {nu:.6f} of the way from {near} to {far}, but goes there {share:.6f} of the time",
             mode=mode, x=x, nu=nu, near=near, far=far, share=share,
@@ -306,7 +312,7 @@ class Gemm(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class GemmSubject:
-    """A profile, and an implementation of its GEMM to be tried."""
+    """A profile and the implementation of its GEMM under test."""
 
     profile: Profile
     gemm: Gemm
@@ -334,10 +340,13 @@ class GemmSubject:
 _DEPTHS = (1, 2, 63, 64, 65, 130)
 
 
-def _equal(got: Codes, want: Codes, what: str) -> None:
-    places = [f"[{i}, {j}]" for i, j in np.ndindex(*want.shape)]
-    message = "{what}: output {place} is {got:#x}, not {want:#x}"
-    _insist(got == want, message, what=what, place=np.array(places), got=got, want=want)
+def _equal(result: Codes, expected: Codes, case: str) -> None:
+    """Raise `LawBroken` for the first output that differs; `case` says which product it is."""
+    outputs = [f"[{i}, {j}]" for i, j in np.ndindex(*expected.shape)]
+    _require(
+        result == expected, "{case}: output {output} is {result:#x}, not {expected:#x}",
+        case=case, output=np.array(outputs), result=result, expected=expected,
+    )  # fmt: skip
 
 
 def commutes(s: GemmSubject) -> None:
@@ -373,7 +382,7 @@ def negation(s: GemmSubject) -> None:
         out = p.result_format
         plus, minus = (out.decode(s.run(fmt_a, fmt_b, x, b)) for x in (a, a ^ flip))
         holds = (plus == -minus) | (np.isnan(plus) & np.isnan(minus))
-        _insist(holds, "K = {k}: {plus}, but of the negative {minus}", k=k, plus=plus, minus=minus)
+        _require(holds, "K = {k}: {plus}, but of the negative {minus}", k=k, plus=plus, minus=minus)
 
 
 def zeros_add_nothing(s: GemmSubject) -> None:
@@ -384,11 +393,12 @@ def zeros_add_nothing(s: GemmSubject) -> None:
         if k < 0:
             continue
         fmt_a, fmt_b, a, b = s.operands("fwd", k)
-        more = np.zeros((7, 1), a.dtype), np.full((1, 6), fmt_b.encode(1.0), b.dtype)
-        got = s.run(fmt_a, fmt_b, np.hstack([a, more[0]]), np.vstack([b, more[1]]))
-        _equal(got, s.run(fmt_a, fmt_b, a, b), f"K = {k} and a zero")
+        zeros = np.zeros((7, 1), a.dtype)
+        ones = np.full((1, 6), fmt_b.encode(1.0), b.dtype)
+        result = s.run(fmt_a, fmt_b, np.hstack([a, zeros]), np.vstack([b, ones]))
+        _equal(result, s.run(fmt_a, fmt_b, a, b), f"K = {k} and a zero")
         if k == 0:
-            _equal(got, np.zeros_like(got), "K = 0")
+            _equal(result, np.zeros_like(result), "K = 0")
 
 
 def small_integers_are_exact(s: GemmSubject) -> None:
@@ -398,15 +408,18 @@ def small_integers_are_exact(s: GemmSubject) -> None:
     for phase in PHASES:
         fmt_a, fmt_b = s.profile.operand_formats(phase)
         rng = np.random.default_rng(3)
-        k = min(limit // 4, 200)  # (several chunks)
+        k = min(limit // 4, 200)  # several chunks
         x, y = rng.integers(-1, 3, (7, k)), rng.integers(-1, 3, (k, 6))
         if not (fmt_a.signed and fmt_b.signed):
             x, y = np.abs(x), np.abs(y)
-        want = x @ y
+        expected = x @ y
         if np.abs(x).sum(1).max() * 2 > limit:
             continue
-        got = total.decode(s.run(fmt_a, fmt_b, fmt_a.encode(x), fmt_b.encode(y)))
-        _insist(got == want, "{phase}: {got} instead of {want}", phase=phase, got=got, want=want)
+        result = total.decode(s.run(fmt_a, fmt_b, fmt_a.encode(x), fmt_b.encode(y)))
+        _require(
+            result == expected, "{phase}: {result} instead of {expected}",
+            phase=phase, result=result, expected=expected,
+        )  # fmt: skip
 
 
 def seeded(s: GemmSubject) -> None:
@@ -442,19 +455,21 @@ def check_format(
     decode: Callable[[Any], Values] | None = None,
     modes: tuple[str, ...] | None = None,
 ) -> None:
-    """Apply all laws of a format; `LawBroken` names the law and the first input that breaks it.
+    """Apply all laws of a format.
 
     Args:
-        fmt: a registered name or a record: the definition.
-        encode, decode: the implementation to be tried; the package's own by default.
-        modes: rounding modes that it has; all by default.
+        fmt: the definition: a registered name or a record.
+        encode, decode: the implementation under test; the package's own by default.
+        modes: rounding modes that it implements; all by default.
+
+    Raises `LawBroken`, which names the law and the first input that breaks it.
     """
     for name, law in FORMAT_LAWS.items():
         _apply(name, law, _subject(fmt, encode, decode, modes))
 
 
 def check_gemm(profile: str | Profile, implementation: Gemm = gemm) -> None:
-    """Apply all laws of a GEMM; `LawBroken` names the law and the first output that breaks it."""
+    """Apply all laws of a GEMM. `LawBroken` names the law and the first output that breaks it."""
     for name, law in GEMM_LAWS.items():
         _apply(name, law, GemmSubject(get_profile(profile), implementation))
 
@@ -473,7 +488,7 @@ def for_format(
     decode: Callable[[Any], Values] | None = None,
     modes: tuple[str, ...] | None = None,
 ) -> Callable[[str], None]:
-    """A pytest test of all laws of a format, one case a law. Arguments as of `check_format`."""
+    """A pytest test with one case for each law of a format. Arguments are those of `check_format`."""
     import pytest
 
     @pytest.mark.parametrize("law", FORMAT_LAWS)
@@ -484,7 +499,7 @@ def for_format(
 
 
 def for_gemm(profile: str | Profile, implementation: Gemm = gemm) -> Callable[[str], None]:
-    """A pytest test of all laws of a GEMM, one case a law. Arguments as of `check_gemm`."""
+    """A pytest test with one case for each law of a GEMM. Arguments are those of `check_gemm`."""
     import pytest
 
     @pytest.mark.parametrize("law", GEMM_LAWS)

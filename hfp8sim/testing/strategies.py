@@ -22,6 +22,7 @@ from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, get_format
 from hfp8sim.formats import formats as names
 from hfp8sim.isa import INSTRUCTIONS, Program, encode
+from hfp8sim.network import PHASES
 from hfp8sim.ops import gemm
 from hfp8sim.testing.boundaries import boundary_values, number_codes
 from hfp8sim.units import Profile
@@ -32,9 +33,9 @@ from hfp8sim.units.random import SOURCES
 
 @st.composite
 def formats(draw: st.DrawFn, max_bits: int = 16, accumulator: bool = False) -> FloatFormat:
-    """Formats of at most `max_bits` bits: registered ones, and records of any facts that make sense.
+    """Formats of at most `max_bits` bits: registered ones, and records of any valid facts.
 
-    `accumulator`: only such that can hold a sum, with a sign, a zero and a NaN.
+    `accumulator`: only formats that can hold a sum, that is with a sign, a zero and a NaN.
     """
     shipped = [fmt for fmt in map(get_format, names()) if fmt.bits <= max_bits]
     if accumulator:
@@ -63,7 +64,7 @@ def formats(draw: st.DrawFn, max_bits: int = 16, accumulator: bool = False) -> F
 
 
 def codes(fmt: str | FloatFormat, numbers_only: bool = False) -> st.SearchStrategy[int]:
-    """Codes of a format: any of them, with a liking for both ends, powers of two and special codes."""
+    """Codes of a format, both ends, powers of two and special codes more often than others."""
     record = get_format(fmt)
     top = (1 << record.bits) - 1
     half = 1 << (record.exponent_bits + record.fraction_bits)
@@ -81,10 +82,10 @@ def codes(fmt: str | FloatFormat, numbers_only: bool = False) -> st.SearchStrate
     edges = [mag for mag in edges if 0 <= mag < half]
     if record.signed:
         edges += [half + mag for mag in edges]
-    drawn = st.sampled_from(edges) | st.integers(0, top)
+    any_code = st.sampled_from(edges) | st.integers(0, top)
     if not numbers_only:
-        return drawn
-    return drawn.filter(lambda code: bool(np.isfinite(record.decode(np.uint32(code)))))
+        return any_code
+    return any_code.filter(lambda code: bool(np.isfinite(record.decode(np.uint32(code)))))
 
 
 @st.composite
@@ -94,16 +95,16 @@ def code_arrays(
     """Arrays of codes."""
     record = get_format(fmt)
     size = int(np.prod(shape))
-    drawn = draw(st.lists(codes(record, numbers_only), min_size=size, max_size=size))
-    return np.array(drawn, record.dtype).reshape(shape)
+    elements = draw(st.lists(codes(record, numbers_only), min_size=size, max_size=size))
+    return np.array(elements, record.dtype).reshape(shape)
 
 
 @st.composite
 def values(draw: st.DrawFn, fmt: str | FloatFormat, nan: bool = True) -> float:
     """binary64 numbers, most of them at or beside a boundary of a rounding into the format.
 
-    A number of the format, a midpoint or a quarter point, on the spot or one step of binary64 off it;
-    what lies beyond either end; any number at all. NaN only if the format has one.
+    A number of the format, a midpoint or a quarter point, exactly or one binary64 step beside it; a number
+    beyond either end; any binary64 number. NaN only if the format has one and `nan` is true.
     """
     record = get_format(fmt)
     kind = draw(st.sampled_from(["near", "between", "special", "fixed", "any"]))
@@ -129,7 +130,7 @@ def values(draw: st.DrawFn, fmt: str | FloatFormat, nan: bool = True) -> float:
 
 @st.composite
 def profiles(draw: st.DrawFn) -> Profile:
-    """Arithmetic profiles: the named ones, and any other choices that fit together."""
+    """Arithmetic profiles: the registered ones, and other valid combinations of choices."""
     if draw(st.booleans()):
         return get_profile(draw(st.sampled_from(profile_names())))
     order = draw(st.sampled_from(["fused", "pair-first", "chain", "aligned"]))
@@ -152,7 +153,7 @@ def profiles(draw: st.DrawFn) -> Profile:
 
 @dataclasses.dataclass(frozen=True)
 class GemmProblem:
-    """A GEMM: what to multiply, and how."""
+    """The operands, formats, profile and seed of a GEMM."""
 
     profile: Profile
     a_format: FloatFormat
@@ -162,13 +163,13 @@ class GemmProblem:
     seed: int
 
     def run(self, **changes: Any) -> NDArray[np.unsignedinteger[Any]]:
-        """hfp8sim's result: accumulator codes (M, N). `changes` are arguments of `hs.gemm`."""
-        how: dict[str, Any] = {
+        """hfp8sim's result: accumulator codes (M, N). `changes` are further arguments of `hs.gemm`."""
+        arguments: dict[str, Any] = {
             "a_format": self.a_format,
             "b_format": self.b_format,
             "seed": self.seed,
         }
-        return np.asarray(gemm(self.a, self.b, self.profile, **how | changes))
+        return np.asarray(gemm(self.a, self.b, self.profile, **arguments | changes))
 
 
 @st.composite
@@ -181,11 +182,13 @@ def gemm_problems(
     max_k: int = 40,
     numbers_only: bool = False,
 ) -> GemmProblem:
-    """GEMM problems of M, N ≤ `max_side` and K ≤ `max_k`; what is not given is drawn."""
-    chosen = get_profile(profile) if profile is not None else draw(profiles())
-    phase = draw(st.sampled_from(["fwd", "dgrad", "wgrad"]))
+    """GEMM problems with M, N ≤ `max_side` and K ≤ `max_k`; formats and profile are drawn if None."""
+    problem_profile = get_profile(profile) if profile is not None else draw(profiles())
+    phase = draw(st.sampled_from(PHASES))
     pair = (
-        chosen.operand_formats(phase) if draw(st.booleans()) else (draw(formats()), draw(formats()))
+        problem_profile.operand_formats(phase)
+        if draw(st.booleans())
+        else (draw(formats()), draw(formats()))
     )
     fmt_a, fmt_b = (
         get_format(given) if given is not None else drawn
@@ -195,12 +198,12 @@ def gemm_problems(
     k = draw(st.integers(0, max_k))
     a = draw(code_arrays(fmt_a, (m, k), numbers_only))
     b = draw(code_arrays(fmt_b, (k, n), numbers_only))
-    return GemmProblem(chosen, fmt_a, fmt_b, a, b, draw(st.integers(0, 2**64 - 1)))
+    return GemmProblem(problem_profile, fmt_a, fmt_b, a, b, draw(st.integers(0, 2**64 - 1)))
 
 
 @st.composite
 def instruction_words(draw: st.DrawFn) -> int:
-    """Words that are instructions: any row of the table, any operands and flags that it can hold."""
+    """Valid instruction words: any row of the table with any operands and flags."""
     row = draw(st.sampled_from(INSTRUCTIONS))
     operands = {field.name: draw(st.integers(0, field.mask)) for field in row.fields}
     flags = [flag.name for flag in row.flags if draw(st.booleans())]
@@ -209,6 +212,6 @@ def instruction_words(draw: st.DrawFn) -> int:
 
 @st.composite
 def programs(draw: st.DrawFn, max_size: int = 12) -> Program:
-    """Programs of such words that end in `halt`: for encoders and assemblers, not for running."""
+    """Programs of any instructions that end in `halt`, for encoders and assemblers. They may not execute."""
     words = draw(st.lists(instruction_words(), max_size=max_size))
     return Program(np.array([*words, encode("halt")], np.uint64))

@@ -21,7 +21,7 @@ E5M2 = get_format("e5m2")
 @pytest.mark.parametrize(
     "name", [*formats(), "hfp8-143@3", "binary6p3ue", "binary16p7se", "binary5p1sf"]
 )
-def test_every_format_obeys(name: str) -> None:
+def test_formats_obey(name: str) -> None:
     laws.check_format(name)
 
 
@@ -34,20 +34,20 @@ def test_every_format_obeys(name: str) -> None:
     ],
     ids=lambda f: f.name,
 )
-def test_every_kind_of_record_obeys(fmt: FloatFormat) -> None:
+def test_unusual_records_obey(fmt: FloatFormat) -> None:
     laws.check_format(fmt)
 
 
 @pytest.mark.parametrize("name", profiles())
-def test_every_profile_obeys(name: str) -> None:
+def test_profiles_obey(name: str) -> None:
     laws.check_gemm(name)
 
 
-test_as_a_user_writes_it = laws.for_format("hfp8-152")
-test_gemm_as_a_user_writes_it = laws.for_gemm("fp8-2018")
+test_for_format = laws.for_format("hfp8-152")
+test_for_gemm = laws.for_gemm("fp8-2018")
 
 
-def test_boundaries_hold_every_number_and_midpoint() -> None:
+def test_boundary_values() -> None:
     numbers = np.unique(E5M2.table()[np.isfinite(E5M2.table())])
     wanted = np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2])
     assert np.isin(wanted, boundary_values(E5M2)).all()
@@ -127,7 +127,7 @@ def test_every_law_has_a_bug() -> None:
 
 
 @pytest.mark.parametrize("law", BUGS)
-def test_the_law_catches_its_bug(law: str) -> None:
+def test_law_catches_bug(law: str) -> None:
     subject = laws._subject("e5m2", BUGS[law], None, None)
     with pytest.raises(laws.LawBroken):
         laws.FORMAT_LAWS[law](subject)
@@ -151,12 +151,12 @@ def test_the_law_catches_its_bug(law: str) -> None:
         (lost_random_bits, ("stochastic-a",), r"^stochastic_mean: stochastic-a: .* of the time"),
     ],
 )
-def test_messages_name_law_mode_and_input(bug, modes: tuple[str, ...], message: str) -> None:
+def test_message(bug, modes: tuple[str, ...], message: str) -> None:
     with pytest.raises(laws.LawBroken, match=message):
         laws.check_format("e5m2", encode=bug, modes=modes)
 
 
-def test_a_wrong_decoder_is_caught() -> None:
+def test_wrong_decoder() -> None:
     with pytest.raises(laws.LawBroken, match="decode_after_encode"):
         laws.check_format("e5m2", decode=lambda codes: 2 * E5M2.decode(codes))
 
@@ -188,7 +188,7 @@ def test_every_gemm_law_has_a_bug() -> None:
 
 
 @pytest.mark.parametrize("law", GEMM_BUGS)
-def test_the_gemm_law_catches_its_bug(law: str) -> None:
+def test_gemm_law_catches_bug(law: str) -> None:
     with pytest.raises(laws.LawBroken):
         laws.GEMM_LAWS[law](laws.GemmSubject(laws.get_profile("hfp8"), mutate(GEMM_BUGS[law])))
     with pytest.raises(laws.LawBroken):
@@ -204,7 +204,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("scratch")
-def test_the_worked_example() -> None:
+def test_worked_example() -> None:
     """docs/testing.md, run as it stands: the planted bug is caught, in the words that are printed there."""
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
     section = text.split("## A worked example")[1]
@@ -219,7 +219,7 @@ def test_the_worked_example() -> None:
     exec(programs[2], scope)
 
 
-def test_the_page_lists_every_law() -> None:
+def test_page_lists_laws() -> None:
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
     for name, law in {**laws.FORMAT_LAWS, **laws.GEMM_LAWS}.items():
         assert law.__doc__ is not None

@@ -27,7 +27,7 @@ def test_formats_obey_the_laws(fmt: FloatFormat) -> None:
 
 @settings(QUICK, max_examples=200)
 @given(st.data())
-def test_values_are_rounded_as_the_oracle_says(data: st.DataObject) -> None:
+def test_encode_equals_oracle(data: st.DataObject) -> None:
     fmt = data.draw(hst.formats())
     x = data.draw(hst.values(fmt))
     R = data.draw(st.integers(0, 255))
@@ -40,13 +40,13 @@ def test_values_are_rounded_as_the_oracle_says(data: st.DataObject) -> None:
 
 @settings(QUICK, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(hst.gemm_problems())
-def test_gemm_problems_come_out_as_the_oracle_says(p: hst.GemmProblem) -> None:
+def test_gemm_equals_oracle(p: hst.GemmProblem) -> None:
     compare(p.profile, p.a_format, p.b_format, p.a, p.b, seed=p.seed, fast=False)
 
 
 @QUICK
 @given(hst.programs())
-def test_programs_survive_the_assembler(program) -> None:
+def test_programs_round_trip(program) -> None:
     assert assemble(disassemble(program)) == program
     assert all(decode(int(word)) is not None for word in program.words)
 
@@ -57,7 +57,7 @@ def seek(strategy: st.SearchStrategy, wanted):
     return find(strategy, wanted, settings=how)
 
 
-def test_what_is_asked_for_is_drawn() -> None:
+def test_special_cases_are_drawn() -> None:
     """Interesting cases are found quickly: NaN, infinities, subnormals, ties, K = 0."""
     e5m2 = get_format("e5m2")
     for code in (0x00, 0x80, 0x01, 0x7B, 0x7C, 0x7E):
@@ -74,13 +74,13 @@ def test_what_is_asked_for_is_drawn() -> None:
 @given(
     hst.codes("e5m2", numbers_only=True), hst.values("hfp8-143"), hst.formats(8, accumulator=True)
 )
-def test_limits_are_kept(code: int, x: float, fmt: FloatFormat) -> None:
+def test_limits(code: int, x: float, fmt: FloatFormat) -> None:
     assert np.isfinite(get_format("e5m2").decode(np.uint8(code)))
     assert not np.isnan(x)  # hfp8-143 has no NaN
     assert fmt.bits <= 8 and fmt.signed and fmt.has_nan and fmt.zero != "none"
 
 
-def test_a_problem_runs() -> None:
+def test_problem_run() -> None:
     def telling(p: hst.GemmProblem) -> bool:
         return p.a.shape[1] > 3 and p.a_format != p.b_format and bool(p.run().any())
 
@@ -93,7 +93,7 @@ def test_a_problem_runs() -> None:
 
 
 @pytest.mark.parametrize("max_k", [0, 3])
-def test_sizes_are_kept(max_k: int) -> None:
+def test_sizes(max_k: int) -> None:
     @QUICK
     @given(hst.gemm_problems(max_k=max_k, max_side=2))
     def check(p: hst.GemmProblem) -> None:
