@@ -39,7 +39,7 @@ pages: setup
 	$(BIN)/python -m docs.pages
 
 docs: setup
-	$(BIN)/python -m docs.pages.build
+	$(BIN)/python -m docs.pages.site
 
 # New versions of everything; the lock is the one place where versions are pinned.
 lock:

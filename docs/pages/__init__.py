@@ -1,1 +1,48 @@
-"""The documentation: its pages, and what makes and checks them."""
+"""The generated parts of the documentation. `python -m docs.pages` writes them, and a test compares them.
+
+Reference pages are made from the tables in the code. Examples in any page are run again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from docs.pages import (
+    columns,
+    command_line,
+    examples,
+    formats,
+    isa,
+    machine,
+    profiles,
+    proofs,
+)
+from hfp8sim.report import schema
+
+DOCS = Path(__file__).parents[1]
+ROOT = DOCS.parent
+
+#: Pages that are generated, wholly or between markers.
+GENERATED: dict[Path, Callable[[], str]] = {
+    DOCS / "cli.md": command_line.page,
+    DOCS / "columns.md": columns.page,
+    DOCS / "formats.md": formats.page,
+    DOCS / "isa.md": isa.page,
+    DOCS / "machine.md": machine.page,
+    DOCS / "profiles.md": profiles.page,
+    DOCS / "proofs.md": proofs.page,
+    DOCS / "report.schema.json": schema.document,
+}
+
+
+def with_examples() -> list[Path]:
+    """Pages that have examples, README.md among them."""
+    paths = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+    return [path for path in paths if examples.has_examples(path.read_text("utf-8"))]
+
+
+def current(path: Path) -> str:
+    """What a page must be: generated from the code, with the present output of its examples."""
+    text = GENERATED[path]() if path in GENERATED else path.read_text("utf-8")
+    return examples.refreshed(text) if examples.has_examples(text) else text

@@ -1,9 +1,8 @@
-"""The examples in the pages are real: `python -m docs.pages.examples` runs them again and writes what came out.
+"""Examples in pages: run again, with their present output.
 
-A `console` block holds commands after `$` and their output; only `hfp8sim` and `cat` are known. A `pycon`
+A `console` block holds commands after `$` and their output; the commands are `hfp8sim` and `cat`. A `pycon`
 block holds Python after `>>>`. The blocks of a page run in order in one empty folder, its Python in one
-session. A block whose first line is a comment `file: NAME` makes that file. A test compares every block
-with what it gives.
+session. A block whose first line is a comment `file: NAME` makes that file.
 """
 
 from __future__ import annotations
@@ -20,108 +19,92 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-HERE = Path(__file__).parents[1]
-
 BLOCK = re.compile(r"^```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE = re.compile(r"\A\W+file: (?P<name>[\w.-]+)\W*\n")
 
-#: Output that a page leaves out, as a line of its own.
-LEFT_OUT = "…"
+#: A line of its own in an example: output that the page leaves out.
+ELLIPSIS = "…"
 
 
-def pages() -> list[Path]:
-    """Pages that have examples."""
-    kinds = ("```console", "```pycon")
-    paths = [HERE.parent / "README.md", *sorted(HERE.rglob("*.md"))]
-    texts = {path: path.read_text("utf-8") for path in paths}
-    return [path for path, text in texts.items() if any(kind in text for kind in kinds)]
+def has_examples(text: str) -> bool:
+    """Whether a page has a block that is run."""
+    return "```console" in text or "```pycon" in text
 
 
-def printed(call: Callable[[], object]) -> str:
-    """What a call prints, to either stream, without trailing spaces."""
-    shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
-        call()
-    return "".join(line.rstrip() + "\n" for line in shown.getvalue().splitlines())
+def refreshed(text: str) -> str:
+    """A page with the present output of every example; other blocks stay as they are."""
+    before = os.getcwd()
+    session: dict[str, object] = {"__name__": "__main__"}
+
+    def replacement(block: re.Match[str]) -> str:
+        body = block["body"]
+        if block["kind"] == "console":
+            return f"```console\n{_console(body)}```"
+        if block["kind"] == "pycon":
+            return f"```pycon\n{_pycon(body, session)}```"
+        file = FILE.match(body)
+        if file:
+            Path(file["name"]).write_text(body[file.end() :], "utf-8")
+        return block[0]
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        try:
+            return BLOCK.sub(replacement, text)
+        finally:
+            os.chdir(before)
 
 
-def run(command: str) -> str:
-    """What a command prints."""
+def _console(body: str) -> str:
+    """A console block with the present output of its commands.
+
+    Lines that the block leaves out (`…`) are left out again: as many lines are shown before and after the
+    mark as the block shows.
+    """
+    parts = re.split(r"^(?=\$ )", body, flags=re.MULTILINE)
+    blocks = [parts[0]]
+    for part in parts[1:]:
+        command, *old = part.splitlines()
+        new = _output(command[2:]).splitlines()
+        if ELLIPSIS in old:
+            before = old.index(ELLIPSIS)
+            after = len(old) - before - 1
+            if before + after < len(new):
+                new = [*new[:before], ELLIPSIS, *new[len(new) - after :]]
+        blocks.append("\n".join([command, *new]) + "\n")
+    return "".join(blocks)
+
+
+def _output(command: str) -> str:
+    """What a command prints. Raises ValueError for a command that examples may not run."""
     words = shlex.split(command)
     if words[0] == "cat":
         return Path(words[1]).read_text("utf-8")
     if words[0] != "hfp8sim":
-        raise ValueError(f"an example runs {words[0]!r}; only hfp8sim and cat are known")
+        raise ValueError(f"an example runs {words[0]!r}; only hfp8sim and cat are allowed")
     from hfp8sim import cli
 
     def call() -> None:
         with mock.patch.object(sys, "argv", words), contextlib.suppress(SystemExit):
             cli.main()
 
-    return printed(call)
+    return _printed(call)
 
 
-def python(body: str, session: dict[str, object]) -> str:
+def _pycon(body: str, session: dict[str, object]) -> str:
     """A pycon block with what its statements print now."""
-    made = []
+    lines = []
     for example in doctest.DocTestParser().get_examples(body):
-        first, *rest = example.source.splitlines()
+        first, *more = example.source.splitlines()
         code = compile(example.source, "<example>", "single")
-        made += [f">>> {first}", *(f"... {line}".rstrip() for line in rest)]
-        made += printed(lambda code=code: exec(code, session)).splitlines()  # type: ignore[misc]
-    return "\n".join(made) + "\n"
+        lines += [f">>> {first}", *(f"... {line}".rstrip() for line in more)]
+        lines += _printed(lambda code=code: exec(code, session)).splitlines()  # type: ignore[misc]
+    return "\n".join(lines) + "\n"
 
 
-def answered(body: str) -> str:
-    """A console block with what its commands print now. Lines that the block leaves out (`…`) are left
-    out again: as many as stand there, counted from the start and from the end of the output."""
-    parts = re.split(r"^(?=\$ )", body, flags=re.MULTILINE)
-    made = [parts[0]]
-    for part in parts[1:]:
-        command, *old = part.splitlines()
-        new = run(command[2:]).splitlines()
-        if LEFT_OUT in old:
-            before = old.index(LEFT_OUT)
-            after = len(old) - before - 1
-            if before + after < len(new):
-                new = [*new[:before], LEFT_OUT, *new[len(new) - after :]]
-        made.append("\n".join([command, *new]) + "\n")
-    return "".join(made)
-
-
-def refreshed(text: str) -> str:
-    """A page's text with every example answered; its other blocks as they are."""
-    before = os.getcwd()
-    session: dict[str, object] = {"__name__": "__main__"}
-
-    def block(found: re.Match[str]) -> str:
-        body = found["body"]
-        if found["kind"] == "console":
-            return f"```console\n{answered(body)}```"
-        if found["kind"] == "pycon":
-            return f"```pycon\n{python(body, session)}```"
-        named = FILE.match(body)
-        if named:
-            Path(named["name"]).write_text(body[named.end() :], "utf-8")
-        return found[0]
-
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        try:
-            return BLOCK.sub(block, text)
-        finally:
-            os.chdir(before)
-
-
-def main() -> None:
-    """Answer every page again."""
-    for path in pages():
-        text = path.read_text("utf-8")
-        now = refreshed(text)
-        if now != text:
-            path.write_text(now, "utf-8")
-            print(f"wrote {path.relative_to(HERE.parent)}")
-
-
-if __name__ == "__main__":
-    main()
+def _printed(call: Callable[[], object]) -> str:
+    """What a call prints, to either stream, without trailing spaces."""
+    stream = io.StringIO()
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        call()
+    return "".join(line.rstrip() + "\n" for line in stream.getvalue().splitlines())

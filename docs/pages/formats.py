@@ -1,11 +1,8 @@
-"""docs/formats.md, generated: `python -m docs.pages.formats PATH` writes it."""
+"""docs/formats.md: the registered formats, their facts and notable codes, from `hfp8sim/formats/`."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
+from docs.pages.markdown import table
 from hfp8sim.formats import describe as facts
 from hfp8sim.formats.fixed import FIXED_MODES
 from hfp8sim.formats.mx import ELEMENTS, element_format, top_exponent
@@ -52,7 +49,7 @@ Limits: 1 to 11 exponent bits, at most 23 fraction bits, and numbers that float6
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD, "## Registered formats\n", _table(facts.OVERVIEW, facts.overview())]
+    parts = [_HEAD, "## Registered formats\n", table(facts.OVERVIEW, facts.overview())]
     parts += [
         "## IEEE P3109\n",
         _p3109(),
@@ -64,12 +61,6 @@ def page() -> str:
     ]
     parts += ["## Codes worth knowing\n", *(_codes(get_format(name)) for name in formats())]
     return "\n".join(parts)
-
-
-def _table(headings: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in [headings, *rows]]
-    lines.insert(1, "|" + "---|" * len(headings))
-    return "\n".join(lines) + "\n"
 
 
 def _p3109() -> str:
@@ -93,7 +84,7 @@ def _p3109() -> str:
         "The whole family of the interim report v4.0 is built on demand: `binary{K}p{P}{s|u}{e|f}` with K = 3..16\n"
         "bits, precision P, signed or unsigned, extended (with infinities) or finite. float64 holds what has at\n"
         "most 11 exponent bits; others are refused by name. All of K = 8, signed:\n\n"
-        + _table(head, rows)
+        + table(head, rows)
     )
 
 
@@ -109,7 +100,7 @@ def _mx() -> str:
     return (
         "`hfp8sim.formats.mx` quantises blocks of 32 with an `e8m0` scale and back (OCP MX v1.0): the scale is\n"
         "2^(floor(log2 max|v|) − emax), elements saturate, a NaN or an infinity makes the scale NaN.\n\n"
-        + _table(("name", "element", "emax"), rows)
+        + table(("name", "element", "emax"), rows)
     )
 
 
@@ -129,7 +120,3 @@ def _codes(fmt: FloatFormat) -> str:
         for name, code, value in facts.notable_codes(fmt)
     ]
     return f"**{fmt.name}**: " + ", ".join(codes) + ".\n"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

@@ -1,10 +1,8 @@
-"""docs/isa.md, generated: `python -m docs.pages.isa PATH` writes it."""
+"""docs/isa.md: instructions, control registers, assembly and program files, from `hfp8sim/isa/`."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+from docs.pages.markdown import table
 from hfp8sim.isa import assembly, format_words, program
 from hfp8sim.isa.table import (
     CSRS,
@@ -51,9 +49,8 @@ def _quoted(module: object) -> str:
 
 
 def _overview() -> str:
-    rows = ["| opcode | instruction | |", "|---|---|---|"]
-    rows += [f"| `0x{row.opcode:02x}` | `{_syntax(row)}` | {row.summary} |" for row in INSTRUCTIONS]
-    return "\n".join(rows) + "\n"
+    rows = [(f"`0x{row.opcode:02x}`", f"`{_syntax(row)}`", row.summary) for row in INSTRUCTIONS]
+    return table(("opcode", "instruction", "meaning"), rows)
 
 
 def _syntax(row: Instruction) -> str:
@@ -65,24 +62,21 @@ def _syntax(row: Instruction) -> str:
 
 
 def _instruction(row: Instruction) -> str:
-    lines = [f"### `{row.mnemonic}`: {row.summary}\n", row.semantics + "\n"]
-    lines += ["| bits | field | |", "|---|---|---|"]
-    top = OPCODE_LOW + 7
-    lines.append(f"| {top}..{OPCODE_LOW} | opcode | `0x{row.opcode:02x}` |")
-    lines += [f"| {FLAGS_LOW + f.bit} | flag `{f.name}` | {f.meaning} |" for f in row.flags]
+    rows = [(f"{OPCODE_LOW + 7}..{OPCODE_LOW}", "opcode", f"`0x{row.opcode:02x}`")]
+    rows += [(f"{FLAGS_LOW + f.bit}", f"flag `{f.name}`", f.meaning) for f in row.flags]
     for field in sorted(row.fields, key=lambda f: -f.low):
         high = field.low + field.width - 1
-        lines.append(f"| {high}..{field.low} | `{field.name}` | {field.meaning} |")
-    return "\n".join(lines) + "\n"
+        rows.append((f"{high}..{field.low}", f"`{field.name}`", field.meaning))
+    head = f"### `{row.mnemonic}`: {row.summary}\n\n{row.semantics}\n\n"
+    return head + table(("bits", "field", "meaning"), rows)
 
 
 def _registers() -> str:
-    lines = ["| number | name | values | reset | |", "|---|---|---|---|---|"]
-    lines += [
-        f"| `0x{csr.address:02x}` | `{csr.name}` | {_values(csr)} | {_reset(csr)} | {csr.meaning} |"
+    rows = [
+        (f"`0x{csr.address:02x}`", f"`{csr.name}`", _values(csr), _reset(csr), csr.meaning)
         for csr in CSRS
     ]
-    return "\n".join(lines) + "\n"
+    return table(("number", "name", "values", "reset", "meaning"), rows)
 
 
 def _values(csr: Csr) -> str:
@@ -99,7 +93,3 @@ def _reset(csr: Csr) -> str:
     if csr.kind in ENUMERATIONS:
         return f"`{ENUMERATIONS[csr.kind][csr.reset]}`"
     return str(csr.reset)
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")

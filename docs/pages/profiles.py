@@ -1,10 +1,8 @@
-"""docs/profiles.md, generated: `python -m docs.pages.profiles PATH` writes it."""
+"""docs/profiles.md: the shipped profiles and their fields, from `hfp8sim/units/profile.py`."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
+from docs.pages.markdown import table
 from hfp8sim.formats import get_format
 from hfp8sim.units.profile import FIELDS, PHASES, Profile, get_profile, profiles
 
@@ -47,17 +45,13 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _fields(named: list[Profile]) -> str:
-    fields = [field for field in FIELDS if field != "name"]
-    lines = [_row("field", "meaning", *(p.name for p in named)), "|" + "---|" * (len(named) + 2)]
-    for field in fields:
-        values = [_value(getattr(p, field)) for p in named]
-        lines.append(_row(f"`{field}`", _MEANING[field], *values))
-    return "\n".join(lines) + "\n"
+    rows = [
+        (f"`{field}`", _MEANING[field], *(_value(getattr(p, field)) for p in named))
+        for field in FIELDS
+        if field != "name"
+    ]
+    return table(("field", "meaning", *(p.name for p in named)), rows)
 
 
 def _value(value: object) -> str:
@@ -65,12 +59,8 @@ def _value(value: object) -> str:
 
 
 def _phases(named: list[Profile]) -> str:
-    lines = [_row("profile", *PHASES, "result"), "|" + "---|" * (len(PHASES) + 2)]
+    rows = []
     for p in named:
         pairs = [" × ".join(fmt.name for fmt in p.operand_formats(phase)) for phase in PHASES]
-        lines.append(_row(p.name, *pairs, get_format(p.result_format).name))
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
+        rows.append((p.name, *pairs, get_format(p.result_format).name))
+    return table(("profile", *PHASES, "result"), rows)

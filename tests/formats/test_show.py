@@ -31,7 +31,7 @@ def text(renderable: object, width: int = 100) -> str:
 
 
 def test_the_page_is_current() -> None:
-    hint = "python -m docs.pages.formats docs/formats.md"
+    hint = "python -m docs.pages formats.md"
     assert (ROOT / "docs/formats.md").read_text(encoding="utf-8") == docs.page(), hint
 
 

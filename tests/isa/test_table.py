@@ -71,5 +71,5 @@ def test_every_row_is_documented():
 
 
 def test_the_reference_page_is_the_table():
-    hint = "python -m docs.pages.isa docs/isa.md"
+    hint = "python -m docs.pages isa.md"
     assert _DOCS.read_text(encoding="utf-8") == page(), f"docs/isa.md is stale: run {hint}"

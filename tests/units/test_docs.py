@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_is_current() -> None:
-    hint = "python -m docs.pages.profiles docs/profiles.md"
+    hint = "python -m docs.pages profiles.md"
     assert (ROOT / "docs/profiles.md").read_text(encoding="utf-8") == docs.page(), hint
 
 
