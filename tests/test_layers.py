@@ -62,7 +62,6 @@ KNOWN_UPWARD = {
     "simulation.run -> hfp8sim",
 }
 KNOWN_CIRCLES: set[frozenset[str]] = {
-    frozenset({"formats.rounding", "formats.codec", "formats.record"}),
     frozenset({"machine.config", "machine.scalesim_cfg"}),
     frozenset(
         {"report.report", "report.scalesim", "report.html", "report.table", "report.compare"}
