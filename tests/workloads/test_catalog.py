@@ -8,7 +8,7 @@ from hfp8sim.errors import InputError
 from hfp8sim.workloads import load_workload, workloads
 
 
-def test_every_listed_workload_loads_and_has_a_line_about_it() -> None:
+def test_shipped_workloads() -> None:
     for name, line in workloads().items():
         assert load_workload(name).name == name
         assert line and "\n" not in line
@@ -28,7 +28,7 @@ def test_unknown_names(name: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_a_directory_without_a_manifest_and_a_file_of_another_kind(tmp_path: Path) -> None:
+def test_no_reader(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="it is no trace"):
         load_workload(tmp_path)
     (tmp_path / "net.docx").write_text("?")

@@ -31,7 +31,7 @@ def pooled(cells: np.ndarray) -> np.ndarray:
     return cells.reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
 
 
-def test_it_is_small_and_complete(trace: Workload) -> None:
+def test_size_and_tensors(trace: Workload) -> None:
     file = resources.files("hfp8sim.workloads") / "data" / "digits-cnn.npz"
     assert len(file.read_bytes()) <= 400_000
     assert [layer.name for layer in trace] == ["conv1", "conv2", "conv3", "fc1", "fc2"]
@@ -41,7 +41,7 @@ def test_it_is_small_and_complete(trace: Workload) -> None:
     assert "accuracy 98.89%" in trace.notes[0]
 
 
-def test_the_images_are_digits_in_17_grey_levels(trace: Workload) -> None:
+def test_images(trace: Workload) -> None:
     x = trace["conv1"].tensors["x"] * 16
     np.testing.assert_array_equal(x, np.round(x))
     assert x.min() == 0 and x.max() == 16
@@ -56,9 +56,7 @@ def test_the_images_are_digits_in_17_grey_levels(trace: Workload) -> None:
         ("fc1", "fc2", False),
     ],
 )
-def test_each_layers_output_is_what_the_next_one_received(
-    trace: Workload, name: str, following: str, pool: bool
-) -> None:
+def test_outputs_are_next_inputs(trace: Workload, name: str, following: str, pool: bool) -> None:
     """Behind bias, ReLU and pooling: the bias is what one channel's open outputs all differ by."""
     layer, received = trace[name], trace[following].tensors["x"]
     y, bound = product(layer, "fwd")
@@ -88,9 +86,7 @@ def test_each_layers_output_is_what_the_next_one_received(
         ("fc2", "fc1", False),
     ],
 )
-def test_each_layers_input_gradient_is_the_error_of_the_one_before(
-    trace: Workload, name: str, before: str, pool: bool
-) -> None:
+def test_input_gradients_are_errors(trace: Workload, name: str, before: str, pool: bool) -> None:
     """Behind ReLU (closed gates pass nothing) and pooling (one of four cells gets the gradient)."""
     dx, bound = product(trace[name], "dgrad")
     received, dy = trace[name].tensors["x"], trace[before].tensors["dy"]
@@ -104,7 +100,7 @@ def test_each_layers_input_gradient_is_the_error_of_the_one_before(
     assert (np.abs(dy - expected) <= bound).all()
 
 
-def test_the_last_errors_are_softmax_minus_one_hot(trace: Workload) -> None:
+def test_last_errors(trace: Workload) -> None:
     """Rows sum to zero, one entry (the label's) is negative, and the loss scale is 2¹⁴."""
     dy = trace["fc2"].tensors["dy"].astype(np.float64)
     scale = 2.0**14 / 32
@@ -113,7 +109,7 @@ def test_the_last_errors_are_softmax_minus_one_hot(trace: Workload) -> None:
     assert (np.abs(dy) <= scale).all() and np.abs(dy).max() > 1
 
 
-def test_the_weight_gradient_is_a_descent_direction(trace: Workload) -> None:
+def test_weight_gradients_descend(trace: Workload) -> None:
     """A small step against fc2's weight gradient lowers the loss that its errors belong to."""
     layer = trace["fc2"]
     x, dy = (layer.tensors[key].astype(np.float64) for key in ("x", "dy"))

@@ -34,7 +34,7 @@ def biases(workload: Workload) -> int:
         ("vit-b16", 17.564),
     ],
 )
-def test_macs_are_torchvisions_to_the_last_digit_printed(name: str, gmacs: float) -> None:
+def test_macs_equal_torchvision(name: str, gmacs: float) -> None:
     assert round(load_workload(name).macs() / 1e9, 3) == gmacs
 
 
@@ -47,14 +47,12 @@ def test_alexnet_parameters() -> None:
     ("name", "published"),
     [("resnet18", 11_689_512), ("resnet50", 25_557_032), ("mobilenet-v2", 3_504_872)],
 )
-def test_parameters_with_a_batch_normalisation_behind_every_convolution(
-    name: str, published: int
-) -> None:
+def test_parameters_with_batch_norm(name: str, published: int) -> None:
     net = load_workload(name)
     assert net.parameters + 2 * filters(net) + biases(net) == published
 
 
-def test_densenet_parameters_with_normalisation_before_every_convolution_but_the_first() -> None:
+def test_densenet_parameters() -> None:
     net = load_workload("densenet121")
     before = sum(layer.conv.channels for layer in net.layers[1:] if layer.conv)
     assert net.parameters + 2 * (64 + before + 1024) + biases(net) == 7_978_856
@@ -98,7 +96,7 @@ def test_lstm_counts() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_batch_multiplies_the_work_and_not_the_parameters(name: str) -> None:
+def test_batch_multiplies_macs(name: str) -> None:
     one, many = load_workload(name), load_workload(f"{name}@8")
     assert many.macs(PHASES) == 8 * one.macs(PHASES)
     assert many.parameters == one.parameters
@@ -106,13 +104,13 @@ def test_a_batch_multiplies_the_work_and_not_the_parameters(name: str) -> None:
     assert workloads()[name] in one.notes
 
 
-def test_depthwise_layers_are_at_their_true_shape() -> None:
+def test_depthwise_shapes() -> None:
     layer = load_workload("mobilenet-v2")["block2.depthwise"]
     assert tuple(layer.shape()) == (96, 56 * 56, 1, 9)
     assert layer.conv is not None and layer.conv.depthwise
 
 
-def test_only_a_layer_that_sees_data_has_no_input_gradient() -> None:
+def test_first_layer_has_no_dgrad() -> None:
     for name in MODELS:
         first, *others = load_workload(name)
         assert ("dgrad" in first.phases) == (first.conv is None)
@@ -132,13 +130,13 @@ def test_only_a_layer_that_sees_data_has_no_input_gradient() -> None:
         ("digits-cnn", 4, "batch and dims are for ONNX models and for alexnet"),
     ],
 )
-def test_bad_requests(name: str, batch: int | None, message: str) -> None:
+def test_errors(name: str, batch: int | None, message: str) -> None:
     with pytest.raises(InputError) as caught:
         load_workload(name, batch)
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_table_in_the_documentation() -> None:
+def test_documented_table() -> None:
     text = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text()
     for name in workloads():
         net = load_workload(name)

@@ -1,4 +1,4 @@
-"""Workloads written as files, and read again: the same products, whole or not at all."""
+"""Workloads written to files and read again: the same products, written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convolution lists: every dialect that is about, each with its file under data/."""
+"""Convolution lists: a file under data/ for each dialect."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ HEADER = (
     "Strides,\n"
 )
 
-# Each file says the same three layers in its own way; the numbers are the lines with a warning.
+# Each file describes the same three layers. The numbers are the lines with a warning.
 SAME = {
     "plain": [],
     "no_trailing_comma": [],
@@ -40,7 +40,7 @@ def warned(workload: Workload, path: Path) -> list[int]:
 
 
 @pytest.mark.parametrize("dialect", SAME)
-def test_dialects_say_the_same_layers(dialect: str) -> None:
+def test_dialects_agree(dialect: str) -> None:
     path = DATA / f"conv_{dialect}.csv"
     workload = load_workload(path)
     assert [(layer.name, tuple(layer.shape())) for layer in workload] == [
@@ -51,21 +51,21 @@ def test_dialects_say_the_same_layers(dialect: str) -> None:
     assert warned(workload, path) == SAME[dialect]
 
 
-@pytest.mark.parametrize("torn", ["c2, 10, 10, 3", "c2, 10, 10, 3, 3"])
-def test_a_torn_row_under_the_titles_is_no_gemm(tmp_path: Path, torn: str) -> None:
+@pytest.mark.parametrize("row", ["c2, 10, 10, 3", "c2, 10, 10, 3, 3"])
+def test_incomplete_row_is_no_gemm(tmp_path: Path, row: str) -> None:
     path = tmp_path / "net.csv"
-    path.write_text(f"{HEADER}c1, 10, 10, 3, 3, 4, 8, 1,\n{torn}")
+    path.write_text(f"{HEADER}c1, 10, 10, 3, 3, 4, 8, 1,\n{row}")
     workload = load_workload(path)
     assert [(layer.kind, tuple(layer.shape())) for layer in workload] == [
         ("conv2d", (1, 64, 8, 36))
     ]
     assert warned(workload, path) == [3] and "missing; skipped" in workload.warnings[0]
-    path.write_text(f"{HEADER}{torn}")
+    path.write_text(f"{HEADER}{row}")
     with pytest.raises(InputError, match="no layer in it; rows must read 'name, input height"):
         load_workload(path)
 
 
-def test_every_file_is_used_by_a_test() -> None:
+def test_every_file_is_tested() -> None:
     named = {f"conv_{dialect}.csv" for dialect in SAME} | {
         f"conv_{name}.csv"
         for name in (
@@ -80,20 +80,20 @@ def test_every_file_is_used_by_a_test() -> None:
     assert {path.name for path in DATA.glob("conv_*.csv")} == named
 
 
-def test_a_batch_in_the_ninth_column() -> None:
+def test_batch_column() -> None:
     workload = load_workload(DATA / "conv_batch.csv")
     assert [layer.m for layer in workload] == [4 * 256, 4 * 81, 4]
     assert workload.warnings == ()
 
 
-def test_a_stride_for_each_axis() -> None:
+def test_two_strides() -> None:
     workload = load_workload(DATA / "conv_stride_pair.csv")
     assert workload["Conv2"].conv is not None
     assert workload["Conv2"].conv.stride == (2, 1)
     assert workload["Conv2"].conv.output == (9, 16)
 
 
-def test_optional_columns_by_name() -> None:
+def test_optional_columns() -> None:
     workload = load_workload(DATA / "conv_optional_by_name.csv")
     assert [tuple(layer.shape()) for layer in workload] == [
         (1, 8 * 112 * 112, 64, 147),
@@ -103,7 +103,7 @@ def test_optional_columns_by_name() -> None:
     assert workload.warnings == ()
 
 
-def test_depthwise_by_name_only_at_its_ends() -> None:
+def test_depthwise_by_name() -> None:
     workload = load_workload(DATA / "conv_depthwise_dp.csv")
     assert [tuple(layer.shape()) for layer in workload] == [
         (32, 196, 1, 9),
@@ -114,7 +114,7 @@ def test_depthwise_by_name_only_at_its_ends() -> None:
     ]
 
 
-def test_depthwise_by_mark_at_its_true_shape() -> None:
+def test_depthwise_by_mark() -> None:
     path = DATA / "conv_depthwise_mark.csv"
     workload = load_workload(path)
     assert [tuple(layer.shape()) for layer in workload] == [
@@ -126,7 +126,7 @@ def test_depthwise_by_mark_at_its_true_shape() -> None:
     assert warned(workload, path) == [5]
 
 
-def test_odd_rows_are_named_and_never_an_exception() -> None:
+def test_odd_rows_warn() -> None:
     path = DATA / "conv_odd_rows.csv"
     workload = load_workload(path)
     assert [layer.name for layer in workload] == ["Conv1", "Conv2", "Conv5", "Conv7"]
@@ -148,16 +148,14 @@ def test_odd_rows_are_named_and_never_an_exception() -> None:
 
 @pytest.mark.parametrize("stride", range(1, 6))
 @pytest.mark.parametrize("size", range(3, 12))
-def test_the_output_is_rounded_up_without_a_padding_column(
-    tmp_path: Path, size: int, stride: int
-) -> None:
+def test_output_size_is_rounded_up(tmp_path: Path, size: int, stride: int) -> None:
     (tmp_path / "n.csv").write_text(HEADER + f"c, {size}, {size}, 3, 3, 1, 1, {stride},\n")
     conv = load_workload(tmp_path / "n.csv")[0].conv
     assert conv is not None
     assert conv.output[0] == -(-(size - 3 + stride) // stride)
 
 
-def test_a_filter_larger_than_the_input_is_never_padded_into_place(tmp_path: Path) -> None:
+def test_too_large_filter_is_skipped(tmp_path: Path) -> None:
     text = HEADER + "small, 2, 2, 3, 3, 1, 1, 2,\nok, 3, 3, 3, 3, 1, 1, 2,\n"
     (tmp_path / "n.csv").write_text(text)
     workload = load_workload(tmp_path / "n.csv")
@@ -174,7 +172,7 @@ def test_a_filter_larger_than_the_input_is_never_padded_into_place(tmp_path: Pat
         ("c, 2, 2, 3, 3, 3, 16, 1,", "no layer in it; rows must read 'name, input height"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, row: str, message: str) -> None:
+def test_conv_csv_errors(tmp_path: Path, row: str, message: str) -> None:
     (tmp_path / "n.csv").write_text(HEADER + row)
     with pytest.raises(InputError, match=message):
         load_workload(tmp_path / "n.csv")

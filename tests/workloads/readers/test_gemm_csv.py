@@ -1,4 +1,4 @@
-"""GEMM lists: every dialect that is about, each with its file under data/."""
+"""GEMM lists: a file under data/ for each dialect."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-# Each file says the same two products in its own way.
+# Each file describes the same two products.
 SAME = (
     "plain", "no_trailing_comma", "bom_blank_rows", "tabs_crlf", "semicolons", "no_header",
     "reordered_nbsp", "odd_header", "quotes", "comments", "sparsity", "utf16",
@@ -35,7 +35,7 @@ def test_dialects_agree(dialect: str) -> None:
     assert workload.name == f"gemm_{dialect}"
 
 
-def test_every_file_is_used_by_a_test() -> None:
+def test_every_file_is_tested() -> None:
     named = {f"gemm_{dialect}.csv" for dialect in (*SAME, "batch")}
     assert {path.name for path in DATA.glob("gemm_*.csv")} == named
 
@@ -46,12 +46,12 @@ def test_groups_by_title() -> None:
     assert workload.warnings == ()
 
 
-def test_repeated_names_are_told_apart(tmp_path: Path) -> None:
+def test_repeated_names_get_numbers(tmp_path: Path) -> None:
     workload = load_workload(write(tmp_path, HEADER + "fc,1,2,3\nfc,1,2,3\nfc,1,2,3\n"))
     assert [layer.name for layer in workload] == ["fc", "fc#2", "fc#3"]
 
 
-def test_odd_rows_give_one_warning_each_with_their_line(tmp_path: Path) -> None:
+def test_odd_rows_warn(tmp_path: Path) -> None:
     rows = "Encoder,\nQKV, 197, 2304, 768, 3:4,\nbad, 1, two, 3,\nshort, 5,\nok, 1, 2, 3,\n"
     path = write(tmp_path, HEADER + rows)
     workload = load_workload(path)
@@ -78,6 +78,6 @@ def test_odd_rows_give_one_warning_each_with_their_line(tmp_path: Path) -> None:
         ("\n\n\n", "no layer in it"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, text: str, message: str) -> None:
+def test_gemm_csv_errors(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_workload(write(tmp_path, text))

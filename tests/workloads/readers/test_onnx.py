@@ -150,7 +150,7 @@ def test_conv_transpose(
     np.testing.assert_array_equal(nchw(layer), expected)
 
 
-def test_conv_transpose_in_one_dimension_agrees_with_the_evaluator(tmp_path: Path) -> None:
+def test_conv_transpose_1d(tmp_path: Path) -> None:
     shapes = (1, 2, 6), (2, 3, 3)
     x, w = integers(*shapes[0]), integers(*shapes[1], seed=2)
     layer, y = single(tmp_path, "ConvTranspose", x, w, strides=[2], pads=[1, 1])
@@ -203,7 +203,7 @@ def test_einsum(tmp_path: Path, equation: str, x: tuple, w: tuple, shape: tuple)
     np.testing.assert_array_equal(np.sort(forward(layer), None), np.sort(y, None))
 
 
-def test_a_product_of_two_activations_has_no_parameters(tmp_path: Path) -> None:
+def test_activation_product_has_no_parameters(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["q", "k"], ["y"])
     path = save(tmp_path / "m.onnx", [node], {"q": (2, 4, 5), "k": (2, 5, 6)}, {}, ["y"])
     layer = load_onnx(path)[0]
@@ -256,7 +256,7 @@ def chain(folder: Path, x: tuple[Any, ...] = (2, 1, 8, 8)) -> Path:
     return save(folder / "net.onnx", nodes, {"x": x}, weights, ["y"])
 
 
-def test_a_chain_with_computed_weights_and_activations(tmp_path: Path) -> None:
+def test_computed_weights_and_activations(tmp_path: Path) -> None:
     workload = load_workload(chain(tmp_path))
     assert workload.name == "net"
     assert [layer.phases for layer in workload] == [("fwd", "wgrad")] + 2 * [
@@ -269,14 +269,14 @@ def test_a_chain_with_computed_weights_and_activations(tmp_path: Path) -> None:
     assert fc.kind == "linear"
 
 
-def test_the_seed_decides_the_generated_input(tmp_path: Path) -> None:
+def test_generated_input_depends_on_seed(tmp_path: Path) -> None:
     path = chain(tmp_path)
     one, two, other = (load_onnx(path, seed=seed)[0].tensors["x"] for seed in (0, 0, 1))
     np.testing.assert_array_equal(one, two)
     assert (one != other).any()
 
 
-def test_shapes_alone_when_asked(tmp_path: Path) -> None:
+def test_shapes_only(tmp_path: Path) -> None:
     workload = load_onnx(chain(tmp_path), values=False)
     assert [set(layer.tensors) for layer in workload] == [{"w"}, {"w"}, set()]
     assert workload[0].origin == "from the model's initialisers"
@@ -305,7 +305,7 @@ def test_free_dimensions(tmp_path: Path) -> None:
         load_onnx(chain(tmp_path), batch=4)
 
 
-def test_token_inputs_stay_within_the_table(tmp_path: Path) -> None:
+def test_generated_tokens_are_valid_indices(tmp_path: Path) -> None:
     graph = helper.make_graph(
         [
             helper.make_node("Gather", ["table", "ids"], ["e"]),
@@ -344,7 +344,7 @@ def test_external_weights(tmp_path: Path) -> None:
     assert "external weights not read" in without.warnings[0]
 
 
-def test_quantised_convolutions_are_read_by_shape(tmp_path: Path) -> None:
+def test_quantised_convolutions(tmp_path: Path) -> None:
     scale, zero = np.float32(0.5).reshape(()), np.uint8(0).reshape(())
     weights = {"s": scale, "z": zero, "w": np.ones((4, 3, 3, 3), np.uint8)}
     graph = helper.make_graph(
@@ -360,7 +360,7 @@ def test_quantised_convolutions_are_read_by_shape(tmp_path: Path) -> None:
     assert not layer.tensors
 
 
-def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+def test_unread_nodes_warn(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Conv", ["x3", "w3"], ["a"], name="volume"),
         helper.make_node("FancyOp", ["x"], ["b"], name="fancy", domain="com.example"),
@@ -377,7 +377,7 @@ def test_what_is_not_read_is_named(tmp_path: Path) -> None:
     assert "'behind' of type MatMul: the shape of 'b' is not known" in joined
 
 
-def test_a_large_model_is_not_run_unasked(tmp_path: Path) -> None:
+def test_large_model_is_not_run(tmp_path: Path) -> None:
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     path = save(tmp_path / "m.onnx", [node], {"x": (40_000, 300)}, {"w": integers(300, 300)}, ["y"])
     workload: Workload = load_onnx(path)
@@ -385,7 +385,7 @@ def test_a_large_model_is_not_run_unasked(tmp_path: Path) -> None:
     assert "3.6 GMAC forward" in workload.notes[1]
 
 
-def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
+def test_infinite_weights(tmp_path: Path) -> None:
     w = integers(5, 6)
     w[2, 3] = np.inf
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
@@ -395,13 +395,13 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"not a model", b"\x08\x07", b"\xff" * 100])
-def test_files_that_are_no_model(tmp_path: Path, data: bytes) -> None:
+def test_other_files(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
     with pytest.raises(InputError, match="no ONNX model"):
         load_workload(tmp_path / "m.onnx")
 
 
-def test_a_model_without_products(tmp_path: Path) -> None:
+def test_model_without_products(tmp_path: Path) -> None:
     path = save(
         tmp_path / "m.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": (4,)}, {}, ["y"]
     )
@@ -411,7 +411,7 @@ def test_a_model_without_products(tmp_path: Path) -> None:
         load_workload(tmp_path / "none.onnx")
 
 
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = chain(tmp_path)
     monkeypatch.setitem(__import__("sys").modules, "onnx", None)
     with pytest.raises(InputError, match=r'pip install "hfp8sim\[onnx\]"'):

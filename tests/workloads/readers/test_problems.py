@@ -69,7 +69,7 @@ def test_zigzag_convolution(tmp_path: Path) -> None:
     assert (layer.conv.height, layer.conv.stride, layer.conv.padding) == (224, (2, 2), (3, 2, 3, 2))
 
 
-def test_zigzag_without_padding_gives_the_padded_size(tmp_path: Path) -> None:
+def test_zigzag_without_padding(tmp_path: Path) -> None:
     text = "\n".join(line for line in CONV.splitlines() if "padding" not in line)
     conv = load_workload(write(tmp_path, text, "net.yml"))[0].conv
     assert conv is not None
@@ -113,7 +113,7 @@ def test_zigzag_equations(
     assert load_workload(write(tmp_path, text))[0].shape() == shape
 
 
-def test_zigzag_layers_without_weights_are_skipped_with_a_warning(tmp_path: Path) -> None:
+def test_zigzag_skips_layers_without_weights(tmp_path: Path) -> None:
     pool = CONV.replace("stem", "pool").replace("operator_type: Conv", "operator_type: Pooling")
     add = "\n- {id: 7, operator_type: Add, equation: 'O[b]=X[b]*Y[b]', loop_dims: [B], loop_sizes: [2]}\n"
     workload = load_workload(write(tmp_path, CONV + pool + add))
@@ -131,7 +131,7 @@ def test_timeloop_convolution(tmp_path: Path) -> None:
     assert (layer.conv.height, layer.conv.width) == (54 * 4 + 11, 26 + 9)
 
 
-def test_timeloop_gemm_and_sizes_beside_the_shape(tmp_path: Path) -> None:
+def test_timeloop_gemm(tmp_path: Path) -> None:
     assert load_workload(write(tmp_path, GEMM))[0].shape() == (1, 197, 2304, 768)
     text = "problem:" + GEMM.replace("\n", "\n  ").replace("instance: {", "").replace("}\n", "\n")
     flat = "problem:" + GEMM.split("instance")[0].replace("\n", "\n  ") + "M: 5\n  N: 6\n  K: 7\n"
@@ -167,7 +167,7 @@ def test_timeloop_gemm_and_sizes_beside_the_shape(tmp_path: Path) -> None:
         (GEMM.replace("[[[N]], [[K]]]", "[[[N]]]"), "loop 'K' indexes one operand only"),
     ],
 )
-def test_faults_are_one_line(tmp_path: Path, text: str, message: str | None) -> None:
+def test_problem_errors(tmp_path: Path, text: str, message: str | None) -> None:
     path = write(tmp_path, text)
     if message is None:  # M in every operand: a batch of products, unusual and right
         assert load_workload(path)[0].shape() == (197, 1, 2304, 768)
@@ -178,7 +178,7 @@ def test_faults_are_one_line(tmp_path: Path, text: str, message: str | None) -> 
     assert message in line and line.startswith(str(path)) and "\n" not in line
 
 
-def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
     with pytest.raises(InputError, match=r'pip install "hfp8sim\[yaml\]"'):
         load_workload(write(tmp_path, CONV))

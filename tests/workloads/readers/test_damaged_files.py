@@ -1,4 +1,4 @@
-"""Files damaged at random: each gives a workload or one line of refusal, never anything else."""
+"""Files damaged at random: each gives a workload or an `InputError` of one line, and no other exception."""
 
 import random
 from collections.abc import Callable
@@ -93,10 +93,10 @@ def damage(folder: Path, name: str, data: bytes, count: int, offset: int = 0) ->
 
 def files() -> dict[str, Callable[[], bytes]]:
     lists = ("plain", "optional_by_name", "odd_rows", "depthwise_mark")
-    made: dict[str, Callable[[], bytes]] = {
+    csv_files: dict[str, Callable[[], bytes]] = {
         f"{name}.csv": (DATA / f"conv_{name}.csv").read_bytes for name in lists
     }
-    return made | {
+    return csv_files | {
         "gemm.csv": lambda: b"Layer, M, N, K,\nQKV, 197, 2304, 768,\nProj, 197, 768, 768,\n",
         "zigzag.yaml": lambda: ZIGZAG,
         "timeloop.yaml": lambda: TIMELOOP,
@@ -111,16 +111,16 @@ def test_damaged_files(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", files())
-def test_damaged_files_a_thousand_times(tmp_path: Path, name: str) -> None:
+def test_damaged_files_exhaustive(tmp_path: Path, name: str) -> None:
     damage(tmp_path, name, files()[name](), 1000, offset=100)
 
 
-def test_damaged_trace_files(tmp_path: Path) -> None:
+def test_damaged_traces(tmp_path: Path) -> None:
     damaged_trace(tmp_path, 100, 0)
 
 
 @pytest.mark.exhaustive
-def test_damaged_trace_files_a_thousand_times(tmp_path: Path) -> None:
+def test_damaged_traces_exhaustive(tmp_path: Path) -> None:
     damaged_trace(tmp_path, 1000, 100)
 
 
@@ -179,7 +179,7 @@ def test_edited_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.exhaustive
-def test_models_edited_a_thousand_times(tmp_path: Path) -> None:
+def test_edited_models_exhaustive(tmp_path: Path) -> None:
     damage_models(tmp_path, 1000, 100)
 
 
