@@ -13,6 +13,7 @@ All fields have eight bytes: a smaller one would put the next field at a place t
 
 from __future__ import annotations
 
+from collections import namedtuple
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,16 @@ def layout(**fields: Any) -> np.dtype[Any]:
     """A record dtype with C alignment: `layout(first=np.int64, count=np.int64, tile=RANGE)`.
 
     A field's type is a scalar dtype, another layout, or (dtype, shape) for an array.
+
+    Raises:
+        TypeError: a field is named like a method of `np.record` (`fill`, `base`, `data`, …): uncompiled code
+            would read the method in its place.
     """
+    for name in fields:
+        if hasattr(np.record, name):
+            raise TypeError(
+                f"a field must not be named {name!r}: np.record has a method of that name"
+            )
     plain = np.dtype(list(fields.items()), align=True)
     return np.dtype(
         (np.record, plain)
@@ -32,6 +42,26 @@ def layout(**fields: Any) -> np.dtype[Any]:
 def record(kind: np.dtype[Any]) -> Any:
     """One record of a layout, all fields zero, for Python."""
     return np.zeros(1, kind)[0]
+
+
+def tuple_type(name: str, kind: np.dtype[Any]) -> Any:
+    """A named tuple with the fields of a layout, for `tuple_type(…)(*record.item())`: fast to read in Python.
+
+    A nested record becomes a plain tuple.
+    """
+    make: Any = namedtuple
+    return make(name, kind.names)
+
+
+def constants(kind: str, values: dict[str, int]) -> Any:
+    """Numbers by name, as a named tuple: an attribute in Python, a compile-time constant in a kernel."""
+    make: Any = namedtuple
+    return make(kind, list(values))(*values.values())
+
+
+def enumerate_names(kind: str, *names: str) -> Any:
+    """`constants` that number the names from 0."""
+    return constants(kind, {name: number for number, name in enumerate(names)})
 
 
 #: A range of rows, columns or k: the first one and how many.

@@ -7,9 +7,11 @@ constants of the compiled kernels are all derived from `INSTRUCTIONS` and `CSRS`
 from __future__ import annotations
 
 import dataclasses
-from collections import namedtuple
-from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from hfp8sim._numba.layouts import constants
 from hfp8sim.formats.vocabulary import MODES, OVERFLOW
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.random import SOURCES
@@ -21,6 +23,8 @@ LINE = 64
 COUNTERS = ("g", "i", "j", "k")
 #: The operand ports that LD fills: A, B and the bias vector D.
 OPERANDS = ("a", "b", "d")
+#: The units that execute instructions beside each other. The sequencer executes all others itself.
+UNITS = ("DMA in", "weights", "array", "post", "DMA out")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Flag:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """One row: everything there is to know of an instruction."""
+    """One row: what the encoder, the checks, the machine and the time models need to know of an instruction."""
 
     mnemonic: str
     opcode: int
@@ -58,6 +62,38 @@ class Instruction:
     flags: tuple[Flag, ...]
     summary: str
     semantics: str
+    unit: str = ""  #: one of `UNITS`; empty: the sequencer
+    tiled: bool = False  #: works on the current tile; a core without work skips it
+    one_group: bool = False  #: the tile must lie within one group
+    barrier: bool = False  #: waits for all units and cores; ends a segment; outside loops only
+
+    def __post_init__(self) -> None:
+        assert self.unit in ("", *UNITS), self.unit
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether it multiplies operands A and B."""
+        return self.unit == "array"
+
+    @property
+    def computes(self) -> bool:
+        """Whether it computes values, rather than moves or selects them."""
+        return self.unit in ("array", "post")
+
+    @property
+    def writes_dram(self) -> bool:
+        """Whether it stores to DRAM."""
+        return self.unit == "DMA out"
+
+    @property
+    def writes_csr(self) -> bool:
+        """Whether it writes a control register."""
+        return any(field.kind == "csr" for field in self.fields)
+
+    @property
+    def opens_loop(self) -> bool:
+        """Whether the words that follow it are the body of a loop."""
+        return any(field.kind == "body" for field in self.fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +139,7 @@ INSTRUCTIONS = (
     Instruction(
         "halt", 0x01, (), (), "end of the program",
         "The program ends. It must be the last instruction that is reached.",
+        barrier=True,
     ),
     Instruction(
         "csrw", 0x02, (_CSR, _VALUE), (), "write a control register",
@@ -125,6 +162,7 @@ INSTRUCTIONS = (
         "fence", 0x04, (), (), "wait for everything",
         "No meaning for values, which are in order anyway. In time, all units and all cores come to "
         "rest before the next instruction starts. A layer ends with one.",
+        barrier=True,
     ),
     Instruction(
         "ld", 0x10, (_OPERAND, _DST),
@@ -143,11 +181,13 @@ INSTRUCTIONS = (
         "(operand a): all the lines and channels of the image that the tile touches, see CV; with `t` "
         "too, A is the unfolded matrix transposed. d is the bias vector: element n of group g at "
         "g·`d.group` + n.",
+        unit="DMA in", tiled=True,
     ),
     Instruction(
         "st", 0x11, (_SRC,), (), "scratchpad to DRAM",
         "Writes the result tile that POST left at `src` to DRAM: element (m, n) of group g goes to "
         "`c.base`·64 bytes + (g·`c.group` + m·`c.pitch` + n) elements.",
+        unit="DMA out", tiled=True, one_group=True,
     ),
     Instruction(
         "ldw", 0x20, (_WEIGHTS,), (),
@@ -155,6 +195,7 @@ INSTRUCTIONS = (
         "Selects the tile of operand b, which lies in the port's box at `weights`, for the next MM or "
         "CV: its first block of array size goes into the shadow plane. Further blocks follow during "
         "the MM, each while the one before it computes.",
+        unit="weights", tiled=True, one_group=True,
     ),
     Instruction(
         "mm", 0x21, (_ACC, _SRC), (),
@@ -164,6 +205,7 @@ INSTRUCTIONS = (
         "random bits depend on the global m, n and k alone; m and n count within their group, and group "
         "g draws from stream + g·`stream.group`. Tiles of k must come in order and without a gap, and "
         "start where a step may start. The tile that reaches k = `k` closes the last chunk.",
+        unit="array", tiled=True, one_group=True,
     ),
     Instruction(
         "cv", 0x22, (_ACC, _SRC), (),
@@ -173,10 +215,12 @@ INSTRUCTIONS = (
         "r·`dilation.height` − `pad.height`) / `divide.height` and x likewise, U is element "
         "(image, y, x, g·`image.channels` + c) of the image; it is +0 where a division leaves a "
         "remainder or y or x lies outside. A +0 is an operand like any other.",
+        unit="array", tiled=True, one_group=True,
     ),
     Instruction(
         "clr", 0x23, (_ACC,), (), "start new sums",
         "Turns the accumulators to their next slot and sets those of the tile to +0, at k = 0.",
+        tiled=True, one_group=True,
     ),
     Instruction(
         "post", 0x30, (_DST, _TOTAL),
@@ -192,6 +236,7 @@ INSTRUCTIONS = (
         "element's place in the result tensor, see ST). `relu` makes a number below zero +0, and −0 too. `clamp` "
         "replaces a number below `post.low` or above `post.high`, codes of `c.format`, by that code. NaN "
         "stays, and is code 0 in a format without one. The tile goes to row `dst` + slot·`c.slot_rows`, row by row.",
+        unit="post", tiled=True, one_group=True,
     ),
 )  # fmt: skip
 
@@ -322,25 +367,26 @@ def reset_word(csr: Csr) -> int:
     return csr.reset & _U32
 
 
-def _constants(kind: str, values: dict[str, int]) -> Any:
-    """A named tuple: a name in Python, a compile-time constant in a kernel."""
-    names = [name.replace(".", "_") for name in values]
-    make: Any = namedtuple
-    return make(kind, names)(*values.values())
-
-
 _FIELDS = {field.name: field for row in INSTRUCTIONS for field in row.fields}
 
 #: Opcode numbers, register numbers, lowest bits and masks of fields, and flag bits, for kernels.
-OP = _constants("OP", {row.mnemonic: row.opcode for row in INSTRUCTIONS})
-CSR = _constants("CSR", {csr.name: csr.address for csr in CSRS})
-LOW = _constants("LOW", {name: field.low for name, field in _FIELDS.items()})
-MASK = _constants("MASK", {name: field.mask for name, field in _FIELDS.items()})
-FLAG = _constants(
+OP = constants("OP", {row.mnemonic: row.opcode for row in INSTRUCTIONS})
+CSR = constants("CSR", {csr.name.replace(".", "_"): csr.address for csr in CSRS})
+LOW = constants("LOW", {name: field.low for name, field in _FIELDS.items()})
+MASK = constants("MASK", {name: field.mask for name, field in _FIELDS.items()})
+FLAG = constants(
     "FLAG", {flag.name: 1 << (FLAGS_LOW + flag.bit) for row in INSTRUCTIONS for flag in row.flags}
 )
-PORT = _constants("PORT", {name: number for number, name in enumerate(OPERANDS)})
-COUNTER = _constants("COUNTER", {name: number for number, name in enumerate(COUNTERS)})
+PORT = constants("PORT", {name: number for number, name in enumerate(OPERANDS)})
+COUNTER = constants("COUNTER", {name: number for number, name in enumerate(COUNTERS)})
+
+
+def opcodes_with(attribute: str) -> NDArray[np.bool_]:
+    """For each opcode, whether its row has an attribute such as `tiled`: a table for kernels, (256,)."""
+    table = np.zeros(1 << (64 - OPCODE_LOW), np.bool_)
+    for row in INSTRUCTIONS:
+        table[row.opcode] = getattr(row, attribute)
+    return table
 
 
 def reset_registers() -> list[int]:

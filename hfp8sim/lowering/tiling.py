@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa.table import CSR, reset_registers
-from hfp8sim.machine import sequencer as q
+from hfp8sim.machine.boxes import image_lines
 from hfp8sim.machine.config import Machine
 from hfp8sim.network import Image, PhaseGemm
 
@@ -158,9 +158,9 @@ def image_elements(regs, m, mt, k, kt, transposed):
         for k0 in range(0, k, kt):
             rows, columns = min(mt, m - m0), min(kt, k - k0)
             if transposed:
-                _, lines, _, channels = q.image_lines(regs, k0, columns, m0, rows)
+                _, lines, _, channels = image_lines(regs, k0, columns, m0, rows)
             else:
-                _, lines, _, channels = q.image_lines(regs, m0, rows, k0, columns)
+                _, lines, _, channels = image_lines(regs, m0, rows, k0, columns)
             elements = lines * regs[CSR.image_width] * channels
             total += elements
             largest = max(largest, elements)

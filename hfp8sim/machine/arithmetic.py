@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
@@ -14,6 +17,9 @@ from hfp8sim.isa.table import CSR, CSR_BY_NAME
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import SOURCES
+
+#: Register values by CSR number.
+Registers = list[int] | NDArray[np.int64]
 
 #: Registers that decide what MM and CV compute.
 MULTIPLY_CSRS = (
@@ -47,17 +53,17 @@ class Conversion:
         return self.scale == 0 and self.sums.facts == self.result.facts
 
 
-def registers(values: list[int], names: tuple[str, ...]) -> tuple[int, ...]:
+def registers(values: Registers, names: tuple[str, ...]) -> tuple[int, ...]:
     """The contents of the named registers."""
     return tuple(int(values[CSR_BY_NAME[name].address]) for name in names)
 
 
-def multiply_profile(values: list[int]) -> tuple[Profile, FloatFormat, FloatFormat]:
+def multiply_profile(values: Registers) -> tuple[Profile, FloatFormat, FloatFormat]:
     """Profile and operand formats of MM and CV; `InputError` if the registers contradict each other."""
     return _multiply_profile(registers(values, MULTIPLY_CSRS))
 
 
-def post_conversion(values: list[int]) -> Conversion:
+def post_conversion(values: Registers) -> Conversion:
     """The conversion of POST; `InputError` if the registers contradict each other."""
     return _post_conversion(registers(values, POST_CSRS))
 
@@ -130,7 +136,7 @@ def multiply_registers(profile: Profile, a: FloatFormat, b: FloatFormat) -> dict
     }
 
 
-def seed_and_stream(values: list[int], group: int) -> tuple[int, int]:
+def seed_and_stream(values: Registers, group: int) -> tuple[int, int]:
     """Seed and stream of one group."""
     seed = int(values[CSR.seed_high]) << 32 | int(values[CSR.seed_low])
     stream = int(values[CSR.stream_high]) << 32 | int(values[CSR.stream_low])

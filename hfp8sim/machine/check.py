@@ -1,7 +1,7 @@
-"""Programs are refused before they run: the static checks, and a walk through all addresses.
+"""Static checks: a program is refused before it runs if any of its instructions would fail.
 
 `check_words` looks at each word once: opcodes, registers and their values, formats, loops. `check` also
-walks the whole program the way a core would, without values: every tile, row and DRAM address.
+executes the addresses of the whole program on one core, without values: every tile, row and DRAM address.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
@@ -14,32 +14,28 @@ from typing import NamedTuple
 import numpy as np
 
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import enumerate_names, layout, record
 from hfp8sim.errors import InputError
-from hfp8sim.isa import LINE, Program, decode, instruction_text, word_format
+from hfp8sim.isa import LINE, Decoded, Program, decode, instruction_text, word_format
 from hfp8sim.isa.encoding import meaningful
 from hfp8sim.isa.table import (
     BY_OPCODE,
     COUNTERS,
     CSR_BY_ADDRESS,
-    FLAG,
     OP,
     OPCODE_LOW,
     OPERANDS,
     PORT,
+    Instruction,
+    opcodes_with,
     reset_registers,
 )
-from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.arithmetic import multiply_profile, post_conversion
+from hfp8sim.machine.boxes import box_stop
 from hfp8sim.machine.config import Machine
+from hfp8sim.machine.sequencer import start, step
+from hfp8sim.machine.state import BOX_KIND, FAULT, RESOLVED, fault_text
 
-_SCRATCHPAD, _ACCUMULATORS, _READ_BEFORE_WRITE, _SUMS_BEFORE_CLEAR, _TOO_LONG = range(-1, -6, -1)
-_RUNTIME = {
-    _SCRATCHPAD: "scratchpad rows {0}..{1} are touched, the machine has {2}",
-    _ACCUMULATORS: "accumulator rows {0}..{1} are touched, the machine has {2}",
-    _READ_BEFORE_WRITE: "scratchpad row {0} is read before anything wrote it",
-    _SUMS_BEFORE_CLEAR: "accumulator row {0} is used before it was cleared",
-    _TOO_LONG: "the program runs on after {2} instructions: more than a machine is given here",
-}
 #: Instructions a program may execute: some hours of a core's time.
 MAX_STEPS = 1 << 28
 
@@ -52,22 +48,122 @@ def refuse(program: Program, index: int, reason: object) -> InputError:
     return InputError(f"instruction {index}{where}: {' '.join(text.split())}: {reason}")
 
 
-def _spread_ahead(program: Program, start: int) -> bool:
-    """Whether a loop is spread between a word and the next fence."""
-    for word in program.words[start:]:
-        code = int(word) >> OPCODE_LOW
-        if code == OP.loop and int(word) & FLAG.spread:
-            return True
-        if code == OP.fence:
-            return False
-    return False
+# -- single words ------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class _Loop:
+    """An open loop: its counter, the first word after its body, and whether cores share its iterations."""
+
     counter: int
     stop: int
     spread: bool
+
+
+class _Words:
+    """The checks of single words, with the registers and open loops at each of them."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.values = reset_registers()
+        self.loops: list[_Loop] = []
+        self.halted = False
+        self.shared = _spread_ahead(program, 0)
+
+    def check(self, index: int) -> None:
+        """Check one word; `InputError` without its place."""
+        while self.loops and self.loops[-1].stop == index:
+            self.loops.pop()
+        word = int(self.program.words[index])
+        decoded = decode(word)
+        if decoded is None:
+            raise InputError(_undecodable(word))
+        if self.halted:
+            raise InputError("is behind halt and is never reached")
+        row = decoded.row
+        if row.writes_csr:
+            self._write(decoded.operands["csr"], decoded.operands["value"])
+        if row.opens_loop:
+            self._open(decoded, index)
+        if row.computes:
+            _check_arithmetic(decoded, self.values)
+        _check_operand_port(decoded)
+        if row.writes_dram and self.shared and not any(loop.spread for loop in self.loops):
+            raise InputError("every core would store this: it must be in the spread loop")
+        if row.barrier:
+            self._pass(row, index)
+
+    def _write(self, address: int, value: int) -> None:
+        """CSRW: the register exists, may hold the value, and no loop is open."""
+        csr = CSR_BY_ADDRESS.get(address)
+        if csr is None:
+            raise InputError(f"there is no register 0x{address:x}")
+        if not csr.holds(value):
+            raise InputError(f"{csr.name} is {csr.number(value)}, must be {csr.low}..{csr.high}")
+        if csr.kind == "format":
+            word_format(value)
+        if self.loops:
+            raise InputError("registers are written outside loops only")
+        self.values[address] = csr.number(value)
+
+    def _open(self, decoded: Decoded, index: int) -> None:
+        """LOOP: its body nests in the loops around it."""
+        counter, stop = decoded.operands["counter"], index + 1 + decoded.operands["body"]
+        spread, loops = "spread" in decoded.flags, self.loops
+        if stop > min([len(self.program), *(loop.stop for loop in loops)]):
+            raise InputError("the body reaches beyond the loop around it or the program's end")
+        if counter in [loop.counter for loop in loops]:
+            raise InputError(f"counter {COUNTERS[counter]} already runs in a loop around this one")
+        if spread and COUNTERS[counter] == "k":
+            raise InputError("a loop over k cannot be spread: its steps add to one sum")
+        if spread and any(loop.spread or COUNTERS[loop.counter] == "k" for loop in loops):
+            raise InputError(
+                "a loop can be spread only outside loops over k and other spread loops"
+            )
+        loops.append(_Loop(counter, stop, spread))
+
+    def _pass(self, row: Instruction, index: int) -> None:
+        """FENCE and HALT: no loop is open. What comes up to the next one may be shared by cores."""
+        if self.loops:
+            raise InputError(f"{row.mnemonic} must not be in a loop")
+        self.halted = row.opcode == OP.halt
+        self.shared = _spread_ahead(self.program, index + 1)
+
+
+def _spread_ahead(program: Program, start: int) -> bool:
+    """Whether a loop is spread between a word and the next barrier."""
+    for word in program.words[start:]:
+        decoded = decode(int(word))
+        if decoded is not None and "spread" in decoded.flags:
+            return True
+        if int(word) >> OPCODE_LOW == OP.fence:
+            return False
+    return False
+
+
+def _check_arithmetic(decoded: Decoded, values: list[int]) -> None:
+    """The registers describe an arithmetic that the array or POST can compute."""
+    if decoded.row.multiplies:
+        multiply_profile(values)
+        return
+    conversion = post_conversion(values)
+    if "bias" in decoded.flags and conversion.bias is None:
+        raise InputError("register d.format is not set")
+
+
+def _check_operand_port(decoded: Decoded) -> None:
+    """The port exists."""
+    port = decoded.operands.get("operand", 0)
+    if port >= len(OPERANDS):
+        raise InputError(f"operand {port} does not exist: a, b and d do")
+
+
+def _undecodable(word: int) -> str:
+    """Why a word is no instruction."""
+    row = BY_OPCODE.get(word >> OPCODE_LOW)
+    if row is None:
+        return f"no instruction has opcode 0x{word >> OPCODE_LOW:02x}"
+    return f"{row.mnemonic} gives no meaning to bits 0x{word & ~meaningful(row):x}"
 
 
 def check_words(program: Program) -> None:
@@ -76,85 +172,49 @@ def check_words(program: Program) -> None:
     Raises:
         InputError: with the instruction's index, its text and the reason.
     """
-    values = reset_registers()
-    loops: list[_Loop] = []
-    halted, shared = False, _spread_ahead(program, 0)
+    words = _Words(program)
     for index in range(len(program)):
-        while loops and loops[-1].stop == index:
-            loops.pop()
-        word = int(program.words[index])
-        decoded = decode(word)
-        if decoded is None:
-            raise refuse(program, index, _no_instruction(word))
-        if halted:
-            raise refuse(program, index, "stands behind halt and is never reached")
-        name, operands = decoded.row.mnemonic, decoded.operands
         try:
-            if name == "csrw":
-                _check_register(operands["csr"], operands["value"], bool(loops))
-                value = CSR_BY_ADDRESS[operands["csr"]].number(operands["value"])
-                values[operands["csr"]] = value
-            elif name == "loop":
-                stop = index + 1 + operands["body"]
-                _check_loop(
-                    operands["counter"], stop, "spread" in decoded.flags, loops, len(program)
-                )
-                loops.append(_Loop(operands["counter"], stop, "spread" in decoded.flags))
-            elif name in ("mm", "cv"):
-                multiply_profile(values)
-            elif name == "post":
-                conversion = post_conversion(values)
-                if "bias" in decoded.flags and conversion.bias is None:
-                    raise InputError("register d.format is not set")
-            elif name == "ld" and operands["operand"] > 2:
-                raise InputError(f"operand {operands['operand']} does not exist: a, b and d do")
-            elif name == "st" and shared and not any(loop.spread for loop in loops):
-                raise InputError("every core would store this: it must stand in the spread loop")
-            elif name in ("halt", "fence") and loops:
-                raise InputError(f"{name} must not stand in a loop")
+            words.check(index)
         except InputError as error:
             raise refuse(program, index, error) from None
-        halted = name == "halt"
-        if name == "fence":
-            shared = _spread_ahead(program, index + 1)
-    if not halted:
+    if not words.halted:
         raise InputError("the program does not end with halt")
 
 
-def _no_instruction(word: int) -> str:
-    row = BY_OPCODE.get(word >> OPCODE_LOW)
-    if row is None:
-        return f"no instruction has opcode 0x{word >> OPCODE_LOW:02x}"
-    return f"{row.mnemonic} gives no meaning to bits 0x{word & ~meaningful(row):x}"
+# -- all addresses -----------------------------------------------------------------------------------
 
+#: What the walk over all addresses can find beside the faults of `step`, and the text of the error.
+_ACCESS_TEXTS = {
+    "sound": "",
+    "scratchpad": "scratchpad rows {first}..{last} are touched, the machine has {limit}",
+    "accumulators": "accumulator rows {first}..{last} are touched, the machine has {limit}",
+    "unwritten": "scratchpad row {first} is read before anything wrote it",
+    "uncleared": "accumulator row {first} is used before it was cleared",
+    "too_long": "the program runs on after {limit} instructions: more than a machine is given here",
+}
+_ACCESS = enumerate_names("Access", *_ACCESS_TEXTS)
 
-def _check_register(address: int, value: int, in_loop: bool) -> None:
-    csr = CSR_BY_ADDRESS.get(address)
-    if csr is None:
-        raise InputError(f"there is no register 0x{address:x}")
-    if not csr.holds(value):
-        raise InputError(f"{csr.name} is {csr.number(value)}, must be {csr.low}..{csr.high}")
-    if csr.kind == "format":
-        word_format(value)
-    if in_loop:
-        raise InputError("registers are written outside loops only")
-
-
-def _check_loop(counter: int, stop: int, spread: bool, loops: list[_Loop], end: int) -> None:
-    if stop > min([end, *(loop.stop for loop in loops)]):
-        raise InputError("the body reaches beyond the loop around it or the program's end")
-    if counter in [loop.counter for loop in loops]:
-        raise InputError(f"counter {COUNTERS[counter]} already runs in a loop around this one")
-    if spread and COUNTERS[counter] == "k":
-        raise InputError("a loop over k cannot be spread: its steps add to one sum")
-    if spread and any(loop.spread or COUNTERS[loop.counter] == "k" for loop in loops):
-        raise InputError("a loop can be spread only outside loops over k and other spread loops")
+#: The result of a walk.
+_WALK = layout(
+    fault=np.int64,  # a member of `FAULT`, of `step`
+    access=np.int64,  # a member of `_ACCESS`
+    index=np.int64,  # of the refused instruction
+    first=np.int64,  # refused rows: the first and the last one
+    last=np.int64,
+    instructions=np.int64,  # executed, HALT included
+    stale_operands=np.int64,  # `Findings.overwritten`
+)
+_MULTIPLIES = opcodes_with("multiplies")
+_BARRIER, _WRITES_CSR = opcodes_with("barrier"), opcodes_with("writes_csr")
 
 
 @jit
-def _missing(flags, first, stop):
-    """The first of the flags [first, stop) that is not set, or −1. (A minimum is taken of many at once;
-    a search would look at one after the other.)"""
+def _first_unset(flags, first, stop):
+    """The first index of [first, stop) whose flag is not set, or −1.
+
+    The minimum of all flags vectorises, the search does not.
+    """
     least = np.uint8(1)
     for row in range(first, stop):
         least = min(least, np.uint8(flags[np.uintp(row)]))
@@ -166,61 +226,101 @@ def _missing(flags, first, stop):
 
 
 @jit
-def _spoil(op, state, regs, box, spoilt):
-    """Rows have been written: what ports had loaded there is gone."""
-    for port in range(spoilt.size):
-        first, stop = q.box_rows(box[port], state, regs)
-        if box[port, q.KIND] != q.EMPTY and first < op[q.WRITE_STOP] and op[q.WRITE] < stop:
-            spoilt[port] = True
-    if op[q.CODE] == OP.ld:
-        spoilt[op[q.OPERAND]] = False
+def _check_sizes(op, scratchpad_rows, accumulator_rows, walk):
+    """Check that the machine has the rows of an instruction. Returns a member of `_ACCESS`."""
+    stop = max(op.read.stop, op.read_second.stop, op.write.stop)
+    if stop > scratchpad_rows:
+        walk.first = max(op.read.first, op.read_second.first, op.write.first)
+        walk.last = stop - 1
+        return _ACCESS.scratchpad
+    if op.sums.stop > accumulator_rows:
+        walk.first, walk.last = op.sums.first, op.sums.stop - 1
+        return _ACCESS.accumulators
+    return _ACCESS.sound
 
 
 @jit
-def _walk(words, state, regs, box, written, cleared, spoilt, limit):
-    """Walk to HALT. Returns (error, index, first row, last row); error 0 if all is well, and then the
-    instructions executed stand for the row. The last of `spoilt` is set as `examine` says."""
-    op = np.zeros(q.OP_SIZE, np.int64)
-    ports = spoilt[: len(OPERANDS)]
-    ways = np.full(ports.size, -1)  # that each port is loaded, since registers were written
+def _check_scratchpad(op, written, walk):
+    """Check that rows are written before they are read. Returns a member of `_ACCESS`."""
+    for rows in (op.read, op.read_second):
+        row = _first_unset(written, rows.first, rows.stop)
+        if row >= 0:
+            walk.first = walk.last = row
+            return _ACCESS.unwritten
+    written[op.write.first : op.write.stop] = True
+    return _ACCESS.sound
+
+
+@jit
+def _check_accumulators(op, cleared, walk):
+    """Check that accumulators are cleared before they are used. Returns a member of `_ACCESS`."""
+    if op.opcode == OP.clr:
+        cleared[op.sums.first : op.sums.stop] = True
+        return _ACCESS.sound
+    row = _first_unset(cleared, op.sums.first, op.sums.stop)
+    if row < 0:
+        return _ACCESS.sound
+    walk.first = walk.last = row
+    return _ACCESS.uncleared
+
+
+@jit
+def _invalidate(op, core, regs, boxes, stale):
+    """Mark the ports whose loaded rows this instruction overwrites. A port that LD fills is valid again."""
+    for port in range(stale.size):
+        box = boxes[port]
+        overlap = box.row < op.write.stop and op.write.first < box_stop(box, core, regs)
+        if box.kind != BOX_KIND.empty and overlap:
+            stale[port] = True
+    if op.opcode == OP.ld:
+        stale[op.port] = False
+
+
+@jit
+def _track_operands(op, core, regs, boxes, stale, load_modes):
+    """Whether this instruction may read an operand that is not what DRAM holds where the registers say."""
+    if op.write.stop > op.write.first:
+        _invalidate(op, core, regs, boxes, stale)
+    if _WRITES_CSR[op.opcode] or _BARRIER[op.opcode]:
+        stale[:] = True  # Loaded under other registers, or before other stores.
+        load_modes[:] = -1
+    if op.opcode == OP.ld:
+        box, previous = boxes[op.port], load_modes[op.port]
+        load_modes[op.port] = box.kind + 4 * box.transposed + 8 * box.reversed
+        return previous >= 0 and previous != load_modes[op.port]
+    return _MULTIPLIES[op.opcode] and (stale[PORT.a] or stale[PORT.b])
+
+
+@jit
+def _walk(words, core, regs, boxes, written, cleared, limit, walk):
+    """Resolve the program to HALT, or to its first fault, and check every access.
+
+    Args:
+        written, cleared: flags of the scratchpad rows and accumulator rows, all False at first; changed.
+        limit: instructions to execute at most.
+        walk: a `_WALK` record, filled.
+    """
+    op = np.zeros(1, RESOLVED)[0]
+    stale = np.zeros(boxes.size, np.bool_)  # of each port
+    load_modes = np.full(
+        boxes.size, -1
+    )  # kind and flags of each port's loads since registers were written
     for number in range(limit):
-        error = q.step(words, state, regs, box, op)
-        if error != q.OK:
-            return error, op[q.INDEX], 0, 0
-        if state[q.HALTED]:
-            return q.OK, 0, number + 1, 0
-        rows = max(op[q.READ_STOP], op[q.READ2_STOP], op[q.WRITE_STOP])
-        if rows > written.size:
-            return _SCRATCHPAD, op[q.INDEX], max(op[q.READ], op[q.READ2], op[q.WRITE]), rows - 1
-        if op[q.ACC_STOP] > cleared.size:
-            return _ACCUMULATORS, op[q.INDEX], op[q.ACC], op[q.ACC_STOP] - 1
-        for first, stop in (
-            (op[q.READ], op[q.READ_STOP]),
-            (op[q.READ2], op[q.READ2_STOP]),
-        ):
-            row = _missing(written, first, stop)
-            if row >= 0:
-                return _READ_BEFORE_WRITE, op[q.INDEX], row, row
-        written[op[q.WRITE] : op[q.WRITE_STOP]] = True
-        if op[q.WRITE_STOP] > op[q.WRITE]:
-            _spoil(op, state, regs, box, ports)
-        if op[q.CODE] == OP.csrw or op[q.CODE] == OP.fence:
-            ports[:] = True  # loaded under other registers, or before other stores
-            ways[:] = -1
-        elif op[q.CODE] == OP.ld:
-            port = op[q.OPERAND]
-            way = box[port, q.KIND] + 4 * box[port, q.TRANSPOSED] + 8 * box[port, q.TURNED]
-            spoilt[-1] |= ways[port] >= 0 and ways[port] != way
-            ways[port] = way
-        elif op[q.CODE] == OP.mm or op[q.CODE] == OP.cv:
-            spoilt[-1] |= ports[PORT.a] or ports[PORT.b]
-        if op[q.CODE] == OP.clr:
-            cleared[op[q.ACC] : op[q.ACC_STOP]] = True
-        else:
-            row = _missing(cleared, op[q.ACC], op[q.ACC_STOP])
-            if row >= 0:
-                return _SUMS_BEFORE_CLEAR, op[q.INDEX], row, row
-    return _TOO_LONG, op[q.INDEX], 0, 0
+        walk.fault = step(words, core, regs, boxes, op)
+        walk.index, walk.instructions = op.index, number + 1
+        if walk.fault != FAULT.none or core.halted:
+            return
+        walk.access = _check_sizes(op, written.size, cleared.size, walk)
+        if walk.access == _ACCESS.sound:
+            walk.access = _check_scratchpad(op, written, walk)
+        if walk.access != _ACCESS.sound:
+            return
+        if _track_operands(op, core, regs, boxes, stale, load_modes):
+            walk.stale_operands = 1
+        walk.access = _check_accumulators(op, cleared, walk)
+        if walk.access != _ACCESS.sound:
+            return
+    walk.access = _ACCESS.too_long
 
 
 def check(program: Program, machine: Machine, dram_bytes: int | None = None) -> None:
@@ -239,29 +339,31 @@ def check(program: Program, machine: Machine, dram_bytes: int | None = None) -> 
 
 
 class Findings(NamedTuple):
-    """What is known of a sound program before it runs."""
+    """What the checks find out about a sound program."""
 
     instructions: int  #: that one core executes if it is alone
-    #: whether the array reads operands that are not simply what DRAM holds where the registers say: rows
-    #: that something else was written over, or loaded under other registers, or in two ways (`image`, `t`
-    #: or `turned`, and not)
+    #: whether the array may read operands that are not what DRAM holds where the registers say: rows that
+    #: another instruction overwrote, or loaded under other registers, or loaded both with and without one of
+    #: the flags `image`, `t` and `turned`
     overwritten: bool
 
 
 @functools.lru_cache(64)  # a program may run many times
 def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -> Findings:
-    """`check`, and what was found."""
+    """`check`, with findings about the program."""
     check_words(program)
     size = program.dram_lines * LINE if dram_bytes is None else dram_bytes
     written = np.zeros(machine.scratchpad_rows, np.bool_)
     cleared = np.zeros(machine.accumulator_rows, np.bool_)
-    words = program.words.astype(np.int64)
-    state, regs, box = q.start(words, 0, 1, machine.array.columns, size)
-    spoilt = np.zeros(len(OPERANDS) + 1, np.bool_)
-    error, index, first, last = _walk(words, state, regs, box, written, cleared, spoilt, MAX_STEPS)
-    if error > 0:
-        raise refuse(program, index, q.ERRORS[error])
-    if error < 0:
-        limit = {_ACCUMULATORS: cleared.size, _TOO_LONG: MAX_STEPS}.get(error, written.size)
-        raise refuse(program, index, _RUNTIME[error].format(first, last, limit))
-    return Findings(int(first), bool(spoilt[-1]))
+    words, walk = program.words.astype(np.int64), record(_WALK)
+    core, regs, boxes = start(words, 0, 1, machine.array.columns, size)
+    _walk(words, core, regs, boxes, written, cleared, MAX_STEPS, walk)
+    index, access = int(walk.index), int(walk.access)
+    if walk.fault != FAULT.none:
+        raise refuse(program, index, fault_text(walk.fault))
+    if access != _ACCESS.sound:
+        limits = {_ACCESS.accumulators: cleared.size, _ACCESS.too_long: MAX_STEPS}
+        text = list(_ACCESS_TEXTS.values())[access]
+        limit = limits.get(access, written.size)
+        raise refuse(program, index, text.format(first=walk.first, last=walk.last, limit=limit))
+    return Findings(int(walk.instructions), bool(walk.stale_operands))

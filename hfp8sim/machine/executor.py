@@ -6,7 +6,7 @@ the loop goes on with the tiles that follow by itself (`tiles`), and with POST w
 are. Values do not depend on how many cores there are, so as many are emulated as there are
 threads, whatever the machine has: a spread loop's iterations are shared out among them.
 """
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg"
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim import kernels
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import record, tuple_type
 from hfp8sim.errors import InputError
 from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.segments import segments
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
 from hfp8sim.machine import arithmetic, tiles
-from hfp8sim.machine import sequencer as q
 from hfp8sim.machine.arithmetic import Conversion
+from hfp8sim.machine.boxes import tile_blocks
 from hfp8sim.machine.check import MAX_STEPS, examine, refuse
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.movement import (
     MOVED,
-    blocks_of_tile,
     join_blocks,
     load_box,
     locate_a,
@@ -55,6 +55,8 @@ from hfp8sim.machine.multiplier import (
     no_events,
 )
 from hfp8sim.machine.post import post_facts, post_table, post_tile
+from hfp8sim.machine.sequencer import start, step
+from hfp8sim.machine.state import BOX, BOX_KIND, FAULT, RESOLVED, fault_text
 from hfp8sim.ops import Events
 from hfp8sim.ops.products import count_nan, thread_count
 from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
@@ -68,6 +70,9 @@ _DONE, _WHY, _FENCES, _WRITES, _MACS, _LOADS = range(6)
 _POST_FLAGS = FLAG.bias | FLAG.relu | FLAG.clamp
 _DONE_SIZE = _LOADS + len(OPERANDS)
 #: The dtype of an operand's elements, by their bytes.
+#: Records as plain integers.
+_Op = tuple_type("_Op", RESOLVED)
+_Box = tuple_type("_Box", BOX)
 _ELEMENTS = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 
 
@@ -92,34 +97,34 @@ class Execution:
 
 
 @jit
-def _run(words, state, regs, box, op, dram, scratchpad, limit, breath, done, table, spare):
+def _run(words, core, regs, box, op, dram, scratchpad, limit, breath, done, table, spare):
     """Execute until HALT, a tile or a POST that is not for compiled code alone, FENCE, an error, `limit`
     instructions, or (in tiles) `breath` multiply-accumulates.
 
     `done` counts what happens. The instruction that stopped the loop is in `op`.
     """
-    row_bytes, enough, tile = state[q.ROW_BYTES], done[_MACS] + breath, table[0]
+    row_bytes, enough, tile = core.row_bytes, done[_MACS] + breath, table[0]
     for _ in range(limit):
-        error = q.step(words, state, regs, box, op)
-        if error != q.OK:
+        error = step(words, core, regs, box, op)
+        if error != FAULT.none:
             done[_WHY] = error
             return _ERROR
         done[_DONE] += 1
-        code = op[q.CODE]
+        code = op.opcode
         if code == OP.mm or code == OP.cv:
-            done[_MACS] += op[q.MT] * op[q.NT] * op[q.KT]
+            done[_MACS] += op.m.count * op.n.count * op.k.count
             if not (tiles.is_autonomous(tile, op) and tiles.has_room(tile, box, op, regs, spare)):
                 return _MULTIPLY
             tiles.multiply(tile, regs, box, op, scratchpad, row_bytes, spare)
             if done[_MACS] >= enough:
                 return _PAUSE
         elif code == OP.post:
-            changed = words[op[q.INDEX]] & _POST_FLAGS
+            changed = words[op.index] & _POST_FLAGS
             if changed or not (tile.copies and tiles.is_autonomous(tile, op)):
                 return _POST
             tiles.post(tile, op, scratchpad, row_bytes)
         elif code == OP.ld:
-            port = op[q.OPERAND]
+            port = op.port
             done[_LOADS + port] += 1
             load_box(box[port], port, regs, dram, scratchpad, row_bytes)
         elif code == OP.st:
@@ -131,7 +136,7 @@ def _run(words, state, regs, box, op, dram, scratchpad, limit, breath, done, tab
         elif code == OP.csrw:
             done[_WRITES] += 1
             tile.autonomous = 0
-        elif state[q.HALTED]:
+        elif core.halted:
             return _HALT
     return _LIMIT
 
@@ -149,12 +154,12 @@ class _Core:
         self.memories = [memories[:threads] for threads in share]
         self.words = program.words.astype(np.int64)
         self.width = machine.array.columns
-        self.state, self.regs, self.box = q.start(self.words, core, cores, self.width, dram.size)
-        self.op = np.zeros(q.OP_SIZE, np.int64)
+        self.state, self.regs, self.box = start(self.words, core, cores, self.width, dram.size)
+        self.op = record(RESOLVED)
         self.scratchpad = np.zeros(machine.scratchpad_rows * self.width + MOVED, np.uint8)
         self.done = np.zeros(_DONE_SIZE, np.int64)
         # The last two as plain integers, which are read many times, since the loop came back.
-        self.now, self.counts = self.op.tolist(), self.done.tolist()
+        self.now, self.counts = _Op(*self.op.item()), self.done.tolist()
         self.events = no_events()
         self.nan = self.gated = 0
         self.plans, self.sums = plans, Sums(pool)
@@ -162,7 +167,7 @@ class _Core:
         # The table of the tiles that the compiled loop may compute alone, at first none.
         self.table, self.spare = np.zeros(1, tiles.TILES), np.zeros(0, np.uint8)
         self._configured: tuple[int, ...] = ()
-        self._boxes: list[tuple[int, list[int]]] = [(0, [])] * len(OPERANDS)
+        self._boxes: list[tuple[int, Any]] = [(0, None)] * len(OPERANDS)
         self._product: Product | None = None
         self._conversion: tuple[int, Conversion] | None = None
         self._sum: Sum | None = None
@@ -175,7 +180,7 @@ class _Core:
                 self.words, self.state, self.regs, self.box, self.op, self.dram, self.scratchpad,
                 limit, _BREATH, self.done, self.table, self.spare,
             )  # fmt: skip
-            self.now, self.counts = self.op.tolist(), self.done.tolist()
+            self.now, self.counts = _Op(*self.op.item()), self.done.tolist()
             limit -= self.counts[_DONE] - before
             if why == _MULTIPLY:
                 self._multiply()
@@ -184,29 +189,29 @@ class _Core:
             elif why == _FENCE:
                 fence()
             elif why == _ERROR:
-                raise refuse(self.program, self.now[q.INDEX], q.ERRORS[self.counts[_WHY]])
+                raise refuse(self.program, self.now.index, fault_text(self.counts[_WHY]))
             if why == _HALT:
                 return False
             if limit == 0:
                 return True
 
-    def _box(self, port: int) -> list[int]:
+    def _box(self, port: int) -> Any:
         """A port's box as plain integers, read anew after every load."""
         load = self.counts[_LOADS + port]
         if self._boxes[port][0] != load:
-            self._boxes[port] = load, self.box[port].tolist()
+            self._boxes[port] = load, _Box(*self.box[port].item())
         return self._boxes[port][1]
 
     def _operand_a(self, first: int, stop: int) -> Any:
         """Rows [first, stop) of A's tile, (stop − first, kt)."""
         box, now, rows = self._box(PORT.a), self.now, stop - first
-        m0, k0, kt, size = now[q.M0] + first, now[q.K0], now[q.KT], box[q.ESIZE]
+        m0, k0, kt, size = now.m[0] + first, now.k[0], now.k[1], box.element_bytes
         memory, place = self.scratchpad, locate_a(self.box[PORT.a], self.op, first, self.width)
-        if box[q.KIND] == q.IMAGE:
-            memory, turned = np.empty(rows * kt * size + MOVED, np.uint8), box[q.TRANSPOSED]
+        if box.kind == BOX_KIND.image:
+            memory, turned = np.empty(rows * kt * size + MOVED, np.uint8), box.transposed
             unfolded = (k0, kt, m0, rows) if turned else (m0, rows, k0, kt)
             unfold(
-                self.scratchpad, self.width, self.box[PORT.a], self.regs, now[q.G0], *unfolded, memory
+                self.scratchpad, self.width, self.box[PORT.a], self.regs, now.group[0], *unfolded, memory
             )  # fmt: skip
             place = (0, size, rows * size) if turned else (0, kt * size, size)
         return _codes((rows, kt), size, memory, place)
@@ -214,20 +219,20 @@ class _Core:
     def _operand_b(self) -> Any:
         """B of the tile, (kt, nt)."""
         box, now, memory = self._box(PORT.b), self.now, self.scratchpad
-        nt, size = now[q.NT], box[q.ESIZE]
+        nt, size = now.n[1], box.element_bytes
         place = locate_b(self.regs, self.box[PORT.b], self.op, self.width)
-        if box[q.TRANSPOSED]:
-            _, blocks, _ = blocks_of_tile(self.regs, self.box[PORT.b], self.op)
+        if box.transposed:
+            _, blocks = tile_blocks(self.regs, self.op)
             if blocks > 1:
-                memory = np.empty(blocks * box[q.BOX_CT] * nt * size, np.uint8)
+                memory = np.empty(blocks * box.columns[1] * nt * size, np.uint8)
                 place = join_blocks(
                     self.regs, self.box[PORT.b], self.op, self.scratchpad, self.width, memory
                 )
-        return _codes((nt, now[q.KT]), size, memory, place).T
+        return _codes((nt, now.k[1]), size, memory, place).T
 
     def _group_product(self) -> Product:
         """The product of the current registers and group, kept while they stay."""
-        regs, group = self.regs, self.now[q.G0]
+        regs, group = self.regs, self.now.group[0]
         key = self.counts[_WRITES], self.counts[_FENCES], group
         if key != self._configured or self._product is None:
             profile, a, b = arithmetic.multiply_profile(regs)
@@ -246,7 +251,7 @@ class _Core:
         a, b, c = ((int(first), min(int(stop), self.dram.size)) for first, stop in spans)
         if any(c[0] < stop and first < c[1] for first, stop in (a, b)):
             return None
-        sizes = (int(self.box[port][q.ESIZE]) for port in (PORT.a, PORT.b))
+        sizes = (int(self.box[port].element_bytes) for port in (PORT.a, PORT.b))
         parts = (
             self.dram[first:stop].view(f"u{size}") for (first, stop), size in zip((a, b), sizes)
         )
@@ -256,8 +261,8 @@ class _Core:
         """MM and CV."""
         self.table["autonomous"] = 0  # until it is sure that this tile is one of many
         product, now = self._group_product(), self.now
-        m, n, k = (now[q.M0], now[q.MT]), (now[q.N0], now[q.NT]), (now[q.K0], now[q.KT])
-        tile = Tile(now[q.G0], m, n, k, self._operand_a, self._operand_b, self.core)
+        m, n, k = now.m, now.n, now.k
+        tile = Tile(now.group[0], m, n, k, self._operand_a, self._operand_b, self.core)
         if k[0] == 0:
             self._sum = self.sums.start(product, tile, self.memories[self.counts[_FENCES]])
         if k[1] == 0 or self._sum is None:
@@ -290,8 +295,8 @@ class _Core:
         """POST."""
         now, regs = self.now, self.regs
         conversion = self._post_conversion()
-        active = int(self.words[now[q.INDEX]]) & _POST_FLAGS
-        mt, nt, first = now[q.MT], now[q.NT], now[q.WRITE] * self.width
+        active = int(self.words[now.index]) & _POST_FLAGS
+        mt, nt, first = now.m[1], now.n[1], now.write[0] * self.width
         dtype = conversion.result.dtype
         place = self.scratchpad[first : first + mt * nt * dtype.itemsize]
         aligned = first % dtype.itemsize == 0
@@ -305,9 +310,9 @@ class _Core:
             sums = np.empty((mt, nt), conversion.sums.dtype)
             self._sum.codes(sums)
         if sums is not results:
-            seed, stream = arithmetic.seed_and_stream(regs, now[q.G0])
+            seed, stream = arithmetic.seed_and_stream(regs, now.group[0])
             pitch = int(regs[CSR.c_pitch])
-            number = now[q.G0] * int(regs[CSR.c_group]) + now[q.M0] * pitch + now[q.N0]
+            number = now.group[0] * int(regs[CSR.c_group]) + now.m[0] * pitch + now.n[0]
             post_tile(
                 sums, self._biases(active), active, post_facts(conversion), post_table(conversion, active),
                 np.uint64(seed), np.uint64(stream), number, pitch, results,
@@ -322,32 +327,32 @@ class _Core:
         if not active & FLAG.bias:
             return np.zeros(0, np.uint32)
         box, now = self._box(PORT.d), self.now
-        size, row = box[q.ESIZE], now[q.G0] - box[q.BOX_G0]
-        at = box[q.ROW] * self.width + (row * box[q.BOX_CT] + now[q.N0] - box[q.BOX_C0]) * size
-        biases = _codes((1, now[q.NT]), size, self.scratchpad, (at, size, size))
+        size, row = box.element_bytes, now.group[0] - box.groups[0]
+        at = box.row * self.width + (row * box.columns[1] + now.n[0] - box.columns[0]) * size
+        biases = _codes((1, now.n[1]), size, self.scratchpad, (at, size, size))
         return np.asarray(biases[0], np.uint32)
 
     def effect(self) -> str:
         """What the last instruction changed, for the log: rows, and a checksum of what they hold now."""
         op = self.op
-        if op[q.WRITE_STOP] > op[q.WRITE]:
-            first, stop = int(op[q.WRITE]), int(op[q.WRITE_STOP])
-            held = self.scratchpad[first * self.width : first * self.width + int(op[q.BYTES])]
-            what = f"s[{first}..{stop - 1}] = {int(op[q.BYTES])} bytes"
-            if op[q.CODE] == OP.ld:
-                what = f"{OPERANDS[int(op[q.OPERAND])]} → " + what
+        if op.write.stop > op.write.first:
+            first, stop = int(op.write.first), int(op.write.stop)
+            held = self.scratchpad[first * self.width : first * self.width + int(op.bytes)]
+            what = f"s[{first}..{stop - 1}] = {int(op.bytes)} bytes"
+            if op.opcode == OP.ld:
+                what = f"{OPERANDS[int(op.port)]} → " + what
             return f"{what}, crc {zlib.crc32(held.tobytes()):08x}"
-        if op[q.CODE] in (OP.mm, OP.cv):
-            tile = f"m {op[q.M0]}+{op[q.MT]} n {op[q.N0]}+{op[q.NT]} k {op[q.K0]}+{op[q.KT]}"
-            what = f"c[{op[q.ACC]}..{op[q.ACC_STOP] - 1}] {tile}"
-            if op[q.K0] + op[q.KT] < self.regs[CSR.k]:
+        if op.opcode in (OP.mm, OP.cv):
+            tile = f"m {op.m.first}+{op.m.count} n {op.n.first}+{op.n.count} k {op.k.first}+{op.k.count}"
+            what = f"c[{op.sums.first}..{op.sums.stop - 1}] {tile}"
+            if op.k.first + op.k.count < self.regs[CSR.k]:
                 return what
-            sums = np.zeros((int(op[q.MT]), int(op[q.NT])), np.uint32)
-            if self._sum is not None and op[q.KT] > 0:
+            sums = np.zeros((int(op.m.count), int(op.n.count)), np.uint32)
+            if self._sum is not None and op.k.count > 0:
                 self._sum.codes(sums)
             return f"{what}, crc {zlib.crc32(sums.tobytes()):08x}"
-        if op[q.CODE] == OP.st:
-            return f"DRAM = {int(op[q.BYTES])} bytes of s[{op[q.READ]}..{op[q.READ_STOP] - 1}]"
+        if op.opcode == OP.st:
+            return f"DRAM = {int(op.bytes)} bytes of s[{op.read.first}..{op.read.stop - 1}]"
         return ""
 
 
@@ -434,7 +439,7 @@ def _run_alone(core: _Core, log: Callable[[str], object] | None) -> None:
     number, running = 0, True
     while running:
         running = core.run(1, lambda: None)
-        index = int(core.op[q.INDEX])
+        index = int(core.op.index)
         text = " ".join(instruction_text(int(core.program.words[index])).split())
         log(f"{number:>8} {index:>5}  {text:<40} {core.effect()}".rstrip())
         number += 1

@@ -10,7 +10,8 @@ from numba.extending import intrinsic, overload
 
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR, LINE, PORT
-from hfp8sim.machine import sequencer as q
+from hfp8sim.machine.boxes import block_depth, count_blocks, image_end, tile_blocks
+from hfp8sim.machine.state import BOX_KIND, ceil_div, element_bytes
 
 _LINE = LINE
 
@@ -76,15 +77,15 @@ def copy_rows(source, at, pitch, target, to, apart, rows, columns):
 @jit
 def load_box(box, port, regs, dram, scratchpad, row_bytes):
     """LD: copy a port's box from DRAM, densely, to its scratchpad row."""
-    esize, to = box[q.ESIZE], box[q.ROW] * row_bytes
-    columns = box[q.BOX_CT] * esize
-    if box[q.KIND] == q.IMAGE:
+    esize, to = box.element_bytes, box.row * row_bytes
+    columns = box.columns.count * esize
+    if box.kind == BOX_KIND.image:
         base = regs[CSR.a_base] * _LINE
         height, width = regs[CSR.image_height], regs[CSR.image_width]
         step = regs[CSR.image_pixel_pitch]
-        for line in range(box[q.BOX_R0], box[q.BOX_R0] + box[q.BOX_RT]):
+        for line in range(box.rows.first, box.rows.first + box.rows.count):
             at = line // height * regs[CSR.image_pitch] + line % height * regs[CSR.image_line_pitch]
-            at = base + (at + box[q.BOX_C0]) * esize
+            at = base + (at + box.columns.first) * esize
             copy_rows(dram, at, step * esize, scratchpad, to, columns, width, columns)
             to += width * columns
         return
@@ -93,17 +94,17 @@ def load_box(box, port, regs, dram, scratchpad, row_bytes):
         base, group, pitch = regs[CSR.a_base], regs[CSR.a_group], regs[CSR.a_pitch]
     elif port == PORT.b:
         base, group, pitch = regs[CSR.b_base], regs[CSR.b_group], regs[CSR.b_pitch]
-        if box[q.TRANSPOSED]:
-            block, blocks = regs[CSR.b_block_step], q.blocks_of_b(regs)
+        if box.transposed:
+            block, blocks = regs[CSR.b_block_step], count_blocks(regs)
     else:
         base, group = regs[CSR.d_base], regs[CSR.d_group]
-    for g in range(box[q.BOX_G0], box[q.BOX_G0] + box[q.BOX_GT]):
-        for t in range(box[q.BOX_B0], box[q.BOX_B0] + box[q.BOX_BT]):
-            place = blocks - 1 - t if box[q.TURNED] else t
-            first = g * group + place * block + box[q.BOX_R0] * pitch + box[q.BOX_C0]
+    for g in range(box.groups.first, box.groups.first + box.groups.count):
+        for t in range(box.blocks.first, box.blocks.first + box.blocks.count):
+            place = blocks - 1 - t if box.reversed else t
+            first = g * group + place * block + box.rows.first * pitch + box.columns.first
             at = base * _LINE + first * esize
-            copy_rows(dram, at, pitch * esize, scratchpad, to, columns, box[q.BOX_RT], columns)
-            to += box[q.BOX_RT] * columns
+            copy_rows(dram, at, pitch * esize, scratchpad, to, columns, box.rows.count, columns)
+            to += box.rows.count * columns
 
 
 @jit
@@ -111,36 +112,36 @@ def tensor_spans(regs, box, spans):
     """DRAM bytes [first, stop) within which operands a and b and the result of a GEMM lie: (3, 2)."""
     m, n, k, last = regs[CSR.m], regs[CSR.n], regs[CSR.k], regs[CSR.groups] - 1
     a, b = box[PORT.a], box[PORT.b]
-    if a[q.KIND] == q.IMAGE:
-        rows = k if a[q.TRANSPOSED] else m
-        images = q.ceil_div(rows, regs[CSR.grid_height] * regs[CSR.grid_width])
+    if a.kind == BOX_KIND.image:
+        rows = k if a.transposed else m
+        images = ceil_div(rows, regs[CSR.grid_height] * regs[CSR.grid_width])
         lines, channels = images * regs[CSR.image_height], regs[CSR.image_channels]
-        end = q.image_span(regs, 0, lines, 0, (last + 1) * channels)
+        end = image_end(regs, 0, lines, 0, (last + 1) * channels)
     else:
-        rows, columns = (k, m) if a[q.TRANSPOSED] else (m, k)
+        rows, columns = (k, m) if a.transposed else (m, k)
         end = last * regs[CSR.a_group] + (rows - 1) * regs[CSR.a_pitch] + columns
     spans[0, 0] = regs[CSR.a_base] * _LINE
-    spans[0, 1] = spans[0, 0] + end * a[q.ESIZE]
-    rows, columns, blocks = (n, k, 1) if b[q.TRANSPOSED] else (k, n, 1)
-    if b[q.TRANSPOSED] and regs[CSR.b_block] > 0:
-        columns, blocks = regs[CSR.b_block], q.blocks_of_b(regs)
+    spans[0, 1] = spans[0, 0] + end * a.element_bytes
+    rows, columns, blocks = (n, k, 1) if b.transposed else (k, n, 1)
+    if b.transposed and regs[CSR.b_block] > 0:
+        columns, blocks = regs[CSR.b_block], count_blocks(regs)
     end = last * regs[CSR.b_group] + (rows - 1) * regs[CSR.b_pitch] + columns
     spans[1, 0] = regs[CSR.b_base] * _LINE
-    spans[1, 1] = spans[1, 0] + (end + (blocks - 1) * regs[CSR.b_block_step]) * b[q.ESIZE]
+    spans[1, 1] = spans[1, 0] + (end + (blocks - 1) * regs[CSR.b_block_step]) * b.element_bytes
     spans[2, 0] = regs[CSR.c_base] * _LINE
     end = last * regs[CSR.c_group] + (m - 1) * regs[CSR.c_pitch] + n
-    spans[2, 1] = spans[2, 0] + end * q.element_bytes(regs[CSR.c_format])
+    spans[2, 1] = spans[2, 0] + end * element_bytes(regs[CSR.c_format])
 
 
 @jit
 def store_tile(op, regs, scratchpad, dram, row_bytes):
     """ST: copy the result tile to DRAM."""
-    esize = q.element_bytes(regs[CSR.c_format])
-    columns, at = op[q.NT] * esize, op[q.READ] * row_bytes
-    first = op[q.G0] * regs[CSR.c_group] + op[q.M0] * regs[CSR.c_pitch] + op[q.N0]
+    esize = element_bytes(regs[CSR.c_format])
+    columns, at = op.n.count * esize, op.read.first * row_bytes
+    first = op.group.first * regs[CSR.c_group] + op.m.first * regs[CSR.c_pitch] + op.n.first
     to = regs[CSR.c_base] * _LINE + first * esize
     copy_rows(
-        scratchpad, at, columns, dram, to, regs[CSR.c_pitch] * esize, op[q.MT], columns
+        scratchpad, at, columns, dram, to, regs[CSR.c_pitch] * esize, op.m.count, columns
     )  # fmt: skip
 
 
@@ -148,35 +149,27 @@ def store_tile(op, regs, scratchpad, dram, row_bytes):
 def locate_a(box, op, first, row_bytes):
     """Where operand A's tile lies, from its row `first` on, in a matrix in the scratchpad: (byte, bytes
     from row to row, bytes from k to k)."""
-    esize, m, k = box[q.ESIZE], op[q.M0] + first, op[q.K0]
-    row, column = (k, m) if box[q.TRANSPOSED] else (m, k)
-    pitch = box[q.BOX_CT] * esize
-    at = (op[q.G0] - box[q.BOX_G0]) * box[q.BOX_RT] + row - box[q.BOX_R0]
-    at = box[q.ROW] * row_bytes + at * pitch + (column - box[q.BOX_C0]) * esize
-    return (at, esize, pitch) if box[q.TRANSPOSED] else (at, pitch, esize)
-
-
-@jit
-def blocks_of_tile(regs, box, op):
-    """(first block, blocks) of a transposed operand B that a tile reaches into, and k per block."""
-    block = regs[CSR.b_block] if regs[CSR.b_block] > 0 else max(regs[CSR.k], 1)
-    first = op[q.K0] // block
-    return first - box[q.BOX_B0], max(op[q.K0] + op[q.KT] - 1, op[q.K0]) // block - first + 1, block
+    esize, m, k = box.element_bytes, op.m.first + first, op.k.first
+    row, column = (k, m) if box.transposed else (m, k)
+    pitch = box.columns.count * esize
+    at = (op.group.first - box.groups.first) * box.rows.count + row - box.rows.first
+    at = box.row * row_bytes + at * pitch + (column - box.columns.first) * esize
+    return (at, esize, pitch) if box.transposed else (at, pitch, esize)
 
 
 @jit
 def locate_b(regs, box, op, row_bytes):
     """Where operand B's tile lies in the scratchpad: (byte, bytes from column to column, bytes from k to k).
     (Where it reaches into several blocks, this is so within the first.)"""
-    esize, n, k = box[q.ESIZE], op[q.N0], op[q.K0]
-    pitch, at = box[q.BOX_CT] * esize, op[q.G0] - box[q.BOX_G0]
-    if not box[q.TRANSPOSED]:
-        at = at * box[q.BOX_RT] + k - box[q.BOX_R0]
-        at = box[q.ROW] * row_bytes + at * pitch + (n - box[q.BOX_C0]) * esize
+    esize, n, k = box.element_bytes, op.n.first, op.k.first
+    pitch, at = box.columns.count * esize, op.group.first - box.groups.first
+    if not box.transposed:
+        at = at * box.rows.count + k - box.rows.first
+        at = box.row * row_bytes + at * pitch + (n - box.columns.first) * esize
         return at, esize, pitch
-    first, _, block = blocks_of_tile(regs, box, op)
-    at = (at * box[q.BOX_BT] + first) * box[q.BOX_RT] + n - box[q.BOX_R0]
-    at = box[q.ROW] * row_bytes + at * pitch + (k % block - box[q.BOX_C0]) * esize
+    first, _ = tile_blocks(regs, op)
+    at = (at * box.blocks.count + first - box.blocks.first) * box.rows.count + n - box.rows.first
+    at = box.row * row_bytes + at * pitch + (k % block_depth(regs) - box.columns.first) * esize
     return at, pitch, esize
 
 
@@ -184,27 +177,31 @@ def locate_b(regs, box, op, row_bytes):
 def join_blocks(regs, box, op, scratchpad, row_bytes, joined):
     """Lay the blocks of k that a tile of a transposed operand B reaches into end to end, column by column:
     (byte, bytes from column to column, bytes from k to k), as `locate_b`, in `joined`."""
-    first, blocks, block = blocks_of_tile(regs, box, op)
-    pitch = box[q.BOX_CT] * box[q.ESIZE]
-    at = ((op[q.G0] - box[q.BOX_G0]) * box[q.BOX_BT] + first) * box[q.BOX_RT]
-    at = box[q.ROW] * row_bytes + (at + op[q.N0] - box[q.BOX_R0]) * pitch
+    first, blocks = tile_blocks(regs, op)
+    pitch = box.columns.count * box.element_bytes
+    at = (op.group.first - box.groups.first) * box.blocks.count + first - box.blocks.first
+    at = box.row * row_bytes + (at * box.rows.count + op.n.first - box.rows.first) * pitch
     for t in range(blocks):
-        from_block, to = at + t * box[q.BOX_RT] * pitch, t * pitch
-        copy_rows(scratchpad, from_block, pitch, joined, to, blocks * pitch, op[q.NT], pitch)
-    return (op[q.K0] % block - box[q.BOX_C0]) * box[q.ESIZE], blocks * pitch, box[q.ESIZE]
+        from_block, to = at + t * box.rows.count * pitch, t * pitch
+        copy_rows(scratchpad, from_block, pitch, joined, to, blocks * pitch, op.n.count, pitch)
+    return (
+        (op.k.first % block_depth(regs) - box.columns.first) * box.element_bytes,
+        blocks * pitch,
+        box.element_bytes,
+    )
 
 
 @jit
 def unfold(scratchpad, row_bytes, box, regs, group, row, rows, column, columns, unfolded):
     """CV: rows × columns of the unfolded matrix of one group, from the lines in the scratchpad, row by row
     into the bytes `unfolded`."""
-    esize, base = box[q.ESIZE], box[q.ROW] * row_bytes
+    esize, base = box.element_bytes, box.row * row_bytes
     height, width, depth = (
         regs[CSR.image_height], regs[CSR.image_width], regs[CSR.image_channels],
     )  # fmt: skip
     grid_p, grid_q, taps = regs[CSR.grid_height], regs[CSR.grid_width], regs[CSR.kernel_width]
     gap_y, gap_x = regs[CSR.divide_height], regs[CSR.divide_width]
-    pixel, offset = box[q.BOX_CT], group * depth - box[q.BOX_C0]
+    pixel, offset = box.columns.count, group * depth - box.columns.first
     line = width * depth
     # All taps of a filter line lie side by side where pixels do and nothing is skipped: one run.
     together = pixel == depth and gap_x == 1 and regs[CSR.dilation_width] == 1
@@ -220,7 +217,7 @@ def unfold(scratchpad, row_bytes, box, regs, group, row, rows, column, columns, 
     for i in range(rows):
         y0 = at_p * regs[CSR.stride_height] - regs[CSR.pad_height]
         x0 = at_q * regs[CSR.stride_width] - regs[CSR.pad_width]
-        line0 = at_image * height - box[q.BOX_R0]
+        line0 = at_image * height - box.rows.first
         at_q += 1
         if at_q == grid_q:
             at_q, at_p = 0, at_p + 1

@@ -14,7 +14,8 @@ from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import SPAN, layout
 from hfp8sim.isa.table import PORT
 from hfp8sim.machine import movement
-from hfp8sim.machine import sequencer as q
+from hfp8sim.machine.boxes import tile_blocks
+from hfp8sim.machine.state import BOX_KIND
 
 #: The stream of a GEMM's tiles, and what of it compiled code may do without `multiplier`.
 TILES = layout(
@@ -35,12 +36,12 @@ _UNFOLDED_ROWS = 64
 def spare_bytes(box, op, regs):
     """Bytes of the buffer in which an operand is rearranged before it is packed."""
     a, b, bytes_a, bytes_b = box[PORT.a], box[PORT.b], 0, 0
-    if a[q.KIND] == q.IMAGE:
-        rows = op[q.MT] if a[q.TRANSPOSED] else min(op[q.MT], _UNFOLDED_ROWS)
-        bytes_a = rows * op[q.KT] * a[q.ESIZE]
-    if b[q.TRANSPOSED]:
-        _, blocks, _ = movement.blocks_of_tile(regs, b, op)
-        bytes_b = 0 if blocks == 1 else blocks * b[q.BOX_CT] * op[q.NT] * b[q.ESIZE]
+    if a.kind == BOX_KIND.image:
+        rows = op.m.count if a.transposed else min(op.m.count, _UNFOLDED_ROWS)
+        bytes_a = rows * op.k.count * a.element_bytes
+    if b.transposed:
+        _, blocks = tile_blocks(regs, op)
+        bytes_b = 0 if blocks == 1 else blocks * b.columns.count * op.n.count * b.element_bytes
     return max(bytes_a, bytes_b) + movement.MOVED
 
 
@@ -48,9 +49,9 @@ def spare_bytes(box, op, regs):
 def has_room(tiles, box, op, regs, spare):
     """Whether panels, accumulators and the spare buffer are large enough for a tile."""
     stream = tiles.stream
-    rows = min(tiles.part.stop, op[q.MT]) - tiles.part.first
+    rows = min(tiles.part.stop, op.m.count) - tiles.part.first
     return (
-        rows <= stream.max_rows and op[q.NT] <= stream.max_columns and op[q.KT] <= stream.max_k
+        rows <= stream.max_rows and op.n.count <= stream.max_columns and op.k.count <= stream.max_k
         and spare_bytes(box, op, regs) <= spare.size
     )  # fmt: skip
 
@@ -58,21 +59,23 @@ def has_room(tiles, box, op, regs, spare):
 @jit
 def _pack_a(stream, regs, box, op, scratchpad, row_bytes, first, rows, spare):
     """Pack the tile's rows from `first` on."""
-    k0, kt, m = op[q.K0], op[q.KT], op[q.M0] + first
-    if box[q.KIND] != q.IMAGE:
+    k0, kt, m = op.k.first, op.k.count, op.m.first + first
+    if box.kind != BOX_KIND.image:
         at, row_step, k_step = movement.locate_a(box, op, first, row_bytes)
         view = np.int64(scratchpad.ctypes.data) + at, row_step, k_step, m, rows
         kernels.pack_codes(stream.a, view, k0, kt, stream.start, 0)
         return
-    esize, address = box[q.ESIZE], np.int64(spare.ctypes.data)
-    if box[q.TRANSPOSED]:
-        movement.unfold(scratchpad, row_bytes, box, regs, op[q.G0], k0, kt, m, rows, spare)
+    esize, address = box.element_bytes, np.int64(spare.ctypes.data)
+    if box.transposed:
+        movement.unfold(scratchpad, row_bytes, box, regs, op.group.first, k0, kt, m, rows, spare)
         view = address, esize, rows * esize, m, rows
         kernels.pack_codes(stream.a, view, k0, kt, stream.start, 0)
         return
     for i in range(0, rows, _UNFOLDED_ROWS):
         count = min(rows - i, _UNFOLDED_ROWS)
-        movement.unfold(scratchpad, row_bytes, box, regs, op[q.G0], m + i, count, k0, kt, spare)
+        movement.unfold(
+            scratchpad, row_bytes, box, regs, op.group.first, m + i, count, k0, kt, spare
+        )
         view = address, kt * esize, esize, m + i, count
         kernels.pack_codes(stream.a, view, k0, kt, stream.start, i // kernels.PANEL)
 
@@ -81,24 +84,24 @@ def _pack_a(stream, regs, box, op, scratchpad, row_bytes, first, rows, spare):
 def _pack_b(stream, regs, box, op, scratchpad, row_bytes, spare):
     """Pack the tile's columns."""
     address, place = np.int64(scratchpad.ctypes.data), movement.locate_b(regs, box, op, row_bytes)
-    if box[q.TRANSPOSED] and movement.blocks_of_tile(regs, box, op)[1] > 1:
+    if box.transposed and tile_blocks(regs, op)[1] > 1:
         address = np.int64(spare.ctypes.data)
         place = movement.join_blocks(regs, box, op, scratchpad, row_bytes, spare)
-    view = address + place[0], place[1], place[2], op[q.N0], op[q.NT]
-    kernels.pack_codes(stream.b, view, op[q.K0], op[q.KT], stream.start, 0)
+    view = address + place[0], place[1], place[2], op.n.first, op.n.count
+    kernels.pack_codes(stream.b, view, op.k.first, op.k.count, stream.start, 0)
 
 
 @jit
 def multiply(tiles, regs, boxes, op, scratchpad, row_bytes, spare):
     """MM and CV of a tile that `has_room`."""
-    stream, k0, stop = tiles.stream, op[q.K0], op[q.K0] + op[q.KT]
-    first, columns = min(tiles.part.first, op[q.MT]), op[q.NT]
-    rows = min(tiles.part.stop, op[q.MT]) - first
-    kernels.begin_range(stream, rows, columns, k0, op[q.KT])
-    group, m, start = op[q.G0], op[q.M0] + first, stream.start
+    stream, k0, stop = tiles.stream, op.k.first, op.k.first + op.k.count
+    first, columns = min(tiles.part.first, op.m.count), op.n.count
+    rows = min(tiles.part.stop, op.m.count) - first
+    kernels.begin_range(stream, rows, columns, k0, op.k.count)
+    group, m, start = op.group.first, op.m.first + first, stream.start
     if not kernels.is_packed(stream.packed_a, group, m, rows, start, stop):
         _pack_a(stream, regs, boxes[PORT.a], op, scratchpad, row_bytes, first, rows, spare)
-    if not kernels.is_packed(stream.packed_b, group, op[q.N0], columns, start, stop):
+    if not kernels.is_packed(stream.packed_b, group, op.n.first, columns, start, stop):
         _pack_b(stream, regs, boxes[PORT.b], op, scratchpad, row_bytes, spare)
     kernels.end_range(stream, rows, columns, stop)
 
@@ -113,12 +116,12 @@ def multiply_tile(table, regs, boxes, op, scratchpad, row_bytes, spare):
 def is_autonomous(tiles, op):
     """Whether nothing but the tile has changed since `multiplier` filled in the record. Instructions that
     change anything else clear `autonomous`."""
-    return tiles.autonomous != 0 and (tiles.group == ANY or op[q.G0] == tiles.group)
+    return tiles.autonomous != 0 and (tiles.group == ANY or op.group.first == tiles.group)
 
 
 @jit
 def post(tiles, op, scratchpad, row_bytes):
     """POST of a tile whose codes it copies as they are."""
-    address = np.int64(scratchpad.ctypes.data) + op[q.WRITE] * row_bytes
-    row_step = op[q.NT] * tiles.result_bytes
-    kernels.encode_codes(tiles.stream.out, address, row_step, op[q.MT], op[q.NT])
+    address = np.int64(scratchpad.ctypes.data) + op.write.first * row_bytes
+    row_step = op.n.count * tiles.result_bytes
+    kernels.encode_codes(tiles.stream.out, address, row_step, op.m.count, op.n.count)

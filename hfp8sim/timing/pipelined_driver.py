@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim._numba.layouts import record
 from hfp8sim.isa import LINE, Program
 from hfp8sim.isa.segments import Segment, segments
-from hfp8sim.machine import sequencer as q
+from hfp8sim.isa.table import UNITS
 from hfp8sim.machine.check import check, refuse
 from hfp8sim.machine.config import Machine, get_machine
-from hfp8sim.timing import pipelined as pipeline
+from hfp8sim.machine.sequencer import start
+from hfp8sim.machine.state import FAULT, fault_text
+from hfp8sim.timing import pipelined
 from hfp8sim.timing.parts import LayerTime, Parts
+from hfp8sim.timing.pipeline import MODEL, PARTS, SEGMENT, TIMELINE_SPAN
 
-_NO_SPANS = np.zeros((0, pipeline.SPAN_SIZE), np.int64)
+_NO_SPANS = np.zeros(0, TIMELINE_SPAN)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ def time_segments(program: Program, machine: Machine) -> tuple[LayerTime, ...]:
     return tuple(
         _slowest(segment, results[:, number], machine)
         for number, segment in enumerate(stretches)
-        if segment.works or results[:, number, pipeline.BYTES_IN].any()
+        if segment.works or results["bytes_in"][:, number].any()
     )
 
 
@@ -54,69 +59,72 @@ def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Sp
     check(program, machine)
     stretches = segments(program)
     results, counts = _run(program, machine, stretches, _NO_SPANS)
-    lengths = results[:, :, : len(Parts._fields)].sum(axis=2).max(axis=0)
+    lengths = _cycles(results).max(axis=0)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     spans: list[Span] = []
     for core, count in enumerate(counts):
-        rows = np.zeros((count, pipeline.SPAN_SIZE), np.int64)
+        rows = np.zeros(count, TIMELINE_SPAN)
         _run(program, machine, stretches, rows, only=core)
-        for unit, start, end, index, number, size, *tile in rows.tolist():
+        for unit, first, last, index, number, size, *tile in rows.tolist():
             layer = stretches[number]
             begin = int(offsets[number])
             label = f"{layer.name} {layer.phase}".strip()
             spans.append(
                 Span(
-                    core, pipeline.UNITS[unit], begin + start, begin + end, index, label, size,
-                    tuple(tile),
+                    core, UNITS[unit], begin + first, begin + last, index, label, size,
+                    tuple(number for each in tile for number in each),
                 )
             )  # fmt: skip
     return spans
 
 
 def _run(
-    program: Program, machine: Machine, stretches: tuple[Segment, ...], spans: NDArray[np.int64],
+    program: Program, machine: Machine, stretches: tuple[Segment, ...], spans: NDArray[Any],
     only: int | None = None,
-) -> tuple[NDArray[np.int64], list[int]]:  # fmt: skip
-    """Results (cores, segments, SEGMENT_SIZE) and executed instructions of every core."""
+) -> tuple[NDArray[Any], list[int]]:  # fmt: skip
+    """`SEGMENT` records (cores, segments) and executed instructions of every core."""
     words, size = program.words.astype(np.int64), program.dram_lines * LINE
     active = np.array([min(segment.cores, machine.cores) for segment in stretches], np.int64)
     numbers = model_numbers(machine)
     cores = int(active.max(initial=1))
-    results = np.zeros((cores, len(stretches), pipeline.SEGMENT_SIZE), np.int64)
+    results = np.zeros((cores, len(stretches)), SEGMENT)
     counts = []
     for core in range(cores) if only is None else (only,):
-        state, regs, box = q.start(words, core, machine.cores, machine.array.columns, size)
-        error, index, count = pipeline.run(
-            words, state, regs, box, numbers, active, results[core], spans
+        state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
+        fault, index, count = pipelined.run(
+            words, state, regs, boxes, numbers, active, results[core], spans
         )
-        if error != q.OK:
-            raise refuse(program, int(index), q.ERRORS[error])
+        if fault != FAULT.none:
+            raise refuse(program, int(index), fault_text(fault))
         counts.append(int(count))
     # A core beyond those that a stretch has work for does nothing in it.
     for number, busy in enumerate(active):
-        results[busy:, number] = 0
+        results[busy:, number] = np.zeros(1, SEGMENT)
     return results, counts
 
 
-def model_numbers(machine: Machine) -> NDArray[np.int64]:
-    """The machine as the pipelined model sees it."""
-    array, memory = machine.array, machine.memory
-    numbers = np.zeros(pipeline.MODEL_SIZE, np.int64)
-    numbers[pipeline.ROWS], numbers[pipeline.COLUMNS] = array.rows, array.columns
-    numbers[pipeline.CORELETS], numbers[pipeline.LANES] = array.corelets, machine.post.lanes
-    numbers[pipeline.MACS8], numbers[pipeline.MACS16] = array.macs_8bit, array.macs_16bit
-    numbers[pipeline.BANDWIDTH], numbers[pipeline.LATENCY] = memory.bytes_per_cycle, memory.latency
-    return numbers
+def model_numbers(machine: Machine) -> Any:
+    """The machine as the pipelined model sees it, a `MODEL` record."""
+    array, memory, model = machine.array, machine.memory, record(MODEL)
+    model.rows, model.columns, model.corelets = array.rows, array.columns, array.corelets
+    model.macs_8bit, model.macs_16bit = array.macs_8bit, array.macs_16bit
+    model.post_lanes = machine.post.lanes
+    model.bytes_per_cycle, model.latency = memory.bytes_per_cycle, memory.latency
+    return model
 
 
-def _slowest(segment: Segment, results: NDArray[np.int64], machine: Machine) -> LayerTime:
+def _cycles(results: NDArray[Any]) -> NDArray[np.int64]:
+    """All cycles of segments."""
+    parts = results["parts"]
+    return sum((parts[name] for name in PARTS.names or ()), np.zeros(results.shape, np.int64))
+
+
+def _slowest(segment: Segment, results: NDArray[Any], machine: Machine) -> LayerTime:
     """A segment's time: the parts of the core that takes longest, the traffic of all."""
-    cycles = results[:, : len(Parts._fields)].sum(axis=1)
-    longest = results[int(np.argmax(cycles))]
-    places = (getattr(pipeline, name.upper()) for name in Parts._fields)
+    longest = results[int(np.argmax(_cycles(results)))]
     return LayerTime(
         segment.name, segment.phase, segment.shape,
-        Parts(*(int(longest[place]) for place in places)),
-        int(results[:, pipeline.BYTES_IN].sum()), int(results[:, pipeline.BYTES_OUT].sum()),
-        segment.compulsory, segment.operand_bits, int(results[:, pipeline.EXECUTED].sum()),
+        Parts(*longest["parts"].item()),
+        int(results["bytes_in"].sum()), int(results["bytes_out"].sum()),
+        segment.compulsory, segment.operand_bits, int(results["executed"].sum()),
     )  # fmt: skip

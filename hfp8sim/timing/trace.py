@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hfp8sim.isa import Program, instruction_text
+from hfp8sim.isa.table import UNITS
 from hfp8sim.machine import Machine
 from hfp8sim.timing import Span, timeline
-from hfp8sim.timing.pipelined import UNITS
 
 #: Times are whole multiples of 1/GRID microseconds: floats hold and add those exactly, so that a span's
 #: `ts + dur` is the next one's `ts` to the bit. Viewers draw a span that ends later, by any rounding, as

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
 from hfp8sim.isa import Program, assemble
+from hfp8sim.isa.table import UNITS
 from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import get_machine
 from hfp8sim.network import PHASES, Conv, GemmShape, Layer
 from hfp8sim.timing import Parts, time_layer, time_program, timeline
-from hfp8sim.timing.pipelined import UNITS
 from hfp8sim.timing.scalesim import DATAFLOWS
 from hfp8sim.workloads import load_workload
 

@@ -6,11 +6,11 @@ import json
 import pytest
 
 from hfp8sim.isa import decode
+from hfp8sim.isa.table import UNITS
 from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import get_machine
 from hfp8sim.network import Layer
 from hfp8sim.timing import time_program, timeline
-from hfp8sim.timing.pipelined import UNITS
 from hfp8sim.timing.trace import GRID, tile_text, trace
 
 
