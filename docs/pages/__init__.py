@@ -17,6 +17,7 @@ from docs.pages import (
     machine,
     profiles,
     proofs,
+    workloads,
 )
 from hfp8sim.report import schema
 
@@ -32,6 +33,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     DOCS / "machine.md": machine.page,
     DOCS / "profiles.md": profiles.page,
     DOCS / "proofs.md": proofs.page,
+    DOCS / "workloads.md": workloads.page,
     DOCS / "report.schema.json": schema.document,
 }
 
