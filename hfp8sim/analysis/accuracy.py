@@ -14,6 +14,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat
 
 Array = NDArray[np.float64]
@@ -54,6 +55,7 @@ class Comparison:
         self.count = self.lost = 0
         self.histogram = np.zeros(len(HISTOGRAM_BINS), np.int64)
 
+    @standard_arithmetic
     def add(self, result: Array, reference: Array) -> None:
         """Compare another piece; arrays of one shape."""
         finite = np.isfinite(result)
@@ -74,6 +76,7 @@ class Comparison:
         self.max_ulp = max(self.max_ulp, float(in_ulps.max()))
         self.histogram += histogram(in_ulps)
 
+    @standard_arithmetic
     def accuracy(self) -> Accuracy:
         """The measures over all pieces."""
         if not self.count:

@@ -13,6 +13,7 @@ import functools
 import math
 
 from hfp8sim._numba.jit import jit
+from hfp8sim.floating_point import standard_arithmetic
 
 #: A format is wide enough while exp(n·(1 − retention)) stays below this (the paper's rule).
 LOST_VARIANCE_LIMIT = 50.0
@@ -41,6 +42,7 @@ def _fully_swamped(one: float, loss: float, n: int) -> tuple[float, float]:
 
 
 @functools.lru_cache(maxsize=4096)
+@standard_arithmetic
 def retention(m_acc: int, m_p: int, n: int) -> float:
     """VRR(m_acc, m_p, n) of an ordinary sum of n terms, in [0, 1]."""
     if n <= 2:
@@ -73,17 +75,20 @@ def _stages(m_acc: int, m_p: int, n: int, chunk: int) -> list[tuple[int, int, in
     return [(m_acc, m_p, chunk), (m_acc, carried, -(-n // chunk))]
 
 
+@standard_arithmetic
 def chunked_retention(m_acc: int, m_p: int, n: int, chunk: int) -> float:
     """VRR of a chunk-based sum: chunks of `chunk` terms, then the chunks; 0 means no chunks."""
     return math.prod(retention(*stage) for stage in _stages(m_acc, m_p, n, chunk))
 
 
+@standard_arithmetic
 def lost_variance(m_acc: int, m_p: int, n: int) -> float:
     """v(n) = exp(n·(1 − VRR)); +inf where it overflows."""
     exponent = n * (1 - retention(m_acc, m_p, n))
     return math.exp(exponent) if exponent < 700 else math.inf
 
 
+@standard_arithmetic
 def needed_bits(m_p: int, n: int, chunk: int = 0, most: int = 23) -> int | None:
     """The smallest number of accumulator fraction bits, from m_p up, with v < 50 for a sum of n terms;
     None if `most` does not do. With chunks each of the two sums must meet the rule."""

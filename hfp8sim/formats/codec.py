@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.rounding import (
     FINITE,
     INFINITE,
@@ -165,6 +166,7 @@ def refuse_nan(values: NDArray[np.float64], name: str) -> None:
 # -- arrays ------------------------------------------------------------------------------------------
 
 
+@standard_arithmetic
 def decode(codes: ArrayLike, fmt: Format) -> NDArray[np.float64]:
     """The exact values of codes, see `FloatFormat.decode`."""
     array = check_codes(codes, fmt.name, fmt.bits)
@@ -173,6 +175,7 @@ def decode(codes: ArrayLike, fmt: Format) -> NDArray[np.float64]:
     return values.reshape(array.shape)
 
 
+@standard_arithmetic
 def encode(
     x: ArrayLike,
     fmt: Format,

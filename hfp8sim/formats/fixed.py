@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.codec import (
     Codes,
     check_codes,
@@ -73,6 +74,7 @@ class FixedPoint:
         """The lowest number."""
         return -(1 << (self.bits - 1)) * self.epsilon
 
+    @standard_arithmetic
     def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
         """The exact values of two's complement codes (unsigned integers), float64 of the same shape.
 
@@ -82,6 +84,7 @@ class FixedPoint:
         integers = check_codes(codes, self.name, self.bits).astype(np.int64)
         return (integers - (integers >> (self.bits - 1) << self.bits)) * self.epsilon
 
+    @standard_arithmetic
     def encode(
         self,
         x: ArrayLike,

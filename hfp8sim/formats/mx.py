@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.fixed import FixedPoint
 from hfp8sim.formats.record import FloatFormat
 from hfp8sim.formats.registry import get_format
@@ -38,6 +39,7 @@ class Blocks:
     scales: NDArray[np.uint8]  #: (..., ceil(n / block)), `e8m0` codes
     block: int = BLOCK
 
+    @standard_arithmetic
     def dequantise(self) -> NDArray[np.float64]:
         """The numbers that the blocks stand for, float64 (..., n), exact; NaN where the scale is NaN."""
         values = self.element.decode(self.codes)
@@ -56,6 +58,7 @@ def top_exponent(element: FloatFormat | FixedPoint) -> int:
     return int(np.frexp(element.max)[1]) - 1
 
 
+@standard_arithmetic
 def quantise(
     x: ArrayLike,
     element: str | FloatFormat | FixedPoint = "e4m3fn",

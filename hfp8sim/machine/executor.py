@@ -25,6 +25,7 @@ from hfp8sim import kernels
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import record, tuple_type
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.segments import segments
 from hfp8sim.isa.table import CSR, FLAG, OP, OPERANDS, PORT
@@ -369,6 +370,7 @@ def _codes(
 # -- programs ----------------------------------------------------------------------------------------
 
 
+@standard_arithmetic
 def execute(
     program: Program,
     inputs: dict[str, ArrayLike],
@@ -445,6 +447,7 @@ def _run_alone(core: _Core, log: Callable[[str], object] | None) -> None:
         number += 1
 
 
+@standard_arithmetic
 def _run_together(core: _Core, barrier: threading.Barrier) -> None:
     try:
         core.run(MAX_STEPS, barrier.wait)

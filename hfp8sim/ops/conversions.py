@@ -8,6 +8,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, encode
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
@@ -24,6 +25,7 @@ def conversion_bits(shape: tuple[int, ...], r: int, seed: int, stream: int) -> N
     return (words >> np.uint32(32 - r)).astype(np.int64).reshape(shape)
 
 
+@standard_arithmetic
 def convert(
     x: ArrayLike,
     fmt: str | FloatFormat,

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from hfp8sim import kernels
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.rounding import is_nan
 from hfp8sim.formats.vocabulary import is_stochastic
@@ -79,6 +80,7 @@ def gemm(
 ) -> tuple[Codes, Events]: ...  # fmt: skip
 
 
+@standard_arithmetic
 def gemm(
     a: ArrayLike,
     b: ArrayLike,
@@ -125,6 +127,7 @@ def gemm(
     )  # fmt: skip
 
 
+@standard_arithmetic
 def explain(
     a: ArrayLike,
     b: ArrayLike,
@@ -229,6 +232,7 @@ def plain_gemm(
     length = facts.chunk_length or max(depth, 1)
     piece = max(_TILE_K // length, 1) * length
 
+    @standard_arithmetic
     def tile(m0: int, n0: int) -> NDArray[np.int64]:
         shape = (min(_TILE_M, rows - m0), min(_TILE_N, columns - n0))
         chunk, total = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)

@@ -17,6 +17,7 @@ import hfp8sim
 from hfp8sim.analysis.accuracy import Comparison
 from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import Machine, execute
@@ -70,6 +71,7 @@ def tasks(
                 yield Task(layer, phase, chosen, phase_stream(index, phase), rule)
 
 
+@standard_arithmetic
 def simulate(
     workload: Workload | str,
     machine: Any = "rapid-core",
@@ -374,6 +376,7 @@ PREDICTED = (
 )  # fmt: skip
 
 
+@standard_arithmetic
 def predictions(
     workload: Workload | str,
     profile: str | Profile = "hfp8",

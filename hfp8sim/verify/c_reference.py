@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import LOWEST, OVERFLOW, SPECIALS, ZEROS, FloatFormat, get_format
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.ops import Events
@@ -91,6 +92,7 @@ def _pointer(array: NDArray[Any]) -> Any:
     return ffi.cast(kinds[array.dtype.str[1:]], array.ctypes.data)
 
 
+@standard_arithmetic
 def encode(
     x: ArrayLike,
     fmt: str | FloatFormat,
@@ -126,6 +128,7 @@ def _binary64() -> Any:
     return ffi.new("ref_format *", [11, 52, 1023, 1, 0, 0, SPECIALS.index("ieee")])
 
 
+@standard_arithmetic
 def decode(codes: ArrayLike, fmt: str | FloatFormat) -> NDArray[np.float64]:
     """As `FloatFormat.decode`."""
     _, lib = library()
@@ -135,6 +138,7 @@ def decode(codes: ArrayLike, fmt: str | FloatFormat) -> NDArray[np.float64]:
     return values.view(np.float64).reshape(np.shape(codes))
 
 
+@standard_arithmetic
 def gemm(
     a: ArrayLike,
     b: ArrayLike,

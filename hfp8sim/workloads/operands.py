@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.network import TENSORS, GemmShape, Image, Layer, OperandView, phase_gemm
 
 MAX_ELEMENTS = 2**26
@@ -56,6 +57,7 @@ class _Sample(NamedTuple):
     words: str  #: what was left out, for the provenance
 
 
+@standard_arithmetic
 def operands(
     layer: Layer,
     phase: str,
