@@ -27,8 +27,7 @@ _HOMES = {
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
     "hfp8sim.workloads": ("load_workload",),
-    "hfp8sim.report.compare": ("compare",),
-    "hfp8sim.report.report": ("Report",),
+    "hfp8sim.report.report": ("Report", "compare"),
     "hfp8sim.simulation": ("Interrupted", "predictions", "simulate"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -50,8 +49,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.ops import convert as convert
     from hfp8sim.ops import explain as explain
     from hfp8sim.ops import gemm as gemm
-    from hfp8sim.report.compare import compare as compare
     from hfp8sim.report.report import Report as Report
+    from hfp8sim.report.report import compare as compare
     from hfp8sim.simulation import Interrupted as Interrupted
     from hfp8sim.simulation import predictions as predictions
     from hfp8sim.simulation import simulate as simulate

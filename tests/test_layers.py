@@ -51,7 +51,7 @@ THIRD_PARTY = {
     "torch": {"workloads.readers.torch_capture", "workloads.readers.torch_handlers"},
     "onnx": {"workloads.readers.onnx_model"},
     "jinja2": {"report"},
-    "rich": {"cli", "report.table", "report.compare"},
+    "rich": {"cli", "report.table", "report.comparison_table", "report.theory"},
     "typer": {"cli"},
     "hypothesis": {"testing"},
     "pytest": {"testing"},
@@ -63,9 +63,6 @@ KNOWN_UPWARD = {
 }
 KNOWN_CIRCLES: set[frozenset[str]] = {
     frozenset({"machine.config", "machine.scalesim_cfg"}),
-    frozenset(
-        {"report.report", "report.scalesim", "report.html", "report.table", "report.compare"}
-    ),
 }
 KNOWN_THIRD_PARTY: set[str] = {
     "formats.show -> rich",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docs.pages.markdown import table
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
-from hfp8sim.report.columns import COLUMNS, GROUPS, PARTS, Column
+from hfp8sim.report.columns import COLUMNS, GROUPS, PARTS, Column, Reduction
 
 
 def page() -> str:
@@ -12,9 +12,7 @@ def page() -> str:
     kinds = {str: "text", int: "integer", float: "number", list: "counts"}
 
     def described(c: Column) -> tuple[str, ...]:
-        total = (
-            "" if c.total == "none" else {"max": "largest", "min": "lowest"}.get(c.total, c.total)
-        )
+        total = c.total.word if isinstance(c.total, Reduction) else ""
         return f"`{c.name}`", c.unit, kinds[c.kind], total, c.meaning
 
     parts = [

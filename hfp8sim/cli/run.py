@@ -27,9 +27,9 @@ from hfp8sim.cli.common import (
     say,
 )
 from hfp8sim.errors import InputError
+from hfp8sim.report.forms import COMPARISON_FORMS, FORMS
 
 if TYPE_CHECKING:
-    from hfp8sim.report.compare import SideBySide
     from hfp8sim.report.report import Report
     from hfp8sim.units import Profile
 
@@ -40,26 +40,10 @@ INTERRUPTED = 130
 CHECKPOINT_SECONDS = 10.0
 
 
-class Form(enum.StrEnum):
-    """Forms of a report."""
+Form = enum.StrEnum("Form", {name: name for name in FORMS})  # type: ignore[misc]
+CompareForm = enum.StrEnum("CompareForm", {name: name for name in COMPARISON_FORMS})  # type: ignore[misc]
 
-    table = "table"
-    csv = "csv"
-    json = "json"
-    html = "html"
-    scalesim = "scalesim"
-
-
-class CompareForm(enum.StrEnum):
-    """Forms of a comparison."""
-
-    table = "table"
-    csv = "csv"
-    html = "html"
-
-
-#: Endings of the files that the forms are written to.
-SUFFIX = {"table": "txt", "csv": "csv", "json": "json", "html": "html", "scalesim": "scalesim.csv"}
+TABLE, COMPARE_TABLE = Form("table"), CompareForm("table")
 
 MachineOption = Annotated[
     str, typer.Option("--machine", help="a preset's name, a TOML file, or a SCALE-Sim .cfg")
@@ -135,7 +119,7 @@ def csv_columns(text: str, output: Form) -> list[str]:
     from hfp8sim.report.columns import FLAT
 
     names = listed(text)
-    if names and output is not Form.csv:
+    if names and output.value != "csv":
         raise InputError(f"--columns goes with --format csv, not {output.value}")
     for name in names:
         if name not in FLAT:
@@ -166,7 +150,7 @@ def run(
     max_macs: MaxMacsOption = 1 << 28,
     time_only: TimeOnlyOption = False,
     out: Annotated[Path | None, typer.Option(help="write the report into this directory")] = None,
-    output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
+    output: Annotated[Form, typer.Option("--format", help="form of the report")] = TABLE,
     columns: ColumnsOption = "",
     timeline: Annotated[
         Path | None, typer.Option(help="write a Chrome/Perfetto trace here")
@@ -179,7 +163,8 @@ def run(
     """Run a workload and report accuracy and throughput, layer by layer."""
     import hfp8sim as hs
     from hfp8sim.files import check_folder, write_text
-    from hfp8sim.simulation.run import Interrupted, check_timeline
+    from hfp8sim.report.timeline import check_timeline
+    from hfp8sim.simulation.run import Interrupted
 
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
     names = csv_columns(columns, output)
@@ -187,7 +172,7 @@ def run(
         check_timeline(time_model or hs.get_machine(machine).time_model)
         check_folder(timeline.parent)
     loaded = load(workload, batch, dim)
-    for warning in loaded.warnings if output is not Form.table or out else ():
+    for warning in loaded.warnings if output.value != "table" or out else ():
         say(warning)  # the table has them below it
     kept = Kept(out, loaded.name)
     before = kept.read(resume)
@@ -216,7 +201,7 @@ def run(
 def show(
     report: Annotated[Path, typer.Argument(help="a report in JSON")],
     out: Annotated[Path | None, typer.Option(help="write it into this directory")] = None,
-    output: Annotated[Form, typer.Option("--format", help="form of the report")] = Form.table,
+    output: Annotated[Form, typer.Option("--format", help="form of the report")] = TABLE,
     columns: ColumnsOption = "",
 ) -> None:
     """Show a report that was written as JSON, in any form."""
@@ -256,14 +241,15 @@ def compare(
     ] = None,
     output: Annotated[
         CompareForm, typer.Option("--format", help="form of the comparison")
-    ] = CompareForm.table,
+    ] = COMPARE_TABLE,
 ) -> None:
     """Compare two or more runs: their totals, and what changed in every layer."""
     import hfp8sim as hs
     from hfp8sim.files import check_folder, write_text
-    from hfp8sim.report.compare import check_columns
-    from hfp8sim.report.compare import compare as side_by_side
+    from hfp8sim.report.comparison import check_columns
+    from hfp8sim.report.comparison_table import print_comparison
     from hfp8sim.report.report import Report
+    from hfp8sim.report.report import compare as side_by_side
 
     chosen_columns = check_columns(listed(columns))
     if out is not None:
@@ -293,18 +279,14 @@ def compare(
             )
         both = side_by_side([Report.load(path) for path in runs])
     content = None
-    if output is not CompareForm.table:
-        content = both.to_csv() if output is CompareForm.csv else both.to_html()
-    elif out is not None:
-        from hfp8sim.report.table import plain_text
-
-        content = plain_text(lambda shown: print_comparison(both, chosen_columns, shown))
+    if output.value != "table" or out is not None:
+        content = COMPARISON_FORMS[output.value].render(both, chosen_columns)
     if content is None:
         print_out(lambda shown: print_comparison(both, chosen_columns, shown))
     elif out is None:
         sys.stdout.write(content)
     else:
-        print(write_text(out / f"comparison.{SUFFIX[output.value]}", content))
+        print(write_text(out / f"comparison.{COMPARISON_FORMS[output.value].suffix}", content))
 
 
 @app.command()
@@ -319,59 +301,15 @@ def theory(
     as_csv: Annotated[bool, typer.Option("--csv", help="comma-separated, all digits")] = False,
 ) -> None:
     """Say how many accumulator bits each layer's sums need by variance-retention theory."""
-    import csv
-
-    from hfp8sim.simulation.run import PREDICTED, predictions
+    from hfp8sim.report.theory import print_theory, render_csv
+    from hfp8sim.simulation.run import predictions
 
     chosen = settings(profile, set_ or [])
     rows = predictions(load(workload, batch, dim), chosen, listed(phase), policy)
     if as_csv:
-        writer = csv.DictWriter(sys.stdout, PREDICTED, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return
-    print_out(lambda shown: print_theory(rows, shown))
-
-
-def print_theory(rows: list[dict[str, Any]], shown: Any) -> None:
-    """The table of predictions, and what its figures mean."""
-    from rich.text import Text
-
-    shown.print(theory_table(rows))
-    said = (
-        "acc.: fraction bits of the accumulator; bits: the fewest with which exp(n·(1 − retention)) stays "
-        "below 50 (Sakr et al., ICLR 2019), of one long sum and in chunks. The theory assumes zero-mean "
-        "terms: sums of one sign stall earlier. `hfp8sim run` measures."
-    )
-    shown.print(Text("\n" + said, style="dim"))
-
-
-def theory_table(rows: list[dict[str, Any]]) -> Any:
-    """A line for each layer and phase; bits that the accumulator does not have are bold."""
-    from rich.table import Table
-
-    from hfp8sim.report.table import GAP, shortened
-
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    ruled = any(row["rule"] for row in rows)
-    for heading in ("layer", "phase", "profile", *(["rule"] if ruled else [])):
-        made.add_column(heading, no_wrap=True)
-    for heading in ("K", "acc.", "chunk", "retention", "chunked", "bits", "chunked"):
-        made.add_column(heading, justify="right", no_wrap=True)
-
-    def needed(bits: int | None, has: int) -> str:
-        return "[bold]>23[/]" if bits is None else f"[bold]{bits}[/]" if bits > has else str(bits)
-
-    for row in rows:
-        has, chunk = row["accumulator_bits"], row["chunk_length"]
-        made.add_row(
-            shortened(row["layer"], 24), row["phase"], row["profile"],
-            *([row["rule"]] if ruled else []), str(row["k"]), str(has), str(chunk or "–"),
-            f"{row['retention_normal']:.4f}",
-            f"{row['retention_chunked']:.4f}" if chunk else "–",
-            needed(row["bits_normal"], has), needed(row["bits_chunked"], has) if chunk else "–",
-        )  # fmt: skip
-    return made
+        sys.stdout.write(render_csv(rows))
+    else:
+        print_out(lambda shown: print_theory(rows, shown))
 
 
 # -- what the commands share -----------------------------------------------------------------------
@@ -382,7 +320,7 @@ class Kept:
 
     def __init__(self, out: Path | None, workload: str) -> None:
         from hfp8sim.files import check_folder
-        from hfp8sim.report.report import file_name
+        from hfp8sim.report.record import file_name
 
         if out is not None:
             check_folder(out)
@@ -503,22 +441,15 @@ def deliver(report: Report, output: Form, out: Path | None, names: Sequence[str]
     from hfp8sim.files import write_text
     from hfp8sim.report.table import print_report
 
-    if output is Form.table and out is None:
+    if output.value == "table" and out is None:
         print_out(lambda shown: print_report(report, shown))
         return
-    make: Callable[[], str] = {
-        Form.table: report.to_text,
-        Form.csv: lambda: report.to_csv(names) if names else report.to_csv(),
-        Form.json: report.to_json,
-        Form.html: report.to_html,
-        Form.scalesim: report.to_scalesim,
-    }[output]
-    content = make()
+    content = FORMS[output.value].render(report, names)
     if out is None:
         sys.stdout.write(content)
     else:
         middle = ".partial" if report.partial else ""
-        print(write_text(out / f"{report.name}{middle}.{SUFFIX[output.value]}", content))
+        print(write_text(out / f"{report.name}{middle}.{FORMS[output.value].suffix}", content))
 
 
 def print_out(show: Callable[[Any], object]) -> None:
@@ -530,16 +461,6 @@ def print_out(show: Callable[[Any], object]) -> None:
         show(shown)
     else:
         sys.stdout.write(plain_text(show))
-
-
-def print_comparison(both: SideBySide, columns: tuple[str, ...], shown: Any) -> None:
-    """The overview, then every layer."""
-    from hfp8sim.report.compare import layer_tables, overview
-
-    shown.print(overview(both))
-    for made in layer_tables(both, columns, shown.width):
-        shown.print()
-        shown.print(made)
 
 
 def combinations(vary: list[str]) -> Iterator[dict[str, str]]:

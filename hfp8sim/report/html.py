@@ -1,389 +1,139 @@
-"""Reports and comparisons as one self-contained page: no network, no file beside it.
-
-The page's text and style stand in page.html (jinja2); charts come from `svg`.
-"""
+"""Reports and comparisons as self-contained HTML pages: what page.html is filled with."""
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Iterable, Sequence
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
-from hfp8sim.errors import InputError
-from hfp8sim.network.records import PHASES
+from hfp8sim.network import PHASES
 from hfp8sim.report import svg
 from hfp8sim.report.columns import (
     BY_NAME,
     COLUMNS,
     GROUPS,
-    PARTS,
     Column,
     Row,
+    cell_text,
+    change_text,
     missing,
     shape_text,
-    text,
 )
-from hfp8sim.report.compare import DEFAULT, OVERVIEW, RATIOS, change, policy_text
-from hfp8sim.report.table import origin_texts, origins, scaled, shortened
-from hfp8sim.timing.models import knows_memory
+from hfp8sim.report.comparison import DEFAULT, ComparisonRecord, change_sign
+from hfp8sim.report.page import fill_page
+from hfp8sim.report.plots import (
+    COMPARED,
+    PLOTS,
+    comparison_plots,
+    part_legend,
+    report_plots,
+    timed,
+)
+from hfp8sim.report.record import ReportRecord, policy_text
+from hfp8sim.report.table import origin_texts, origins, scaled
 
-if TYPE_CHECKING:
-    from hfp8sim.report.compare import SideBySide
-    from hfp8sim.report.report import Report
-
-#: Series of the phases and of the parts of a layer's cycles; their colours stand in page.html.
-PART_SERIES = {part: 10 + number for number, part in enumerate(PARTS)}
-
-#: Characters of a layer's name in front of its bars.
-NAME = 17
-
-#: The plots of a report, by their data-plot: title, and what is to be seen in it.
-PLOTS = {
-    "sqnr": (
-        "Accuracy by layer",
-        "Bars: SQNR in dB against float64 of the unquantised tensors, what a user feels. Marks: SQNR of "
-        "the sums alone, against float64 of the quantised operands, what the accumulator did.",
-    ),
-    "utilisation": (
-        "Utilisation by layer",
-        "Multiply-accumulates done, of those the array could have done in the layer's cycles.",
-    ),
-    "roofline": (
-        "Roofline",
-        "A point is a layer in a phase, its area the share of all cycles. Left of the ridge memory limits "
-        "a layer, right of it the array.",
-    ),
-    "phases": ("Where the cycles went", "Parts of the cycles of each phase."),
-    "cycles": ("Cycles by layer", "The same parts, every layer to one scale."),
-    "errors_user": (
-        "Errors a user feels",
-        "Share of all results by their error, in units of the last place (ulp) of the result's format, "
-        "against float64 of the unquantised tensors.",
-    ),
-    "errors_sum": (
-        "Errors of the sums",
-        "The same against float64 of the quantised operands: what the accumulator did.",
-    ),
-}
-
-#: The plots of a comparison.
-COMPARED = {
-    "sqnr": ("Accuracy by layer", "SQNR in dB against float64 of the unquantised tensors."),
-    "sum_sqnr": ("Accuracy of the sums", "SQNR in dB against float64 of the quantised operands."),
-    "cycles": ("Cycles by layer", "Total cycles of every layer and phase."),
-    "phases": ("Where the cycles went", "Parts of all cycles, to one scale."),
-}
+#: Columns of a comparison's page beside the default ones.
+_EXTRA = ("utilisation", "acc_max_ulp", "swamped_share", "retention")
 
 
-def render(report: Report) -> str:
+def render(report: ReportRecord) -> str:
     """The page of a report; `InputError` where jinja2 is missing."""
     rows, facts = report.layers, report.facts
-    timed = all(row.get("cycles") for row in rows)
-    drawn = {"sqnr": _sqnr(rows)} if any("sqnr_db" in row for row in rows) else {}
-    if timed:
-        drawn |= {
-            "utilisation": _utilisation(rows),
-            "roofline": _roofline(report),
-            "phases": _phases(rows),
-            "cycles": _cycles(rows),
-        }
-    if any(row.get("error_ulps") for row in rows):
-        drawn["errors_user"] = _errors(rows, "error_ulps", "errors_user")
-        drawn["errors_sum"] = _errors(rows, "acc_error_ulps", "errors_sum")
-    page: str = _template().render(
+    plots = report_plots(report)
+    return fill_page(
         kind="report",
         title=f"{facts['workload']} on {facts['machine']['name']}",
         report=report,
         lead=_lead(report),
         tiles=_tiles(report),
-        figures={name: (*PLOTS[name], drawn[name]) for name in PLOTS if name in drawn},
+        figures={name: (*PLOTS[name], plots[name]) for name in PLOTS if name in plots},
         phases=[(PHASES.index(p), p) for p in PHASES if any(row["phase"] == p for row in rows)],
-        parts=_part_legend(rows) if timed else [],
+        parts=part_legend(rows) if timed(rows) else [],
         tables=[_table(report, group) for group in GROUPS],
         operands=_operands(rows),
         run_facts=_run_facts(facts),
         columns=[c for c in COLUMNS if c.short],
         notes=report.notes,
     )
-    return page
 
 
-def render_comparison(both: SideBySide) -> str:
+def render_comparison(both: ComparisonRecord) -> str:
     """The page of a comparison; `InputError` where jinja2 is missing."""
-    drawn = {
-        "sqnr": _compared(both, "sqnr_db", "sqnr"),
-        "sum_sqnr": _compared(both, "acc_sqnr_db", "sum_sqnr"),
-    }
-    parts: list[tuple[int, str, str]] = []
-    if all(row.get("cycles") for report in both.reports for row in report.layers):
-        drawn["cycles"] = _compared(both, "cycles", "cycles")
-        totals = [(letter, report.total) for letter, report in zip(both.letters, both.reports)]
-        drawn["phases"] = _stacks(
-            "phases", totals, max(total["cycles"] for _, total in totals), COMPARED["phases"][1]
-        )
-        parts = _part_legend([total for _, total in totals])
+    plots = comparison_plots(both)
     runs = list(zip(range(len(both.labels)), both.letters, both.labels, both.reports))
-    page: str = _template().render(
+    workloads = dict.fromkeys(report.facts["workload"] for report in both.reports)
+    return fill_page(
         kind="comparison",
-        title="Comparison of "
-        + ", ".join(dict.fromkeys(r.facts["workload"] for r in both.reports)),
+        title="Comparison of " + ", ".join(workloads),
         runs=runs,
         overview=_overview(both),
-        figures={name: (*COMPARED[name], drawn[name]) for name in COMPARED if name in drawn},
-        parts=parts,
-        tables=[_compared_table(both, name) for name in _shown(both)],
+        figures={name: (*COMPARED[name], plots[name]) for name in COMPARED if name in plots},
+        parts=part_legend([r.total for r in both.reports]) if "phases" in plots else [],
+        tables=[_compared_table(both, name) for name in (*DEFAULT, *_EXTRA) if both.has(name)],
         run_facts=[(f"{letter}: {label}", _run_facts(r.facts)) for _, letter, label, r in runs],
     )
-    return page
 
 
-@functools.cache
-def _template() -> Any:
-    try:
-        import jinja2
-    except ImportError:
-        raise InputError("HTML reports need jinja2: pip install 'hfp8sim[report]'") from None
-    source = (resources.files(__package__) / "page.html").read_text("utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source)
+# -- a report ----------------------------------------------------------------------------------------
 
 
-# -- a report's plots ------------------------------------------------------------------------------
-
-
-def _by_layer(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Rows by layer, forward first, in the network's order."""
-    layers: dict[str, list[Row]] = {}
-    for row in rows:
-        layers.setdefault(row["layer"], []).append(row)
-    ordered = sorted(rows, key=lambda row: row["phase"] != "fwd")
-    if not any(row["phase"] == "fwd" for row in rows):  # backward phases come last layer first
-        ordered.reverse()
-    names = dict.fromkeys(row["layer"] for row in ordered)
-    return [(n, sorted(layers[n], key=lambda row: PHASES.index(row["phase"]))) for n in names]
-
-
-def _hint(row: Row, *said: str) -> str:
-    return f"{row['layer']} {row['phase']}: {', '.join(said)}"
-
-
-def _finite(values: Iterable[Any]) -> list[float]:
-    return [float(v) for v in values if not missing(v) and math.isfinite(v)]
-
-
-def _ticks(top: float, unit: str = "") -> list[tuple[float, str]]:
-    return [(value, svg.count(value) + unit) for value in svg.steps(top)]
-
-
-def _sqnr(rows: Sequence[Row]) -> str:
-    top = (
-        max(_finite(row.get(n) for row in rows for n in ("sqnr_db", "acc_sqnr_db")), default=0) or 1
-    )
-    groups = []
-    for name, phases in _by_layer(rows):
-        bars = []
-        for row in phases:
-            user, sums = row.get("sqnr_db"), row.get("acc_sqnr_db")
-            said = text(BY_NAME["sqnr_db"], user)
-            segment = svg.Segment(
-                PHASES.index(row["phase"]), 0.0 if missing(user) else float(user or 0),
-                _hint(row, f"SQNR {said} dB"),
-            )  # fmt: skip
-            hint = _hint(row, f"sums alone {text(BY_NAME['acc_sqnr_db'], sums)} dB")
-            bars.append(svg.Bar((segment,), said, None if missing(sums) else sums, hint))
-        groups.append(svg.Group(shortened(name, NAME), tuple(bars), name))
-    return svg.bars("sqnr", PLOTS["sqnr"][0], groups, _ticks(top, " dB"), top)
-
-
-def _utilisation(rows: Sequence[Row]) -> str:
-    groups = []
-    for name, phases in _by_layer(rows):
-        bars = []
-        for row in phases:
-            said = text(BY_NAME["utilisation"], row["utilisation"])
-            hint = _hint(row, said, f"bound by {text(BY_NAME['bound_by'], row['bound_by'])}")
-            segment = svg.Segment(PHASES.index(row["phase"]), 100 * row["utilisation"], hint)
-            bars.append(svg.Bar((segment,), said))
-        groups.append(svg.Group(shortened(name, NAME), tuple(bars), name))
-    return svg.bars("utilisation", PLOTS["utilisation"][0], groups, _ticks(100, "%"), 100.0)
-
-
-def _part_legend(rows: Sequence[Row]) -> list[tuple[int, str, str]]:
-    """Series, name and share of each part that any cycle went to."""
-    cycles = sum(row["cycles"] for row in rows)
-    found = []
-    for part in PARTS:
-        spent = sum(row.get(part) or 0 for row in rows)
-        if spent:
-            found.append(
-                (PART_SERIES[part], part.replace("_", " "), f"{100 * spent / cycles:.1f}%")
-            )
-    return found
-
-
-def _stack(name: str, row: Row, figure: str) -> svg.Bar:
-    segments = []
-    for part in PARTS:
-        spent = row.get(part) or 0
-        if spent:
-            share = f"{100 * spent / row['cycles']:.1f}%"
-            hint = f"{name}: {part.replace('_', ' ')} {spent:,} cycles, {share}"
-            segments.append(svg.Segment(PART_SERIES[part], spent, hint))
-    return svg.Bar(tuple(segments), figure)
-
-
-def _stacks(plot: str, named: Sequence[tuple[str, Row]], top: float, described: str) -> str:
-    groups = [
-        svg.Group(name, (_stack(name, row, f"{row['cycles']:,}"),)) for name, row in named
-    ]  # fmt: skip
-    return svg.bars(plot, described, groups, _ticks(top), top)
-
-
-def _phases(rows: Sequence[Row]) -> str:
-    named = []
-    for phase in PHASES:
-        own = [row for row in rows if row["phase"] == phase]
-        if own:
-            summed = {part: sum(row.get(part) or 0 for row in own) for part in (*PARTS, "cycles")}
-            named.append((phase, summed))
-    whole = {part: sum(row[part] for _, row in named) for part in (*PARTS, "cycles")}
-    if len(named) > 1:
-        named.append(("all", whole))
-    return _stacks("phases", named, whole["cycles"], PLOTS["phases"][0])
-
-
-def _cycles(rows: Sequence[Row]) -> str:
-    top = max(row["cycles"] for row in rows)
-    groups = []
-    for name, phases in _by_layer(rows):
-        bars = tuple(
-            _stack(f"{name} {row['phase']}", row, f"{row['cycles']:,} {row['phase']}")
-            for row in phases
-        )
-        groups.append(svg.Group(shortened(name, NAME), bars, name))
-    return svg.bars("cycles", PLOTS["cycles"][0], groups, _ticks(top), top)
-
-
-def _roofline(report: Report) -> str:
-    machine, rows = report.facts["machine"], report.layers
-    clock = machine["clock_mhz"] * 1e6
-    peak = 2 * report.facts["peak_macs_per_cycle"] * clock / 1e12
-    cycles = sum(row["cycles"] for row in rows)
-    points = [
-        svg.Point(
-            2 * row["macs"] / row["bytes"], row["tflops"], PHASES.index(row["phase"]),
-            3 + 14 * math.sqrt(row["cycles"] / cycles),
-            _hint(
-                row, f"{2 * row['macs'] / row['bytes']:.1f} FLOP/B", f"{row['tflops']:.3g} TFLOPS",
-                f"{100 * row['cycles'] / cycles:.1f}% of the cycles",
-            ),
-        )
-        for row in sorted(rows, key=lambda row: -row["cycles"])
-        if row.get("bytes") and row.get("tflops")
-    ]  # fmt: skip
-    if not points:
-        return ""
-    roofs = []
-    low = min(point.x for point in points)
-    ridge = low
-    if knows_memory(report.facts["time_model"]):
-        rate = machine["memory"]["bytes_per_cycle"] * clock / 1e12
-        ridge = peak / rate
-        low = min(low, ridge / 4)
-        roofs.append((low, rate * low, ridge, peak, f"memory: {1e3 * rate:,.0f} GB/s"))
-    high = max(2 * ridge, *(point.x for point in points))
-    roofs.append((ridge, peak, high, peak, f"array: {peak:.2f} TFLOPS"))
-    wide = 2 * (report.facts.get("peak_macs_per_cycle_16bit") or 0) * clock / 1e12
-    if wide and wide != peak and len({row.get("profile") for row in rows}) > 1:
-        roofs.append((ridge * wide / peak, wide, high, wide, f"16 bits: {wide:.2f} TFLOPS"))
-    axes = ("FLOP per byte moved", "TFLOPS")
-    return svg.log_axes("roofline", PLOTS["roofline"][0], points, roofs, axes)
-
-
-def _bins() -> list[str]:
-    """The histogram's bins as axis labels."""
-    named = []
-    for bin_ in HISTOGRAM_BINS:
-        front, power, exponent = bin_.partition("2^")
-        named.append(f"{front}2{svg.superscript(int(exponent))}" if power else bin_)
-    return named
-
-
-def _errors(rows: Sequence[Row], column: str, plot: str) -> str:
-    """Shares of all results by error, stacked by phase."""
-    counted = {
-        phase: [row[column] for row in rows if row["phase"] == phase and row.get(column)]
-        for phase in PHASES
-    }
-    whole = sum(sum(counts) for own in counted.values() for counts in own) or 1
-    stacks = []
-    for number, name in enumerate(_bins()):
-        stack = []
-        for series, phase in enumerate(PHASES):
-            count = sum(counts[number] for counts in counted[phase])
-            if count:
-                hint = f"{phase}, {name} ulp: {count:,} results, {100 * count / whole:.2f}%"
-                stack.append(svg.Segment(series, count / whole, hint))
-        stacks.append(stack)
-    return svg.columns(plot, PLOTS[plot][0], _bins(), stacks, 170)
-
-
-# -- tables ----------------------------------------------------------------------------------------
-
-
-def _lead(report: Report) -> str:
+def _lead(report: ReportRecord) -> str:
     facts = report.facts
     machine = facts["machine"]
-    said = [
+    parts = [
         f"{facts['peak_macs_per_cycle']:,} MAC/cycle at {machine['clock_mhz']:,} MHz",
         f"time model {facts['time_model']}",
         f"profile {facts['profile']['name']}",
     ]
     if facts.get("policy"):
-        said.append(f"policy {policy_text(facts['policy'])}")
-    return "; ".join([*said, f"seed {facts['seed']}"])
+        parts.append(f"policy {policy_text(facts['policy'])}")
+    return "; ".join([*parts, f"seed {facts['seed']}"])
 
 
-def _tiles(report: Report) -> list[tuple[str, str, str]]:
-    """(figure, unit, what it is) of what matters most."""
-    total, facts = report.total, report.facts
-    tiles = []
-    judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
-    if judged:
-        worst = min(judged, key=lambda row: row["sqnr_db"])
-        said = text(BY_NAME["sqnr_db"], worst["sqnr_db"])
-        tiles.append((said, "dB", f"lowest SQNR: {worst['layer']} {worst['phase']}"))
-    if total.get("time_us"):
-        time = total["time_us"]
-        figure, unit = (f"{time:,.1f}", "µs") if time < 1e4 else (f"{time / 1e3:,.1f}", "ms")
-        tiles.append((figure, unit, f"{total['cycles']:,} cycles"))
-        peak = 2 * facts["peak_macs_per_cycle"] * facts["machine"]["clock_mhz"] / 1e6
-        tiles.append((f"{total['tflops']:.2f}", "TFLOPS", f"of {peak:.2f}"))
-        bound = text(BY_NAME["bound_by"], total["bound_by"])
-        tiles.append(
-            (f"{100 * total['utilisation']:.1f}", "%", f"utilisation; mostly bound by {bound}")
-        )
-        needed = " ".join(scaled(total["bytes_compulsory"], "B", 2))
-        moved = f"moved to and from memory, {needed} compulsory"
-        tiles.append((*scaled(total["bytes"], "B", 2), moved))
+def _tiles(report: ReportRecord) -> list[tuple[str, str, str]]:
+    """The most important figures: (figure, unit, meaning) of each."""
+    total = report.total
+    tiles = _accuracy_tiles(report.layers) + _time_tiles(report)
     tiles.append((*scaled(total["macs"], "MAC", 1), f"in {len(report.layers)} rows"))
     if total.get("swamped_share") is not None:
-        said = text(BY_NAME["swamped_share"], total["swamped_share"])
-        tiles.append((said.rstrip("%"), "%" if said.endswith("%") else "", "of additions swamped"))
+        share = cell_text(BY_NAME["swamped_share"], total["swamped_share"])
+        unit = "%" if share.endswith("%") else ""
+        tiles.append((share.rstrip("%"), unit, "of additions swamped"))
     if total.get("gated_share") is not None:
-        tiles.append(
-            (f"{100 * total['gated_share']:.1f}", "%", "of MACs gated: an operand is zero")
-        )
+        gated = f"{100 * total['gated_share']:.1f}"
+        tiles.append((gated, "%", "of MACs gated: an operand is zero"))
     return tiles
 
 
+def _accuracy_tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
+    measured = [row for row in rows if not missing(row.get("sqnr_db"))]
+    if not measured:
+        return []
+    worst = min(measured, key=lambda row: row["sqnr_db"])
+    figure = cell_text(BY_NAME["sqnr_db"], worst["sqnr_db"])
+    return [(figure, "dB", f"lowest SQNR: {worst['layer']} {worst['phase']}")]
+
+
+def _time_tiles(report: ReportRecord) -> list[tuple[str, str, str]]:
+    total, facts = report.total, report.facts
+    if not total.get("time_us"):
+        return []
+    time = total["time_us"]
+    figure, unit = (f"{time:,.1f}", "µs") if time < 1e4 else (f"{time / 1e3:,.1f}", "ms")
+    peak = 2 * facts["peak_macs_per_cycle"] * facts["machine"]["clock_mhz"] / 1e6
+    bound = cell_text(BY_NAME["bound_by"], total["bound_by"])
+    utilisation = f"{100 * total['utilisation']:.1f}"
+    compulsory = " ".join(scaled(total["bytes_compulsory"], "B", 2))
+    return [
+        (figure, unit, f"{total['cycles']:,} cycles"),
+        (f"{total['tflops']:.2f}", "TFLOPS", f"of {peak:.2f}"),
+        (utilisation, "%", f"utilisation; mostly bound by {bound}"),
+        (*scaled(total["bytes"], "B", 2), f"moved to and from memory, {compulsory} compulsory"),
+    ]
+
+
 def _operands(rows: Sequence[Row]) -> list[str]:
-    """Where operands came from: each wording once; the column `sample` tells how many were taken."""
+    """Where operands came from: each wording once. The column `sample` says how many were taken."""
     return list(dict.fromkeys(filter(None, map(_origin, rows))))
 
 
@@ -391,9 +141,49 @@ def _origin(row: Row) -> str:
     return "; ".join(origin_texts(origins(row.get("tensors") or "")))
 
 
+def _table(report: ReportRecord, group: str) -> dict[str, Any]:
+    """One per-layer table: the columns of a group that have values."""
+    columns = [
+        c
+        for c in COLUMNS
+        if c.group == group
+        and c.short
+        and c.name not in ("layer", "phase")
+        and any(row.get(c.name) not in (None, "") for row in report.layers)
+    ]
+    sparklines = group == "accuracy" and any(row.get("acc_error_ulps") for row in report.layers)
+    operands = _operands(report.layers)
+    rows = []
+    for row in report.rows():
+        cells = [_cell(column, row, operands) for column in columns]
+        if group == "layer":
+            shape = {"text": shape_text(row), "sort": row.get("macs", 0), "number": True}
+            cells.insert(0, shape)
+        if sparklines:
+            counts = row.get("acc_error_ulps")
+            drawing = svg.sparkline(counts) if counts else ""
+            cells.append({"svg": drawing, "sort": "", "number": False})
+        rows.append({"layer": row["layer"], "phase": row.get("phase", ""), "cells": cells})
+    headings = _headings(group, columns, sparklines)
+    return {"name": group, "title": GROUPS[group], "headings": headings, "rows": rows}
+
+
+def _headings(group: str, columns: Sequence[Column], sparklines: bool) -> list[dict[str, Any]]:
+    headings: list[dict[str, Any]] = []
+    if group == "layer":
+        headings.append({"text": "M×N×K", "hint": "sizes of the GEMM", "number": True})
+    for c in columns:
+        hint = f"{c.meaning} ({c.unit})" if c.unit else c.meaning
+        headings.append({"text": c.short, "hint": hint, "number": c.kind is not str})
+    if sparklines:
+        hint = f"errors of the sums in ulp: {', '.join(HISTOGRAM_BINS)}"
+        headings.append({"text": "errors of the sums", "hint": hint, "number": False})
+    return headings
+
+
 def _cell(column: Column, row: Row, operands: list[str]) -> dict[str, Any]:
     value = row.get(column.name)
-    shown = text(column, value)
+    shown = cell_text(column, value)
     if column.name == "tensors":
         shown = f"[{operands.index(_origin(row)) + 1}]" if value else ""
     elif row.get("phase") is None and missing(value):
@@ -404,129 +194,69 @@ def _cell(column: Column, row: Row, operands: list[str]) -> dict[str, Any]:
     return {"text": shown, "sort": sortable, "number": column.kind is not str}
 
 
-def _table(report: Report, group: str) -> dict[str, Any]:
-    """One per-layer table: the columns of a group that have values."""
-    rows = report.rows()
-    operands = _operands(report.layers)
-    chosen = [
-        c
-        for c in COLUMNS
-        if c.group == group
-        and c.short
-        and c.name not in ("layer", "phase")
-        and any(row.get(c.name) not in (None, "") for row in report.layers)
-    ]
-    spark = group == "accuracy" and any(row.get("acc_error_ulps") for row in report.layers)
-    headings = (
-        [{"text": "M×N×K", "hint": "sizes of the GEMM", "number": True}] if group == "layer" else []
-    )
-    for c in chosen:
-        hint = f"{c.meaning} ({c.unit})" if c.unit else c.meaning
-        headings.append({"text": c.short, "hint": hint, "number": c.kind is not str})
-    if spark:
-        hint = f"errors of the sums in ulp: {', '.join(HISTOGRAM_BINS)}"
-        headings.append({"text": "errors of the sums", "hint": hint, "number": False})
-    body = []
-    for row in rows:
-        cells = [{"text": shape_text(row), "sort": row.get("macs", 0), "number": True}]
-        cells = cells if group == "layer" else []
-        cells += [_cell(c, row, operands) for c in chosen]
-        if spark:
-            counts = row.get("acc_error_ulps")
-            cells.append(
-                {"svg": svg.sparkline(counts) if counts else "", "sort": "", "number": False}
-            )
-        body.append({"layer": row["layer"], "phase": row.get("phase", ""), "cells": cells})
-    return {"name": group, "title": GROUPS[group], "headings": headings, "rows": body}
-
-
 def _run_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """Everything that was run, by dotted key."""
-    found: list[tuple[str, str]] = []
-
-    def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else key, inner)
-        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            for number, item in enumerate(value, 1):
-                walk(f"{prefix}.{number}", item)
-        elif value not in (None, "", []):
-            found.append(
-                (prefix, ", ".join(map(str, value)) if isinstance(value, list) else str(value))
-            )
-
-    walk("", facts)
-    return sorted(found, key=lambda pair: pair[0] != "command")
+    """Every fact of the run, by dotted key, the command first."""
+    return sorted(_flattened("", facts), key=lambda pair: pair[0] != "command")
 
 
-# -- a comparison ----------------------------------------------------------------------------------
+def _flattened(key: str, value: Any) -> list[tuple[str, str]]:
+    """The plain values below a key, by dotted key; empty ones are left out."""
+    if isinstance(value, dict):
+        children = [(f"{key}.{name}" if key else name, inner) for name, inner in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        children = [(f"{key}.{number}", item) for number, item in enumerate(value, 1)]
+    elif value in (None, "", []):
+        return []
+    else:
+        return [(key, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
+    return [pair for name, inner in children for pair in _flattened(name, inner)]
 
 
-def _compared(both: SideBySide, column: str, plot: str) -> str:
-    """A bar per run for every layer and phase."""
-    values = {key: both.values(key, column) for key in both.keys}
-    top = max(_finite(v for own in values.values() for v in own), default=0) or 1
-    groups = []
-    for (layer, phase), own in values.items():
-        bars = []
-        for series, value in enumerate(own):
-            said = text(BY_NAME[column], value)
-            hint = f"{both.labels[series]}: {layer} {phase} {said}"
-            length = 0.0 if missing(value) else float(value)
-            bars.append(svg.Bar((svg.Segment(20 + series % 8, length, hint),), said))
-        label = f"{shortened(layer, NAME - 6)} {phase}"
-        groups.append(svg.Group(label, tuple(bars), f"{layer} {phase}"))
-    unit = " dB" if column != "cycles" else ""
-    return svg.bars(plot, COMPARED[plot][0], groups, _ticks(top, unit), top)
+# -- a comparison ------------------------------------------------------------------------------------
 
 
-def _overview(both: SideBySide) -> dict[str, Any]:
-    names = [n for n in OVERVIEW if any(not missing(v) for v in both.values(None, n))]
+def _overview(both: ComparisonRecord) -> dict[str, Any]:
+    names = both.overview_columns()
     headings = [{"text": BY_NAME[n].short, "hint": BY_NAME[n].meaning} for n in names]
     rows = []
     for number, (letter, label, report) in enumerate(zip(both.letters, both.labels, both.reports)):
-        cells = [text(BY_NAME[n], report.total.get(n)) for n in names]
+        cells = [cell_text(BY_NAME[n], report.total.get(n)) for n in names]
         rows.append((20 + number % 8, letter, label, report.partial, cells))
     return {"headings": headings, "rows": rows}
 
 
-def _shown(both: SideBySide) -> list[str]:
-    extra = ("utilisation", "acc_max_ulp", "swamped_share", "retention")
-    return [
-        name
-        for name in (*DEFAULT, *extra)
-        if any(not missing(v) for key in both.keys for v in both.values(key, name))
-    ]
-
-
-def _compared_table(both: SideBySide, name: str) -> dict[str, Any]:
+def _compared_table(both: ComparisonRecord, name: str) -> dict[str, Any]:
     """Every layer and phase, a column per run and the change from the first."""
-    column, body = BY_NAME[name], []
+    column = BY_NAME[name]
+    rows = []
     for key in [*both.keys, None]:
-        values = both.values(key, name)
-        known = not all(missing(value) for value in values)
-        cells = [(text(column, value) if known else "", value) for value in values]
-        changes = [(change(name, values[0], value) if known else "", "") for value in values[1:]]
         layer, phase = key or ("total", "")
-        shown = [
-            {"text": said, "sort": value if not missing(value) else "", "number": True}
-            for pair in zip(cells, [("", ""), *changes], strict=True)
-            for said, value in pair
-        ]
-        del shown[1]
-        body.append({"layer": layer, "phase": phase, "cells": shown})
-    sign = "/" if name in RATIOS else "−"
-    headings = [{"text": both.letters[0], "hint": both.labels[0], "number": True}]
+        cells = _compared_cells(column, both.values(key, name))
+        rows.append({"layer": layer, "phase": phase, "cells": cells})
+    first, sign = both.letters[0], change_sign(name)
+    headings = [{"text": first, "hint": both.labels[0], "number": True}]
     for letter, label in zip(both.letters[1:], both.labels[1:]):
         headings.append({"text": letter, "hint": label, "number": True})
         hint = f"{label} against {both.labels[0]}"
-        headings.append({"text": f"{letter}{sign}{both.letters[0]}", "hint": hint, "number": True})
-    title = f"{column.short}{f' ({column.unit})' if column.unit else ''}"
+        headings.append({"text": f"{letter}{sign}{first}", "hint": hint, "number": True})
     return {
         "name": name,
-        "title": title,
+        "title": f"{column.short}{f' ({column.unit})' if column.unit else ''}",
         "headings": headings,
-        "rows": body,
+        "rows": rows,
         "hint": column.meaning,
     }
+
+
+def _compared_cells(column: Column, values: list[Any]) -> list[dict[str, Any]]:
+    """The first run's value, then each other run's value and its change."""
+    known = not all(missing(value) for value in values)
+    cells: list[dict[str, Any]] = []
+    for number, value in enumerate(values):
+        sortable = value if not missing(value) else ""
+        shown = cell_text(column, value) if known else ""
+        cells.append({"text": shown, "sort": sortable, "number": True})
+        if number:
+            change = change_text(column, values[0], value) if known else ""
+            cells.append({"text": change, "sort": "", "number": True})
+    return cells

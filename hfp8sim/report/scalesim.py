@@ -1,9 +1,8 @@
 """A report as SCALE-Sim's COMPUTE_REPORT.csv, for the scripts that read it.
 
-Same columns, same spelling, same trailing comma. SCALE-Sim knows no phases: `LayerID` counts the report's
-rows, and `--phase fwd` gives those it would have. Its prefetch is a constant of its source; ours is part
-of the time, so both totals are the row's cycles (which the `scalesim-*` models count as it does, to the
-index of the last one). Utilisation is of the peak of the formats that were multiplied.
+Same columns, same spelling, same trailing comma. SCALE-Sim has no phases: `LayerID` counts the report's
+rows, and `--phase fwd` gives the rows it would have. Its prefetch is a constant of its source; here it is part
+of the time, so both totals are the row's cycles. Utilisation is of the peak of the formats that were multiplied.
 
 Mapping Efficiency is the mean share of the array that a fold uses: S_R·S_C / (folds·R·C), with R and C as
 in docs/machine.md, folds = ⌈S_R/R⌉·⌈S_C/C⌉ and (S_R, S_C) = (M, N) for output-, (K, N) for weight-, (K, M) for input-stationary.
@@ -13,16 +12,12 @@ too many per fold where weights or inputs are stationary.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from hfp8sim.errors import InputError
 from hfp8sim.formats import get_format
 from hfp8sim.network import GemmShape
 from hfp8sim.report.columns import Row
+from hfp8sim.report.record import ReportRecord
 from hfp8sim.timing.scalesim import DATAFLOWS, WEIGHT_STATIONARY
-
-if TYPE_CHECKING:
-    from hfp8sim.report.report import Report
 
 HEADER = (
     "LayerID",
@@ -35,7 +30,7 @@ HEADER = (
 )
 
 
-def compute_report(report: Report) -> str:
+def render(report: ReportRecord) -> str:
     """COMPUTE_REPORT.csv; `InputError` for a report without cycles."""
     if not all(row.get("cycles") for row in report.layers):
         raise InputError("this report has no cycles; SCALE-Sim's columns need them")
@@ -64,7 +59,7 @@ def cells(row: Row, array: dict[str, int]) -> tuple[int, int]:
     names = str(row.get("formats", "")).partition(" → ")[0].split(" × ")
     try:
         wide = max(get_format(name).bits for name in names) > 8
-    except InputError:  # a report of someone else's formats
+    except InputError:  # the report may name formats that are not registered here
         wide = False
     lanes = array.get("macs_16bit" if wide else "macs_8bit") or 1
     return array["rows"] * lanes, array["columns"] * (array.get("corelets") or 1)

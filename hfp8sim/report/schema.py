@@ -1,4 +1,4 @@
-"""docs/report.schema.json, from the columns: `python -m hfp8sim.report.schema` prints it."""
+"""The JSON Schema of a report, from its columns; docs/report.schema.json holds it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
+from hfp8sim.network import PHASES
 from hfp8sim.report.columns import COLUMNS, Column
-from hfp8sim.report.report import IDENTITY, NEEDED, SCHEMA_VERSION
+from hfp8sim.report.json import SCHEMA_VERSION
+from hfp8sim.report.record import IDENTITY, NEEDED
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 _PROFILE = {
@@ -17,7 +19,7 @@ _PROFILE = {
     "required": ["name"],
 }
 
-#: What was run. Every fact's meaning stands here and nowhere else.
+#: The facts of a run and their meanings.
 FACTS: dict[str, dict[str, Any]] = {
     "workload": {**_TEXT, "description": "the workload's name"},
     "digest": {**_TEXT, "description": "SHA-256 of its layers and tensors"},
@@ -41,7 +43,7 @@ FACTS: dict[str, dict[str, Any]] = {
         },
     },
     "seed": {**_COUNT, "description": "of drawn tensors and stochastic rounding"},
-    "phases": {"type": "array", "items": {"enum": ["fwd", "dgrad", "wgrad"]}, "minItems": 1},
+    "phases": {"type": "array", "items": {"enum": list(PHASES)}, "minItems": 1},
     "max_macs": {
         "type": ["integer", "null"],
         "description": "rows of more multiply-accumulates were emulated on a sample; null: none",
@@ -121,7 +123,3 @@ def schema() -> dict[str, Any]:
 def document() -> str:
     """The schema's text, as docs/report.schema.json holds it."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
-
-
-if __name__ == "__main__":
-    print(document(), end="")

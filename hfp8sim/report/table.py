@@ -1,4 +1,4 @@
-"""The terminal's table: the most telling columns that fit its width, and what they mean."""
+"""The terminal's table of a report: the columns of the lowest ranks that fit, and what they mean."""
 
 from __future__ import annotations
 
@@ -11,24 +11,83 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, missing, shape_text, text
-from hfp8sim.report.report import TEXT_WIDTH, Report
+from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, missing, shape_text
+from hfp8sim.report.record import ReportRecord, policy_text
 
+#: Characters of a line where the output is no terminal.
+TEXT_WIDTH = 100
 #: Spaces between columns.
 GAP = 2
-#: Characters of a layer's name: what it keeps in any case, what it keeps before other columns go, and the
-#: most that it is given.
+#: Characters of a layer's name: always left, left before other columns are dropped, and the most.
 NAME_MIN, NAME_FAIR, NAME_MAX = 10, 16, 28
 
 #: A table column: heading, rank (`Column.rank`), whether it is aligned right, and its text in a row.
 Field = tuple[str, int, bool, Callable[[Row], str]]
+
+#: The operands' names in the texts of the column `tensors`.
+OPERANDS = ("activations", "weights", "errors")
+
+#: What the table's figures mean, by heading.
+LEGEND = {
+    "util": "of the array's multiply-accumulates in these cycles",
+    "bound by": "what takes most of the layer's time",
+    "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
+    "sum SQNR": "in dB, against float64 of the quantised operands: what the accumulator did",
+    "swamped": "additions that left the sum as it was",
+    "total": "its SQNRs are the lowest of all rows",
+}
+
+
+def render(report: ReportRecord, width: int = TEXT_WIDTH) -> str:
+    """The report as text without colours, in lines of at most `width` characters."""
+    return plain_text(lambda console: print_report(report, console), width)
+
+
+def plain_text(show: Callable[[Console], object], width: int = TEXT_WIDTH) -> str:
+    """What `show` prints to a console, without colours and without spaces at the ends of lines."""
+    text = io.StringIO()
+    show(Console(file=text, width=width, highlight=False))
+    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+
+
+def print_report(report: ReportRecord, console: Console) -> None:
+    """What was run, the table, a summary, and what the figures mean."""
+    console.print(heading(report))
+    if report.partial:
+        console.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
+    rows = table(report, console.width)
+    console.print(rows)
+    console.print(Text(summary(report)))
+    console.print()
+    console.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
+
+
+def heading(report: ReportRecord) -> Text:
+    """Workload, machine, profile, policy and seed in one line."""
+    facts = report.facts
+    machine, profile = facts["machine"], facts["profile"]
+    return Text.assemble(
+        (facts["workload"], "bold"), " on ", (machine["name"], "bold"),
+        f" ({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
+        f"{facts['time_model']}), profile ", (profile["name"], "bold"),
+        f", policy {policy_text(facts['policy'])}" if facts.get("policy") else "",
+        f", seed {facts['seed']}",
+    )  # fmt: skip
+
+
+# -- rows --------------------------------------------------------------------------------------------
+
+
+def new_table() -> Table:
+    """An empty table without lines."""
+    return Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
 
 
 def shortened(name: str, width: int) -> str:
     """A name in at most `width` characters.
 
     Its dotted parts are cut to their first letter and number from the left, as in `e.l11.a.self.query`;
-    where that is not enough its middle goes.
+    if that is not enough, the middle is left out.
     """
     parts = name.split(".")
     for i, part in enumerate(parts[:-1]):
@@ -42,177 +101,147 @@ def shortened(name: str, width: int) -> str:
     return name[: width - 1 - tail] + "…" + name[len(name) - tail :]
 
 
-def fields(report: Report) -> list[Field]:
-    """The columns a terminal can show, in order. One that no row has a value for is left out."""
-    made: list[Field] = []
-    for c in COLUMNS:
-        if not c.rank or not any(row.get(c.name) not in (None, "") for row in report.layers):
-            continue
-
-        def value(row: Row, name: str = c.name) -> str:
-            if name not in row and row.get("phase") is None:
-                return ""  # the total has no such value
-            return (
-                "" if name == "rule" and not row.get(name) else text(BY_NAME[name], row.get(name))
-            )
-
-        made.append((c.short, c.rank, c.kind is not str, value))
-        if c.name == "phase":
-            made.append(("M×N×K", 2, True, shape_text))
-    return made
+def fields(report: ReportRecord) -> list[Field]:
+    """The columns a terminal can show, in order. A column without any value is left out."""
+    shown: list[Field] = []
+    for column in COLUMNS:
+        if column.rank and any(row.get(column.name) not in (None, "") for row in report.layers):
+            numeric = column.kind is not str
+            shown.append((column.short, column.rank, numeric, _writer(column.name)))
+        if column.name == "phase":
+            shown.append(("M×N×K", 2, True, shape_text))
+    return shown
 
 
-def table(report: Report, width: int = 100) -> Table:
+def _writer(name: str) -> Callable[[Row], str]:
+    """The text of column `name` in a row; empty where the total or an unused rule has no value."""
+
+    def write(row: Row) -> str:
+        if name not in row and row.get("phase") is None:
+            return ""
+        if name == "rule" and not row.get(name):
+            return ""
+        return cell_text(BY_NAME[name], row.get(name))
+
+    return write
+
+
+def table(report: ReportRecord, width: int = 100) -> Table:
     """One line for each layer and phase, and a total, in at most `width` characters.
 
-    Where it is too wide, columns of the highest rank go first; then layer names are shortened.
+    If that is too long, columns of the highest rank are dropped; then layer names are shortened.
     """
-    rows, chosen = report.rows(), fields(report)
-    widths = {f[0]: max(cell_len(f[0]), *(cell_len(f[3](row)) for row in rows)) for f in chosen}
-    longest = widths.pop("layer")
-
-    def rest() -> int:
-        return sum(widths[f[0]] + GAP for f in chosen if f[0] != "layer")
-
-    for rank in sorted({f[1] for f in chosen} - {1}, reverse=True):
-        if min(longest, NAME_MIN) + rest() > width or (
-            rank > 2 and min(longest, NAME_FAIR) + rest() > width
-        ):
-            chosen = [f for f in chosen if f[1] != rank]
-    name_width = max(NAME_MIN, min(longest, NAME_MAX, width - rest()))
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-    for heading, _, right, _ in chosen:
-        made.add_column(heading, justify="right" if right else "left", no_wrap=True)
+    rows = report.rows()
+    shown, name_width = _fitting(fields(report), rows, width)
+    made = new_table()
+    for title, _, numeric, _ in shown:
+        made.add_column(title, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         last = row is rows[-1]
-        cells = [f[3](row) for f in chosen]
+        cells = [write(row) for *_, write in shown]
         cells[0] = shortened(cells[0], name_width)
         made.add_row(*cells, style="bold" if last else None, end_section=row is rows[-2])
     return made
 
 
+def _fitting(shown: list[Field], rows: list[Row], width: int) -> tuple[list[Field], int]:
+    """The columns that fit into `width`, and the characters of the layers' names."""
+    widths = {f[0]: max(cell_len(f[0]), *(cell_len(f[3](row)) for row in rows)) for f in shown}
+    longest = widths.pop("layer")
+
+    def others() -> int:
+        return sum(widths[f[0]] + GAP for f in shown if f[0] != "layer")
+
+    for rank in sorted({f[1] for f in shown} - {1}, reverse=True):
+        if min(longest, NAME_MIN) + others() > width or (
+            rank > 2 and min(longest, NAME_FAIR) + others() > width
+        ):
+            shown = [f for f in shown if f[1] != rank]
+    return shown, max(NAME_MIN, min(longest, NAME_MAX, width - others()))
+
+
+# -- around the rows ---------------------------------------------------------------------------------
+
+
 def scaled(value: float, unit: str, digits: int) -> tuple[str, str]:
-    """A count in millions, or in thousands where it is less than one: figure and unit."""
+    """A count in millions, or in thousands where it is less than one million: figure and unit."""
     scale, prefix = (1e6, "M") if value >= 1e6 else (1e3, "k")
     return f"{value / scale:,.{digits}f}", prefix + unit
 
 
-def summary(report: Report) -> str:
-    """The run in one line: work, time, rate, traffic. Where there are values, the worst accuracy and the
-    zeros in a second one."""
+def summary(report: ReportRecord) -> str:
+    """The run in one line: work, time, rate, traffic. A second line has the worst accuracy and the share
+    of zeros, where values were computed."""
     total = report.total
     parts = [" ".join(scaled(total["macs"], "MAC", 1))]
     if total.get("time_us"):
         time = total["time_us"]
-        took = f"{time:,.1f} µs" if time < 1e4 else f"{time / 1e3:,.1f} ms"
+        duration = f"{time:,.1f} µs" if time < 1e4 else f"{time / 1e3:,.1f} ms"
         peak = report.facts["peak_macs_per_cycle"] * report.facts["machine"]["clock_mhz"] * 2 / 1e6
-        parts.append(f"{took}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
+        parts.append(f"{duration}, {total['tflops']:.2f} of {peak:.2f} TFLOPS")
     if total.get("bytes"):
-        moved, needed = (" ".join(scaled(total[x], "B", 2)) for x in ("bytes", "bytes_compulsory"))
-        parts.append(f"{moved} moved, {needed} compulsory")
+        moved, compulsory = (
+            " ".join(scaled(total[x], "B", 2)) for x in ("bytes", "bytes_compulsory")
+        )
+        parts.append(f"{moved} moved, {compulsory} compulsory")
     lines = ["; ".join(parts)]
-    judged = [row for row in report.layers if not missing(row.get("sqnr_db"))]
-    if judged:
-        worst = min(judged, key=lambda row: row["sqnr_db"])
+    measured = [row for row in report.layers if not missing(row.get("sqnr_db"))]
+    if measured:
+        worst = min(measured, key=lambda row: row["sqnr_db"])
         lines.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
         if total.get("gated_share") is not None:
-            zeros = text(BY_NAME["gated_share"], total["gated_share"])
+            zeros = cell_text(BY_NAME["gated_share"], total["gated_share"])
             lines[-1] += f"; {zeros} of the MACs gated, an operand being zero"
     return "\n".join(lines)
 
 
-#: The operands' names in the texts of the column `tensors`.
-WORDS = ("activations", "weights", "errors")
-
-
 def origins(tensors: str) -> dict[str, list[str]]:
-    """What stands in a row's `tensors`, without how it was sampled: by origin, the operands of it."""
-    found: dict[str, list[str]] = {}
+    """The operands named in a row's `tensors`, by origin. How they were sampled is left out."""
+    by_origin: dict[str, list[str]] = {}
     for clause in filter(None, tensors.split("; ")):
-        word, _, origin = clause.partition(" ")
-        if word not in WORDS:
-            word, origin = "", clause
+        operand, _, origin = clause.partition(" ")
+        if operand not in OPERANDS:
+            operand, origin = "", clause
         if not clause.startswith("sampled "):
-            found.setdefault(origin, []).append(word)
-    return found
+            by_origin.setdefault(origin, []).append(operand)
+    return by_origin
 
 
-def origin_texts(found: dict[str, list[str]]) -> list[str]:
+def origin_texts(by_origin: dict[str, list[str]]) -> list[str]:
     """`activations and weights captured`: a text for each origin."""
     texts = []
-    for origin, (*first, last) in found.items():
-        words = f"{', '.join(first)} and {last}" if first else last
-        texts.append(f"{words} {origin}".strip())
+    for origin, (*first, last) in by_origin.items():
+        operands = f"{', '.join(first)} and {last}" if first else last
+        texts.append(f"{operands} {origin}".strip())
     return texts
 
 
-def provenance(report: Report) -> list[str]:
-    """Where the operands of all rows came from: captured, drawn from what, and how many are samples."""
-    found: dict[str, list[str]] = {}
+def provenance(report: ReportRecord) -> list[str]:
+    """Where the operands of all rows came from: captured, or drawn from what; and how many are samples."""
+    by_origin: dict[str, list[str]] = {}
     for row in report.layers:
-        for origin, words in origins(row.get("tensors") or "").items():
-            known = found.setdefault(origin, [])
-            known += [word for word in words if word not in known]
-    said = origin_texts(found)
+        for origin, operands in origins(row.get("tensors") or "").items():
+            listed = by_origin.setdefault(origin, [])
+            listed += [operand for operand in operands if operand not in listed]
+    texts = origin_texts(by_origin)
     sampled = sum("; sampled " in (row.get("tensors") or "") for row in report.layers)
     if sampled:
-        said.append(f"{sampled} of {len(report.layers)} rows sampled, their sums whole")
-    return said
+        texts.append(f"{sampled} of {len(report.layers)} rows sampled, their sums whole")
+    return texts
 
 
-#: What the table's figures mean, by heading.
-LEGEND = {
-    "util": "of the array's multiply-accumulates in these cycles",
-    "bound by": "what takes most of the layer's time",
-    "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
-    "sum SQNR": "in dB, against float64 of the quantised operands: what the accumulator did",
-    "swamped": "additions that left the sum as it was",
-    "total": "its SQNRs are the lowest of all rows",
-}
-
-
-def footer(report: Report, headings: Iterable[str]) -> Table:
-    """What stands below a table with these headings: the operands, what the figures mean, and notes."""
+def footer(report: ReportRecord, headings: Iterable[str]) -> Table:
+    """Below a table with these headings: the operands, what the figures mean, and notes."""
     shown = set(headings)
     if {"SQNR", "sum SQNR"} & shown:
         shown.add("total")
-    made = Table.grid(padding=(0, GAP, 0, 0))
-    made.add_column(no_wrap=True)
-    made.add_column()
+    grid = Table.grid(padding=(0, GAP, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
     groups = {"operands": provenance(report)}
-    groups |= {term: [text] for term, text in LEGEND.items() if term in shown}
+    groups |= {term: [meaning] for term, meaning in LEGEND.items() if term in shown}
     groups |= {"notes": list(report.notes)}
     for term, texts in groups.items():
         for number, line in enumerate(texts):
-            made.add_row(Text("" if number else term), Text(line))
-    return made
-
-
-def print_report(report: Report, shown: Console) -> None:
-    """The table, with what was run above it and what the figures mean below."""
-    from hfp8sim.report.compare import policy_text
-
-    facts = report.facts
-    machine, profile = facts["machine"], facts["profile"]
-    head = Text.assemble(
-        (facts["workload"], "bold"), " on ", (machine["name"], "bold"),
-        f" ({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
-        f"{facts['time_model']}), profile ", (profile["name"], "bold"),
-        f", policy {policy_text(facts['policy'])}" if facts.get("policy") else "",
-        f", seed {facts['seed']}",
-    )  # fmt: skip
-    shown.print(head)
-    if report.partial:
-        shown.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
-    rows = table(report, shown.width)
-    shown.print(rows)
-    shown.print(Text(summary(report)))
-    shown.print()
-    shown.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
-
-
-def plain_text(show: Callable[[Console], object], width: int = TEXT_WIDTH) -> str:
-    """What `show` prints to a console, without colours and without spaces at the ends of lines."""
-    text = io.StringIO()
-    show(Console(file=text, width=width, highlight=False))
-    return "".join(line.rstrip() + "\n" for line in text.getvalue().splitlines())
+            grid.add_row(Text("" if number else term), Text(line))
+    return grid

@@ -19,15 +19,17 @@ from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, formats, get_format
-from hfp8sim.lowering import lower_layer
+from hfp8sim.lowering import LayerPhase, lower_layer
 from hfp8sim.machine import Machine, execute
 from hfp8sim.network import Layer, Workload, phase_stream
 from hfp8sim.network.records import PHASES, check_phases
 from hfp8sim.ops import Events
 from hfp8sim.ops.conversions import convert
 from hfp8sim.report.columns import Row
+from hfp8sim.report.record import Origin
 from hfp8sim.report.report import Report
-from hfp8sim.timing import MODELS, get_model, time_layer
+from hfp8sim.report.theory import PREDICTED
+from hfp8sim.timing import get_model, time_layer
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.policy import PolicyLike, Rules, assign, parse
 from hfp8sim.workloads import operands
@@ -124,8 +126,15 @@ def simulate(
     notes = (*workload.notes, *workload.warnings)
     rows: list[Row] = [] if resume is None else resumed(resume, known, todo)
 
+    origin = Origin(
+        tuple(LayerPhase(t.layer.replace(tensors={}), t.phase, t.profile, t.stream) for t in todo),
+        machine,
+        model,
+        seed,
+    )
+
     def so_far() -> Report:
-        return Report(list(rows), known, notes, len(todo), lambda: timeline(todo, machine, model))
+        return Report(list(rows), known, notes, len(todo), origin)
 
     efforts = [effort(task, max_macs) for task in todo]
     try:
@@ -142,25 +151,6 @@ def simulate(
     if progress:
         progress(sum(efforts), sum(efforts), "")
     return so_far()
-
-
-def check_timeline(model: str) -> None:
-    """`InputError` for a time model that knows no instructions."""
-    if not get_model(model).has_timeline:
-        others = " or ".join(name for name, other in MODELS.items() if other.has_timeline)
-        raise InputError(
-            f"a timeline shows instructions, and {model} knows none; use time model {others}"
-        )
-
-
-def timeline(todo: list[Task], machine: Machine, model: str) -> str:
-    """The Chrome/Perfetto trace of the tasks' programs, one after the other."""
-    from hfp8sim.lowering import LayerPhase, lower_workload
-    from hfp8sim.timing.trace import trace
-
-    check_timeline(model)
-    layers = [LayerPhase(task.layer, task.phase, task.profile, task.stream) for task in todo]
-    return trace(lower_workload(layers, machine), machine)
 
 
 def effort(task: Task, max_macs: int | None) -> int:
@@ -367,13 +357,6 @@ def sum_bits(profile: Profile, phase: str) -> tuple[int, int]:
     a, b = profile.operand_formats(phase)
     m_acc = get_format(profile.accumulator).fraction_bits
     return m_acc, min(a.fraction_bits + b.fraction_bits + 1, m_acc)
-
-
-#: Keys of the rows of `predictions`.
-PREDICTED = (
-    "layer", "phase", "k", "profile", "rule", "product_bits", "accumulator_bits", "chunk_length",
-    "retention_normal", "retention_chunked", "bits_normal", "bits_chunked",
-)  # fmt: skip
 
 
 @standard_arithmetic

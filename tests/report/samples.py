@@ -6,11 +6,11 @@ import random
 from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
+from hfp8sim.network import PHASES
 from hfp8sim.report.columns import PARTS, Row
 from hfp8sim.report.report import Report
 
 LAYERS = ("conv1", "layer1.0.downsample.a_long_name_indeed", "fc")
-PHASES = ("fwd", "dgrad", "wgrad")
 
 
 def row(layer: str, phase: str, scale: float = 1.0) -> Row:

@@ -1,8 +1,18 @@
-"""The table of columns: consistent in itself, and with what a run fills in."""
+"""The table of columns: consistent in itself, and the texts of its values."""
 
 import pytest
 
-from hfp8sim.report.columns import BY_NAME, COLUMNS, FLAT, GROUPS, PARTS, shape_text, text
+from hfp8sim.report.columns import (
+    BY_NAME,
+    COLUMNS,
+    FLAT,
+    GROUPS,
+    PARTS,
+    Change,
+    Reduction,
+    cell_text,
+    shape_text,
+)
 from tests.report.samples import sample
 
 
@@ -13,17 +23,27 @@ def test_names_are_unique_and_groups_in_order() -> None:
     assert positions == sorted(positions)
 
 
-def test_every_column_explains_itself() -> None:
+def test_every_column_has_a_meaning_and_a_heading_if_ranked() -> None:
     for column in COLUMNS:
         assert column.meaning and not column.meaning.endswith(".")
         assert column.kind in (str, int, float, list)
-        assert column.total in ("none", "sum", "max", "min")
+        assert isinstance(column.change, Change)
         assert column.short or column.rank == 0
+
+
+def test_totals_are_sums_extremes_or_derived() -> None:
+    """Texts and ratios have no plain reduction; the derived totals are those of the rates."""
+    reductions = {c.name: c.total for c in COLUMNS if isinstance(c.total, Reduction)}
+    assert {total.word for total in reductions.values()} == {"sum", "largest", "lowest"}
+    assert all(BY_NAME[name].kind in (int, float, list) for name in reductions)
+    derived = {c.name for c in COLUMNS if c.total is not None and c.name not in reductions}
+    assert derived == {"utilisation", "tflops", "bound_by", "swamped_share", "gated_share"}
 
 
 def test_flat_columns_are_all_but_the_histograms() -> None:
     assert set(BY_NAME) - set(FLAT) == {"error_ulps", "acc_error_ulps"}
     assert set(PARTS) < set(FLAT)
+    assert [name for name in FLAT if name in PARTS] == list(PARTS)
 
 
 def test_samples_have_every_column() -> None:
@@ -55,11 +75,11 @@ def test_samples_have_every_column() -> None:
         ("layer", "", "–"),
     ],
 )
-def test_text(name: str, value: object, shown: str) -> None:
-    assert text(BY_NAME[name], value) == shown
+def test_cell_text(name: str, value: object, shown: str) -> None:
+    assert cell_text(BY_NAME[name], value) == shown
 
 
-def test_shapes() -> None:
+def test_shape_text() -> None:
     assert shape_text({"m": 2, "n": 3, "k": 4, "groups": 1}) == "2×3×4"
     assert shape_text({"m": 2, "n": 3, "k": 4, "groups": 32}) == "32·2×3×4"
     assert shape_text({"layer": "total"}) == ""

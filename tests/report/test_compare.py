@@ -1,4 +1,4 @@
-"""Comparisons: labels say what differs, tables fit, what is missing is a dash."""
+"""Comparisons: labels name the differences, tables fit, a missing value is a dash."""
 
 import csv
 import io
@@ -8,17 +8,10 @@ import pytest
 from rich.console import Console
 
 from hfp8sim.errors import InputError
-from hfp8sim.report.compare import (
-    DEFAULT,
-    SideBySide,
-    change,
-    check_columns,
-    compare,
-    distinguish,
-    layer_tables,
-    overview,
-)
-from hfp8sim.report.report import Report
+from hfp8sim.report.columns import BY_NAME, change_text
+from hfp8sim.report.comparison import DEFAULT, check_columns, distinguish
+from hfp8sim.report.comparison_table import layer_tables, overview
+from hfp8sim.report.report import Comparison, Report, compare
 from tests.report.samples import facts, row, sample
 
 
@@ -32,7 +25,7 @@ def profile(name: str = "hfp8", **fields: object) -> dict[str, object]:
     return {"name": name, "chunk_length": 64, "rounding": "nearest-away", **fields}
 
 
-def pair() -> SideBySide:
+def pair() -> Comparison:
     return compare([sample(), sample(scale=2.0, profile=profile(chunk_length=8))])
 
 
@@ -78,7 +71,7 @@ def test_layers_side_by_side() -> None:
     assert both.values(None, "cycles")[0] == sample().total["cycles"]
 
 
-def test_tables_fit_and_tell_the_change() -> None:
+def test_tables_fit_and_show_the_change() -> None:
     for count in (2, 3, 6):
         reports = [sample(seed=seed, scale=seed + 1.0) for seed in range(count)]
         tables = layer_tables(compare(reports), DEFAULT, 100)
@@ -97,7 +90,7 @@ def test_overview_has_a_line_for_each_run() -> None:
     assert "chunk_length=64" in lines[1] and "chunk_length=8" in lines[2]
 
 
-def test_what_only_one_run_has_is_a_dash() -> None:
+def test_row_of_one_run_only_is_a_dash() -> None:
     short = Report(sample().layers[:4], facts(seed=1), planned=9)
     both = compare([sample(), short])
     assert both.values(("fc", "wgrad"), "cycles")[1] is None
@@ -108,7 +101,7 @@ def test_what_only_one_run_has_is_a_dash() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "first", "other", "said"),
+    ("name", "first", "other", "expected"),
     [
         ("cycles", 100, 150, "×1.50"),
         ("cycles", 100, 100, "×1.00"),
@@ -123,8 +116,8 @@ def test_what_only_one_run_has_is_a_dash() -> None:
         ("flushed", 10, 3, "-7"),
     ],
 )
-def test_changes(name: str, first: object, other: object, said: str) -> None:
-    assert change(name, first, other) == said
+def test_change_text(name: str, first: object, other: object, expected: str) -> None:
+    assert change_text(BY_NAME[name], first, other) == expected
 
 
 def test_csv_holds_every_row_of_every_run() -> None:
@@ -133,7 +126,7 @@ def test_csv_holds_every_row_of_every_run() -> None:
     assert read[10]["cycles"] == str(sample(scale=2.0).layers[0]["cycles"])
 
 
-def test_refused() -> None:
+def test_compare_refuses_unfit_reports_and_columns() -> None:
     with pytest.raises(InputError, match="at least two"):
         compare([sample()])
     with pytest.raises(InputError, match="no layer and phase in common"):
@@ -146,6 +139,6 @@ def test_refused() -> None:
         check_columns(["layer"])
 
 
-def test_many_runs_have_letters() -> None:
+def test_letters_of_many_runs() -> None:
     letters = compare([sample(seed=seed) for seed in range(30)]).letters
     assert letters[:2] == ["A", "B"] and letters[25:28] == ["Z", "AA", "AB"]

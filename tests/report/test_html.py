@@ -1,4 +1,4 @@
-"""The page: whole, self-contained, and without complaint in a real browser."""
+"""The HTML page: complete, self-contained, and without console messages in a real browser."""
 
 import dataclasses
 import html.parser
@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from hfp8sim.report.columns import COLUMNS, GROUPS
-from hfp8sim.report.compare import compare
-from hfp8sim.report.html import COMPARED, PLOTS
-from hfp8sim.report.report import Report
+from hfp8sim.report.plots import COMPARED, PLOTS
+from hfp8sim.report.report import Report, compare
 from tests.report.samples import facts, row, sample
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -82,13 +81,13 @@ def test_every_plot_and_table_is_there(report: Report) -> None:
     assert page.shapes["cycles"] >= rows and page.shapes["errors_sum"] >= 18
 
 
-def test_the_page_needs_nothing_else(report: Report) -> None:
+def test_page_loads_no_other_file(report: Report) -> None:
     text = report.to_html()
     assert Page(text).links == ["data:,"]
     assert not re.search(r"https?://|@import|url\(", text)
 
 
-def test_every_figure_of_the_table_stands_in_it() -> None:
+def test_page_holds_every_figure_of_the_table() -> None:
     report = sample()
     text = report.to_html()
     for made in report.layers:
@@ -141,11 +140,11 @@ def test_comparison() -> None:
     assert page.shapes["sqnr"] == 27
 
 
-def test_without_jinja2_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_jinja2_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     from hfp8sim.errors import InputError
-    from hfp8sim.report import html as room
+    from hfp8sim.report import page
 
-    room._template.cache_clear()
+    page._template.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(InputError, match=r"hfp8sim\[report\]"):
         sample().to_html()
@@ -185,7 +184,7 @@ document.body.append(pre);
 </script>"""
 
 
-def looked_at(
+def opened(
     text: str, folder: Path, width: int, dark: bool = False
 ) -> tuple[dict[str, object], str]:
     """What the page shows in Chromium, and the browser's console."""
@@ -217,7 +216,7 @@ def looked_at(
 def test_in_a_browser(tmp_path: Path, width: int, dark: bool) -> None:
     """No console message, every plot and table visible, nothing wider than the window, sortable."""
     report = sample()
-    seen, console = looked_at(report.to_html(), tmp_path, width, dark)
+    seen, console = opened(report.to_html(), tmp_path, width, dark)
     assert seen["errors"] == [] and "CONSOLE" not in console
     assert set(seen["plots"]) == set(PLOTS)
     for name, (wide, high, shown, _, black) in seen["plots"].items():
@@ -236,7 +235,7 @@ def test_in_a_browser(tmp_path: Path, width: int, dark: bool) -> None:
 )
 def test_comparison_in_a_browser(tmp_path: Path) -> None:
     both = compare([sample(), sample(seed=1, scale=1.5)])
-    seen, console = looked_at(both.to_html(), tmp_path, 800)
+    seen, console = opened(both.to_html(), tmp_path, 800)
     assert seen["errors"] == [] and "CONSOLE" not in console
     assert set(seen["plots"]) == set(COMPARED)
     assert all(shown >= 4 and not black for _, _, shown, _, black in seen["plots"].values())

@@ -1,4 +1,4 @@
-"""Reports: totals, CSV, JSON there and back, its published schema, SCALE-Sim's columns."""
+"""Reports: totals, CSV, JSON both ways, its published schema, SCALE-Sim's columns."""
 
 import contextlib
 import csv
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hfp8sim.errors import InputError
 from hfp8sim.report import schema
 from hfp8sim.report.columns import FLAT, PARTS
-from hfp8sim.report.compare import compare
-from hfp8sim.report.report import Report, file_name
+from hfp8sim.report.record import file_name
+from hfp8sim.report.report import Report, compare
 from hfp8sim.report.table import provenance, summary, table
 from tests.report.samples import facts, row, sample
 
@@ -40,7 +40,7 @@ def test_total() -> None:
     assert total["bound_by"] == "compute"
 
 
-def test_total_leaves_out_what_nobody_knows() -> None:
+def test_total_leaves_out_missing_values() -> None:
     rows = [row("a", "fwd") | {"sqnr_db": math.nan, "bits_normal": None}, row("b", "fwd")]
     total = Report(rows, facts()).total
     assert total["sqnr_db"] == rows[1]["sqnr_db"] and total["bits_normal"] == 8
@@ -57,20 +57,20 @@ def test_csv_reads_back() -> None:
             assert found[name] == str(value) or float(found[name]) == value
 
 
-def test_csv_of_what_is_missing_or_infinite() -> None:
+def test_csv_of_missing_and_infinite_values() -> None:
     report = Report([row("a", "fwd") | {"sqnr_db": math.inf, "cosine": math.nan}], facts())
     (read, _) = csv.DictReader(io.StringIO(report.to_csv()))
     assert (read["sqnr_db"], read["cosine"]) == ("inf", "")
 
 
-def test_json_there_and_back() -> None:
+def test_json_round_trip() -> None:
     report = sample()
     read = Report.from_json(report.to_json())
     assert read == report and not read.partial
     assert read.to_json() == report.to_json()
 
 
-def test_json_of_infinities_and_nothing() -> None:
+def test_json_of_missing_and_infinite_values() -> None:
     report = Report([row("a", "fwd") | {"sqnr_db": math.inf, "cosine": math.nan}], facts())
     written = json.loads(report.to_json())
     assert (written["layers"][0]["sqnr_db"], written["layers"][0]["cosine"]) == ("inf", None)
@@ -79,7 +79,7 @@ def test_json_of_infinities_and_nothing() -> None:
     assert read["sqnr_db"] == math.inf and read["cosine"] is None
 
 
-def test_partial_reports_say_so() -> None:
+def test_partial_report() -> None:
     report = dataclasses.replace(sample(), planned=11)
     written = json.loads(report.to_json())
     assert report.partial and written["partial"] and written["planned_rows"] == 11
@@ -87,8 +87,8 @@ def test_partial_reports_say_so() -> None:
     jsonschema.validate(written, schema.schema())
 
 
-def test_published_schema_is_the_columns() -> None:
-    """docs/report.schema.json is what `python -m hfp8sim.report.schema` prints."""
+def test_published_schema_is_generated_from_the_columns() -> None:
+    """docs/report.schema.json is `schema.document()`."""
     assert (DOCS / "report.schema.json").read_text("utf-8") == schema.document()
     jsonschema.Draft202012Validator.check_schema(schema.schema())
     jsonschema.validate(json.loads(sample().to_json()), schema.schema())
@@ -165,10 +165,10 @@ del _DOCUMENT["columns"], _DOCUMENT["total"]  # never read back
         [None, -1, 0, 1.5, 10**400, "", "x", True, [], [None], {}, {"name": "x"}, "del"]
     ),
 )
-def test_any_change_is_refused_in_one_line_or_shown(
+def test_damaged_report_is_refused_in_one_line_or_rendered(
     place: tuple[object, ...], value: object
 ) -> None:
-    """Whatever stands in one place of a report, no form of it fails with a traceback."""
+    """With any value in any one place of a report, no form of it fails with a traceback."""
     document = json.loads(json.dumps(_DOCUMENT))
     *path, last = place
     target = document
@@ -206,7 +206,7 @@ def test_torn_json_is_one_line(tmp_path: Path) -> None:
         Report.load(tmp_path / "absent.json")
 
 
-def test_file_names_are_harmless() -> None:
+def test_file_name_has_no_path_and_a_limited_length() -> None:
     assert file_name("digits-cnn") == "digits-cnn"
     assert file_name("../../etc/passwd") == "_.._etc_passwd"
     assert file_name("...") == "report" and len(file_name("x" * 500)) == 100

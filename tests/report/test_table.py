@@ -1,4 +1,4 @@
-"""The terminal's table: it fits, it ellipsises, it says what limits a layer."""
+"""The terminal's table: it fits the width, shortens names, and names what limits a layer."""
 
 import dataclasses
 import io
@@ -61,13 +61,13 @@ def test_fits(report: Report, width: int) -> None:
         assert f"{row['cycles']:,}" in line and f"{row['sqnr_db']:.1f}" in line
 
 
-def test_a_hundred_columns_hold_shape_and_swamping() -> None:
+def test_width_100_holds_shape_and_swamping() -> None:
     heading = printed(sample(), 100)[0]
     assert "M×N×K" in heading and "swamped" in heading
     assert "µs" not in heading and "µs" in printed(sample(), 160)[0]
 
 
-def test_names_are_shortened_where_it_hurts_least() -> None:
+def test_names_are_shortened_from_the_left() -> None:
     assert shortened("conv1", 10) == "conv1"
     assert shortened("layer1.0.downsample.conv", 16) == "l1.0.d.conv"
     assert shortened("layer12.0.downsample.conv", 22) == "l12.0.downsample.conv"
@@ -77,7 +77,7 @@ def test_names_are_shortened_where_it_hurts_least() -> None:
     assert len({line.split()[0] for line in lines[1:13]}) == 12  # still told apart
 
 
-def test_the_rule_shows_where_one_fired() -> None:
+def test_rule_column_is_shown_if_a_rule_applied() -> None:
     report = sample()
     assert "rule" not in printed(report, 100)[0].split()
     report.layers[0]["rule"] = "first"
@@ -115,7 +115,7 @@ def test_every_heading_is_a_column_or_the_shape() -> None:
     assert set(LEGEND) <= shorts | {"total"}
 
 
-def test_nothing_is_said_of_values_where_there_are_none() -> None:
+def test_time_only_report_shows_no_accuracy() -> None:
     report = sample()
     for row in report.layers:
         for column in BY_NAME.values():
@@ -125,7 +125,7 @@ def test_nothing_is_said_of_values_where_there_are_none() -> None:
     assert "SQNR" not in printed(report, 100)[0]
 
 
-def test_provenance_says_each_origin_once() -> None:
+def test_provenance_names_each_origin_once() -> None:
     report = sample(("a", "b"))
     assert provenance(report) == ["activations and weights captured"]
     for row in report.layers:
@@ -145,7 +145,7 @@ def test_provenance_says_each_origin_once() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_footer_explains_the_columns_that_are_shown(width: int) -> None:
+def test_footer_explains_shown_columns_only(width: int) -> None:
     report = dataclasses.replace(sample(), notes=("a note " * 20, "another"))
     text = printed_by(width, footer(report, ("layer", "SQNR")))
     starts = [line.split()[0] for line in text if not line.startswith(" ")]
@@ -156,7 +156,7 @@ def test_footer_explains_the_columns_that_are_shown(width: int) -> None:
     assert all(line[:indent].strip() in ("", *starts) for line in text)
 
 
-def test_a_report_prints_as_on_the_command_line() -> None:
+def test_report_prints_as_on_the_command_line() -> None:
     report = sample()
     lines = str(report).splitlines()
     assert (
