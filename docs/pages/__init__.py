@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs.pages import (
+    architecture,
     columns,
     command_line,
     examples,
@@ -26,6 +27,7 @@ ROOT = DOCS.parent
 
 #: Pages that are generated, wholly or between markers.
 GENERATED: dict[Path, Callable[[], str]] = {
+    DOCS / "architecture.md": architecture.page,
     DOCS / "cli.md": command_line.page,
     DOCS / "columns.md": columns.page,
     DOCS / "formats.md": formats.page,
