@@ -22,7 +22,7 @@ PACKAGE = ROOT / "hfp8sim"
 #: Rooms from low to high. A room imports itself and rooms that come before it, and no other.
 #: `hfp8sim` is the public face, `hfp8sim/__init__.py`; the command line is its first user.
 ROOMS = (
-    "version", "errors", "files", "floating_point",
+    "version", "errors", "files", "floating_point", "registry",
     "_numba",
     "formats",
     "network",
@@ -65,7 +65,6 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
     frozenset({"machine.config", "machine.scalesim_cfg"}),
 }
 KNOWN_THIRD_PARTY: set[str] = {
-    "formats.show -> rich",
     "kernels.convert -> llvmlite",
     "kernels.counts -> llvmlite",
     "kernels.microkernel -> llvmlite",

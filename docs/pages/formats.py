@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.pages.markdown import table
-from hfp8sim.formats import describe as facts
+from hfp8sim.formats import describe
 from hfp8sim.formats.fixed import FIXED_MODES
 from hfp8sim.formats.mx import ELEMENTS, element_format, top_exponent
 from hfp8sim.formats.record import FloatFormat
@@ -39,6 +39,7 @@ special = "fn"          # none, ieee (default), fn, fnuz, nan-inf, p3109-extende
 lowest = "subnormal"    # subnormal (default), normal, flush
 zero = "signed"         # signed (default), unsigned, none
 signed = true
+source = "a paper"      # where it is defined, for `hfp8sim formats`
 ```
 
 Prove it before you use it: the laws of [testing](testing.md) take three lines.
@@ -49,7 +50,8 @@ Limits: 1 to 11 exponent bits, at most 23 fraction bits, and numbers that float6
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD, "## Registered formats\n", table(facts.OVERVIEW, facts.overview())]
+    overview = table(describe.OVERVIEW_HEADINGS, describe.overview_rows())
+    parts = [_HEAD, "## Registered formats\n", overview]
     parts += [
         "## IEEE P3109\n",
         _p3109(),
@@ -68,8 +70,8 @@ def _p3109() -> str:
     for p in range(1, 8):
         fmt, finite = p3109(8, p), p3109(8, p, extended=False)
         rows.append(
-            (str(p), f"`{fmt.name}`", str(fmt.bias), facts.number(fmt.max), facts.number(finite.max),
-             facts.number(fmt.min_normal), facts.number(fmt.min_positive))
+            (str(p), f"`{fmt.name}`", str(fmt.bias), describe.exact_text(fmt.max), describe.exact_text(finite.max),
+             describe.exact_text(fmt.min_normal), describe.exact_text(fmt.min_positive))
         )  # fmt: skip
     head = (
         "P",
@@ -116,7 +118,7 @@ def _fixed() -> str:
 def _codes(fmt: FloatFormat) -> str:
     digits = -(-fmt.bits // 4)
     codes = [
-        f"{name} `{code:0{digits}X}` = {facts.number(value)}"
-        for name, code, value in facts.notable_codes(fmt)
+        f"{name} `{code:0{digits}X}` = {describe.exact_text(value)}"
+        for name, code, value in describe.notable_codes(fmt)
     ]
     return f"**{fmt.name}**: " + ", ".join(codes) + ".\n"

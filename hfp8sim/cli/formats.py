@@ -11,16 +11,14 @@ from hfp8sim.cli.common import app, console
 
 @app.command()
 def formats(
-    name: Annotated[
-        str | None, typer.Argument(help="a format; all of them are listed without")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="a format; without it all are listed")] = None,
 ) -> None:
     """List the number formats, or show one: facts, code table and number line."""
-    from hfp8sim.formats.show import FAMILIES, listing, page
+    from hfp8sim.cli.format_pages import FAMILIES, listing, page
 
-    shown = console()
+    terminal = console()
     if name:
-        shown.print(page(name))
+        terminal.print(page(name))
     else:
-        shown.print(listing())
-        shown.print(FAMILIES, style="dim", markup=False)
+        terminal.print(listing())
+        terminal.print(FAMILIES, style="dim", markup=False)

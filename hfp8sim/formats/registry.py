@@ -1,7 +1,11 @@
-"""The shipped formats, and those a user adds. Values and code points: docs/formats.md (generated)."""
+"""The registered formats: the shipped ones, and those that a user adds.
+
+docs/formats.md lists their values and code points; it is generated.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import tomllib
 from collections.abc import Iterator
@@ -9,33 +13,41 @@ from pathlib import Path
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats.record import FloatFormat
+from hfp8sim.registry import Registry
 
-_REGISTRY: dict[str, FloatFormat] = {}
+FORMATS: Registry[FloatFormat] = Registry("format")
 
 
 def register_format(fmt: FloatFormat) -> FloatFormat:
-    """Make a format known by its name everywhere; `InputError` if the name means another one."""
-    known = _REGISTRY.get(fmt.name)
-    if known is not None and known != fmt:
-        raise InputError(f"format name {fmt.name!r} is taken by a different format")
+    """Make a format known by its name everywhere, and return it.
+
+    Raises:
+        InputError: another format has that name, or the name has a character that names may not have.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", fmt.name):
         raise InputError(f"format name {fmt.name!r}: use lower-case letters, digits, '-', '_', '.'")
-    _REGISTRY[fmt.name] = fmt
-    return fmt
+    return FORMATS.register(fmt)
 
 
 def formats() -> list[str]:
     """Names of all registered formats, in order of registration."""
-    return list(_REGISTRY)
+    return FORMATS.names()
 
 
 def get_format(name: str | FloatFormat) -> FloatFormat:
-    """A format by name. `name@B` is the format with exponent bias B; `binary8p3se` and its like
-    (IEEE P3109: K 3..16, any P) are built on demand. A record is handed through."""
+    """The format with that name; a record is returned as it is.
+
+    Args:
+        name: a registered name; `NAME@B` for that format with exponent bias B; or a name of the family of
+            IEEE P3109, as `binary8p3se`, which is built on demand.
+
+    Raises:
+        InputError: an unknown name, or a bias that is no integer.
+    """
     if isinstance(name, FloatFormat):
         return name
     base, at, bias = str(name).partition("@")
-    fmt = _REGISTRY.get(base) or p3109_by_name(base)
+    fmt = FORMATS.records.get(base) or p3109_by_name(base)
     if fmt is None:
         raise unknown("format", name, formats())
     if not at:
@@ -45,8 +57,15 @@ def get_format(name: str | FloatFormat) -> FloatFormat:
     return fmt.with_bias(int(bias))
 
 
+P3109_SOURCE = "IEEE P3109, interim report v4.0"
+
+
 def p3109(k: int, p: int, signed: bool = True, extended: bool = True) -> FloatFormat:
-    """IEEE P3109 (interim report v4.0, 2026) binary{K}p{P}: K bits, P of precision."""
+    """binary{K}p{P} of IEEE P3109 (interim report v4.0, 2026): K bits, P of precision.
+
+    Raises:
+        InputError: K outside 3..16, or a P that leaves no exponent bit, or more than 11.
+    """
     name = f"binary{k}p{p}{'s' if signed else 'u'}{'e' if extended else 'f'}"
     exponent_bits = k - p if signed else k - p + 1
     if not 3 <= k <= 16 or not 1 <= p <= k - signed or not 1 <= exponent_bits <= 11:
@@ -62,11 +81,12 @@ def p3109(k: int, p: int, signed: bool = True, extended: bool = True) -> FloatFo
         zero="unsigned",
         lowest="subnormal",
         special="p3109-extended" if extended else "p3109-finite",
+        source=P3109_SOURCE,
     )
 
 
 def p3109_by_name(name: str) -> FloatFormat | None:
-    """The P3109 format of that name, or None if the name is not of that kind."""
+    """The P3109 format with that name, or None for a name of another form."""
     match = re.fullmatch(r"binary(\d+)p(\d+)([su])([ef])", name)
     if not match:
         return None
@@ -74,8 +94,21 @@ def p3109_by_name(name: str) -> FloatFormat | None:
     return p3109(int(k), int(p), sign == "s", domain == "e")
 
 
+#: The keys of a `[format.NAME]` table and their types.
+_KEYS = {
+    "exponent_bits": int, "fraction_bits": int, "bias": int, "signed": bool,
+    "zero": str, "lowest": str, "special": str, "source": str,
+}  # fmt: skip
+_REQUIRED = ("exponent_bits", "fraction_bits", "bias")
+
+
 def load_formats(path: str | Path) -> list[FloatFormat]:
-    """Register every `[format.NAME]` table of a TOML file; keys are the facts of `FloatFormat`."""
+    """Register every `[format.NAME]` table of a TOML file; its keys are the fields of `FloatFormat`.
+
+    Raises:
+        InputError: the file cannot be read or is not TOML, a key is unknown, missing or of another type, or
+            the values make no format.
+    """
     try:
         with open(path, "rb") as file:
             tables = tomllib.load(file)
@@ -85,65 +118,90 @@ def load_formats(path: str | Path) -> list[FloatFormat]:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     if set(tables) != {"format"} or not isinstance(tables["format"], dict):
         raise InputError(f"{path}: expected tables [format.NAME] and nothing else")
-    return [register_format(f) for f in _from_tables(path, tables["format"])]
+    return [register_format(fmt) for fmt in _from_tables(path, tables["format"])]
 
 
 def _from_tables(path: str | Path, tables: dict[str, object]) -> Iterator[FloatFormat]:
-    kinds = {"exponent_bits": int, "fraction_bits": int, "bias": int, "signed": bool}
-    kinds |= {"zero": str, "lowest": str, "special": str}
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise InputError(f"{path}: [format.{name}] must be a table")
         for key, value in table.items():
-            if key not in kinds:
-                raise InputError(f"{path}: [format.{name}]: {unknown('key', key, list(kinds))}")
-            if type(value) is not kinds[key]:
-                want = kinds[key].__name__
-                raise InputError(f"{path}: [format.{name}]: {key} must be of type {want}")
-        for key in ("exponent_bits", "fraction_bits", "bias"):
+            if key not in _KEYS:
+                raise InputError(f"{path}: [format.{name}]: {unknown('key', key, list(_KEYS))}")
+            if type(value) is not _KEYS[key]:
+                expected = _KEYS[key].__name__
+                raise InputError(f"{path}: [format.{name}]: {key} must be of type {expected}")
+        for key in _REQUIRED:
             if key not in table:
                 raise InputError(f"{path}: [format.{name}]: {key} is missing")
         yield FloatFormat(name=name, **table)
 
 
-def _ship(name: str, e: int, f: int, bias: int, **facts: object) -> None:
-    register_format(FloatFormat(name, e, f, bias, **facts))  # type: ignore[arg-type]
+#: The shipped formats, in the order of `hs.formats()`. P3109's mandatory formats and scale follow below.
+_SHIPPED = (
+    # IBM: no subnormals, one merged NaN-Infinity or none (Sun et al. 2019; Agrawal et al. 2019, 2021).
+    FloatFormat("hfp8-143", 4, 3, 11, lowest="normal", special="none",
+                source="HFP8 forward, all codes numbers (Sun et al., NeurIPS 2019; choice)"),
+    FloatFormat("hfp8-143-hw", 4, 3, 11, lowest="normal", special="nan-inf",
+                source="HFP8 forward with the hardware's NaN-Infinity (choice)"),
+    FloatFormat("hfp8-152", 5, 2, 15, lowest="normal", special="none",
+                source="HFP8 backward, all codes numbers (choice)"),
+    FloatFormat("hfp8-152-hw", 5, 2, 15, lowest="normal", special="nan-inf",
+                source="HFP8 backward with the hardware's NaN-Infinity (choice)"),
+    FloatFormat("fp9-153", 5, 3, 15, lowest="normal", special="nan-inf",
+                source="what operands widen to before they are multiplied (Agrawal et al., ISSCC 2021)"),
+    FloatFormat("dlfloat16", 6, 9, 31, lowest="normal", special="nan-inf",
+                source="DLFloat, the accumulator (Agrawal et al., ARITH 2019; NNP data type 1)"),
+    FloatFormat("dl8-143", 4, 3, 7, lowest="normal", special="nan-inf",
+                source="1-4-3 of IBM's published software model"),
+    # 1-6-9 in its IEEE-like reading (Wang et al. 2018 do not state the encoding).
+    FloatFormat("ieee-169", 6, 9, 31,
+                source="1-6-9 read as IEEE would (Wang et al., NeurIPS 2018)"),
+    # OCP 8-bit (OFP8 v1.0) and microscaling (MX v1.0) elements and scale.
+    FloatFormat("e4m3fn", 4, 3, 7, special="fn",
+                source="OCP OFP8 v1.0 E4M3"),
+    FloatFormat("e5m2", 5, 2, 15,
+                source="OCP OFP8 v1.0 E5M2; Mellempudi et al., 2019"),
+    FloatFormat("e3m2", 3, 2, 3, special="none",
+                source="OCP MX v1.0 element"),
+    FloatFormat("e2m3", 2, 3, 1, special="none",
+                source="OCP MX v1.0 element"),
+    FloatFormat("e2m1", 2, 1, 1, special="none",
+                source="OCP MX v1.0 element"),
+    FloatFormat("e8m0", 8, 0, 127, signed=False, zero="none", lowest="normal", special="fn",
+                source="OCP MX v1.0 scale"),
+    # Other 8-bit formats in use.
+    FloatFormat("e4m3", 4, 3, 7,
+                source="1-4-3 as IEEE 754 would have it"),
+    FloatFormat("e3m4", 3, 4, 3,
+                source="1-3-4 as IEEE 754 would have it"),
+    FloatFormat("e4m3fnuz", 4, 3, 8, zero="unsigned", special="fnuz",
+                source="Noune et al., 2022; AMD, Graphcore"),
+    FloatFormat("e5m2fnuz", 5, 2, 16, zero="unsigned", special="fnuz",
+                source="Noune et al., 2022; AMD, Graphcore"),
+    FloatFormat("e4m3b11fnuz", 4, 3, 11, zero="unsigned", special="fnuz",
+                source="Google's 1-4-3 with bias 11"),
+    # Tesla's configurable formats at one of their 64 biases: `cfloat8-143@B` gives another.
+    FloatFormat("cfloat8-143", 4, 3, 7, special="none",
+                source="Tesla's configurable float at one of its 64 biases; subnormals as IEEE (choice)"),
+    FloatFormat("cfloat8-152", 5, 2, 15, special="none",
+                source="Tesla's configurable float at one of its 64 biases; subnormals as IEEE (choice)"),
+    # Wider formats. e8m13 is the accumulator of Hopper's FP8 matrix core: 1-8-13, a truncated binary32.
+    FloatFormat("binary16", 5, 10, 15,
+                source="IEEE 754"),
+    FloatFormat("bfloat16", 8, 7, 127,
+                source="the upper half of binary32"),
+    FloatFormat("tf32", 8, 10, 127,
+                source="NVIDIA's 1-8-10"),
+    FloatFormat("e8m13", 8, 13, 127,
+                source="what Hopper's FP8 matrix core keeps of a binary32"),
+    FloatFormat("binary32", 8, 23, 127,
+                source="IEEE 754"),
+)  # fmt: skip
 
-
-# IBM: no subnormals, one merged NaN-Infinity or none (Sun et al. 2019; Agrawal et al. 2019, 2021).
-_ship("hfp8-143", 4, 3, 11, lowest="normal", special="none")
-_ship("hfp8-143-hw", 4, 3, 11, lowest="normal", special="nan-inf")
-_ship("hfp8-152", 5, 2, 15, lowest="normal", special="none")
-_ship("hfp8-152-hw", 5, 2, 15, lowest="normal", special="nan-inf")
-_ship("fp9-153", 5, 3, 15, lowest="normal", special="nan-inf")
-_ship("dlfloat16", 6, 9, 31, lowest="normal", special="nan-inf")
-_ship("dl8-143", 4, 3, 7, lowest="normal", special="nan-inf")
-# 1-6-9 in its IEEE-like reading (Wang et al. 2018 do not state the encoding).
-_ship("ieee-169", 6, 9, 31)
-# OCP 8-bit (OFP8 v1.0) and microscaling (MX v1.0) elements and scale.
-_ship("e4m3fn", 4, 3, 7, special="fn")
-_ship("e5m2", 5, 2, 15)
-_ship("e3m2", 3, 2, 3, special="none")
-_ship("e2m3", 2, 3, 1, special="none")
-_ship("e2m1", 2, 1, 1, special="none")
-_ship("e8m0", 8, 0, 127, signed=False, zero="none", lowest="normal", special="fn")
-# Other 8-bit formats in use.
-_ship("e4m3", 4, 3, 7)
-_ship("e3m4", 3, 4, 3)
-_ship("e4m3fnuz", 4, 3, 8, zero="unsigned", special="fnuz")
-_ship("e5m2fnuz", 5, 2, 16, zero="unsigned", special="fnuz")
-_ship("e4m3b11fnuz", 4, 3, 11, zero="unsigned", special="fnuz")
-# Tesla's configurable formats at one of their 64 biases: `cfloat8-143@B` gives another.
-_ship("cfloat8-143", 4, 3, 7, special="none")
-_ship("cfloat8-152", 5, 2, 15, special="none")
-# Wider formats. e8m13 is what Hopper's FP8 matrix core keeps (1-8-13 of a binary32).
-_ship("binary16", 5, 10, 15)
-_ship("bfloat16", 8, 7, 127)
-_ship("tf32", 8, 10, 127)
-_ship("e8m13", 8, 13, 127)
-_ship("binary32", 8, 23, 127)
-# IEEE P3109's mandatory formats and its scale; the rest of the family is built on demand.
-for _name in ("binary8p3se", "binary8p4se", "binary4p2sf", "binary8p1uf"):
-    _fmt = p3109_by_name(_name)
-    assert _fmt is not None
+for _fmt in _SHIPPED:
     register_format(_fmt)
+for _fmt in (p3109(8, 3), p3109(8, 4), p3109(4, 2, extended=False)):
+    register_format(_fmt)
+_fmt = p3109(8, 1, signed=False, extended=False)
+register_format(dataclasses.replace(_fmt, source=f"{P3109_SOURCE}: a scale"))

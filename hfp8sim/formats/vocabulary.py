@@ -8,7 +8,7 @@ Their meaning in full is docs/numerics.md, sections 1 and 2.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from hfp8sim._numba.jit import jit_inlined
 from hfp8sim.errors import unknown
@@ -30,6 +30,11 @@ class Term(enum.IntEnum):
     def text(self) -> str:
         """The public name: `nearest-even` for `NEAREST_EVEN`."""
         return self.name.lower().replace("_", "-")
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """The member with that public name."""
+        return next(term for term in cls if term.text == text)
 
 
 class Zero(Term):

@@ -120,7 +120,7 @@ def gemm(p, a, b, seed=0, stream=0):
 # ---- the sources ------------------------------------------------------------------------------
 
 
-def test_the_sources_name_no_floating_point_type():
+def test_integers_only():
     files = sorted(SOURCES.glob("*.[ch]"))
     assert len(files) == 10
     for file in files:
@@ -129,14 +129,14 @@ def test_the_sources_name_no_floating_point_type():
         )
 
 
-def test_the_readme_lists_every_function():
+def test_readme_lists_functions():
     header = (SOURCES / "hfp8_ref.h").read_text()
     functions = set(re.findall(r"\b(ref_\w+)\(", header))
     listed = set(re.findall(r"`(ref_\w+)`", (SOURCES / "README.md").read_text()))
     assert {name for name in functions if hasattr(lib, name)} == listed
 
 
-def test_the_self_test_passes_under_the_sanitizers(tmp_path):
+def test_selftest_with_sanitizers(tmp_path):
     probe = tmp_path / "probe.c"
     probe.write_text("int main(void) { return 0; }\n")
     has_sanitizers = subprocess.run(
@@ -243,7 +243,7 @@ def nnp1(bits: np.ndarray) -> np.ndarray:
     return code
 
 
-def test_conversion_to_dlfloat16_is_the_nnp1_routine():
+def test_nnp1_routine():
     rng = np.random.default_rng(1)
     # every halfway case and its neighbours, in one binade each of seven; and any bits
     fraction = np.arange(0, 1 << 23, 1 << 13, dtype=np.uint32)
@@ -293,7 +293,7 @@ def test_fma_in_dlfloat16(a, b, c, result):
 # ---- the specification's examples ---------------------------------------------------------------
 
 
-def test_stochastic_modes_at_a_quarter():
+def test_stochastic_quarter():
     """nu = 1/4 + 2^-10 of the way from 1 to 1.125, three random bits: up for how many R."""
     x = 1 + 0.125 * (0.25 + 2.0**-10)
     for mode in (STOCHASTIC_A, STOCHASTIC_B, STOCHASTIC_C):
@@ -307,7 +307,7 @@ def test_stochastic_modes_at_a_quarter():
 
 @pytest.mark.parametrize("fmt", [HFP8_143, HFP8_152, E4M3FN], ids=["143", "152", "e4m3fn"])
 @pytest.mark.parametrize("part", [1 / 256, 0.25, 0.4375, 0.75, 255 / 256])
-def test_stochastic_rounding_is_unbiased_down_to_zero(fmt, part):
+def test_stochastic_mean(fmt, part):
     """|X| = part * min: of 2^8 random integers exactly part * 2^8 give min."""
     smallest = value(fmt, 1)
     for sign in (1, -1):
@@ -318,7 +318,7 @@ def test_stochastic_rounding_is_unbiased_down_to_zero(fmt, part):
         assert all(flags & INEXACT for _, flags in results)
 
 
-def test_lowest_binade_of_the_directed_modes():
+def test_directed_modes_in_lowest_binade():
     tiny = 2.0**-60
     assert convert(tiny, DLFLOAT16, TO_ZERO) == (0x0000, INEXACT | UNDERFLOW)
     assert convert(tiny, DLFLOAT16, UP) == (0x0001, INEXACT)
@@ -350,11 +350,11 @@ def test_overflow_policies():
         ({"exponent_bits": 4, "fraction_bits": 3, "bias": 7, "zero": 2}, "without zero"),
     ],
 )
-def test_a_wrong_format_is_named(facts, word):
+def test_format_problems(facts, word):
     assert word in ffi.string(lib.ref_format_problem(record(**facts))).decode()
 
 
-def test_a_wrong_profile_is_named():
+def test_profile_problems():
     assert lib.ref_profile_problem(profile()) == ffi.NULL
     for changes, word in (
         ({"accumulator": HFP8_143}, "special"),
@@ -394,7 +394,7 @@ def word(k: int, i: int, j: int) -> int:
     return mix64((k + G * (i * 2**32 + j + 1)) & MASK) >> 32
 
 
-def test_the_words_are_the_specified_ones():
+def test_random_words():
     rng = np.random.default_rng(2)
     for _ in range(200):
         seed, stream = (int(x) for x in rng.integers(0, 1 << 63, 2))
@@ -414,7 +414,7 @@ def test_the_words_are_the_specified_ones():
 # ---- sums ---------------------------------------------------------------------------------------
 
 
-def test_ones_stall_without_chunks_and_not_with_them():
+def test_sum_of_ones():
     """At 2048 the spacing of DLFloat16 is 4, so that adding 1 is no longer half of it."""
     ones = codes_of(np.ones((1, 4096)), DLFLOAT16)
     code, events, _ = gemm(profile(), ones, ones.T)
@@ -426,7 +426,7 @@ def test_ones_stall_without_chunks_and_not_with_them():
     assert (events.swamped, events.draws, events.overflowed, events.nan) == (0, 0, 0, 0)
 
 
-def test_the_order_of_a_step():
+def test_sum_orders():
     """1 + 2^-10 + 2^-10, toward zero: 1 + 2^-9 only where the small ones meet first."""
     a = codes_of([[1, 2.0**-10, 2.0**-10]], DLFLOAT16)
     b = codes_of([[1], [1], [1]], DLFLOAT16)
@@ -446,7 +446,7 @@ def test_the_order_of_a_step():
     assert gemm(profile(rounding=TO_ZERO), a, b)[0][0, 0] == less
 
 
-def test_alignment_goes_by_the_sum_of_the_operands_exponents():
+def test_aligned_product_exponent():
     """1.75 * 1.75 = 3.0625 has exponent 0 here, not 1: one guard bit keeps 0.5 beside it."""
     p = profile(products_per_step=2, sum_order=ALIGNED, guard_bits=1, rounding=TO_ZERO)
     a = codes_of([[1.75, 0.5]], DLFLOAT16)
@@ -454,7 +454,7 @@ def test_alignment_goes_by_the_sum_of_the_operands_exponents():
     assert value(DLFLOAT16, int(gemm(p, a, b)[0][0, 0])) == 3.5
 
 
-def test_zero_sums_are_positive_in_every_mode():
+def test_zero_sums_are_positive():
     a, b = codes_of([[1, -1]], DLFLOAT16), codes_of([[1], [1]], DLFLOAT16)
     tiny = codes_of([[-(2.0**-30)]], DLFLOAT16), codes_of([[2.0**-30]], DLFLOAT16)
     for mode, length in itertools.product(range(9), (0, 64)):
@@ -480,7 +480,7 @@ def test_exceptional_terms():
     assert dot([nan, one], [0, one]) == (0x7FC00000, 1, INVALID)
 
 
-def test_counter_and_row_column_words_in_a_gemm():
+def test_gemm_random_words():
     """One stochastic step from zero: the rounding bits of every output can be recomputed."""
     rng = np.random.default_rng(3)
     a = rng.integers(0x3000, 0x4000, (5, 1), dtype=np.uint32)

@@ -81,7 +81,7 @@ def test_formats_of_ones_own(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Known to every command after `--formats FILE`."""
-    monkeypatch.setattr(registry, "_REGISTRY", dict(registry._REGISTRY))
+    monkeypatch.setattr(registry.FORMATS, "records", dict(registry.FORMATS.records))
     path = tmp_path / "mine.toml"
     path.write_text("[format.mine-134]\nexponent_bits = 3\nfraction_bits = 4\nbias = 3\n")
     own = "--formats", path

@@ -72,7 +72,7 @@ def test_codes() -> None:
     np.testing.assert_array_equal(fmt.encode(fmt.decode(codes)), codes)
 
 
-def test_stochastic_conversion_is_unbiased() -> None:
+def test_stochastic_mean() -> None:
     """With every random word once the mean is exact to one part in 2^r, also for negative numbers."""
     fmt, r = FixedPoint(4, 4), 10
     for x in (1 + 3 / 256, -1 - 3 / 256, 0.0625 * 0.3, -0.0625 * 0.3):

@@ -26,7 +26,7 @@ TABLES = {
 } | {f"p3109_k8p{p}s{d}": f"binary8p{p}s{d}" for p in range(1, 8) for d in "ef"}  # fmt: skip
 
 
-def test_every_table_is_compared() -> None:
+def test_golden_tables_cover_registry() -> None:
     with np.load(DATA / "decode_tables.npz") as data:
         assert set(data) == set(TABLES)
 
@@ -43,7 +43,7 @@ def test_code_tables(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", [k for k in TABLES if k.startswith("float")])
-def test_nearest_even_of_ml_dtypes(key: str) -> None:
+def test_ml_dtypes(key: str) -> None:
     with np.load(DATA / "encode_rne_ml_dtypes.npz") as data:
         x, want = data[f"x_{key}"], data[f"code_{key}"]
     fmt = get_format(TABLES[key])
@@ -74,7 +74,7 @@ def check_scale(x: np.ndarray, want: np.ndarray) -> None:
     assert low.any() and not got[low].any() and (want[low] == 1).all()
 
 
-def test_dlfloat16_of_ibm() -> None:
+def test_ibm_dlfloat16() -> None:
     fmt = get_format("dlfloat16")
     with np.load(DATA / "dlfloat16_nnp1.npz") as data:
         table, x, want = data["decode"], data["x"], data["code"]

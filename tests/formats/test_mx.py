@@ -43,7 +43,7 @@ def test_top_exponents() -> None:
 
 @pytest.mark.parametrize("mode", ["nearest-even", "nearest-away", "toward-zero", "toward-positive"])
 @pytest.mark.parametrize("name", FLOATS)
-def test_every_element_is_rounded_once(name: str, mode: str) -> None:
+def test_single_rounding(name: str, mode: str) -> None:
     x, fmt = samples(), element_format(name)
     blocks = quantise(x, name, mode)
     for row, codes, (scale,) in zip(x, blocks.codes, blocks.scales):
@@ -58,7 +58,7 @@ def test_every_element_is_rounded_once(name: str, mode: str) -> None:
 
 
 @pytest.mark.parametrize("name", FLOATS)
-def test_blocks_of_gfloat(name: str) -> None:
+def test_gfloat_blocks(name: str) -> None:
     x = samples()[7:]
     info = {
         "mxfp8-e5m2": peer.format_info_ocp_e5m2, "mxfp8-e4m3": peer.format_info_ocp_e4m3,
@@ -79,7 +79,7 @@ def test_int8() -> None:
     )
 
 
-def test_odd_blocks() -> None:
+def test_special_blocks() -> None:
     x = np.ones((2, 40))
     x[0, 5], x[1, 33] = np.nan, np.inf
     x[0, 35] = -3.0
@@ -94,7 +94,7 @@ def test_odd_blocks() -> None:
     assert empty.codes.shape == (3, 0) and empty.scales.shape == (3, 0)
 
 
-def test_any_format_and_block() -> None:
+def test_formats_and_block_sizes() -> None:
     x = np.random.default_rng(5).standard_normal((10, 32))
     blocks = quantise(x, get_format("hfp8-143"), "stochastic", block=8, random_bits=0)
     assert isinstance(blocks, Blocks) and blocks.scales.shape == (10, 4)

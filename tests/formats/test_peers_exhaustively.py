@@ -23,7 +23,7 @@ SPAN = 1 << 16
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", [name for name in ML_DTYPES if get_format(name).bits == 8])
-def test_ml_dtypes_on_all_binary32(name: str) -> None:
+def test_ml_dtypes_on_binary32(name: str) -> None:
     """All 2^32 encodings; NaN payloads do not matter."""
     fmt = get_format(name)
     row = sweeps.encode_row(fmt.facts, mode_number("nearest-even"), overflow_number("special"), 13)
@@ -40,7 +40,7 @@ def test_ml_dtypes_on_all_binary32(name: str) -> None:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @SATURATE
 @pytest.mark.parametrize("name", GFLOAT)
-def test_gfloat_on_all_16_bit_floats(name: str, saturate: bool) -> None:
+def test_gfloat_on_16_bit_floats(name: str, saturate: bool) -> None:
     """Every binary16 and every bfloat16 in every mode."""
     x = np.unique(all_16_bit_floats())
     same_as_gfloat(name, saturate, x[np.isfinite(x)].astype(np.float64))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hfp8sim.formats import FloatFormat, formats, get_format
-from hfp8sim.formats.registry import _REGISTRY
+from hfp8sim.formats.registry import FORMATS
 from hfp8sim.ops import gemm
 from hfp8sim.testing import boundary_values, laws
 from hfp8sim.units import profiles
@@ -200,7 +200,7 @@ def test_gemm_law_catches_bug(law: str) -> None:
 
 @pytest.fixture
 def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hfp8sim.formats.registry._REGISTRY", dict(_REGISTRY))
+    monkeypatch.setattr(FORMATS, "records", dict(FORMATS.records))
 
 
 @pytest.mark.usefixtures("scratch")

@@ -45,7 +45,7 @@ def test_dlfloat16_chunks(operands: str, a: str, b: str, chunk: int) -> None:
 @pytest.mark.parametrize("chunk", [0, 64])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("phase", "b"), [("fwd", "e4m3"), ("bwd", "e5m2")])
-def test_ieee_169_of_apytypes(phase: str, b: str, mode: str, chunk: int) -> None:
+def test_apytypes_ieee_169(phase: str, b: str, mode: str, chunk: int) -> None:
     with np.load(DATA / "gemm_169_apytypes.npz") as data:
         x, y = data[f"a_{phase}"], data[f"b_{phase}"]
         want = data[f"{'chunk64' if chunk else 'seq'}_{mode}_{phase}"]
@@ -73,7 +73,7 @@ def test_hopper_silicon(name: str, fmt: str) -> None:
 @pytest.mark.parametrize(
     "wrong", [{"guard_bits": 12}, {"guard_bits": 14}, {"accumulator": "binary32"}]
 )
-def test_the_silicon_tells_profiles_apart(wrong: dict) -> None:
+def test_silicon_distinguishes_profiles(wrong: dict) -> None:
     """Another width of the sum reproduces far fewer: the data decide."""
     with np.load(DATA / "h200_fp8_silicon.npz") as data:
         a, b, want = data["a_E4M3"], data["b_E4M3"], data["d32_E4M3"].view(np.float32)
@@ -93,7 +93,7 @@ ML_DTYPES = {
 
 @pytest.mark.parametrize("name", ML_DTYPES)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_all_pairs_of_sums_and_products(name: str) -> None:
+def test_multiply_add_of_all_pairs(name: str) -> None:
     """8-bit accumulators: all 65536 a + b, a − b and a·b of ml_dtypes."""
     fmt, dtype = get_format(name), ML_DTYPES[name]
     profile = Profile(

@@ -65,7 +65,7 @@ def test_lane_registers() -> None:
                 assert int(x) == lane.step() == lib.ref_lfsr_step(before)
 
 
-def test_lane_register_has_the_full_period() -> None:
+def test_lane_register_period() -> None:
     """x^32 + x^22 + x^2 + x + 1 is primitive: the register's step, as a matrix over GF(2), has order
     2^32 − 1 and none of that number's proper divisors (2^32 − 1)/p."""
 
@@ -99,7 +99,7 @@ def test_lane_register_has_the_full_period() -> None:
 
 
 @pytest.mark.parametrize("r", [1, 13, 24])
-def test_conversions_draw_by_element(r: int) -> None:
+def test_conversion_words(r: int) -> None:
     bits = conversion_bits((3, 50), r, seed=7, stream=8)
     assert bits.shape == (3, 50)
     want = [oracle.conversion_random(7, 8, t, r) for t in range(150)]
@@ -110,7 +110,7 @@ def test_conversions_draw_by_element(r: int) -> None:
     np.testing.assert_array_equal(out, want)
 
 
-def test_convert_rounds_with_those_bits() -> None:
+def test_convert() -> None:
     x = np.random.default_rng(2).standard_normal((40, 30)).astype(np.float32) / 500
     fmt = get_format("hfp8-143")
     codes, counts = convert(x, fmt, "stochastic-b", bits=9, seed=3, stream=4)
@@ -123,7 +123,7 @@ def test_convert_rounds_with_those_bits() -> None:
     assert (codes != other).any()
 
 
-def test_converted_element_numbers_beyond_32_bits() -> None:
+def test_element_numbers_beyond_32_bits() -> None:
     key = np.uint64(random.key(np.uint64(1), np.uint64(2), np.uint64(random.CONVERT)))
     words = np.empty(6, np.uint32)
     random.fill_words(key, 2**32 - 3, words)

@@ -73,7 +73,7 @@ N = 1 << 18
 I = np.arange(N)  # noqa: E741
 
 
-def test_these_are_the_words_of_the_emulator() -> None:
+def test_words_match_emulator() -> None:
     for i, j in ((0, 0), (5, 9), (2**31, 2**32 - 1)):
         key = np.uint64(source.key(np.uint64(1), np.uint64(0), np.uint64(2)))
         assert int(words(2, i, j)) == int(source.word(key, i, j))
@@ -81,7 +81,7 @@ def test_these_are_the_words_of_the_emulator() -> None:
 
 
 @pytest.mark.parametrize("kind", ["row-column", "counter"])
-def test_bias_of_rounding_for_every_residue(kind: str) -> None:
+def test_rounding_bias(kind: str) -> None:
     """A number ν = j/2^8 of the way up goes up in a share ν of the roundings, for all 256 residues."""
     R = drawn(kind, I, I, 3) >> np.uint32(24)
     up = R[:, None] + np.arange(256)[None, :] >= 256
@@ -89,7 +89,7 @@ def test_bias_of_rounding_for_every_residue(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["row-column", "counter"])
-def test_every_bit_is_fair(kind: str) -> None:
+def test_bit_balance(kind: str) -> None:
     bits = drawn(kind, I, I, 7)[:, None] >> np.arange(32, dtype=np.uint32) & np.uint32(1)
     mean_is(bits, 0.5)
 
@@ -114,7 +114,7 @@ NEIGHBOURS = {
 
 @pytest.mark.parametrize("kind", ["row-column", "counter"])
 @pytest.mark.parametrize("pair", NEIGHBOURS)
-def test_neighbours_do_not_correlate(pair: str, kind: str) -> None:
+def test_adjacent_outputs_uncorrelated(pair: str, kind: str) -> None:
     """Linear correlation, and agreement of every two equal bits."""
     x, y = NEIGHBOURS[pair](kind)
     u, v = (w / 2.0**32 - 0.5 for w in (x, y))
@@ -133,7 +133,7 @@ def test_four_corners() -> None:
         assert (corners == 0).all() == zero
 
 
-def test_lane_registers_are_correlated_and_fair() -> None:
+def test_lane_registers() -> None:
     """The look-alike imitates a register that shifts by one: each word holds 31 bits of the last one, so
     neighbours in time correlate by 1/2. In the long run, and from lane to lane, it is fair."""
     row = np.uint64(source.key(np.uint64(1), np.uint64(0), np.uint64(source.ACCUMULATE_ROW)))
@@ -161,7 +161,7 @@ def test_conversions() -> None:
 
 @pytest.mark.parametrize("kind", source.SOURCES)
 @pytest.mark.parametrize("mode", ["stochastic-a", "stochastic-b", "stochastic-c"])
-def test_sums_are_unbiased(kind: str, mode: str) -> None:
+def test_unbiased_sums(kind: str, mode: str) -> None:
     """600 terms of 0.3 in 1-6-9, rounded stochastically after each, over 4096 seeds.
 
     The error is a martingale but for the r-bit words: a rounding of mode A is low by at most 2^−r of an
@@ -192,11 +192,11 @@ def test_sums_are_unbiased(kind: str, mode: str) -> None:
     assert -low * terms * ulp * 2.0**-r - margin < error < high * terms * ulp * 2.0**-r + margin
 
 
-def test_zz_no_more_statistics_than_the_false_alarm_rate_counts_on() -> None:
+def test_zz_statistic_count() -> None:
     assert Count.looked_at <= STATISTICS
 
 
-def test_a_bad_source_would_fail() -> None:
+def test_bad_source_fails() -> None:
     """A bit stuck one time in forty, a correlation of a tenth: found."""
     R = drawn("counter", I, I, 3) >> np.uint32(24)
     stuck = np.where(I % 40 == 0, R | 1, R)

@@ -12,7 +12,7 @@ from hfp8sim.units import get_profile
 
 
 @pytest.mark.parametrize("mode", ["nearest-even", "nearest-away"])
-def test_a_long_sum_stalls_at_4096(mode: str) -> None:
+def test_long_sum_stalls(mode: str) -> None:
     """At 4096 half an ulp of 1-6-9 is 4, more than any term (1 + √3); without chunks it ends there."""
     x = draw_terms(65536, seed=0)
     profile = get_profile("fp16").replace(rounding=mode, chunk_length=0)
@@ -20,14 +20,14 @@ def test_a_long_sum_stalls_at_4096(mode: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["nearest-even", "nearest-away", "stochastic-a"])
-def test_chunks_of_64_land_within_one_percent(mode: str) -> None:
+def test_chunked_sum(mode: str) -> None:
     x = draw_terms(65536, seed=0)
     profile = get_profile("fp16").replace(rounding=mode, chunk_length=64)
     exact = get_format("dlfloat16").decode(x).sum()
     assert abs(running_sum(x, profile) / exact - 1) < 0.01
 
 
-def test_swamped_steps_are_counted() -> None:
+def test_swamped_count() -> None:
     x = draw_terms(65536, seed=0)[None, :]
     one = np.full((65536, 1), get_format("dlfloat16").encode(1.0), np.uint16)
     profile = get_profile("fp16")

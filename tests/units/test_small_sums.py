@@ -17,7 +17,7 @@ def codes(*values: float) -> np.ndarray:
 
 
 @pytest.mark.parametrize("mode", ["toward-zero", "nearest-even", "to-odd"])
-def test_three_terms_that_cancel(mode: str) -> None:
+def test_three_terms_cancel(mode: str) -> None:
     """acc + p₁ + p₂ where the two largest cancel to less than the third, or are no exact sum."""
     profile = Profile(
         "p", accumulator="binary32", between_chunks="binary32", chunk_length=0, products_per_step=2,
@@ -32,7 +32,7 @@ def test_three_terms_that_cancel(mode: str) -> None:
         compare(profile, WIDE, WIDE, a, codes(1.0, 1.0, odd, odd)[:, None])
 
 
-def test_exact_sums_of_wide_products() -> None:
+def test_exact_sum_of_wide_products() -> None:
     """48-bit products at every place of the register's limbs."""
     profile = Profile(
         "p", accumulator="binary32", between_chunks="binary32", chunk_length=0, products_per_step=0
@@ -44,7 +44,7 @@ def test_exact_sums_of_wide_products() -> None:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_exact_sums_with_a_distant_tail(sign: float) -> None:
+def test_exact_sum_with_distant_tail(sign: float) -> None:
     """A tie that something 200 binades below decides."""
     profile = Profile(
         "p", accumulator="dlfloat16", between_chunks="dlfloat16", chunk_length=0, products_per_step=0,
@@ -56,7 +56,7 @@ def test_exact_sums_with_a_distant_tail(sign: float) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_underflows_is_a_positive_zero(mode: str) -> None:
+def test_underflow_to_positive_zero(mode: str) -> None:
     """A negative sum below the smallest number, in a chunk and between chunks."""
     fmt = get_format("dlfloat16")
     for length in (0, 64):
@@ -64,14 +64,14 @@ def test_what_underflows_is_a_positive_zero(mode: str) -> None:
         compare(profile, fmt, fmt, fmt.encode([[-(2.0**-30)]]), fmt.encode([[2.0**-30]]))
 
 
-def test_a_subnormal_operand_aligns_as_if_it_were_normal() -> None:
+def test_aligned_subnormal_operand() -> None:
     """2^−9·448 has exponent −6 + 8 in `aligned` sums, so 13 bits below it end above 2^−12."""
     fmt = get_format("e4m3fn")
     a, b = fmt.encode([[2.0**-9, 2.0**-6]]), fmt.encode([[448.0], [2.0**-6]])
     compare(get_profile("hopper-fp8"), fmt, fmt, a, b)
 
 
-def test_an_infinite_product_swamps_nothing() -> None:
+def test_infinite_product_is_not_swamped() -> None:
     """Saturated, ∞ + 1 leaves a sum at the largest number as it was; but nothing finite was swamped."""
     fmt = get_format("e5m2")
     profile = get_profile("fp16").replace(overflow="saturate", chunk_length=0, products_per_step=2)

@@ -1,4 +1,4 @@
-"""What is said about formats: tables, lines, and the generated page."""
+"""Descriptions of formats: properties, code tables, number lines, and the generated page."""
 
 from __future__ import annotations
 
@@ -6,28 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from docs.pages import formats as docs
-from hfp8sim.formats import describe as facts
-from hfp8sim.formats import formats, get_format, show
+from hfp8sim.formats import formats, get_format
 from hfp8sim.formats.describe import (
-    SOURCES,
     binades,
     code_table,
-    number,
+    exact_text,
+    negative_codes,
     number_line,
-    short,
+    properties,
+    short_text,
 )
 
 ROOT = Path(__file__).parents[2]
-
-
-def text(renderable: object, width: int = 100) -> str:
-    console = Console(width=width, force_terminal=False)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()
 
 
 def test_the_page_is_current() -> None:
@@ -35,25 +27,26 @@ def test_the_page_is_current() -> None:
     assert (ROOT / "docs/formats.md").read_text(encoding="utf-8") == docs.page(), hint
 
 
-def test_every_format_says_where_it_is_from() -> None:
-    assert set(SOURCES) == set(formats())
+@pytest.mark.parametrize("name", formats())
+def test_source(name: str) -> None:
+    assert ("what it is", get_format(name).source) in properties(get_format(name))
 
 
 @pytest.mark.parametrize(
-    ("x", "long", "brief"),
+    ("x", "exact", "short"),
     [
         (30.0, "30", "30"), (1.125 * 2.0**-11, "1.125·2^-11", "0.0005493"), (2.0**-9, "2^-9", "2^-9"),
         (-0.5, "−0.5", "0.5"), (-0.0, "−0", "−0"), (np.inf, "∞", "∞"), (-np.inf, "−∞", "−∞"),
         (np.nan, "NaN", "NaN"), (57344.0, "57344", "57344"), (1.5 * 2.0**40, "1.5·2^40", "1.649e12"),
     ],
 )  # fmt: skip
-def test_numbers(x: float, long: str, brief: str) -> None:
-    assert number(x) == long
-    assert short(abs(x) if x == -0.5 else x) == brief
+def test_number_texts(x: float, exact: str, short: str) -> None:
+    assert exact_text(x) == exact
+    assert short_text(abs(x) if x == -0.5 else x) == short
 
 
 @pytest.mark.parametrize("name", formats())
-def test_binades_count_every_positive_number(name: str) -> None:
+def test_binades(name: str) -> None:
     fmt = get_format(name)
     counts = binades(fmt)
     assert sum(counts.values()) == fmt.facts.max_mag - fmt.facts.min_mag + 1
@@ -67,8 +60,8 @@ def test_number_line() -> None:
     assert number_line(get_format("e2m1"), width=8)[0] == "▄▄██████"
     line, ticks, names = number_line(get_format("e5m2"), width=64)
     assert line.startswith("▂▂▄▄██") and len(line) == len(ticks) == 64
-    for at, label in ((0, "2^-16"), (names.index("2^0"), "2^0"), (names.index("2^12"), "2^12")):
-        assert ticks[at] == "┴" and names[at:].startswith(label)
+    for column, label in ((0, "2^-16"), (names.index("2^0"), "2^0"), (names.index("2^12"), "2^12")):
+        assert ticks[column] == "┴" and names[column:].startswith(label)
     assert names.index("2^4") - names.index("2^0") == 8  # two cells a binade
 
 
@@ -77,22 +70,6 @@ def test_code_tables() -> None:
     assert len(table) == 16 and table[0][:2] == ["0", "0.0005493"] and table[-1][-1] == "30"
     assert code_table(get_format("e2m1")) == [["0", "0.5", "1", "1.5", "2", "3", "4", "6"]]
     assert code_table(get_format("e5m2"))[-1][-4:] == ["∞", "NaN", "NaN", "NaN"]
-    assert (
-        facts.negative_codes(get_format("e4m3fnuz"))
-        == "From 0x80 on the same, negative; 0x80 is NaN."
-    )
-    assert facts.negative_codes(get_format("e8m0")) == ""
-
-
-@pytest.mark.parametrize("name", [*formats(), "hfp8-143@7", "binary6p3se"])
-def test_a_format_on_the_terminal(name: str) -> None:
-    page = text(show.page(name))
-    fmt = get_format(name)
-    assert page.startswith(name) and f"({facts.split(fmt)})" in page and "█" in page
-    assert number(fmt.max) in page and "…" not in page
-    assert all(len(line.rstrip()) <= 100 for line in page.splitlines())
-
-
-def test_the_listing() -> None:
-    listing = text(show.listing(), width=160)
-    assert all(f"\n{name} " in listing for name in formats())
+    sentence = "From 0x80 on the same, negative; 0x80 is NaN."
+    assert negative_codes(get_format("e4m3fnuz")) == sentence
+    assert negative_codes(get_format("e8m0")) == ""
