@@ -1,4 +1,4 @@
-"""The generated tables of docs/machine.md: the keys of a machine file, and the shipped machines."""
+"""The generated tables of docs/machine.md: keys of a machine file, shipped machines, time models."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from pathlib import Path
 
 from docs.pages.markdown import filled, table
 from hfp8sim.machine.config import get_machine, machines, number_fields
+from hfp8sim.timing import MODELS
 
 PAGE = Path(__file__).parents[1] / "machine.md"
 
 
 def page() -> str:
     """The page with the tables of today."""
-    return filled(PAGE.read_text("utf-8"), keys=keys(), presets=presets())
+    text = PAGE.read_text("utf-8")
+    return filled(text, keys=keys(), presets=presets(), time_models=time_models())
 
 
 def keys() -> str:
@@ -38,3 +40,18 @@ def presets() -> str:
     peaks = [f"{m.peak_tflops(8):g} / {m.peak_tflops(16):g}" for m in shipped]
     rows.append(("peak TFLOPS, 8 / 16 bits", *peaks))
     return table(("", *(f"`{m.name}`" for m in shipped)), rows)
+
+
+def time_models() -> str:
+    """Every registered time model and what it knows."""
+    rows = [
+        (
+            f"`{name}`",
+            model.summary,
+            "its program" if model.needs_program else "its GEMM",
+            "yes" if model.knows_memory else "no",
+            "yes" if model.has_timeline else "no",
+        )
+        for name, model in MODELS.items()
+    ]
+    return table(("model", "summary", "times a layer from", "knows memory", "timeline"), rows)

@@ -1,4 +1,4 @@
-"""Where a layer's cycles went, and what one layer took: the results of every time model."""
+"""The results of every time model: a layer's cycles by cause, its traffic, and a program's layers."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ from hfp8sim.network import GemmShape
 
 
 class Parts(NamedTuple):
-    """Cycles by what the array did or waited for. They add up to the total, always."""
+    """Cycles by what the array does or waits for; every cycle of a layer belongs to exactly one part.
+
+    The names of the parts are declared here only: columns of reports and the compiled model's record
+    have these fields.
+    """
 
     fill: int = 0  #: sums pass down the array for the first time
-    compute: int = 0  #: rows of A stream through weights that are in place
+    compute: int = 0  #: rows of A stream through weights that have been loaded
     drain: int = 0  #: the last sums leave the array's columns
-    weight_load: int = 0  #: weights come in and no computation hides it
-    stall_in: int = 0  #: operands are on their way from DRAM
-    stall_out: int = 0  #: results are on their way to DRAM and nothing else can go on
-    post: int = 0  #: results are rounded and nothing else can go on
+    weight_load: int = 0  #: weights are loaded and no computation hides it
+    stall_in: int = 0  #: the array waits for operands from DRAM
+    stall_out: int = 0  #: only transfers of results to DRAM are running
+    post: int = 0  #: only the rounding of results is running
 
     @property
     def total(self) -> int:
@@ -36,7 +40,9 @@ class LayerTime:
     parts: Parts  #: of the core that takes longest
     bytes_in: int  #: DRAM to scratchpads, of all cores
     bytes_out: int
-    compulsory: int  #: bytes of the layer's tensors, each once; 0 where nothing says which they are
+    compulsory: (
+        int  #: bytes of the layer's tensors, each once; 0 for a program that does not declare them
+    )
     operand_bits: int  #: of the wider operand
     instructions: int  #: executed, of all cores
 
@@ -56,12 +62,12 @@ class LayerTime:
         return max(zip(self.parts, self.parts._fields), key=lambda pair: pair[0])[1]
 
     def utilisation(self, machine: Machine) -> float:
-        """Multiply-accumulates done, of those the array could have done in these cycles."""
+        """Multiply-accumulates of the layer, as a share of the array's peak in these cycles."""
         peak = self.cycles * machine.macs_per_cycle(self.operand_bits)
         return self.shape.macs / peak if peak else 0.0
 
     def tflops(self, machine: Machine) -> float:
-        """Sustained, a multiply-accumulate counted as two operations."""
+        """Sustained teraflop/s; a multiply-accumulate counts as two operations."""
         return 2e-12 * self.shape.macs / machine.seconds(self.cycles) if self.cycles else 0.0
 
 

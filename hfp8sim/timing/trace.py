@@ -14,20 +14,20 @@ from hfp8sim.isa.table import UNITS
 from hfp8sim.machine import Machine
 from hfp8sim.timing import Span, timeline
 
-#: Times are whole multiples of 1/GRID microseconds: floats hold and add those exactly, so that a span's
-#: `ts + dur` is the next one's `ts` to the bit. Viewers draw a span that ends later, by any rounding, as
-#: holding the next. Starts go up to the grid, so that cutting them to nanoseconds keeps whole ones whole.
+#: Times are whole multiples of 1/GRID microseconds. Floats represent and add those exactly, so that a
+#: span's `ts + dur` equals the next one's `ts`. Viewers nest the next span in one that ends later by any
+#: rounding error. Starts are rounded up, so that truncation to nanoseconds keeps whole nanoseconds.
 GRID = 2**14
 
 
 def trace_events(
     spans: Iterable[Span], program: Program, clock_mhz: int
 ) -> Iterator[dict[str, Any]]:
-    """The events of a trace: names of cores and units first, then a complete event for each span.
+    """The events of a trace: a complete event for each span, after the names of its core and unit.
 
     Args:
-        spans: `machine.timeline` of the program.
-        clock_mhz: the machine's clock; the trace counts microseconds. `args` has the exact cycles.
+        spans: `timing.timeline` of the program.
+        clock_mhz: the machine's clock. Traces count microseconds; `args` has the exact cycles.
     """
     named: set[tuple[int, str]] = set()
     texts: dict[int, str] = {}
@@ -64,7 +64,8 @@ def trace_events(
 
 
 def tile_text(tile: tuple[int, ...]) -> str:
-    """`g 0 m 64+64 n 0+32 k 0+144`: the group or groups, then first and count of each dimension."""
+    """A tile in words, `g 0 m 64+64 n 0+32 k 0+144`: first and count of each dimension; one group has no
+    count."""
     pairs = list(zip("gmnk", tile[::2], tile[1::2], strict=True))
     return " ".join(
         f"{name} {first}" + (f"+{count}" if name != "g" or count > 1 else "")
@@ -73,7 +74,7 @@ def tile_text(tile: tuple[int, ...]) -> str:
 
 
 def trace(program: Program, machine: Machine) -> str:
-    """A program's timeline under `pipelined`, as JSON text."""
+    """A program's timeline as JSON text; `InputError` for a program that `check` refuses."""
     events = trace_events(timeline(program, machine), program, machine.clock_mhz)
     lines = ",\n".join(json.dumps(event) for event in events)
     about = json.dumps(

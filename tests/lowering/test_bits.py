@@ -1,4 +1,4 @@
-"""A lowered layer, executed, has the bits of `gemm` on the explicitly unfolded operands."""
+"""Executed programs of layers equal `gemm` on explicitly unfolded operands, bit for bit."""
 
 import numpy as np
 import pytest
@@ -59,7 +59,7 @@ def test_every_geometry_in_every_phase(name, phase):
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", ["plain", "strided", "grouped", "linear", "recurrent"])
-def test_stochastic_rounding_draws_by_place_not_by_tile(name, phase):
+def test_stochastic_rounding_does_not_depend_on_tiles(name, phase):
     profile = get_profile("hfp8").replace(rounding="stochastic")
     for tile in (None, (5, 3, 8)):
         check(LAYERS[name], phase, profile, tile=tile, threads=2, seed=11, stream=5)
@@ -68,7 +68,7 @@ def test_stochastic_rounding_draws_by_place_not_by_tile(name, phase):
 @pytest.mark.parametrize("name", ["strided", "grouped", "one-dimensional", "recurrent"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_chunk_length(phase, name):
-    """All there are for these sums, none, and one that is longer than the sum."""
+    """No chunks, every length up to the sum's, and one beyond it."""
     depth = LAYERS[name].shape(phase).k
     for chunk in range(depth + 2):
         for products in {1, 2 if chunk % 3 else 1}:
@@ -86,16 +86,18 @@ def test_long_sums_in_chunks(phase, chunk):
     check(LAYERS["linear"], phase, profile, tile=(16, 16, 24 if phase == "wgrad" else 32))
 
 
-ODD = get_profile("rapid").replace(chunk_length=7)
-ROUNDED_AT_RANDOM = get_profile("rapid").replace(rounding="stochastic", chunk_length=5)
+CHUNKS_OF_7 = get_profile("rapid").replace(chunk_length=7)
+STOCHASTIC_CHUNKS_OF_5 = get_profile("rapid").replace(rounding="stochastic", chunk_length=5)
 
 
 @pytest.mark.parametrize("waiting", [1, 20_000])
-@pytest.mark.parametrize("profile", ["hfp8", "aiu", "hopper-fp8", ODD, ROUNDED_AT_RANDOM])
+@pytest.mark.parametrize(
+    "profile", ["hfp8", "aiu", "hopper-fp8", CHUNKS_OF_7, STOCHASTIC_CHUNKS_OF_5]
+)
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", ["linear", "plain", "recurrent"])
-def test_sums_that_are_carried_from_range_to_range(name, phase, profile, waiting, monkeypatch):
-    """One range of k waits for the kernel, or a few, not all; they end inside of chunks, or with them."""
+def test_sums_continue_across_ranges_of_k(name, phase, profile, waiting, monkeypatch):
+    """Ranges of k enter the kernel one by one or a few together; they end inside of chunks or with them."""
     monkeypatch.setattr(multiplier, "_WAITING_BYTES", waiting)
     depth, profile = LAYERS[name].shape(phase).k, get_profile(profile)
     chunk, step = profile.chunk_length, profile.products_per_step
@@ -104,11 +106,11 @@ def test_sums_that_are_carried_from_range_to_range(name, phase, profile, waiting
         check(LAYERS[name], phase, profile, tile=(20, 19, min(k, depth)), seed=2)
 
 
-@pytest.mark.parametrize("profile", ["hfp8", ROUNDED_AT_RANDOM])
+@pytest.mark.parametrize("profile", ["hfp8", STOCHASTIC_CHUNKS_OF_5])
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("name", ["linear", "plain"])
-def test_threads_that_split_a_tile(name, phase, profile, monkeypatch):
-    """Tiles that no loop spreads over cores, and rows that fill no panel."""
+def test_threads_split_a_tile(name, phase, profile, monkeypatch):
+    """Threads share one tile if no loop is distributed over cores; the last panel is partial."""
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     shape = LAYERS[name].shape(phase)
     for tile in ((shape.m, shape.n, shape.k), (shape.m, shape.n, min(35, shape.k))):
@@ -117,8 +119,8 @@ def test_threads_that_split_a_tile(name, phase, profile, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [2, 6, 8])
-def test_threads_that_split_some_tiles(threads, monkeypatch):
-    """A tile at the edge is too small for more threads, and the next one is not."""
+def test_threads_split_some_tiles(threads, monkeypatch):
+    """Tiles at the edge are too small for several threads, and others are not."""
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 25 * 25 * 100)
     for m, n in ((30, 60), (100, 30), (30, 100)):
         layer = Layer("qk", "matmul", m, n, 128, groups=2)
@@ -215,13 +217,14 @@ STOCHASTIC = [
     st.integers(1, 4),
     st.data(),
 )
-def test_nothing_but_the_program_decides_a_value(name, phase, profile, machine, threads, data):
-    """Bandwidth, latencies, array, memories, cores, threads and tiles change no bit, whatever the
-    arithmetic: they are those of `gemm` on the unfolded operands."""
+def test_values_do_not_depend_on_machine_threads_or_tiles(
+    name, phase, profile, machine, threads, data
+):
+    """Bandwidth, latency, array, memories, cores, threads and tiles change no bit under any arithmetic."""
     built = get_machine("rapid-core").replace(**machine)
     shape = LAYERS[name].shape(phase)
     tile = None
-    if data.draw(st.booleans(), "a tile of its own"):
+    if data.draw(st.booleans(), "fixed tile"):
         built = built.replace(**{"memory.scratchpad_kib": 64, "memory.accumulators": 65536})
         step = profile.chunk_length or profile.products_per_step or shape.k
         depths = [*range(step, shape.k, step), shape.k]
@@ -229,12 +232,14 @@ def test_nothing_but_the_program_decides_a_value(name, phase, profile, machine, 
         tile = (*tile, data.draw(st.sampled_from(depths)))
     try:
         check(LAYERS[name], phase, profile, built, tile, threads, seed=7, stream=3)
-    except InputError as error:  # sums that cannot be cut and no memory; a format without a name
+    except (
+        InputError
+    ) as error:  # too little memory for sums that cannot be cut; unregistered formats
         assume("does not fit machine" not in str(error) and "not registered" not in str(error))
         raise
 
 
-def test_a_program_runs_on_another_machine_than_it_was_lowered_for():
+def test_program_runs_on_a_machine_it_was_not_lowered_for():
     layer, rng = LAYERS["plain"], np.random.default_rng(4)
     codes = layer_inputs(layer, "dgrad", "hfp8", rng)
     program = lower_layer(layer, "dgrad", "edge-8x8")

@@ -1,4 +1,4 @@
-"""Loop nests: what is chosen fits, is short, moves what it must, and says why when nothing fits."""
+"""Loop nests: chosen nests fit and are short, their traffic, and the error if nothing fits."""
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +16,7 @@ from hfp8sim.workloads import load_workload
 
 
 @pytest.mark.parametrize("name", machines())
-def test_every_layer_of_real_networks_lowers_to_some_dozens_of_words(name):
+def test_programs_of_real_networks_are_short(name):
     machine = get_machine(name)
     for network in ("resnet50", "mobilenet-v2"):
         for layer in load_workload(network):
@@ -26,7 +26,7 @@ def test_every_layer_of_real_networks_lowers_to_some_dozens_of_words(name):
                 check(program, machine)
 
 
-def test_sixteen_bit_layers_stand_in_the_same_stream():
+def test_layers_with_different_formats_in_one_program():
     network = load_workload("resnet50")
     first, second = network.layers[0], network.layers[1]
     program = lower_workload(
@@ -42,13 +42,13 @@ dims = st.integers(1, 400)
 
 @settings(max_examples=60, deadline=None)
 @given(dims, dims, dims, st.sampled_from(PHASES), st.sampled_from(machines()), st.integers(0, 300))
-def test_whatever_is_chosen_passes_the_check(m, n, k, phase, name, chunk):
+def test_lowered_programs_pass_the_check(m, n, k, phase, name, chunk):
     machine = get_machine(name).replace(**{"memory.scratchpad_kib": 4, "memory.accumulators": 300})
     profile = get_profile("hfp8").replace(chunk_length=chunk)
     check(lower_layer(Layer("x", "linear", m, n, k), phase, machine, profile), machine)
 
 
-def test_what_fits_is_loaded_once():
+def test_tensors_that_fit_are_loaded_once():
     """One tensor each, read and written once: no capacity traffic."""
     for layer in (
         Layer("x", "linear", 256, 128, 512),
@@ -73,7 +73,7 @@ def test_capacity_traffic_grows_as_the_scratchpad_shrinks():
     assert len({time.compulsory for time in times}) == 1
 
 
-def test_nothing_fits_and_the_message_says_why():
+def test_error_if_no_tile_fits():
     machine = get_machine("rapid-core").replace(**{"memory.scratchpad_kib": 1})
     layer = Layer.from_conv("wide", Conv(1, 4, 4096, 3, 64, (3, 3), padding=(1, 1, 1, 1)))
     with pytest.raises(
@@ -84,7 +84,7 @@ def test_nothing_fits_and_the_message_says_why():
         lower_layer(layer, "fwd", machine)
 
 
-def test_sums_that_cannot_be_cut_need_all_of_k():
+def test_sums_that_cannot_be_cut_keep_all_of_k_in_a_tile():
     """Exact sums of a whole GEMM have no state between tiles of k."""
     machine = get_machine().replace(**{"memory.scratchpad_kib": 64})
     with pytest.raises(
@@ -125,12 +125,12 @@ def test_wrong_arguments(arguments, reason):
         lower_layer(Layer("x", "linear", 8, 8, 40), **arguments)
 
 
-def test_no_layers_make_no_program():
+def test_empty_workload_is_refused():
     with pytest.raises(InputError, match="no layer to lower; give at least one"):
         lower_workload([])
 
 
-def test_groups_are_loops_never_a_wide_filter():
+def test_groups_become_a_loop():
     conv = Conv(4, 16, 16, 96, 96, (3, 3), padding=(1, 1, 1, 1), groups=96)
     program = lower_layer(Layer.from_conv("dw", conv), "fwd")
     text = disassemble(program)
@@ -139,7 +139,7 @@ def test_groups_are_loops_never_a_wide_filter():
     assert time.shape.macs == 4 * 16 * 16 * 96 * 9
 
 
-def test_the_largest_loop_is_spread():
+def test_largest_loop_is_distributed_over_cores():
     program = lower_layer(Layer("x", "linear", 4096, 64, 64), "fwd")
     loops = [d for w in program.words if (d := decode(int(w))) and d.row.mnemonic == "loop"]
     spread = [d for d in loops if "spread" in d.flags]

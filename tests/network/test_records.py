@@ -18,7 +18,7 @@ from hfp8sim.network import (
 )
 
 
-def test_the_three_gemms_of_a_linear_layer() -> None:
+def test_gemms_of_a_linear_layer() -> None:
     layer = Layer("fc", "linear", m=32, n=10, k=64)
     assert layer.shape("fwd") == GemmShape(1, 32, 10, 64)
     assert layer.shape("dgrad") == GemmShape(1, 32, 64, 10)
@@ -44,7 +44,7 @@ def test_convolution_geometry() -> None:
     assert conv.gemm.macs == 2 * 118_013_952  # torchvision's ResNet stem
 
 
-def test_depthwise_is_groups_and_not_a_wide_filter() -> None:
+def test_depthwise_convolution_has_groups() -> None:
     conv = Conv(1, 14, 14, 96, 96, (3, 3), padding=(1, 1, 1, 1), groups=96)
     assert conv.depthwise
     assert conv.gemm == GemmShape(96, 196, 1, 9)
@@ -53,7 +53,7 @@ def test_depthwise_is_groups_and_not_a_wide_filter() -> None:
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("padding", [(0, 0, 0, 0), (1, 2, 0, 1), (4, 3, 2, 5)])
 @pytest.mark.parametrize("dilation", [1, 2])
-def test_the_input_gradient_has_the_inputs_shape_and_is_its_own_inverse(
+def test_input_gradient_of_input_gradient_is_the_convolution(
     stride: int, padding: tuple[int, int, int, int], dilation: int
 ) -> None:
     conv = Conv(2, 9, 8, 6, 4, (3, 2), (stride, 1), padding, (dilation, 1), groups=2)
@@ -66,7 +66,7 @@ def test_the_input_gradient_has_the_inputs_shape_and_is_its_own_inverse(
     assert (again.stride, again.gaps) == (conv.stride, conv.gaps)
 
 
-def test_same_padding_gives_the_ceiling() -> None:
+def test_same_padding_rounds_the_output_up() -> None:
     assert same_padding(5, 3, 2) == (1, 1)
     assert same_padding(6, 3, 2) == (0, 1)
     assert same_padding(4, 1, 2) == (0, 0)
@@ -96,7 +96,7 @@ def test_bad_layers_are_refused_in_one_line(fields: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_value_that_is_not_finite_is_named_with_its_first_place(value: float) -> None:
+def test_error_gives_the_first_value_that_is_not_finite(value: float) -> None:
     x = np.zeros((4, 5), np.float32)
     x[2, 3] = x[3, 0] = value
     with pytest.raises(InputError, match=r"layer 'fc', tensor x: .* at index \(2, 3\)"):
@@ -119,7 +119,7 @@ def test_bad_convolutions_are_refused(fields: dict, message: str) -> None:
         Conv(**(good | fields))
 
 
-def test_layers_keep_their_own_copy_of_a_tensor() -> None:
+def test_layers_copy_their_tensors() -> None:
     x = np.ones((4, 5), np.float32)
     layer = Layer("fc", "linear", 4, 3, 5, tensors={"x": x})
     x[0, 0] = 7

@@ -1,4 +1,4 @@
-"""Time: closed forms to the cycle, parts that add up, and what the pipeline can and cannot hide."""
+"""Time models: closed forms to the cycle, sums of parts, and what the pipeline hides."""
 
 import itertools
 
@@ -53,7 +53,7 @@ sizes = st.integers(1, 300)
 
 
 @given(sizes, sizes, sizes, st.integers(1, 4), st.integers(1, 40), st.integers(1, 40))
-def test_closed_forms_and_their_parts(m, n, k, groups, rows, columns):
+def test_parts_of_closed_forms(m, n, k, groups, rows, columns):
     shape = GemmShape(groups, m, n, k)
     for model, along, across, stream, loading in (
         ("scalesim-os", m, n, k, 1),
@@ -66,7 +66,7 @@ def test_closed_forms_and_their_parts(m, n, k, groups, rows, columns):
         assert min(parts) >= 0 and parts.stall_in == parts.stall_out == parts.post == 0
 
 
-def test_convolutions_are_gemms_to_the_closed_forms():
+def test_closed_form_of_a_convolution():
     conv = Conv(4, 14, 14, 32, 48, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1), groups=2)
     layer, machine = Layer.from_conv("c", conv), square(16)
     for phase in PHASES:
@@ -75,7 +75,7 @@ def test_convolutions_are_gemms_to_the_closed_forms():
         assert time_layer(layer, phase, "hfp8", machine, "scalesim-os").cycles == want
 
 
-def test_cores_and_lanes_make_the_array_of_a_closed_form():
+def test_array_size_of_a_closed_form():
     layer = Layer("x", "linear", 256, 256, 256)
     # 8 rows of two multiply-accumulates, 64 lanes in each of two corelets: 16 × 128
     assert (
@@ -94,7 +94,7 @@ def test_cores_and_lanes_make_the_array_of_a_closed_form():
 
 
 def test_one_tile_by_hand():
-    """LD B, LD A (the weights go in meanwhile), one block, post, store: each waits for the one before."""
+    """LD B, LD A, one block, POST, ST: each waits for the one before; LDW runs during LD A."""
     machine = square(16, **{"memory.bytes_per_cycle": 4, "memory.latency": 100, "post.lanes": 8})
     program = lower_layer(Layer("x", "linear", 40, 16, 16), "fwd", machine, tile=(40, 16, 16))
     (time,) = time_program(program, machine).layers
@@ -109,9 +109,9 @@ def test_one_tile_by_hand():
     assert (time.bytes_in, time.bytes_out, time.compulsory) == (896, 1280, 896 + 1280)
 
 
-def test_without_waiting_for_memory_weights_alone_are_hidden():
-    """With endless bandwidth a weight-stationary GEMM takes the pipelined closed form:
-    first weights, then every block in max(rows of A, R) cycles, then R + C − 2."""
+def test_unlimited_memory_gives_the_systolic_closed_form():
+    """With unlimited bandwidth a weight-stationary GEMM takes R cycles for the first weights, max(m, R)
+    cycles for every block, and R + C − 2 cycles for fill and drain."""
     machine = square(
         8, **{"memory.bytes_per_cycle": 65536, "memory.latency": 0, "post.lanes": 65536}
     )
@@ -126,7 +126,7 @@ def test_without_waiting_for_memory_weights_alone_are_hidden():
         assert parts.stall_in + parts.stall_out + parts.post <= 6
 
 
-def test_sixteen_bits_take_the_second_rate():
+def test_rate_of_sixteen_bit_operands():
     layer = Layer("x", "linear", 2048, 512, 512)
     eight, sixteen = (time_layer(layer, "fwd", profile) for profile in ("hfp8", "fp16"))
     assert sixteen.parts.compute == 2 * eight.parts.compute
@@ -134,14 +134,14 @@ def test_sixteen_bits_take_the_second_rate():
     assert 0.9 < eight.utilisation(machine) <= 1 and 0.9 < sixteen.utilisation(machine) <= 1
 
 
-def test_a_large_convolution_keeps_the_core_busy():
+def test_large_convolution_is_compute_bound():
     conv = Conv(32, 14, 14, 256, 256, (3, 3), padding=(1, 1, 1, 1))
     for phase in PHASES:
         time = time_layer(Layer.from_conv("c", conv), phase)
         assert time.bound_by == "compute" and time.utilisation(get_machine()) > 0.95
 
 
-def test_a_vector_waits_for_its_weights():
+def test_vector_product_is_memory_bound():
     machine = get_machine()
     time = time_layer(Layer("x", "linear", 1, 4096, 4096), "fwd", "hfp8", machine)
     assert time.bound_by == "stall_in"
@@ -156,7 +156,7 @@ def test_a_vector_waits_for_its_weights():
     st.integers(0, 500),
     st.integers(1, 4),
 )
-def test_no_transfer_is_faster_than_the_channel(shape, phase, bandwidth, latency, cores):
+def test_cycles_are_at_least_traffic_over_bandwidth(shape, phase, bandwidth, latency, cores):
     machine = get_machine("rapid-core").replace(
         **{"memory.bytes_per_cycle": bandwidth, "memory.latency": latency, "cores": cores}
     )
@@ -168,8 +168,8 @@ def test_no_transfer_is_faster_than_the_channel(shape, phase, bandwidth, latency
     assert time.bytes >= time.compulsory
 
 
-def test_a_shared_channel_is_shared():
-    """Cores that wait for memory gain nothing from their number."""
+def test_cores_share_the_channel():
+    """More cores do not speed up a memory-bound layer; they do speed up a compute-bound one."""
     layer = Layer("x", "linear", 8, 4096, 4096)
     one, four = (
         time_layer(layer, "fwd", "hfp8", get_machine("rapid-4core").replace(cores=cores))
@@ -184,7 +184,7 @@ def test_a_shared_channel_is_shared():
     assert 3.5 < one.cycles / four.cycles <= 4
 
 
-def test_layers_of_a_program_are_timed_one_by_one():
+def test_program_time_is_the_sum_of_its_layers():
     layers = [Layer("a", "linear", 64, 96, 128), Layer("b", "linear", 300, 20, 50)]
     work = [
         LayerPhase(layer, phase, profile, stream=0)
@@ -198,8 +198,8 @@ def test_layers_of_a_program_are_timed_one_by_one():
     assert together.cycles == sum(t.cycles for t in alone) == together.parts.total
 
 
-def test_time_is_linear_in_instructions():
-    """ResNet-50 executes some 10^5 instructions at batch 32; none costs more for being late."""
+def test_executed_instructions_of_resnet50():
+    """ResNet-50 executes fewer than 10^5 instructions at batch 32."""
     network = load_workload("resnet50", batch=32)
     executed = [time_layer(layer, "fwd").instructions for layer in network]
     assert sum(executed) < 100_000
@@ -208,7 +208,7 @@ def test_time_is_linear_in_instructions():
 # -- the timeline --------------------------------------------------------------------------------------
 
 
-def test_spans_of_a_unit_follow_one_another_and_end_with_the_program():
+def test_spans_of_a_unit_do_not_overlap():
     conv = Conv(2, 14, 14, 16, 32, (3, 3), padding=(1, 1, 1, 1))
     layer = Layer.from_conv("c", conv)
     program = lower_workload([LayerPhase(layer, phase, "hfp8", 0) for phase in PHASES])
@@ -224,25 +224,25 @@ def test_spans_of_a_unit_follow_one_another_and_end_with_the_program():
                 assert before.start <= before.end <= after.start
 
 
-def test_the_channel_serves_in_the_order_of_asking():
-    """A load that asks while a store waits for its turn goes before it, though it stands behind it."""
+def test_channel_serves_requests_in_order_of_time():
+    """A load is served before a store that precedes it in the program but requests the channel later."""
     layers = [
         Layer.from_conv("c", Conv(32, 8, 8, 1, 16, (3, 3), padding=(1, 1, 1, 1))),
         Layer.from_conv("d", Conv(2, 16, 16, 24, 24, (3, 3), stride=(2, 2), groups=24)),
         Layer("fc", "linear", 3136, 256, 64),
     ]
-    overtaken = 0
+    reordered = 0
     for layer, phase in itertools.product(layers, PHASES):
         program = lower_layer(layer, phase)
         moved = [s for s in timeline(program) if s.unit in ("DMA in", "DMA out") and s.bytes]
         asked = sorted(moved, key=lambda span: span.start)
         assert [s.end for s in asked] == sorted(s.end for s in asked)
         assert sum(-(-s.bytes // 64) for s in moved) <= asked[-1].end
-        overtaken += moved != asked
-    assert overtaken  # the program's order is another one
+        reordered += moved != asked
+    assert reordered  # in at least one layer this is not the program's order
 
 
-def test_the_next_group_comes_while_this_one_computes():
+def test_loads_of_the_next_group_overlap_computation():
     for layer in (
         Layer("qk", "matmul", 128, 64, 128, groups=12),
         Layer.from_conv("dw", Conv(1, 56, 56, 48, 48, (3, 3), padding=(1, 1, 1, 1), groups=48)),
@@ -253,7 +253,7 @@ def test_the_next_group_comes_while_this_one_computes():
             assert time.cycles < 1.15 * busy + 600
 
 
-def test_programs_that_would_be_refused_are_not_timed():
+def test_timing_refuses_invalid_programs():
     with pytest.raises(InputError, match="no accumulators have been cleared"):
         time_program(
             assemble("csrw c.format, binary16\ncsrw acc.format, binary16\npost s[0], c[0]\nhalt")
@@ -261,6 +261,6 @@ def test_programs_that_would_be_refused_are_not_timed():
     with pytest.raises(InputError, match="does not end with halt"):
         time_program(Program([]))
     program = lower_layer(Layer("x", "linear", 64, 64, 64), "fwd", "rapid-core")
-    for way in (time_program, timeline):
+    for function in (time_program, timeline):
         with pytest.raises(InputError, match=r"scratchpad rows .* are touched, the machine has 32"):
-            way(program, get_machine().replace(**{"memory.scratchpad_kib": 2}))
+            function(program, get_machine().replace(**{"memory.scratchpad_kib": 2}))

@@ -1,10 +1,12 @@
 """The registry: every shipped model, and one more model that is registered for the test."""
 
 import dataclasses
+import typing
 
 import pytest
 
 import hfp8sim as hs
+from hfp8sim.cli.run import TimeModelOption
 from hfp8sim.errors import InputError
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import TIME_MODELS, get_machine
@@ -44,7 +46,7 @@ NETWORK = Workload(
 )
 
 
-def test_a_model_is_one_registration(registered):
+def test_registered_model_runs_and_reports(registered):
     report = hs.simulate(NETWORK, time_model="roofline", time_only=True)
     assert report.facts["time_model"] == "roofline"
     machine = get_machine()
@@ -60,14 +62,14 @@ def test_a_model_is_one_registration(registered):
         report.to_timeline()
 
 
-def test_program_and_layer_have_the_same_time_under_a_closed_form(registered):
+def test_closed_form_of_program_equals_that_of_layer(registered):
     layer = NETWORK["vector"]
     (from_program,) = time_program(lower_layer(layer), model="roofline").layers
     assert from_program == time_layer(layer, model="roofline")
     assert from_program.parts.total == -(-from_program.compulsory // 64)
 
 
-def test_models_with_one_name_do_not_share_cached_times(registered, monkeypatch):
+def test_cached_times_belong_to_the_model_not_to_its_name(registered, monkeypatch):
     layer = NETWORK["wide"]
     before = time_layer(layer, model="roofline").cycles
     doubled = dataclasses.replace(
@@ -77,14 +79,14 @@ def test_models_with_one_name_do_not_share_cached_times(registered, monkeypatch)
     assert time_layer(layer, model="roofline").cycles == 2 * before
 
 
-def test_the_models_a_machine_may_choose_are_the_shipped_ones():
+def test_machines_may_choose_exactly_the_shipped_models():
     assert tuple(MODELS) == TIME_MODELS
     for name, model in MODELS.items():
         assert get_model(name) is model and model.name == name
         assert model.summary and model.has_timeline == model.needs_program == model.knows_memory
 
 
-def test_a_model_has_one_source_of_time_and_a_name_of_its_own():
+def test_bad_models_are_refused():
     with pytest.raises(InputError, match="needs either closed_form or program_timer, and not both"):
         TimeModel("nothing", "")
     with pytest.raises(InputError, match="there is a time model 'pipelined' already"):
@@ -109,3 +111,8 @@ def test_time_columns_of_a_report():
     assert row["tflops"] == pytest.approx(2 * 64**3 / row["time_us"] / 1e6)
     assert row["utilisation"] == pytest.approx(64**3 / row["cycles"] / 2048)
     assert row["bound_by"] == "stall_in" and row["bytes"] == 4096 * 4
+
+
+def test_help_text_names_the_shipped_models():
+    _, option = typing.get_args(TimeModelOption)
+    assert all(name in option.help for name in MODELS)

@@ -1,4 +1,4 @@
-"""Traces: valid JSON of the trace-event format, one row per unit, one span per instruction."""
+"""Traces: valid JSON in the trace-event format, one row per unit, one span per instruction."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from hfp8sim.timing import time_program, timeline
 from hfp8sim.timing.trace import GRID, tile_text, trace
 
 
-def test_a_trace_holds_every_span_with_its_disassembly_and_layer():
+def test_events_have_every_span_with_disassembly_and_layer():
     machine = get_machine("rapid-4core")
     layer = Layer("fc", "linear", 700, 256, 512)
     program = lower_workload([LayerPhase(layer, phase, "hfp8", 0) for phase in ("fwd", "wgrad")])
@@ -40,14 +40,14 @@ def test_a_trace_holds_every_span_with_its_disassembly_and_layer():
     assert json.loads(trace(program, machine))["otherData"]["time_model"] == "pipelined"
 
 
-def test_a_tile_in_words():
+def test_tile_text():
     assert tile_text((2, 1, 64, 32, 0, 5, 8, 8)) == "g 2 m 64+32 n 0+5 k 8+8"
     assert tile_text((0, 3, 0, 1, 0, 1, 0, 1)) == "g 0+3 m 0+1 n 0+1 k 0+1"
 
 
 @pytest.mark.parametrize("clock", [1, 999, 1000, 1600, 3300])
 def test_spans_do_not_overlap_in_any_viewer(clock):
-    """Speedscope adds the floats; Perfetto takes int(1000·ts) and int(1000·dur). Both nest what overlaps."""
+    """Speedscope adds floats, Perfetto int(1000·ts) and int(1000·dur); both nest overlapping spans."""
     machine = get_machine("rapid-core").replace(clock_mhz=clock)
     program = lower_layer(Layer("fc", "linear", 3000, 300, 700), "fwd", machine)
     rows = {}
@@ -60,5 +60,5 @@ def test_spans_do_not_overlap_in_any_viewer(clock):
             end = int(1000.0 * before["ts"]) + int(1000.0 * before["dur"])
             assert end <= int(1000.0 * after["ts"])
             assert before["dur"] > 0 and before["ts"] + before["dur"] <= after["ts"]
-            for time in (before["ts"], before["dur"]):  # such numbers floats add exactly
+            for time in (before["ts"], before["dur"]):  # floats add such numbers exactly
                 assert (time * GRID).is_integer()

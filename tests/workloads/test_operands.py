@@ -1,4 +1,4 @@
-"""Operand matrices against direct sums over the definition of convolution, and the draws."""
+"""Operand matrices against the definition of convolution, sampling, and drawn values."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ GEOMETRIES = [
     Conv(1, 7, 5, 4, 6, (3, 2), (2, 1), (1, 0, 2, 1), (1, 2), groups=2),
     Conv(2, 6, 6, 3, 3, (2, 2), (3, 2), groups=3),
     Conv(1, 4, 4, 2, 2, (1, 1), (2, 2), (3, 3, 0, 1)),  # more padding than the filter reaches
-    Conv(1, 1, 1, 1, 1, (1, 1), (3, 3), (2, 0, 2, 0)),  # no output sees the input
+    Conv(1, 1, 1, 1, 1, (1, 1), (3, 3), (2, 0, 2, 0)),  # no output reads the input
     Conv(1, 3, 4, 2, 2, (3, 3), padding=(1, 2, 2, 1), gaps=(2, 3)),  # a transposed convolution
     Conv(2, 1, 9, 2, 4, (1, 3), (1, 2), (0, 0, 1, 1)),  # one-dimensional
 ]
@@ -24,11 +24,11 @@ def definition(conv: Conv) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
     c, f = conv.channels // conv.groups, conv.filters // conv.groups
     (p, q), (r, s) = conv.output, conv.kernel
 
-    def some(*shape: int) -> np.ndarray:
+    def integers(*shape: int) -> np.ndarray:
         return rng.integers(-4, 5, shape).astype(np.float32)
 
-    x = some(conv.batch, conv.height, conv.width, conv.channels)
-    w, dy = some(r, s, c, conv.filters), some(conv.batch, p, q, conv.filters)
+    x = integers(conv.batch, conv.height, conv.width, conv.channels)
+    w, dy = integers(r, s, c, conv.filters), integers(conv.batch, p, q, conv.filters)
     y, dx, dw = np.zeros_like(dy), np.zeros_like(x), np.zeros_like(w)
     for n, i, j, u, v, o in np.ndindex(conv.batch, p, q, r, s, conv.filters):
         h, rest_h = divmod(
@@ -48,7 +48,7 @@ def definition(conv: Conv) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]
 
 @pytest.mark.parametrize("conv", GEOMETRIES)
 @pytest.mark.parametrize("phase", PHASES)
-def test_unfolded_products_are_the_convolution(conv: Conv, phase: str) -> None:
+def test_unfolded_products_equal_the_convolution(conv: Conv, phase: str) -> None:
     tensors, results = definition(conv)
     layer = Layer.from_conv("c", conv, tensors=tensors)
     a, b, words = operands(layer, phase)
@@ -64,7 +64,7 @@ def test_unfolded_products_are_the_convolution(conv: Conv, phase: str) -> None:
     assert "captured" in words and "drawn" not in words
 
 
-def test_reduction_runs_over_rows_columns_channels_with_channels_fastest() -> None:
+def test_reduction_order_has_channels_fastest() -> None:
     conv = Conv(1, 3, 3, 2, 1, (2, 2))
     x = np.arange(18, dtype=np.float32).reshape(1, 3, 3, 2)
     a = operands(Layer.from_conv("c", conv, tensors={"x": x}), "fwd").a
@@ -125,7 +125,7 @@ def test_draws_depend_on_the_seed_and_agree_between_phases(layer: Layer) -> None
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_sample_is_a_part_of_the_whole(layer: Layer, phase: str) -> None:
+def test_sample_equals_those_rows_and_columns_of_the_whole(layer: Layer, phase: str) -> None:
     whole = operands(layer, phase, 3)
     shape = layer.shape(phase)
     some = operands(layer, phase, 3, max_macs=shape.macs // 9)
@@ -139,14 +139,14 @@ def test_a_sample_is_a_part_of_the_whole(layer: Layer, phase: str) -> None:
     assert "sampled" in some.provenance and "sampled" not in whole.provenance
 
 
-def test_a_huge_layer_is_sampled_by_default() -> None:
+def test_huge_layers_are_sampled_by_default() -> None:
     layer = Layer("huge", "gemm", 2**20, 2**16, 64)
     a, b, words = operands(layer, "fwd")
     assert a.size + b.size + a.shape[1] * b.shape[2] <= 2**26
     assert "of 1048576 rows" in words
 
 
-def test_stated_distributions_hold() -> None:
+def test_draws_follow_the_stated_distributions() -> None:
     layer = Layer("fc", "linear", 2000, 1000, 500)
     fwd, dgrad = operands(layer, "fwd"), operands(layer, "dgrad")
     # A million draws: six standard errors of each estimate.
