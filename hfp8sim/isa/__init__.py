@@ -3,7 +3,7 @@
 from hfp8sim.isa.assembly import assemble, disassemble, instruction_text
 from hfp8sim.isa.encoding import Decoded, decode, encode
 from hfp8sim.isa.format_words import format_word, word_format
-from hfp8sim.isa.program import Layer, Program, Symbol, image, outputs
+from hfp8sim.isa.program import Program, ProgramLayer, Symbol, image, outputs
 from hfp8sim.isa.table import CSRS, INSTRUCTIONS, LINE
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "INSTRUCTIONS",
     "LINE",
     "Decoded",
-    "Layer",
     "Program",
+    "ProgramLayer",
     "Symbol",
     "assemble",
     "decode",

@@ -26,7 +26,7 @@ from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats import get_format
 from hfp8sim.isa.encoding import Decoded, decode, encode
 from hfp8sim.isa.format_words import format_word, word_format
-from hfp8sim.isa.program import ROLES, Layer, Program, Symbol
+from hfp8sim.isa.program import ROLES, Program, ProgramLayer, Symbol
 from hfp8sim.isa.table import (
     BY_MNEMONIC,
     COUNTERS,
@@ -207,9 +207,9 @@ def assemble(text: str) -> Program:
     """The program of a text; `InputError` with line, column and the line itself where it is wrong."""
     words: list[int] = []
     symbols: list[Symbol] = []
-    layers: list[Layer] = []
+    layers: list[ProgramLayer] = []
     blocks: list[_Block] = []
-    layer: tuple[_Line, Layer] | None = None
+    layer: tuple[_Line, ProgramLayer] | None = None
     for number, raw in enumerate(text.split("\n"), 1):
         line = _Line(number, raw)
         if line.done:
@@ -236,7 +236,7 @@ def assemble(text: str) -> Program:
                     raise line.fail(f"layer {layer[1].name!r} has not ended yet", at)
                 name, phase = line.string("the layer's name"), line.string("its phase")
                 bytes_ = line.number_up_to((1 << 63) - 1, "its compulsory bytes")
-                layer = line, Layer(name, phase, len(words), len(words), bytes_)
+                layer = line, ProgramLayer(name, phase, len(words), len(words), bytes_)
             elif directive == "end":
                 if layer is None:
                     raise line.fail("no layer is open here", at)

@@ -72,7 +72,7 @@ class Symbol:
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class ProgramLayer:
     """The words [start, stop) of a program that are one layer in one phase."""
 
     name: str
@@ -88,7 +88,7 @@ class Program:
 
     words: NDArray[np.uint64]
     symbols: tuple[Symbol, ...] = ()
-    layers: tuple[Layer, ...] = ()
+    layers: tuple[ProgramLayer, ...] = ()
 
     def __post_init__(self) -> None:
         words = np.array(self.words, dtype=np.uint64).reshape(-1)
@@ -135,7 +135,7 @@ class Program:
         """DRAM lines that its symbols occupy."""
         return max((symbol.stop for symbol in self.symbols), default=0)
 
-    def layer_at(self, index: int) -> Layer | None:
+    def layer_at(self, index: int) -> ProgramLayer | None:
         """The layer that word number `index` belongs to."""
         for layer in self.layers:
             if layer.start <= index < layer.stop:
@@ -186,7 +186,7 @@ class Program:
             symbols = [
                 Symbol(**entry | {"shape": tuple(entry["shape"])}) for entry in header["symbols"]
             ]
-            layers = [Layer(**entry) for entry in header["layers"]]
+            layers = [ProgramLayer(**entry) for entry in header["layers"]]
             count, digest = header["words"], header["sha256"]
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
@@ -251,7 +251,7 @@ def _view(dram: NDArray[np.uint8], symbol: Symbol) -> NDArray[Any]:
 def _join(programs: list[Program]) -> Program:
     words: list[int] = []
     symbols: list[Symbol] = []
-    layers: list[Layer] = []
+    layers: list[ProgramLayer] = []
     dirty: set[int] = set()  # registers that the program before has written
     offset = 0
     for program in programs:

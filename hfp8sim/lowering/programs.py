@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hfp8sim import isa
 from hfp8sim.errors import InputError, located
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
-from hfp8sim.isa import Program, Symbol, encode, format_word
+from hfp8sim.isa import Program, ProgramLayer, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
 from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
@@ -138,7 +137,7 @@ def lower_gemm(
         for name, value in _changed_registers(registers).items()
     ]
     words += _loops(work, nest, finish, bias="d" in formats)
-    layer = isa.Layer("", phase, 0, len(words), _compulsory(work, formats, symbols))
+    layer = ProgramLayer("", phase, 0, len(words), _compulsory(work, formats, symbols))
     return Program(np.array([*words, encode("halt")], np.uint64), symbols, (layer,))
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hfp8sim.errors import InputError
 from hfp8sim.formats import formats, get_format
 from hfp8sim.isa import (
-    Layer,
     Program,
+    ProgramLayer,
     Symbol,
     assemble,
     decode,
@@ -102,7 +102,8 @@ def test_assembling_the_disassembly_gives_the_program_back(words):
 def test_symbols_and_layers_survive_the_round_trip(words, names, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(words)), min_size=6, max_size=6)))
     layers = [
-        Layer(n, "fwd", a, b, 7) for n, a, b in zip(names, cuts[::2], cuts[1::2], strict=False)
+        ProgramLayer(n, "fwd", a, b, 7)
+        for n, a, b in zip(names, cuts[::2], cuts[1::2], strict=False)
     ]
     symbols = [Symbol(n, "input", 3, "hfp8-152", (2, 3)) for n in names]
     program = Program(np.array(words, np.uint64), tuple(symbols), tuple(layers))
@@ -112,7 +113,7 @@ def test_symbols_and_layers_survive_the_round_trip(words, names, data):
 def test_the_example_says_what_it_means():
     program = assemble(TEXT)
     assert program["y"] == Symbol("y", "output", 128, "dlfloat16", (64, 32))
-    assert program.layers == (Layer("fc 1", "fwd", 0, 10, 12288),)
+    assert program.layers == (ProgramLayer("fc 1", "fwd", 0, 10, 12288),)
     assert program.words[4] == encode("loop", "spread", counter=1, count=4, body=4)
     assert program.words[3] == encode("csrw", csr=0x6C, value=2**32 - 3)
     assert decode(int(program.words[10])) is None

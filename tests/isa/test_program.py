@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from hfp8sim.errors import InputError
-from hfp8sim.isa import LINE, Layer, Program, Symbol, assemble, disassemble, encode, image, outputs
+from hfp8sim.isa import (
+    LINE,
+    Program,
+    ProgramLayer,
+    Symbol,
+    assemble,
+    disassemble,
+    encode,
+    image,
+    outputs,
+)
 
 SYMBOLS = (
     Symbol("x", "input", 0, "hfp8-143", (3, 30)),
@@ -15,7 +25,7 @@ SYMBOLS = (
 
 def _program() -> Program:
     words = [encode("csrw", csr=0, value=5), encode("fence"), encode("halt")]
-    return Program(np.array(words, np.uint64), SYMBOLS, (Layer("fc", "fwd", 0, 2, 9),))
+    return Program(np.array(words, np.uint64), SYMBOLS, (ProgramLayer("fc", "fwd", 0, 2, 9),))
 
 
 def test_a_file_holds_the_whole_program(tmp_path):
@@ -78,8 +88,8 @@ def test_wrong_inputs_are_named(inputs, reason):
     ("symbols", "layers", "reason"),
     [
         ((SYMBOLS[0], SYMBOLS[0]), (), "two symbols are named 'x'"),
-        ((), (Layer("a", "fwd", 0, 4),), "must follow"),
-        ((), (Layer("a", "fwd", 0, 2), Layer("b", "fwd", 1, 3)), "must follow"),
+        ((), (ProgramLayer("a", "fwd", 0, 4),), "must follow"),
+        ((), (ProgramLayer("a", "fwd", 0, 2), ProgramLayer("b", "fwd", 1, 3)), "must follow"),
     ],
 )
 def test_inconsistent_programs_are_refused(symbols, layers, reason):
