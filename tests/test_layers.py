@@ -70,9 +70,6 @@ KNOWN_THIRD_PARTY: set[str] = {
     "kernels.microkernel -> llvmlite",
     "kernels.pack -> llvmlite",
     "kernels.rounding -> llvmlite",
-    "machine.movement -> llvmlite",
-    "machine.movement -> numba",
-    "ops.conversions -> numba",
     "verify.run -> rich",
 }
 KNOWN_PRIVATE: set[str] = {

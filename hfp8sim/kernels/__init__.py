@@ -3,7 +3,7 @@
 `plan` chooses a kernel from a look at the operands (`scan`) and proves it right; docs/speed.md has the
 proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
 (`begin_range`, `is_packed`, `pack_codes`, `end_range`, `encode_codes` on a `STREAM`). The bits are those of
-the plain integer loop.
+the plain integer loop. `unfold` is im2col.
 
 `pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the steps of a stream by themselves,
 for proofs and measurements.
@@ -11,6 +11,7 @@ for proofs and measurements.
 
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, multiply
+from hfp8sim.kernels.im2col import GEOMETRY, unfold
 from hfp8sim.kernels.jobs import encode_codes, pack_codes
 from hfp8sim.kernels.memory import Reused, Workspace
 from hfp8sim.kernels.pack import Scan, encode, scan
@@ -39,6 +40,7 @@ from hfp8sim.kernels.zero_products import nonzero
 
 __all__ = [
     "EVENTS",
+    "GEOMETRY",
     "MACS_PER_CALL",
     "MACS_WORTH_THREADS",
     "PANEL",
@@ -71,6 +73,7 @@ __all__ = [
     "scan",
     "share",
     "slices",
+    "unfold",
     "view",
     "zero_steps",
 ]

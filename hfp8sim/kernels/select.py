@@ -26,7 +26,7 @@ from hfp8sim.kernels import form as at
 from hfp8sim.kernels.form import BETWEEN, NUMBERS, Kernel, float_bits
 from hfp8sim.kernels.macrokernel import runner
 from hfp8sim.kernels.pack import NOTHING, Scan, Words, steps_before
-from hfp8sim.kernels.zero_products import TABLE_BITS, Directions, directions
+from hfp8sim.kernels.zero_products import TABLE_BITS, SlopeIds, slope_ids
 from hfp8sim.units.profile import Profile
 
 _FRACTION = {32: 23, 64: 52}  # fraction bits of a lane's float
@@ -133,9 +133,9 @@ class Plan:
         return self.kernel is not None and self.kernel.events == "unchanged"
 
     @functools.cached_property
-    def directions(self) -> Directions | None:
-        """What tells how many steps of two products add zero, if the kernel counts them."""
-        return directions(*self.formats) if self.counts_zero_sums and self.products == 2 else None
+    def slope_ids(self) -> SlopeIds | None:
+        """Tables for counting steps of two products that add zero, if the kernel counts them as swamped."""
+        return slope_ids(*self.formats) if self.counts_zero_sums and self.products == 2 else None
 
     @functools.cached_property
     def aligned(self) -> bool:
@@ -181,14 +181,6 @@ class Plan:
     def draws(self) -> bool:
         """Whether panels have random words."""
         return self.row_words != _NO_WORDS
-
-    def steps(self, depth: int) -> tuple[int, int]:
-        """How many roundings of steps, and of chunks, K = depth has."""
-        whole, rest = divmod(depth, self.chunk_length)
-        chunks = whole + (rest > 0)
-        if self.kernel and self.kernel.exact_sums:
-            return chunks, chunks
-        return whole * self.steps_per_chunk + -(-rest // self.products), chunks
 
 
 @functools.lru_cache(4096)

@@ -290,14 +290,13 @@ def zero_steps(plan: Plan, a: Codes, b: Codes, k0: int = 0) -> int:
         return 0
     steps = plan.step_number(k0 + a.shape[1]) - plan.step_number(k0)
     down, across = count_panels(a.shape[0]), count_panels(b.shape[0])
-    if plan.directions is None:
+    if plan.slope_ids is None:
         both = [zero_products.nonzero(codes, fmt) for codes, fmt in zip((a, b), plan.formats)]
         return down * across * PANEL * PANEL * steps - int(np.dot(*both))
     rows, columns = (
         _WORKSPACE.array(name, (panels, steps, PANEL), np.uint16)
-        for name, panels in (("a directions", down), ("b directions", across))
+        for name, panels in (("a slope ids", down), ("b slope ids", across))
     )
-    lengths = plan.chunk_length, k0
-    zero_products.fill_directions(a, plan.directions.rows, *lengths, rows)
-    zero_products.fill_directions(b, plan.directions.columns, *lengths, columns)
-    return int(zero_products.count_orthogonal(rows, columns, plan.directions.size))
+    zero_products.pack_slope_ids(a, plan.slope_ids.rows, plan.chunk_length, k0, rows)
+    zero_products.pack_slope_ids(b, plan.slope_ids.columns, plan.chunk_length, k0, columns)
+    return int(zero_products.count_orthogonal(rows, columns, plan.slope_ids.size))

@@ -59,15 +59,16 @@ class _Shared:
     def close(self) -> None:
         """Drop the parts that are left and wait for the helpers. An interrupt meanwhile is raised at the end."""
         interrupt: BaseException | None = None
-        self.work = None
-        with contextlib.suppress(Empty):
-            while True:
-                self.parts.get_nowait()
-        while self.active:
+        while True:
             try:
-                self.ended.get(timeout=_JOIN_SECONDS)
-            except Empty:
-                continue
+                self.work = None
+                with contextlib.suppress(Empty):
+                    while True:
+                        self.parts.get_nowait()
+                while self.active:
+                    with contextlib.suppress(Empty):
+                        self.ended.get(timeout=_JOIN_SECONDS)
+                break
             except BaseException as error:
                 interrupt = error
         if interrupt is not None:

@@ -1,17 +1,17 @@
 """How many steps add zero, from rows of A and columns of B alone: O((M + N)·K), no output is looked at.
 
-A kernel tells with one comparison whether a step left a sum what it was; with a second one it could tell
-whether there was anything to add. Where no sum ever leaves the numbers, a step that adds zero does leave
-it what it was, so that the kernel may count both kinds of steps alike, and those that add zero are taken
-off afterwards.
+A step is swamped if it adds something other than zero and leaves the sum unchanged. With one comparison a
+kernel can count the steps that leave the sum unchanged; a second one would tell whether there was anything
+to add. Where no sum is ever NaN or infinite, a step that adds zero does leave the sum unchanged. So a kernel
+may count both kinds of steps, and those that add zero are counted here and subtracted.
 
-One product is zero if one of its factors is. How many products of one k are not zero is how many rows are
-not, times how many columns.
+Steps of one product: a product is zero if one of its factors is. For one k, the products that are not zero
+number (rows that are not zero) times (columns that are not zero).
 
-Two products sum to zero if the row's pair (a₀, a₁) and the column's (b₀, b₁) are orthogonal:
-a₀·b₀ + a₁·b₁ = 0. Pairs are so by their directions: of all that are not (0, 0), those with the slope a₀/a₁ and
-those with −b₁/b₀ = a₀/a₁. So each slope gets a number, and a step's count is for each column the number of rows
-with its slope. Codes of 8 bits make 2^16 pairs, few enough for a table of their slopes' numbers.
+Steps of two products: they sum to zero if the row's pair (a₀, a₁) and the column's pair (b₀, b₁) are
+orthogonal, a₀·b₀ + a₁·b₁ = 0. For pairs other than (0, 0) this depends on slopes alone: a₀/a₁ = −b₁/b₀. So each
+slope has an id, and a step's count is, for each column, the number of rows with its id. Codes of 8 bits
+make 2^16 pairs, few enough for a table of their ids.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from hfp8sim._numba.jit import jit
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels.form import PANEL
 
-#: Operands of at most so many bits have tables of directions.
+#: Operands of at most so many bits have tables of slope ids.
 TABLE_BITS = 8
-#: Numbers of directions. The pair (0, 0) has all of them; some have nothing orthogonal on the other side.
-ALL, OF_ROWS_ONLY, OF_COLUMNS_ONLY, FIRST_SHARED = range(4)
+#: Slope ids: of the pair (0, 0), which is orthogonal to every pair; of all slopes that only rows have, and of
+#: all that only columns have, which are orthogonal to nothing; and the first of those that both have.
+ANY_SLOPE, ROWS_ONLY, COLUMNS_ONLY, FIRST_SHARED = range(4)
+#: Counts of at most so many rows fit the smallest code dtype.
+_BATCH = 255
 
 
 # -- one product -------------------------------------------------------------------------------------
@@ -39,67 +42,71 @@ def nonzero(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> NDArra
     """How many codes (rows, k) are not zero, for each k."""
     facts, counts = fmt.facts, np.zeros(codes.shape[1], np.int64)
     low_bits = (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
-    # A NaN in the place of −0 is not zero. (No code is equal to ~0 in all bits and has other low bits.)
-    minus_zero = facts.nan_code if facts.nan_code == low_bits + 1 else low_bits
-    _add_nonzero(codes, low_bits, facts.min_mag, minus_zero, counts)
+    # The code of −0 is zero, except where a format has its NaN there. For the others this is a code that
+    # `code & low_bits >= min_mag` finds anyway.
+    nan_code = facts.nan_code if facts.nan_code == low_bits + 1 else low_bits
+    _add_nonzero(codes, low_bits, facts.min_mag, nan_code, counts)
     return counts
 
 
 @jit
-def _add_nonzero(codes, low_bits, least, odd_code, counts):
-    # All in the elements' own type, so that a vector holds as many as it can, and counted in it, too, as far
-    # as that goes.
+def _add_nonzero(codes, low_bits, min_mag, nan_code, counts):
+    """Add to counts (k,) the codes that are at least min_mag, or nan_code.
+
+    Everything, the counts of a batch too, has the dtype of the codes, for as many lanes as possible.
+    """
     kind = codes.dtype.type
-    mask, limit, odd = kind(low_bits), kind(least), kind(odd_code)
+    mask, limit, nan = kind(low_bits), kind(min_mag), kind(nan_code)
     rows, depth = codes.shape
-    if codes.strides[0] < codes.strides[1]:  # rows lie side by side
+    if codes.strides[0] < codes.strides[1]:  # the codes of one k are adjacent
         for k in range(depth):
-            of_k = codes.T[k]
-            for i in range(0, rows, 255):
-                part, many = of_k[i : min(i + 255, rows)], kind(0)
-                for j in range(part.size):
-                    code = part[np.uintp(j)]
-                    many = kind(many + kind((kind(code & mask) >= limit) | (code == odd)))
-                counts[k] += np.int64(many)
+            column = codes.T[k]
+            for i in range(0, rows, _BATCH):
+                batch, count = column[i : min(i + _BATCH, rows)], kind(0)
+                for j in range(batch.size):
+                    code = batch[np.uintp(j)]
+                    count = kind(count + kind((kind(code & mask) >= limit) | (code == nan)))
+                counts[k] += np.int64(count)
         return
-    some = np.zeros(depth, codes.dtype)
+    batch_counts = np.zeros(depth, codes.dtype)
     for i in range(rows):
         for k in range(depth):
             code = codes[i, k]
-            some[k] = kind(some[k] + kind((kind(code & mask) >= limit) | (code == odd)))
-        if i % 255 == 254 or i + 1 == rows:
+            is_nonzero = kind((kind(code & mask) >= limit) | (code == nan))
+            batch_counts[k] = kind(batch_counts[k] + is_nonzero)
+        if i % _BATCH == _BATCH - 1 or i + 1 == rows:
             for k in range(depth):
-                counts[k] += np.int64(some[k])
-                some[k] = 0
+                counts[k] += np.int64(batch_counts[k])
+                batch_counts[k] = 0
 
 
 # -- two products ------------------------------------------------------------------------------------
 
 
-class Directions(NamedTuple):
-    """Numbers of directions, (2^8, 2^8): by the second code of a pair, then the first."""
+class SlopeIds(NamedTuple):
+    """Tables of slope ids, (2^8, 2^8): by the second code of a pair, then the first."""
 
     rows: NDArray[np.uint16]
-    columns: NDArray[np.uint16]  #: a column's is that of the rows that are orthogonal to it
-    size: int  #: all numbers are below
+    columns: NDArray[
+        np.uint16
+    ]  #: of a pair of a column: the id of the rows that are orthogonal to it
+    size: int  #: all ids are below
 
 
 @functools.lru_cache(64)
-def directions(a_format: FloatFormat, b_format: FloatFormat) -> Directions:
-    """The directions of pairs of a row's codes, and of a column's. Codes must be those of numbers."""
+def slope_ids(a_format: FloatFormat, b_format: FloatFormat) -> SlopeIds:
+    """The slope ids of pairs of codes of A and of B. Only codes of numbers have meaningful ones."""
     a, b = _values(a_format), _values(b_format)
     with np.errstate(all="ignore"):
         rows, columns = _slopes(a[None, :], a[:, None]), _slopes(-b[:, None], b[None, :])
     shared = np.intersect1d(rows, columns)
 
-    def numbers(slopes: NDArray[np.float64], others: int) -> NDArray[np.uint16]:
+    def ids(slopes: NDArray[np.float64], unshared: int) -> NDArray[np.uint16]:
         place = np.minimum(np.searchsorted(shared, slopes), shared.size - 1)
-        found = np.where(shared[place] == slopes, FIRST_SHARED + place, others)
-        return np.where(np.isnan(slopes), ALL, found).astype(np.uint16)
+        numbers = np.where(shared[place] == slopes, FIRST_SHARED + place, unshared)
+        return np.where(np.isnan(slopes), ANY_SLOPE, numbers).astype(np.uint16)
 
-    return Directions(
-        numbers(rows, OF_ROWS_ONLY), numbers(columns, OF_COLUMNS_ONLY), FIRST_SHARED + shared.size
-    )
+    return SlopeIds(ids(rows, ROWS_ONLY), ids(columns, COLUMNS_ONLY), FIRST_SHARED + shared.size)
 
 
 def _values(fmt: FloatFormat) -> NDArray[np.float64]:
@@ -108,49 +115,61 @@ def _values(fmt: FloatFormat) -> NDArray[np.float64]:
 
 
 def _slopes(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """x/y: zero and infinity without a sign, NaN for 0/0. Significands have 8 bits, so two slopes that differ
-    do so by more than 2^−16 of themselves, and are not rounded to the same float64."""
+    """x/y, with zero and infinity unsigned, and NaN for 0/0.
+
+    Significands have at most 8 bits, so two slopes that differ do so by more than 2^−16 of themselves, and
+    float64 keeps them apart.
+    """
     slopes = x / y
     return np.where(np.isinf(slopes), np.inf, slopes) + 0.0
 
 
 @jit
-def fill_directions(codes, numbers, length, k0, panels):
-    """The numbers of the pairs of codes (rows, k) from k0 on, as panels (p, steps, PANEL). Chunks have `length`
-    products; what is missing, of a chunk's last pair or a panel's last rows, is zero."""
+def pack_slope_ids(codes, ids, chunk_length, k0, panels):
+    """Slope ids of the pairs of codes (rows, k) from k0 on, as panels (p, steps, PANEL).
+
+    Args:
+        ids: a table of `SlopeIds`.
+
+    A chunk's last step may have one product; its second code is zero, as are rows beyond the last.
+    """
     rows, depth = codes.shape
     for p in range(panels.shape[0]):
         row = PANEL * p
         height = min(PANEL, rows - row)
         if height < PANEL:
-            panels[p] = ALL
+            panels[p] = ANY_SLOPE
         k, step = 0, 0
         while k < depth:
-            last = k + 1 == depth or (k0 + k + 1) % length == 0  # the pair has one product
+            single = k + 1 == depth or (k0 + k + 1) % chunk_length == 0
             for i in range(height):
-                second = numbers[0] if last else numbers[codes[row + i, k + 1]]
+                second = ids[0] if single else ids[codes[row + i, k + 1]]
                 panels[p, step, i] = second[codes[row + i, k]]
-            k, step = k + (1 if last else 2), step + 1
+            k, step = k + (1 if single else 2), step + 1
 
 
 @jit
 def count_orthogonal(rows, columns, size):
-    """How many pairs of a row and of a column are orthogonal, over all steps: both come in panels of numbers
-    below `size` (p, steps, PANEL)."""
-    many = np.zeros(size, np.int32)  # rows of each direction, in a step
+    """How many pairs of a row and of a column are orthogonal, over all steps.
+
+    Args:
+        rows, columns: panels (p, steps, PANEL) of slope ids below `size`.
+    """
+    rows_with = np.zeros(size, np.int32)  # by slope id, in one step
     count = 0
     for t in range(rows.shape[1]):
         for p in range(rows.shape[0]):
             for i in range(PANEL):
-                many[rows[p, t, i]] += 1
-        zeros = many[ALL]  # orthogonal to every column; and every row is so to a column of zeros
+                rows_with[rows[p, t, i]] += 1
+        zeros = rows_with[ANY_SLOPE]  # rows that are orthogonal to every column
         count += np.int64(zeros) * columns.shape[0] * PANEL
-        many[ALL] = rows.shape[0] * PANEL - zeros
+        # Every other row is orthogonal to a column of zeros.
+        rows_with[ANY_SLOPE] = rows.shape[0] * PANEL - zeros
         for p in range(columns.shape[0]):
             for i in range(PANEL):
-                count += many[columns[p, t, i]]
-        many[ALL] = 0
+                count += rows_with[columns[p, t, i]]
+        rows_with[ANY_SLOPE] = 0
         for p in range(rows.shape[0]):
             for i in range(PANEL):
-                many[rows[p, t, i]] = 0
+                rows_with[rows[p, t, i]] = 0
     return count

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim import kernels
+from hfp8sim._numba.copies import MOVED
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import record, tuple_type
 from hfp8sim.errors import InputError
@@ -35,7 +36,6 @@ from hfp8sim.machine.boxes import tile_blocks
 from hfp8sim.machine.check import MAX_STEPS, examine, refuse
 from hfp8sim.machine.config import Machine, get_machine
 from hfp8sim.machine.movement import (
-    MOVED,
     join_blocks,
     load_box,
     locate_a,
@@ -53,14 +53,11 @@ from hfp8sim.machine.multiplier import (
     Sums,
     Tile,
     count_gated,
-    no_events,
 )
 from hfp8sim.machine.post import post_facts, post_table, post_tile
 from hfp8sim.machine.sequencer import start, step
 from hfp8sim.machine.state import BOX, BOX_KIND, FAULT, RESOLVED, fault_text
-from hfp8sim.ops import Events
-from hfp8sim.ops.products import count_nan, thread_count
-from hfp8sim.units.accumulator import DRAWS, OVERFLOWS, SWAMPED, UNDERFLOWS
+from hfp8sim.ops import Events, count_nan, no_counts, thread_count
 
 #: Why the compiled loop came back.
 _HALT, _ERROR, _LIMIT, _MULTIPLY, _POST, _FENCE, _PAUSE = range(7)
@@ -147,7 +144,7 @@ class _Core:
 
     def __init__(
         self, program: Program, machine: Machine, dram: NDArray[np.uint8], core: int, cores: int,
-        plans: Plans, count: bool, share: list[int], pool: ThreadPoolExecutor | None,
+        plans: Plans, count: bool, share: list[int],
     ) -> None:  # fmt: skip
         self.program, self.dram, self.count = program, dram, count
         # By the number of fences: what the threads that work at a tile have of their own.
@@ -161,9 +158,9 @@ class _Core:
         self.done = np.zeros(_DONE_SIZE, np.int64)
         # The last two as plain integers, which are read many times, since the loop came back.
         self.now, self.counts = _Op(*self.op.item()), self.done.tolist()
-        self.events = no_events()
+        self.events = no_counts()
         self.nan = self.gated = 0
-        self.plans, self.sums = plans, Sums(pool)
+        self.plans, self.sums = plans, Sums()
         self.core = CoreState(self.regs, self.box, self.op, self.scratchpad, self.width)
         # The table of the tiles that the compiled loop may compute alone, at first none.
         self.table, self.spare = np.zeros(1, tiles.TILES), np.zeros(0, np.uint8)
@@ -403,11 +400,9 @@ def execute(
         Plans(count, findings.overwritten),
     )
     # Emulated cores run on threads of one pool; threads that are left over split their tiles.
-    with ThreadPoolExecutor(threads) as runners, ThreadPoolExecutor(threads) as splitters:
-        pool = splitters if max(share) > 1 else None
+    with ThreadPoolExecutor(threads) as runners:
         team = [
-            _Core(program, machine, dram, core, cores, plans, count, share, pool)
-            for core in range(cores)
+            _Core(program, machine, dram, core, cores, plans, count, share) for core in range(cores)
         ]
         if cores == 1:
             _run_alone(team[0], log)
@@ -419,11 +414,8 @@ def execute(
                 failures, key=lambda e: isinstance(e, threading.BrokenBarrierError)
             ):
                 raise error  # the cause, not those who waited for it
-    counts = sum((core.events for core in team), no_events())
-    events = Events(
-        int(counts[SWAMPED]), int(counts[OVERFLOWS]), int(counts[UNDERFLOWS]),
-        sum(core.nan for core in team), int(counts[DRAWS]),
-    )  # fmt: skip
+    counts = sum((core.events for core in team), no_counts())
+    events = Events.of(counts, sum(core.nan for core in team))
     return Execution(
         outputs(program, dram),
         dram,

@@ -4,74 +4,15 @@
 from __future__ import annotations
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic, overload
 
+from hfp8sim import kernels
+from hfp8sim._numba.copies import copy_rows
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR, LINE, PORT
 from hfp8sim.machine.boxes import block_depth, count_blocks, image_end, tile_blocks
 from hfp8sim.machine.state import BOX_KIND, ceil_div, element_bytes
 
 _LINE = LINE
-
-
-#: Bytes that `move` copies: unfolding may read and write so many beyond the ends of its memories.
-MOVED = 32
-
-
-def move(source, at, target, to):
-    """Copy MOVED bytes, for shorter runs: what is too much is written over by what comes next."""
-    target[to : to + MOVED] = source[at : at + MOVED]
-
-
-@intrinsic
-def _move(typingctx, source, at, target, to):
-    """`move` as one vector."""
-
-    def codegen(context, builder, signature, values):
-        vector = ir.VectorType(ir.IntType(8), MOVED).as_pointer()
-        arrays = [
-            context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2)
-        ]
-        places = [
-            builder.bitcast(builder.gep(array.data, [place]), vector)
-            for array, place in zip(arrays, (values[1], values[3]))
-        ]
-        builder.store(builder.load(places[0], align=1), places[1], align=1)
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, target, types.int64), codegen
-
-
-@overload(move)
-def _compiled_move(source, at, target, to):
-    return lambda source, at, target, to: _move(source, at, target, to)
-
-
-@jit
-def copy(source, at, target, to, count):
-    """Copy elements. (Unsigned places, since a signed one may count from the end and stops vectors; a
-    loop, since slices would look for overlaps.)"""
-    for i in range(count):
-        target[np.uintp(to + i)] = source[np.uintp(at + i)]
-
-
-@jit
-def clear(target, to, count):
-    """Elements become 0."""
-    for i in range(count):
-        target[np.uintp(to + i)] = 0
-
-
-@jit
-def copy_rows(source, at, pitch, target, to, apart, rows, columns):
-    """Copy rows of elements that begin `pitch` apart to where they begin `apart` apart; as one, where they
-    lie end to end in both."""
-    if pitch == columns and apart == columns:
-        rows, columns = min(rows, 1), rows * columns
-    for r in range(rows):
-        copy(source, at + r * pitch, target, to + r * apart, columns)
 
 
 @jit
@@ -192,78 +133,26 @@ def join_blocks(regs, box, op, scratchpad, row_bytes, joined):
 
 
 @jit
+def _fill_geometry(geometry, box, regs, group):
+    """The geometry of operand A's image box, one group of it, in an array of one `GEOMETRY`."""
+    g = geometry[0]
+    g.image_height, g.image_width = regs[CSR.image_height], regs[CSR.image_width]
+    g.channels, g.pixel_pitch = regs[CSR.image_channels], box.columns.count
+    g.first_channel = group * g.channels - box.columns.first
+    g.first_line, g.element_bytes = box.rows.first, box.element_bytes
+    g.kernel_width = regs[CSR.kernel_width]
+    g.grid_height, g.grid_width = regs[CSR.grid_height], regs[CSR.grid_width]
+    g.stride_height, g.stride_width = regs[CSR.stride_height], regs[CSR.stride_width]
+    g.dilation_height, g.dilation_width = regs[CSR.dilation_height], regs[CSR.dilation_width]
+    g.gap_height, g.gap_width = regs[CSR.divide_height], regs[CSR.divide_width]
+    g.pad_top, g.pad_left = regs[CSR.pad_height], regs[CSR.pad_width]
+
+
+@jit
 def unfold(scratchpad, row_bytes, box, regs, group, row, rows, column, columns, unfolded):
     """CV: rows × columns of the unfolded matrix of one group, from the lines in the scratchpad, row by row
     into the bytes `unfolded`."""
-    esize, base = box.element_bytes, box.row * row_bytes
-    height, width, depth = (
-        regs[CSR.image_height], regs[CSR.image_width], regs[CSR.image_channels],
-    )  # fmt: skip
-    grid_p, grid_q, taps = regs[CSR.grid_height], regs[CSR.grid_width], regs[CSR.kernel_width]
-    gap_y, gap_x = regs[CSR.divide_height], regs[CSR.divide_width]
-    pixel, offset = box.columns.count, group * depth - box.columns.first
-    line = width * depth
-    # All taps of a filter line lie side by side where pixels do and nothing is skipped: one run.
-    together = pixel == depth and gap_x == 1 and regs[CSR.dilation_width] == 1
-    first_tap, first_channel = column // depth, column % depth
-    first_r, first_s = first_tap // taps, first_tap % taps
-    # Whole windows that lie within an image, and whose runs are short, are many a time the same.
-    window, lines = taps * depth, columns // (taps * depth)
-    short = together and gap_y == 1 and regs[CSR.dilation_height] == 1 and column == 0
-    short = short and lines * window == columns and window * esize <= MOVED
-    # Where the row's window stands: column and line of the grid, and image (counted, not divided).
-    at_q, place = row % grid_q, row // grid_q
-    at_p, at_image = place % grid_p, place // grid_p
-    for i in range(rows):
-        y0 = at_p * regs[CSR.stride_height] - regs[CSR.pad_height]
-        x0 = at_q * regs[CSR.stride_width] - regs[CSR.pad_width]
-        line0 = at_image * height - box.rows.first
-        at_q += 1
-        if at_q == grid_q:
-            at_q, at_p = 0, at_p + 1
-            if at_p == grid_p:
-                at_p, at_image = 0, at_image + 1
-        if short and 0 <= x0 <= width - taps and 0 <= y0 <= height - lines:
-            at, to = base + ((line0 + y0) * line + x0 * depth) * esize, i * columns * esize
-            for _ in range(lines):
-                move(scratchpad, at, unfolded, to)
-                at, to = at + line * esize, to + window * esize
-            continue
-        r, s, channel = first_r, first_s, first_channel
-        at_out, end = i * columns, (i + 1) * columns
-        while at_out < end:
-            y = y0 + r * regs[CSR.dilation_height]
-            inside = y >= 0
-            if gap_y > 1:
-                inside = inside and y % gap_y == 0
-                y //= gap_y
-            inside = inside and y < height
-            if together:
-                # Where the run begins in the line, and which of it lies within the line.
-                start = (x0 + s) * depth + channel
-                run = min((taps - s) * depth - channel, end - at_out)
-                before = min(max(-start, 0), run) if inside else run
-                upto = max(min(width * depth - start, run), before) if inside else run
-                at = (line0 + y) * width * depth + start
-                r, s = r + 1, 0
-            else:
-                x = x0 + s * regs[CSR.dilation_width]
-                inside = inside and x >= 0
-                if gap_x > 1:
-                    inside = inside and x % gap_x == 0
-                    x //= gap_x
-                run = min(depth - channel, end - at_out)
-                before, upto = (0, run) if inside and x < width else (run, run)
-                at = ((line0 + y) * width + x) * pixel + offset + channel
-                s += 1
-                if s == taps:
-                    r, s = r + 1, 0
-            channel = 0
-            to = at_out * esize
-            clear(unfolded, to, before * esize)
-            copy(
-                scratchpad, base + (at + before) * esize, unfolded, to + before * esize,
-                (upto - before) * esize,
-            )  # fmt: skip
-            clear(unfolded, to + upto * esize, (run - upto) * esize)
-            at_out += run
+    geometry = np.zeros(1, kernels.GEOMETRY)
+    _fill_geometry(geometry, box, regs, group)
+    base = box.row * row_bytes
+    kernels.unfold(scratchpad, base, geometry, (row, rows), (column, columns), unfolded)

@@ -1,8 +1,8 @@
-"""The one place where the machine hands tiles to the arithmetic units.
+"""The machine's matrix tiles: which path computes them, and on how many threads.
 
-A `Sum` is the outputs of one tile in the making. There are two kinds, with the same bits: one for the
-kernels of `hfp8sim.kernels`, where a plan says that they are right for the operands, and one for the
-plain integer loop. A large tile may be split by rows among threads.
+A `Sum` holds the outputs of one tile while ranges of k are added to them. There are two kinds with the same
+bits: `FastSum` by a stream of `hfp8sim.kernels`, where a plan proves it right for the operands, and
+`_PlainSum` by the plain integer loop. A large tile is split by rows among threads.
 """
 # mypy: disable-error-code="no-untyped-call"
 
@@ -12,7 +12,6 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -20,29 +19,21 @@ from numpy.typing import NDArray
 
 from hfp8sim import kernels
 from hfp8sim.formats import FloatFormat
-from hfp8sim.formats.vocabulary import is_stochastic
 from hfp8sim.kernels import MACS_WORTH_THREADS, PANEL, Plan, Reused
 from hfp8sim.machine import tiles
-from hfp8sim.units.accumulator import (
-    DRAWS,
-    EVENT_KINDS,
-    GemmFacts,
-    gemm_facts,
-    gemm_tile,
-    start_lfsr,
-)
+from hfp8sim.ops import PlainTile, no_counts
+from hfp8sim.units.accumulator import DRAWS, GemmFacts, gemm_facts
 from hfp8sim.units.profile import Profile
-from hfp8sim.units.random import LFSR
 
 Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
-#: Bytes of packed values of A and B that wait to be multiplied.
+#: Bytes of packed values of A and B that a stream holds at most.
 _WAITING_BYTES = 1 << 23
 
 
 @dataclasses.dataclass(frozen=True)
 class Product:
-    """The arithmetic of one GEMM: what its registers say, and the plan for its operands."""
+    """The arithmetic of one GEMM: what the registers configure, and the plan for its operands."""
 
     profile: Profile
     a: FloatFormat
@@ -57,20 +48,9 @@ class Product:
         return self.a, self.b, self.profile.result_format
 
     @functools.cached_property
-    def keys(self) -> tuple[kernels.Keys, kernels.Keys]:
-        """Of the random words of rows and of columns."""
-        facts = self.facts
-        return (
-            (facts.row_key, facts.between_row_key),
-            (facts.column_key, facts.between_column_key),
-        )
-
-    @functools.cached_property
     def draws(self) -> int:
         """Random words that one output takes."""
-        facts, (steps, chunks) = self.facts, self.plan.steps(self.depth)
-        joins = chunks if facts.chunk_length else 0
-        return steps * is_stochastic(facts.mode) + joins * is_stochastic(facts.between)
+        return self.profile.draws(self.depth)
 
     @staticmethod
     def make(
@@ -87,35 +67,43 @@ class Product:
 
 
 class Plans:
-    """Plans for the GEMMs of a program, made once each and shared by its cores.
+    """Plans for the GEMMs of a program, shared by its cores.
 
-    A plan holds for all that DRAM has to offer as operands. So there is none where operands may be
-    something else: `overwritten` says that the program does such things.
+    A plan is proved for all codes that the operands' ranges of DRAM hold before the program runs. An operand
+    that the program itself writes has no such plan.
+
+    Args:
+        count: events are counted.
+        overwritten: the program writes to DRAM that it reads operands from.
     """
 
     def __init__(self, count: bool, overwritten: bool) -> None:
         self._count, self._overwritten, self._lock = count, overwritten, threading.Lock()
-        self._made: dict[object, Plan] = {}
+        self._plans: dict[object, Plan] = {}
 
     def get(
         self, key: object, profile: Profile, a: FloatFormat, b: FloatFormat, depth: int,
         operands: Callable[[], tuple[Codes, Codes] | None],
     ) -> Plan:  # fmt: skip
-        """The plan known by `key`. `operands` gives all codes that A and B may come from, or None where
-        they may change on the way; it is called the first time only."""
+        """The plan of a key, made at the first call.
+
+        Args:
+            operands: returns all codes that A and B may come from, or None if the GEMM's own results may
+                overwrite them.
+        """
         with self._lock:
-            if key not in self._made:
-                found = None if self._overwritten else operands()
-                if found is None:
-                    self._made[key] = Plan(None, "an operand is overwritten on the way")
+            if key not in self._plans:
+                codes = None if self._overwritten else operands()
+                if codes is None:
+                    self._plans[key] = Plan(None, "an operand is overwritten on the way")
                 else:
-                    scans = kernels.scan(found[0], a), kernels.scan(found[1], b)
-                    self._made[key] = kernels.plan(profile, a, b, *scans, depth, self._count)
-            return self._made[key]
+                    scans = kernels.scan(codes[0], a), kernels.scan(codes[1], b)
+                    self._plans[key] = kernels.plan(profile, a, b, *scans, depth, self._count)
+            return self._plans[key]
 
 
 class CoreState(NamedTuple):
-    """What of a core a tile is computed from, as its compiled loop has it."""
+    """The state of a core from which compiled code reads a tile's operands."""
 
     regs: NDArray[np.int64]
     boxes: NDArray[np.int64]
@@ -137,30 +125,35 @@ class Tile(NamedTuple):
 
 
 class Sum(Protocol):
-    """The outputs of one tile of C in the making."""
+    """The outputs of one tile of C, to which ranges of k are added."""
 
     def add(self, tile: Tile) -> None:
-        """Add the products of one range of k; ranges come in order."""
+        """Add the products of one range of k. Ranges come in order."""
 
     def codes(self, results: Codes) -> None:
-        """Fill in the results, (mt, nt)."""
+        """Write the results, (mt, nt)."""
 
     @property
     def events(self) -> Counts:
-        """What was counted so far."""
+        """Counts of events so far, by `units.accumulator.EVENT_KINDS`."""
 
 
 class Sums:
-    """Starts the sums of tiles: with as many threads of the pool as there are memories where that pays."""
+    """Starts the sums of tiles, split by rows among threads where that pays."""
 
-    def __init__(self, pool: ThreadPoolExecutor | None) -> None:
-        self.pool = pool
-        self._fast: dict[int, FastSum] = {}  # by the part of a tile: they do for many tiles
+    def __init__(self) -> None:
+        self._fast: dict[
+            int, FastSum
+        ] = {}  # by the number of a tile's part; each serves many tiles
 
     def start(self, product: Product, tile: Tile, memories: list[Reused]) -> Sum:
-        """The sums of a tile of outputs, all +0. What was started before is gone."""
+        """The sums of a tile of outputs, all +0. This ends the use of those started before.
+
+        Args:
+            memories: one for each thread that may work on the tile.
+        """
         rows, work = tile.m[1], tile.m[1] * tile.n[1] * product.depth
-        if self.pool is None or work < MACS_WORTH_THREADS:
+        if len(memories) == 1 or work < MACS_WORTH_THREADS:
             return self._part(product, tile, 0, (0, rows), memories[0])
         step = -(-rows // (len(memories) * PANEL)) * PANEL
         ranges = [(first, min(first + step, rows)) for first in range(0, rows, step)]
@@ -168,7 +161,7 @@ class Sums:
             self._part(product, tile, number, each, memory)
             for number, (each, memory) in enumerate(zip(ranges, memories))
         ]
-        return _SplitSum(parts, ranges, self.pool) if len(parts) > 1 else parts[0]
+        return _SplitSum(parts, ranges) if len(parts) > 1 else parts[0]
 
     def _part(
         self, product: Product, tile: Tile, number: int, rows: tuple[int, int], memory: Reused
@@ -176,23 +169,21 @@ class Sums:
         """Rows [first, stop) of the sums of a tile."""
         if product.plan.kernel is None or product.depth == 0:
             return _PlainSum(product, tile, *rows)
-        found = self._fast.get(number)
-        if found is None or not found.fits(product, tile, rows):
-            found = self._fast[number] = FastSum(product, tile, rows, memory)
-        found.begin(product, tile, rows)
-        return found
+        sums = self._fast.get(number)
+        if sums is None or not sums.fits(product, tile, rows):
+            sums = self._fast[number] = FastSum(product, tile, rows, memory)
+        sums.begin(product, tile, rows)
+        return sums
 
 
 class _SplitSum:
-    """Ranges of rows, each on a thread."""
+    """Ranges of rows, each computed by one thread at a time."""
 
-    def __init__(
-        self, parts: list[Sum], ranges: list[tuple[int, int]], pool: ThreadPoolExecutor
-    ) -> None:
-        self.parts, self.ranges, self.pool = parts, ranges, pool
+    def __init__(self, parts: list[Sum], ranges: list[tuple[int, int]]) -> None:
+        self.parts, self.ranges = parts, ranges
 
     def add(self, tile: Tile) -> None:
-        list(self.pool.map(lambda part: part.add(tile), self.parts))
+        kernels.share(lambda part: part.add(tile), self.parts, len(self.parts))
 
     def codes(self, results: Codes) -> None:
         for part, (first, stop) in zip(self.parts, self.ranges):
@@ -200,32 +191,26 @@ class _SplitSum:
 
     @property
     def events(self) -> Counts:
-        return sum((part.events for part in self.parts), no_events())
+        return sum((part.events for part in self.parts), no_counts())
 
 
 class _PlainSum:
     """Rows [first, stop) of a tile by the plain integer loop."""
 
     def __init__(self, product: Product, tile: Tile, first: int, stop: int) -> None:
-        self.product, self.first, self.stop = product, first, stop
-        self.events = no_events()
-        shape = stop - first, tile.n[1]
-        self.chunk, self.total = np.zeros(shape, np.uint32), np.zeros(shape, np.uint32)
-        self.lfsr = np.zeros((1, 1), np.uint64)
-        if product.facts.source == LFSR:
-            self.lfsr = np.zeros(shape, np.uint64)
-            start_lfsr(self.lfsr, tile.m[0] + first, tile.n[0], product.facts)
+        self.first, self.stop = first, stop
+        shape, place = (stop - first, tile.n[1]), (tile.m[0] + first, tile.n[0])
+        self.sums = PlainTile(product.facts, product.depth, shape, *place)
 
     def add(self, tile: Tile) -> None:
-        a = np.ascontiguousarray(tile.a(self.first, self.stop))
-        gemm_tile(
-            a, np.ascontiguousarray(tile.b()), self.chunk, self.total, self.lfsr,
-            tile.m[0] + self.first, tile.n[0], tile.k[0],
-            self.product.depth, self.product.facts, self.events,
-        )  # fmt: skip
+        self.sums.add(tile.a(self.first, self.stop), tile.b(), tile.k[0])
 
     def codes(self, results: Codes) -> None:
-        results[:] = self.total if self.product.profile.chunk_length else self.chunk
+        self.sums.codes(results)
+
+    @property
+    def events(self) -> Counts:
+        return self.sums.events
 
 
 class FastSum:
@@ -239,7 +224,7 @@ class FastSum:
         #: One record, see `tiles.TILES`.
         self.table = np.zeros(1, tiles.TILES)
         self.stream = kernels.Stream(
-            plan, product.formats, product.keys, count, columns, product.depth,
+            plan, product.formats, product.facts.keys, count, columns, product.depth,
             max_k=max_k, memory=memory, table=self.table["stream"],
         )  # fmt: skip
         self.spare = memory.array("spare", (0,), np.uint8)
@@ -263,7 +248,7 @@ class FastSum:
         table["group"] = tile.group if product.plan.draws else tiles.ANY
         table["part"] = rows
         self.rows = rows
-        self.stream.set_keys(product.keys)
+        self.stream.set_keys(product.facts.keys)
         self.shape = rows[1] - rows[0], tile.n[1]
         self.stream.counts.fill(0)
 
@@ -274,7 +259,7 @@ class FastSum:
 
     @property
     def events(self) -> Counts:
-        events = no_events()
+        events = no_counts()
         events[: kernels.EVENTS] = self.stream.counts
         events[DRAWS] = self.shape[0] * self.shape[1] * self.product.draws
         return events
@@ -295,11 +280,6 @@ class FastSum:
 
     def codes(self, results: Codes) -> None:
         self.stream.codes(results)
-
-
-def no_events() -> Counts:
-    """Event counts at the start."""
-    return np.zeros(EVENT_KINDS, np.int64)
 
 
 def count_gated(product: Product, tile: Tile) -> int:

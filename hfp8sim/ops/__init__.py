@@ -1,9 +1,22 @@
-"""What is called on arrays: products and conversions, arrays in and arrays out.
+"""Operations on arrays: products and conversions, arrays in and arrays out.
 
-An operation chooses the fast kernels or the plain loop; the bits are the same.
+An operation uses the fast kernels where they are proved right, and else the plain loop; the bits are the same.
 """
 
 from hfp8sim.ops.conversions import convert
-from hfp8sim.ops.products import Events, explain, gemm
+from hfp8sim.ops.events import Events, count_nan, no_counts
+from hfp8sim.ops.operands import thread_count
+from hfp8sim.ops.plain import PlainTile, plain_gemm
+from hfp8sim.ops.products import explain, gemm
 
-__all__ = ["Events", "convert", "explain", "gemm"]
+__all__ = [
+    "Events",
+    "PlainTile",
+    "convert",
+    "count_nan",
+    "explain",
+    "gemm",
+    "no_counts",
+    "plain_gemm",
+    "thread_count",
+]

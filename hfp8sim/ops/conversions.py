@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hfp8sim._numba.jit import config
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, encode
@@ -15,14 +15,6 @@ from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.formats.vocabulary import is_stochastic, mode_number
 from hfp8sim.kernels.convert import Converted, convert_float32, rounder
 from hfp8sim.units.random import CONVERT, fill_words, key
-
-
-def conversion_bits(shape: tuple[int, ...], r: int, seed: int, stream: int) -> NDArray[np.int64]:
-    """The r random bits of every element of an array that is converted (row-major element numbers)."""
-    words = np.empty(int(np.prod(shape)), np.uint32)
-    site = np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))
-    fill_words(site, np.uint64(0), words)
-    return (words >> np.uint32(32 - r)).astype(np.int64).reshape(shape)
 
 
 @standard_arithmetic
@@ -41,7 +33,7 @@ def convert(
     Args:
         x: float32 or float64, any shape.
         fmt, rounding, overflow, bits: as `FloatFormat.encode`.
-        seed, stream: of the random source; equal ones give equal codes, always.
+        seed, stream: of the random source, 0 ≤ n < 2^64. Equal ones give equal codes.
 
     Returns:
         Codes of x's shape, and how many elements `saturated` (overflowed) and `underflowed`.
@@ -64,6 +56,13 @@ def convert(
     }
 
 
+def conversion_bits(shape: tuple[int, ...], r: int, seed: int, stream: int) -> NDArray[np.int64]:
+    """The r random bits of every element of an array that is converted, by row-major element number."""
+    words = np.empty(int(np.prod(shape)), np.uint32)
+    fill_words(_key(seed, stream), np.uint64(0), words)
+    return (words >> np.uint32(32 - r)).astype(np.int64).reshape(shape)
+
+
 def _convert_fast(
     array: NDArray[Any],
     fmt: FloatFormat,
@@ -73,15 +72,19 @@ def _convert_fast(
     seed: int,
     stream: int,
 ) -> Converted | None:
-    """The same by vectors, where they can do it; None where the integer path must (or must complain)."""
+    """The conversion by vector code; None where only the integer path can do it, or raise the right error."""
     check_mode(fmt, rounding, overflow, bits)
-    if array.dtype != np.float32 or numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
+    if array.dtype != np.float32 or config.DISABLE_JIT:
         return None
-    how = rounder(fmt, rounding, overflow, bits)
-    if how is None:
+    parameters = rounder(fmt, rounding, overflow, bits)
+    if parameters is None:
         return None
-    random = None
-    if is_stochastic(mode_number(rounding)):
-        random = np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))
-    result = convert_float32(array, how, fmt.dtype, random)
+    stochastic = is_stochastic(mode_number(rounding))
+    random = _key(seed, stream) if stochastic else None
+    result = convert_float32(array, parameters, fmt.dtype, random)
     return None if result.nan and not fmt.has_nan else result
+
+
+def _key(seed: int, stream: int) -> np.uint64:
+    """The key of a conversion's random words."""
+    return np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))

@@ -77,6 +77,14 @@ class GemmFacts(NamedTuple):
     base: int  #: of the exact register …
     limbs: int  #: … and its length
 
+    @property
+    def keys(self) -> tuple[tuple[np.uint64, np.uint64], tuple[np.uint64, np.uint64]]:
+        """Keys of the random words of rows, and of columns: each of steps and of chunks."""
+        return (
+            (self.row_key, self.between_row_key),
+            (self.column_key, self.between_column_key),
+        )
+
 
 @functools.lru_cache(256, typed=True)
 def gemm_facts(

@@ -113,6 +113,22 @@ class Profile:
         """The format of a GEMM's result codes."""
         return get_format(self.between_chunks if self.chunk_length else self.accumulator)
 
+    def steps(self, k: int) -> int:
+        """Steps of one output whose sum has length k: each adds `products_per_step` products, or the whole chunk."""
+        length = self.chunk_length or max(k, 1)
+        width = self.products_per_step or length
+        whole, rest = divmod(k, length)
+        return whole * -(-length // width) + -(-rest // width)
+
+    def draws(self, k: int) -> int:
+        """Random words that one output uses whose sum has length k."""
+        inside, between = (
+            is_stochastic(mode_number(mode)) for mode in (self.rounding, self.between_rounding)
+        )
+        per_step = 2 if self.sum_order in ("pair-first", "chain") else 1
+        chunks = -(-k // self.chunk_length) if self.chunk_length else 0
+        return self.steps(k) * per_step * inside + chunks * between
+
     @property
     def stochastic(self) -> bool:
         """Whether the accumulation draws random bits."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hfp8sim import files
 from hfp8sim._numba.sources import this_package
 from hfp8sim.errors import InputError
-from hfp8sim.ops.products import thread_count
+from hfp8sim.ops import thread_count
 from hfp8sim.verify.check import Check, Result
 
 if TYPE_CHECKING:

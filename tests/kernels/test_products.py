@@ -21,7 +21,6 @@ from hfp8sim.kernels import (
     Plan,
     Processor,
     Scan,
-    workers,
 )
 from hfp8sim.kernels import form as at
 from hfp8sim.kernels import (
@@ -347,38 +346,6 @@ def test_products_of_one_shape_draw_their_own_words(
                 numbers(rng, pair[1], (70, 20), "normal"),
             )
             same(profile, *pair, a, b, seed=seed, threads=threads)
-
-
-def test_failure_of_a_helper_is_raised() -> None:
-    met = threading.Event()
-
-    def work(part: slice) -> None:
-        if threading.current_thread() is threading.main_thread():
-            assert met.wait(60)
-        else:
-            met.set()
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        workers.share(work, workers.slices(2, 1), 2)
-
-
-def test_interrupt_joins_workers() -> None:
-    """Else a helper might write this product's codes into the next one's panels."""
-    begun, free, done = threading.Event(), threading.Event(), []
-
-    def work(part: slice) -> None:
-        if threading.current_thread() is threading.main_thread():
-            assert begun.wait(60)
-            threading.Timer(0.2, free.set).start()
-            raise KeyboardInterrupt
-        begun.set()
-        assert free.wait(60)
-        done.append(part)
-
-    with pytest.raises(KeyboardInterrupt):
-        workers.share(work, workers.slices(9, 1), 2)
-    assert len(done) == 1
 
 
 def test_failed_product_drops_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:

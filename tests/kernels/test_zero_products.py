@@ -42,10 +42,10 @@ def integers(fmt: FloatFormat) -> list[int]:
     return [int(x * unit) for x in values]
 
 
-def pairs(fmt: FloatFormat, numbers: np.ndarray) -> tuple[list[tuple[int, int]], list[int]]:
-    """All pairs of a format's numbers, and the directions' numbers of them."""
+def pairs(fmt: FloatFormat, ids: np.ndarray) -> tuple[list[tuple[int, int]], list[int]]:
+    """All pairs of a format's numbers, and their slope ids."""
     codes, values = finite_codes(fmt), integers(fmt)
-    of_pairs = numbers[codes[None, :], codes[:, None]]  # by the second code, then the first
+    of_pairs = ids[codes[None, :], codes[:, None]]  # by the second code, then the first
     return list(itertools.product(values, values)), of_pairs.ravel().tolist()
 
 
@@ -54,16 +54,16 @@ def pairs(fmt: FloatFormat, numbers: np.ndarray) -> tuple[list[tuple[int, int]],
 
 @pytest.mark.parametrize("pair", list(itertools.product(TINY, TINY)), ids="-".join)
 def test_all_pairs_of_pairs_of_tiny_formats(pair: tuple[str, str]) -> None:
-    """Orthogonal by their directions' numbers = orthogonal."""
+    """Pairs are orthogonal exactly if their slope ids say so."""
     a, b = map(fmt_of, pair)
-    found = zeros.directions(a, b)
-    (of_a, rows), (of_b, columns) = pairs(a, found.rows), pairs(b, found.columns)
+    ids = zeros.slope_ids(a, b)
+    (of_a, rows), (of_b, columns) = pairs(a, ids.rows), pairs(b, ids.columns)
     x, y = np.array(of_a), np.array(of_b)
     want = x @ y.T == 0
     p, q = np.array(rows)[:, None], np.array(columns)[None, :]
-    got = (p == q) | (p == zeros.ALL) | (q == zeros.ALL)
+    got = (p == q) | (p == zeros.ANY_SLOPE) | (q == zeros.ANY_SLOPE)
     np.testing.assert_array_equal(got, want)
-    assert max(rows + columns) < found.size
+    assert max(rows + columns) < ids.size
 
 
 def direction(pair: tuple[int, int]) -> tuple[int, int]:
@@ -81,18 +81,18 @@ def direction(pair: tuple[int, int]) -> tuple[int, int]:
     ],
     ids="-".join,
 )  # fmt: skip
-def test_directions_of_all_pairs_of_codes(pair: tuple[str, str]) -> None:
-    """Two vectors of the plane are orthogonal if one is 0, or the one's direction is the other's, turned by
-    a right angle. So it is enough that numbers stand for directions, one for one: for all 2^16 pairs of
-    a row's codes and all of a column's, in integers."""
+def test_slope_ids_of_all_pairs_of_codes(pair: tuple[str, str]) -> None:
+    """Two vectors of the plane are orthogonal if one is 0, or one's direction is the other's turned by a right
+    angle. So ids must correspond to directions one to one: for all 2^16 pairs of a row's codes and all of a
+    column's, in exact integers."""
     a, b = map(fmt_of, pair)
-    found = zeros.directions(a, b)
-    of_rows = {(direction(x), n) for x, n in zip(*pairs(a, found.rows))}
-    of_columns = {(direction((-y, x)), n) for (x, y), n in zip(*pairs(b, found.columns))}
-    nothing = {((0, 0), zeros.ALL)}
+    ids = zeros.slope_ids(a, b)
+    of_rows = {(direction(x), n) for x, n in zip(*pairs(a, ids.rows))}
+    of_columns = {(direction((-y, x)), n) for (x, y), n in zip(*pairs(b, ids.columns))}
+    nothing = {((0, 0), zeros.ANY_SLOPE)}
     assert (
         of_rows & of_columns >= nothing
-        and ((0, 0), zeros.ALL) not in (of_rows | of_columns) - nothing
+        and ((0, 0), zeros.ANY_SLOPE) not in (of_rows | of_columns) - nothing
     )
     rows, columns = dict(of_rows), dict(of_columns)
     assert len(rows) == len(of_rows) and len(columns) == len(
@@ -104,10 +104,10 @@ def test_directions_of_all_pairs_of_codes(pair: tuple[str, str]) -> None:
         shared
     )  # and a shared number is that of one direction
     others = {rows[x] for x in rows.keys() - shared}
-    assert others <= {zeros.OF_ROWS_ONLY}
+    assert others <= {zeros.ROWS_ONLY}
     others = {columns[x] for x in columns.keys() - shared}
-    assert others <= {zeros.OF_COLUMNS_ONLY}
-    assert {rows[x] for x in shared} - {zeros.ALL} <= set(range(zeros.FIRST_SHARED, found.size))
+    assert others <= {zeros.COLUMNS_ONLY}
+    assert {rows[x] for x in shared} - {zeros.ANY_SLOPE} <= set(range(zeros.FIRST_SHARED, ids.size))
 
 
 # -- counts ------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def cancelling(rng: np.random.Generator, fmt: FloatFormat, shape: tuple[int, int
     return np.where(rng.random(shape) < 0.8, codes, operand(rng, fmt, shape, "normal"))
 
 
-def of_zero(fmt_a: FloatFormat, fmt_b: FloatFormat, a, b, chunk: int) -> tuple[int, int]:
+def zero_steps(fmt_a: FloatFormat, fmt_b: FloatFormat, a, b, chunk: int) -> tuple[int, int]:
     """How many steps of two products have only zeros, and how many more add up to zero, exactly."""
     x, y = fmt_a.decode(a), fmt_b.decode(b)
     only, sums = 0, 0
@@ -145,8 +145,7 @@ PAIRS = (
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_steps_that_add_zero_swamp_nothing(pair: tuple[str, str], mode: str) -> None:
-    """Pairs that cancel, zeros in one place or both, of either sign; K and chunks may be odd, and no panel
-    need be full."""
+    """Pairs that cancel; zeros of either sign in one place or both; odd K and odd chunks; partial panels."""
     rng = np.random.default_rng(40)
     fmt_a, fmt_b = map(fmt_of, pair)
     cancelled = 0
@@ -156,7 +155,7 @@ def test_steps_that_add_zero_swamp_nothing(pair: tuple[str, str], mode: str) -> 
             a, b = cancelling(rng, fmt_a, (m, k)), cancelling(rng, fmt_b, (k, n))
             plan = same(profile, fmt_a, fmt_b, a, b, events=True, seed=3)
             assert plan.kernel.events == "unchanged"
-            zero, sums = of_zero(fmt_a, fmt_b, a, b, chunk)
+            zero, sums = zero_steps(fmt_a, fmt_b, a, b, chunk)
             cancelled += sums
             if n > 1:
                 assert zero > 0
@@ -177,16 +176,16 @@ def test_pieces_count_their_own_zeros(products: int) -> None:
     keys, memory, swamped = (np.uint64(0), np.uint64(0)), kernels.Reused(), 0
     for rows in (slice(0, 16), slice(16, 37)):
         for columns in (slice(0, 7), slice(7, 41)):
-            state = kernels.allocate_accumulators(
+            sums = kernels.allocate_accumulators(
                 plan, rows.stop - rows.start, columns.stop - columns.start
             )
             for k0, k1 in itertools.pairwise((0, 2, 7, 13, 14, 21, 51, 102, k)):
-                how = {"k0": k0, "memory": memory}
-                left = kernels.pack_operand(plan, a[rows, k0:k1], fmt_a, keys, of_a=True, **how)
+                options = {"k0": k0, "memory": memory}
+                left = kernels.pack_operand(plan, a[rows, k0:k1], fmt_a, keys, of_a=True, **options)
                 right = kernels.pack_operand(
-                    plan, b[k0:k1, columns].T, fmt_b, keys, of_a=False, **how
+                    plan, b[k0:k1, columns].T, fmt_b, keys, of_a=False, **options
                 )
-                counts = kernels.accumulate(plan, left, right, state, k0=k0, last=k1 == k)
+                counts = kernels.accumulate(plan, left, right, sums, k0=k0, last=k1 == k)
                 swamped += counts[at.SWAMPED]
                 swamped -= kernels.zero_steps(plan, a[rows, k0:k1], b[k0:k1, columns].T, k0)
     assert swamped == events.swamped > 0
@@ -209,17 +208,17 @@ def test_layouts_and_threads_count_the_same(layout: str) -> None:
         assert counts[at.SWAMPED] == want.swamped > 0
 
 
-def test_many_rows_and_columns_of_zeros() -> None:
-    """Zeros of rows meet all columns, and zeros of columns all rows, once."""
+def test_rows_and_columns_of_zeros() -> None:
+    """A zero row is orthogonal to all columns, a zero column to all rows, and each pair is counted once."""
     rng = np.random.default_rng(43)
     for row_zeros, column_zeros in itertools.product((0.0, 0.5, 1.0), repeat=2):
         rows, columns = (
-            np.where(rng.random((p, 5, PANEL)) < share, zeros.ALL, rng.integers(1, 6, (p, 5, PANEL)))
+            np.where(rng.random((p, 5, PANEL)) < share, zeros.ANY_SLOPE, rng.integers(1, 6, (p, 5, PANEL)))
             for p, share in ((3, row_zeros), (2, column_zeros))
         )  # fmt: skip
         x, y = (z.transpose(1, 0, 2).reshape(5, -1) for z in (rows, columns))
         x, y = x[:, :, None], y[:, None, :]
-        want = int(((x == y) | (x == zeros.ALL) | (y == zeros.ALL)).sum())
+        want = int(((x == y) | (x == zeros.ANY_SLOPE) | (y == zeros.ANY_SLOPE)).sum())
         got = zeros.count_orthogonal(rows.astype(np.uint16), columns.astype(np.uint16), 6)
         assert got == want
 
@@ -232,8 +231,8 @@ def test_many_rows_and_columns_of_zeros() -> None:
         (("e4m3fn", "e4m3fn"), {"accumulator": "narrow", "between_chunks": "narrow"}, "no numbers any more"),
     ],
 )  # fmt: skip
-def test_where_each_step_is_looked_at(pair: tuple[str, str], change: dict, why: str) -> None:
-    """Operands without tables, and sums that overflow: what a step adds is seen there and then."""
+def test_kernels_that_count_each_step(pair: tuple[str, str], change: dict, why: str) -> None:
+    """Operands without tables, and sums that overflow: the kernel looks at what each step adds."""
     rng = np.random.default_rng(44)
     narrow = FloatFormat("narrow", 4, 6, 7, special="ieee", lowest="normal")
     change = dict.fromkeys(change, narrow)
@@ -246,13 +245,13 @@ def test_where_each_step_is_looked_at(pair: tuple[str, str], change: dict, why: 
     assert plan.kernel.events == "count", why
 
 
-def test_the_code_of_what_is_missing_is_zero() -> None:
-    """Steps and panels are filled up with code 0, in every format that a kernel takes."""
+def test_code_zero_pads_steps_and_panels() -> None:
+    """Code 0 is the number zero in every format that a kernel takes."""
     taken = 0
     for name in formats():
         fmt = get_format(name)
         if fmt.bits <= zeros.TABLE_BITS and fmt.zero != "none":
             assert fmt.decode(np.zeros(1, fmt.dtype))[0] == 0.0
-            assert zeros.directions(fmt, fmt).rows[0, 0] == zeros.ALL
+            assert zeros.slope_ids(fmt, fmt).rows[0, 0] == zeros.ANY_SLOPE
             taken += 1
     assert taken > 10

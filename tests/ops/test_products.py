@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -12,14 +11,12 @@ from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, FloatFormat, formats, get_format, p3109
 from hfp8sim.network import PHASES
 from hfp8sim.ops import gemm
+from hfp8sim.ops import plain as plain_path
 from hfp8sim.units import Profile, get_profile, profiles
 from hfp8sim.units.random import SOURCES
 from tests.units.problems import KINDS, compare, operand, plain
 
-#: The module; its name in the package means the function.
-GEMM_MODULE = sys.modules[gemm.__module__]
-
-#: One profile for every way a step can go.
+#: Fields of a profile for each order of summing a step.
 ORDERS = {
     "fma": {"products_per_step": 1},
     "fmma": {"products_per_step": 2},
@@ -45,7 +42,7 @@ def test_every_profile_on_every_kind_of_operand(name: str, phase: str) -> None:
 
 @pytest.mark.parametrize("k", [0, 1, 2, 63, 64, 65, 128, 130])
 @pytest.mark.parametrize("name", profiles())
-def test_k_beside_the_chunk(name: str, k: int) -> None:
+def test_k_around_chunk_boundaries(name: str, k: int) -> None:
     profile = get_profile(name)
     fmt_a, fmt_b = profile.operand_formats("wgrad")
     rng = np.random.default_rng(k)
@@ -71,7 +68,7 @@ def test_every_order_in_every_mode(order: str, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_tiny_and_huge_addends(mode: str) -> None:
-    """Addends up to 2^250 apart: nothing is rounded in a wider storage format on the way."""
+    """Addends up to 2^250 apart: no wider storage format rounds in between."""
     rng = np.random.default_rng(5)
     for acc in ("dlfloat16", "ieee-169", "binary32", "bfloat16"):
         profile = Profile(
@@ -85,7 +82,7 @@ def test_tiny_and_huge_addends(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_addends_at_every_distance(mode: str) -> None:
-    """Full significands of 24 and 48 bits, 0 to 89 binades apart: no place where bits get lost."""
+    """Full significands of 24 and 48 bits, 0 to 89 binades apart: no bit is lost at any distance."""
     wide = get_format("binary32")
     distance, full = np.arange(90), 2 - 2.0**-23
     b = wide.encode([[1.0], [full]])
@@ -98,8 +95,8 @@ def test_addends_at_every_distance(mode: str) -> None:
             compare(profile, wide, wide, a, b, seed=seed)
 
 
-def test_mixed_modes_of_the_lane_registers() -> None:
-    """A register steps at every rounding, also at those that draw nothing from it."""
+def test_lfsr_steps_at_every_rounding() -> None:
+    """The register steps at every rounding, those included that use no random bits."""
     rng = np.random.default_rng(6)
     for inside, between in (("stochastic-a", "nearest-away"), ("nearest-even", "stochastic-b")):
         for order in ORDERS:
@@ -113,7 +110,7 @@ def test_mixed_modes_of_the_lane_registers() -> None:
 
 
 def random_problem(rng: np.random.Generator):
-    """Any formats, any profile, any kind of operands."""
+    """A profile, two formats and their operands, each drawn from all kinds."""
     operands = [get_format(name) for name in formats()]
     operands += [p3109(6, 3), p3109(8, 8, False, False), p3109(5, 2, False, True)]
     operands.append(FloatFormat("flush-152", 5, 2, 15, lowest="flush"))
@@ -152,7 +149,7 @@ def random_problem(rng: np.random.Generator):
 
 
 @pytest.mark.parametrize("block", range(8))
-def test_any_problem(block: int) -> None:
+def test_random_problems(block: int) -> None:
     rng = np.random.default_rng([20, block])
     for _ in range(150):
         seed, stream = int(rng.integers(1 << 62)) * 4, int(rng.integers(1 << 62))
@@ -167,9 +164,9 @@ def test_tiles_and_threads_change_nothing(source: str, monkeypatch: pytest.Monke
     a, b = operand(rng, fmt, (45, 300), "normal"), operand(rng, fmt, (300, 70), "normal")
     want, events = plain(profile, fmt, fmt, a, b, seed=1)
     for m, n, k in ((1, 70, 64), (7, 3, 128), (45, 64, 1)):
-        monkeypatch.setattr(GEMM_MODULE, "_TILE_M", m)
-        monkeypatch.setattr(GEMM_MODULE, "_TILE_N", n)
-        monkeypatch.setattr(GEMM_MODULE, "_TILE_K", k)
+        monkeypatch.setattr(plain_path, "_TILE_M", m)
+        monkeypatch.setattr(plain_path, "_TILE_N", n)
+        monkeypatch.setattr(plain_path, "_TILE_K", k)
         for threads in (1, 2, 5):
             got, counts = plain(profile, fmt, fmt, a, b, seed=1, threads=threads)
             np.testing.assert_array_equal(got, want)
@@ -179,21 +176,21 @@ def test_tiles_and_threads_change_nothing(source: str, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("products", [0, 2])
-def test_pieces_of_k_cut_no_step(products: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little of K is unpacked at once, a step's products stay together."""
+def test_pieces_of_k_keep_steps_whole(products: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step's products stay together, however short the range of k that is unpacked at once."""
     fmt = get_format("hfp8-143")
     profile = get_profile("hfp8").replace(products_per_step=products, chunk_length=7)
     rng = np.random.default_rng(4)
     a, b = operand(rng, fmt, (5, 40), "numbers"), operand(rng, fmt, (40, 6), "numbers")
     want = plain(profile, fmt, fmt, a, b)
     for k in (1, 7, 16):
-        monkeypatch.setattr(GEMM_MODULE, "_TILE_K", k)
+        monkeypatch.setattr(plain_path, "_TILE_K", k)
         got = plain(profile, fmt, fmt, a, b)
         np.testing.assert_array_equal(got[0], want[0])
         assert got[1] == want[1]
 
 
-def test_seed_and_stream_matter() -> None:
+def test_seed_and_stream_change_the_codes() -> None:
     profile = get_profile("hfp8").replace(rounding="stochastic-a")
     rng = np.random.default_rng(8)
     fmt = get_format("hfp8-143")
