@@ -27,7 +27,7 @@ def draw_terms(length: int, seed: int) -> NDArray[np.uint16]:
 
 
 def running_sum(codes: NDArray[np.uint16], profile: hs.Profile) -> float:
-    """Their sum as the accumulator computes it: a dot product with ones."""
+    """The sum of the codes as the accumulator computes it: a dot product with ones."""
     fmt = hs.get_format("dlfloat16")
     ones = np.full((codes.size, 1), fmt.encode(1.0), np.uint16)
     result = hs.gemm(codes[None, :], ones, profile, a_format=fmt, b_format=fmt)
@@ -35,9 +35,9 @@ def running_sum(codes: NDArray[np.uint16], profile: hs.Profile) -> float:
 
 
 def curves() -> dict[str, list[float]]:
-    """Sums of the first n terms, for every n in `LENGTHS`, by way of summing."""
+    """Sums of the first n terms, for every n in `LENGTHS`, by the method of summing."""
     base = hs.get_profile("fp16")
-    ways = {
+    methods = {
         "no chunks, nearest-away": base.replace(chunk_length=0),
         "no chunks, stochastic": base.replace(chunk_length=0, rounding="stochastic"),
         "chunks of 64, nearest-away": base,
@@ -46,7 +46,8 @@ def curves() -> dict[str, list[float]]:
     exact = hs.get_format("dlfloat16").decode(codes)
     sums = {"exact": [float(exact[:n].sum()) for n in LENGTHS]}
     return sums | {
-        name: [running_sum(codes[:n], profile) for n in LENGTHS] for name, profile in ways.items()
+        name: [running_sum(codes[:n], profile) for n in LENGTHS]
+        for name, profile in methods.items()
     }
 
 

@@ -9,10 +9,9 @@ data are scikit-learn's `load_digits`: 1797 scanned 8x8 digits with 17 grey leve
     conv1 3x3, 1->16, ReLU   conv2 3x3, 16->32, ReLU, max-pool 2x2   conv3 3x3, 32->32, ReLU,
     max-pool 2x2   fc1 128->64, ReLU   fc2 64->10, softmax cross-entropy
 
-What reproduces: the random numbers and the order of every sum are fixed, so one machine with one
-NumPy gives the same bits each time (matrix products run on one thread for that). Another processor or
-BLAS may add in another order; then the values differ in their last bits and, after training, by
-rounding noise, while the accuracy stays.
+Reproducibility: the random numbers and the order of every sum are fixed, and matrix products run on one
+thread. One machine with one NumPy therefore gives the same bits each time. Another processor or BLAS may
+add in another order. The values then differ by rounding noise, and the accuracy is the same.
 """
 
 from __future__ import annotations
@@ -46,28 +45,28 @@ def patches(x: Array, size: int = 3) -> Array:
 
 @dataclass
 class Conv3x3:
-    """y = x * w + b with padding 1; keeps x and dy."""
+    """y = x * w + b with padding 1. `saved` holds the last x and dy."""
 
     w: Array
     b: Array
-    seen: dict[str, Array] = field(default_factory=dict)
+    saved: dict[str, Array] = field(default_factory=dict)
 
     def forward(self, x: Array) -> Array:
-        self.seen["x"] = x
+        self.saved["x"] = x
         n, h, w, _ = x.shape
         return (patches(x).reshape(n * h * w, -1) @ self.matrix(self.w)).reshape(
             n, h, w, -1
         ) + self.b
 
     def backward(self, dy: Array) -> Array:
-        self.seen["dy"] = dy
+        self.saved["dy"] = dy
         n, h, w, f = dy.shape
         flat = dy.reshape(-1, f)
-        columns = patches(self.seen["x"]).reshape(n * h * w, -1)
+        columns = patches(self.saved["x"]).reshape(n * h * w, -1)
         self.dw = (columns.T @ flat).reshape(self.w.shape)
         self.db = flat.sum(axis=0)
-        turned = self.w[::-1, ::-1].swapaxes(2, 3)
-        return (patches(dy).reshape(n * h * w, -1) @ self.matrix(turned)).reshape(n, h, w, -1)
+        rotated = self.w[::-1, ::-1].swapaxes(2, 3)
+        return (patches(dy).reshape(n * h * w, -1) @ self.matrix(rotated)).reshape(n, h, w, -1)
 
     @staticmethod
     def matrix(w: Array) -> Array:
@@ -76,33 +75,33 @@ class Conv3x3:
 
 @dataclass
 class Linear:
-    """y = x w + b on flattened x; keeps x and dy."""
+    """y = x w + b on flattened x. `saved` holds the last x and dy."""
 
     w: Array
     b: Array
-    seen: dict[str, Array] = field(default_factory=dict)
+    saved: dict[str, Array] = field(default_factory=dict)
 
     def forward(self, x: Array) -> Array:
-        self.seen["x"], self.shape = x.reshape(len(x), -1), x.shape
-        return self.seen["x"] @ self.w + self.b
+        self.saved["x"], self.shape = x.reshape(len(x), -1), x.shape
+        return self.saved["x"] @ self.w + self.b
 
     def backward(self, dy: Array) -> Array:
-        self.seen["dy"] = dy
-        self.dw, self.db = self.seen["x"].T @ dy, dy.sum(axis=0)
+        self.saved["dy"] = dy
+        self.dw, self.db = self.saved["x"].T @ dy, dy.sum(axis=0)
         return (dy @ self.w.T).reshape(self.shape)
 
 
 class Relu:
     def forward(self, x: Array) -> Array:
-        self.open = x > 0
-        return x * self.open
+        self.positive = x > 0
+        return x * self.positive
 
     def backward(self, dy: Array) -> Array:
-        return dy * self.open
+        return dy * self.positive
 
 
 class MaxPool:
-    """2x2, stride 2; among equal values the first one takes the gradient."""
+    """2x2, stride 2. Among equal values the gradient goes to the first."""
 
     def forward(self, x: Array) -> Array:
         n, h, w, c = x.shape
@@ -112,11 +111,13 @@ class MaxPool:
         return np.take_along_axis(self.cells, self.choice, axis=-1)[..., 0]
 
     def backward(self, dy: Array) -> Array:
-        spread = np.zeros_like(self.cells)
-        np.put_along_axis(spread, self.choice, dy[..., None], axis=-1)
-        n, h, w, c, _ = spread.shape
+        gradient = np.zeros_like(self.cells)
+        np.put_along_axis(gradient, self.choice, dy[..., None], axis=-1)
+        n, h, w, c, _ = gradient.shape
         return (
-            spread.reshape(n, h, w, c, 2, 2).transpose(0, 1, 4, 2, 5, 3).reshape(n, 2 * h, 2 * w, c)
+            gradient.reshape(n, h, w, c, 2, 2)
+            .transpose(0, 1, 4, 2, 5, 3)
+            .reshape(n, 2 * h, 2 * w, c)
         )
 
 
@@ -142,13 +143,13 @@ class Network:
             "fc1": linear(128, 64),
             "fc2": linear(64, 10),
         }
-        at = self.weighted
+        layers = self.weighted
         self.stages = [
-            *(at["conv1"], Relu()),
-            *(at["conv2"], Relu(), MaxPool()),
-            *(at["conv3"], Relu(), MaxPool()),
-            *(at["fc1"], Relu()),
-            at["fc2"],
+            *(layers["conv1"], Relu()),
+            *(layers["conv2"], Relu(), MaxPool()),
+            *(layers["conv3"], Relu(), MaxPool()),
+            *(layers["fc1"], Relu()),
+            layers["fc2"],
         ]
         self.velocity = [np.zeros_like(p) for p in self.parameters()]
 
@@ -181,7 +182,7 @@ class Network:
 
 
 def train() -> tuple[Network, Array, Array, float]:
-    """Train; return the network, the next mini-batch it would have seen, and the test accuracy."""
+    """(trained network, images and labels of the next mini-batch, test accuracy)."""
     digits = load_digits()
     x = (digits.images[..., None] / 16).astype(np.float32)
     labels = digits.target
@@ -193,20 +194,20 @@ def train() -> tuple[Network, Array, Array, float]:
         rate = RATE * 0.5 * (1 + np.cos(np.pi * epoch / EPOCHS))
         shuffled = rng.permutation(training)
         for start in range(0, len(shuffled) - BATCH + 1, BATCH):
-            some = shuffled[start : start + BATCH]
-            network.backward(network.forward(x[some]), labels[some], np.float32(1))
+            batch = shuffled[start : start + BATCH]
+            network.backward(network.forward(x[batch]), labels[batch], np.float32(1))
             network.step(rate)
         print(f"epoch {epoch + 1:2}: test accuracy {network.accuracy(x[test], labels[test]):.4f}")
-    following = rng.permutation(training)[:BATCH]
-    return network, x[following], labels[following], network.accuracy(x[test], labels[test])
+    batch = rng.permutation(training)[:BATCH]
+    return network, x[batch], labels[batch], network.accuracy(x[test], labels[test])
 
 
 def capture(network: Network, x: Array, labels: Array, accuracy: float) -> Workload:
-    """Run one mini-batch forward and backward and keep every layer's x, w and dy."""
+    """The workload of one mini-batch, forward and backward: every layer's x, w and dy."""
     network.backward(network.forward(x), labels, LOSS_SCALE)
     layers = []
     for name, layer in network.weighted.items():
-        tensors = {"x": layer.seen["x"], "w": layer.w, "dy": layer.seen["dy"]}
+        tensors = {"x": layer.saved["x"], "w": layer.w, "dy": layer.saved["dy"]}
         if isinstance(layer, Conv3x3):
             n, h, w, c = tensors["x"].shape
             geometry = Conv(n, h, w, c, layer.w.shape[-1], (3, 3), padding=(1, 1, 1, 1))
@@ -229,7 +230,7 @@ def capture(network: Network, x: Array, labels: Array, accuracy: float) -> Workl
 
 
 def check(workload: Workload) -> int:
-    """Compare with the shipped trace, bit for bit; 0 where nothing differs."""
+    """Compare with the shipped trace, bit for bit. Returns the exit status, 0 if nothing differs."""
     shipped = load_workload("digits-cnn")
     different = [
         f"{layer.name}.{key}"

@@ -1,4 +1,4 @@
-"""Files damaged at random, as a slip of the hand or of a tool leaves them."""
+"""Random damage of files, such as editing and copying errors cause."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ FRAGMENTS = [
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:
-    """One to four edits: a bit, a byte, a cut, a fragment put in or over, a part doubled or moved."""
+    """One to four edits: a bit flipped, bytes replaced, deleted, inserted or repeated, the end cut off."""
     for _ in range(rng.randint(1, 4)):
-        at, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16))
+        start, length = rng.randrange(len(data) + 1), rng.choice((1, 1, 2, 4, 16))
         kind = rng.randrange(7)
-        if kind == 0 and at < len(data):
-            data = data[:at] + bytes([data[at] ^ (1 << rng.randrange(8))]) + data[at + 1 :]
+        if kind == 0 and start < len(data):
+            data = data[:start] + bytes([data[start] ^ (1 << rng.randrange(8))]) + data[start + 1 :]
         elif kind == 1:
-            data = data[:at] + rng.randbytes(length) + data[at + length :]
+            data = data[:start] + rng.randbytes(length) + data[start + length :]
         elif kind == 2:
-            data = data[:at]
+            data = data[:start]
         elif kind == 3:
-            data = data[:at] + data[at + length :]
+            data = data[:start] + data[start + length :]
         elif kind == 4:
-            data = data[:at] + rng.choice(FRAGMENTS) + data[at:]
+            data = data[:start] + rng.choice(FRAGMENTS) + data[start:]
         elif kind == 5:
-            data = data[:at] + rng.choice(FRAGMENTS) + data[at + length :]
+            data = data[:start] + rng.choice(FRAGMENTS) + data[start + length :]
         else:
-            data = data[:at] + data[max(0, at - 8 * length) :]
+            data = data[:start] + data[max(0, start - 8 * length) :]
         if not data:
             break
     return data
@@ -61,9 +61,10 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 def read_all(
     folder: Path, name: str, data: bytes, read: Callable[[Path], bool], seeds: Iterable[int]
 ) -> None:
-    """Let `read` try the file `name` with other damage for every seed; it says whether it could.
+    """Call `read` on the file `name`, damaged in another way for each seed.
 
-    Whatever it raises is a failure, and so is a file that it leaves behind.
+    `read` returns whether it could read the file. Every exception is a failure, and so is a file that it
+    leaves in the folder.
     """
     path, answers = folder / name, set()
     path.write_bytes(data)
