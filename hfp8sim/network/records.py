@@ -55,12 +55,19 @@ class GemmShape(NamedTuple):
 
 
 def _size(owner: str, key: str, value: object, least: int = 1) -> int:
-    """`value` as an int in [least, MAX_SIZE], or one line that says which number is wrong."""
+    """`value` as an int in [least, MAX_SIZE]; `InputError` that names the number otherwise."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise InputError(f"{owner}: {key} is {value!r}; it must be a whole number")
     if not least <= value <= MAX_SIZE:
         raise InputError(f"{owner}: {key} is {value}; it must be from {least} to {MAX_SIZE}")
     return int(value)
+
+
+def _sizes(key: str, value: object, length: int, least: int) -> tuple[int, ...]:
+    """`length` numbers of a convolution, each in [least, MAX_SIZE]; `InputError` otherwise."""
+    if not isinstance(value, tuple | list) or len(value) != length:
+        raise InputError(f"convolution: {key} is {value!r}; it must be {length} numbers")
+    return tuple(_size("convolution", key, number, least) for number in value)
 
 
 @dataclass(frozen=True)
@@ -95,18 +102,13 @@ class Conv:
             ("dilation", 2, 1),
             ("gaps", 2, 1),
         ):
-            value = getattr(self, key)
-            if not isinstance(value, tuple | list) or len(value) != length:
-                raise InputError(f"convolution: {key} is {value!r}; it must be {length} numbers")
-            sizes = tuple(_size("convolution", key, v, least) for v in value)
-            object.__setattr__(self, key, sizes)
+            object.__setattr__(self, key, _sizes(key, getattr(self, key), length, least))
         if self.channels % self.groups or self.filters % self.groups:
             raise InputError(
                 f"convolution: {self.groups} groups do not divide {self.channels} channels "
                 f"and {self.filters} filters"
             )
-        for axis, extent in zip(("high", "wide"), self.spanned, strict=True):
-            reach = self._reach[axis == "wide"]
+        for axis, extent, reach in zip(("high", "wide"), self.padded, self._reach, strict=True):
             if extent < reach:
                 raise InputError(
                     f"convolution: the filter reaches over {reach} pixels, but the padded input "
@@ -115,13 +117,14 @@ class Conv:
 
     @property
     def _reach(self) -> tuple[int, int]:
+        """Height and width of the filter with its dilation."""
         return (
             self.dilation[0] * (self.kernel[0] - 1) + 1,
             self.dilation[1] * (self.kernel[1] - 1) + 1,
         )
 
     @property
-    def spanned(self) -> tuple[int, int]:
+    def padded(self) -> tuple[int, int]:
         """Height and width of the input with its gaps and padding."""
         top, bottom, left, right = self.padding
         return (
@@ -132,7 +135,7 @@ class Conv:
     @property
     def output(self) -> tuple[int, int]:
         """Height P and width Q of the result: floor((padded - reach) / stride) + 1."""
-        (h, w), (r, s) = self.spanned, self._reach
+        (h, w), (r, s) = self.padded, self._reach
         return (h - r) // self.stride[0] + 1, (w - s) // self.stride[1] + 1
 
     @property
@@ -226,9 +229,20 @@ class Layer:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.strip():
             raise InputError(f"layer name {self.name!r} is empty; every layer needs a name")
-        owner = f"layer {self.name!r}"
         if self.kind not in KINDS:
             raise unknown("layer kind", self.kind, list(KINDS))
+        self._set_shape(f"layer {self.name!r}")
+        phases = tuple(check_phase(phase) for phase in self.phases)
+        if not phases:
+            raise InputError(
+                f"layer {self.name!r}: no phase; give at least one of {', '.join(PHASES)}"
+            )
+        object.__setattr__(self, "phases", tuple(p for p in PHASES if p in phases))
+        tensors = {key: self._tensor(key, value) for key, value in self.tensors.items()}
+        object.__setattr__(self, "tensors", MappingProxyType(tensors))
+
+    def _set_shape(self, owner: str) -> None:
+        """Check the GEMM's sizes, and that they are those of the convolution if there is one."""
         for key in ("m", "n", "k", "groups"):
             object.__setattr__(self, key, _size(owner, key, getattr(self, key)))
         if (self.kind == "conv2d") != (self.conv is not None):
@@ -237,12 +251,6 @@ class Layer:
             )
         if self.conv is not None and self.conv.gemm != (self.groups, self.m, self.n, self.k):
             raise InputError(f"{owner}: m, n, k, groups are not those of its convolution")
-        phases = tuple(check_phase(phase) for phase in self.phases)
-        if not phases:
-            raise InputError(f"{owner}: no phase; give at least one of {', '.join(PHASES)}")
-        object.__setattr__(self, "phases", tuple(p for p in PHASES if p in phases))
-        tensors = {key: self._tensor(key, value) for key, value in self.tensors.items()}
-        object.__setattr__(self, "tensors", MappingProxyType(tensors))
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields as pickle and copy can handle them: a mapping proxy can be neither."""

@@ -90,10 +90,16 @@ def operands(
     a = _operand(a_tensor, work.a, sample.groups, sample.rows, reduction)
     b = _operand(b_tensor, work.b, sample.groups, reduction, sample.columns)
     return Operands(
-        np.ascontiguousarray(a, np.float32),
-        np.ascontiguousarray(b, np.float32),
+        _own(a),
+        _own(b),
         f"{a_tensor.provenance}; {b_tensor.provenance}{sample.words}",
     )
+
+
+def _own(array: np.ndarray) -> np.ndarray:
+    """The array as contiguous float32 that the caller may overwrite: no part of a layer's tensor."""
+    contiguous = np.ascontiguousarray(array, np.float32)
+    return contiguous if contiguous.flags.writeable else contiguous.copy()
 
 
 class Distribution(NamedTuple):
@@ -311,8 +317,10 @@ def unfold(
         taps = windows[rows // q, rows % q].reshape(len(rows), r * s, -1, view.channels)
     if len(groups) < taps.shape[2]:
         taps = taps[:, :, groups]
-    unfolded: np.ndarray = taps.transpose(2, 0, 1, 3).reshape(len(groups), len(rows), -1)
-    return unfolded if len(columns) == unfolded.shape[2] else unfolded[:, :, columns]
+    unfolded = taps.transpose(2, 0, 1, 3).reshape(len(groups), len(rows), -1)
+    if len(columns) < unfolded.shape[2]:
+        unfolded = unfolded[:, :, columns]
+    return np.ascontiguousarray(unfolded)  # here, where one image fits into the cache
 
 
 def _padded(image: np.ndarray, view: Image) -> np.ndarray:

@@ -95,6 +95,14 @@ def test_matrix_layers_in_all_phases(groups: int) -> None:
         np.testing.assert_array_equal(got.b, b.reshape(got.b.shape))
 
 
+def test_operands_may_be_overwritten() -> None:
+    x, w = np.ones((4, 5), np.float32), np.ones((5, 6), np.float32)
+    layer = Layer("fc", "linear", 4, 6, 5, tensors={"x": x, "w": w})
+    a, b, _ = operands(layer, "fwd")
+    a[:], b[:] = 2, 3
+    assert (layer.tensors["x"] == 1).all() and (layer.tensors["w"] == 1).all()
+
+
 def test_recurrent_steps_share_their_weights() -> None:
     layer = Layer("h", "recurrent", 4, 6, 5, groups=3)
     fwd, wgrad = operands(layer, "fwd", 9), operands(layer, "wgrad", 9)
