@@ -1,6 +1,6 @@
-"""Workloads: what the emulator runs. Layer records, operand matrices, readers, shipped networks.
+"""Workloads: operand matrices, readers and writers of files, shipped networks.
 
-This room knows nothing of formats, machines or profiles: everything in it is float32 and shapes.
+Nothing here depends on formats, machines or profiles: workloads are shapes and float32 tensors.
 """
 
 from collections.abc import Callable
@@ -69,13 +69,13 @@ def capture(
     linear layer, convolution, attention product and recurrent cell.
 
     Args:
-        model: a `torch.nn.Module`; it runs once, in the mode it is in. Parameters and their `.grad`
-            stay as they are; buffers, such as running means, change as in any forward pass.
-        batch: what it is called with: a tensor, a tuple of arguments, or a dict of named ones.
-        loss: maps the model's result to one number, a tensor; None captures the forward pass only.
+        model: a `torch.nn.Module`; it runs once, in its present mode. Parameters and their `.grad` do not
+            change; buffers, such as running means, change as in any forward pass.
+        batch: the model's argument: a tensor, a tuple of arguments, or a dict of named arguments.
+        loss: maps the model's result to a tensor of one number; None captures the forward pass only.
         name: the workload's name.
 
-    Raises `InputError` without torch, for a loss that is no number, and for a value that is not finite.
+    Raises `InputError` if torch is not installed, for a loss that is no number, and for a value that is not finite.
     """
     try:
         from hfp8sim.workloads.readers import torch_capture as pytorch

@@ -1,4 +1,4 @@
-"""The test kit: its laws hold for all that is shipped, and each of them catches a planted bug."""
+"""The test kit: its laws hold for every shipped format and profile, and each catches a planted bug."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ test_for_gemm = laws.for_gemm("fp8-2018")
 
 def test_boundary_values() -> None:
     numbers = np.unique(E5M2.table()[np.isfinite(E5M2.table())])
-    wanted = np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2])
-    assert np.isin(wanted, boundary_values(E5M2)).all()
+    expected = np.concatenate([numbers, (numbers[1:] + numbers[:-1]) / 2])
+    assert np.isin(expected, boundary_values(E5M2)).all()
 
 
 # -- bugs, one for each law ----------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("scratch")
 def test_worked_example() -> None:
-    """docs/testing.md, run as it stands: the planted bug is caught, in the words that are printed there."""
+    """The example of docs/testing.md: its planted bug gives the error that the page prints."""
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
     section = text.split("## A worked example")[1]
     blocks = re.findall(r"```(\w+)\n(.*?)```", section, re.DOTALL)

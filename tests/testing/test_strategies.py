@@ -1,4 +1,4 @@
-"""The strategies draw what they promise, and the package holds against the oracle on it."""
+"""The strategies draw what they document, and the package equals the oracle on what they draw."""
 
 from __future__ import annotations
 
@@ -51,23 +51,25 @@ def test_programs_round_trip(program) -> None:
     assert all(decode(int(word)) is not None for word in program.words)
 
 
-def seek(strategy: st.SearchStrategy, wanted):
-    """A drawn value of the wanted kind; a failure if 1000 draws bring none."""
-    how = settings(QUICK, max_examples=1000, phases=[Phase.generate])
-    return find(strategy, wanted, settings=how)
+def find_example(strategy: st.SearchStrategy, condition):
+    """A drawn value that satisfies the condition; a failure if none of 1000 does."""
+    options = settings(QUICK, max_examples=1000, phases=[Phase.generate])
+    return find(strategy, condition, settings=options)
 
 
 def test_special_cases_are_drawn() -> None:
-    """Interesting cases are found quickly: NaN, infinities, subnormals, ties, K = 0."""
+    """1000 draws contain NaN, infinities, subnormals, ties and K = 0."""
     e5m2 = get_format("e5m2")
     for code in (0x00, 0x80, 0x01, 0x7B, 0x7C, 0x7E):
-        assert seek(hst.codes("e5m2"), lambda c, code=code: c == code) == code
-    seek(hst.values(e5m2), lambda x: 0 < abs(x) < e5m2.min_positive)
-    seek(hst.values(e5m2), lambda x: x != x)
-    seek(hst.values(e5m2), lambda x: abs(x) > e5m2.max)
-    seek(hst.values(e5m2), lambda x: x == x and e5m2.encode(x) != e5m2.encode(x, "nearest-away"))
-    seek(hst.gemm_problems(), lambda p: p.a.shape[1] == 0)
-    seek(hst.profiles(), lambda p: isinstance(p, Profile) and p.sum_order == "aligned")
+        assert find_example(hst.codes("e5m2"), lambda c, code=code: c == code) == code
+    find_example(hst.values(e5m2), lambda x: 0 < abs(x) < e5m2.min_positive)
+    find_example(hst.values(e5m2), lambda x: x != x)
+    find_example(hst.values(e5m2), lambda x: abs(x) > e5m2.max)
+    find_example(
+        hst.values(e5m2), lambda x: x == x and e5m2.encode(x) != e5m2.encode(x, "nearest-away")
+    )
+    find_example(hst.gemm_problems(), lambda p: p.a.shape[1] == 0)
+    find_example(hst.profiles(), lambda p: isinstance(p, Profile) and p.sum_order == "aligned")
 
 
 @QUICK
@@ -81,10 +83,10 @@ def test_limits(code: int, x: float, fmt: FloatFormat) -> None:
 
 
 def test_problem_run() -> None:
-    def telling(p: hst.GemmProblem) -> bool:
+    def has_distinct_formats(p: hst.GemmProblem) -> bool:
         return p.a.shape[1] > 3 and p.a_format != p.b_format and bool(p.run().any())
 
-    problem = seek(hst.gemm_problems("hfp8", numbers_only=True), telling)
+    problem = find_example(hst.gemm_problems("hfp8", numbers_only=True), has_distinct_formats)
     assert problem.profile.name == "hfp8"
     want, _ = plain(
         "hfp8", problem.a_format, problem.b_format, problem.a, problem.b, seed=problem.seed

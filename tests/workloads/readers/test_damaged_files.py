@@ -125,7 +125,7 @@ def test_damaged_traces_exhaustive(tmp_path: Path) -> None:
 
 
 def edited_model(data: bytes, rng: random.Random) -> bytes:
-    """One to three edits of what an ONNX file says, so that it still parses."""
+    """A model after one to three edits of its fields; the file still parses."""
     onnx = pytest.importorskip("onnx")
     model = onnx.load_from_string(data)
     graph = model.graph

@@ -322,7 +322,7 @@ def test_generated_tokens_are_valid_indices(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph), str(tmp_path / "m.onnx"))
     layer = load_onnx(tmp_path / "m.onnx", batch=2, dims={"T": 50})[0]
     assert layer.shape() == (1, 100, 6, 5)
-    assert layer.phases == ("fwd", "dgrad", "wgrad")  # the table wants its gradient
+    assert layer.phases == ("fwd", "dgrad", "wgrad")  # the table needs its gradient
     rows = {row.tobytes() for row in layer.tensors["x"]}
     assert rows <= {row.tobytes() for row in integers(11, 5)} and len(rows) > 5
 

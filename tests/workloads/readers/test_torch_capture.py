@@ -54,9 +54,9 @@ def gradients(model: Any, batch: Any, loss: Callable) -> dict[str, Any]:
     """Parameter gradients of the plain model, without capture."""
     model.zero_grad()
     loss(model(batch)).backward()
-    found = {name: p.grad.clone() for name, p in model.named_parameters()}
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.zero_grad(set_to_none=True)
-    return found
+    return gradients
 
 
 def energy(y: Any) -> Any:
@@ -238,7 +238,7 @@ def test_recurrent_layers(kind: str, options: dict) -> None:
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_unrolled_equals_torch(kind: str) -> None:
     torch.manual_seed(7)
-    seen = []
+    results = []
 
     class Keep(nn.Module):
         def __init__(self) -> None:
@@ -247,15 +247,15 @@ def test_unrolled_equals_torch(kind: str) -> None:
 
         def forward(self, x: Any) -> Any:
             y, state = self.rnn(x)
-            seen.append([y, *(state if isinstance(state, tuple) else (state,))])
+            results.append([y, *(state if isinstance(state, tuple) else (state,))])
             return y
 
     model = Keep()
     for x in (torch.randn(7, 3, 5), torch.randn(7, 5)):
-        seen.clear()
+        results.clear()
         model(x)
         capture(model, x, energy)
-        for plain, unrolled in zip(*seen, strict=True):
+        for plain, unrolled in zip(*results, strict=True):
             close(unrolled.detach().numpy(), plain)
 
 
@@ -291,7 +291,7 @@ def test_explicit_products() -> None:
 
         def forward(self, x: Any) -> Any:
             y = torch.addmm(self.bias, x, self.w)
-            z = self.w @ y.T  # the weight stands first
+            z = self.w @ y.T  # the weight is the first operand
             return torch.einsum("ij,kj->ik", z, z) + y.sum()
 
     torch.manual_seed(9)
