@@ -109,6 +109,10 @@ class Program:
                 )
             end = layer.stop
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies are made from the fields, so that their words are read-only, too."""
+        return Program, (self.words, self.symbols, self.layers)
+
     def __len__(self) -> int:
         return int(self.words.size)
 

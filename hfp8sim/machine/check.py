@@ -33,7 +33,8 @@ from hfp8sim.isa.table import (
 from hfp8sim.machine.arithmetic import multiply_profile, post_conversion
 from hfp8sim.machine.boxes import box_stop
 from hfp8sim.machine.config import Machine
-from hfp8sim.machine.sequencer import start, step
+from hfp8sim.machine.loops import start
+from hfp8sim.machine.sequencer import step
 from hfp8sim.machine.state import BOX_KIND, FAULT, RESOLVED, fault_text
 
 #: Instructions a program may execute: some hours of a core's time.
@@ -292,15 +293,15 @@ def _track_operands(op, core, regs, boxes, stale, load_modes):
 
 
 @jit
-def _walk(words, core, regs, boxes, written, cleared, limit, walk):
+def _walk(words, core, regs, boxes, op, written, cleared, limit, walk):
     """Resolve the program to HALT, or to its first fault, and check every access.
 
     Args:
+        words, core, regs, boxes, op: as in `sequencer.step`.
         written, cleared: flags of the scratchpad rows and accumulator rows, all False at first; changed.
         limit: instructions to execute at most.
         walk: a `_WALK` record, filled.
     """
-    op = np.zeros(1, RESOLVED)[0]
     stale = np.zeros(boxes.size, np.bool_)  # of each port
     load_modes = np.full(
         boxes.size, -1
@@ -357,7 +358,7 @@ def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -
     cleared = np.zeros(machine.accumulator_rows, np.bool_)
     words, walk = program.words.astype(np.int64), record(_WALK)
     core, regs, boxes = start(words, 0, 1, machine.array.columns, size)
-    _walk(words, core, regs, boxes, written, cleared, MAX_STEPS, walk)
+    _walk(words, core, regs, boxes, record(RESOLVED), written, cleared, MAX_STEPS, walk)
     index, access = int(walk.index), int(walk.access)
     if walk.fault != FAULT.none:
         raise refuse(program, index, fault_text(walk.fault))

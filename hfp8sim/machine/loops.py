@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import COUNTER, CSR, FLAG, LOW, MASK, OP, OPCODE_LOW
-from hfp8sim.machine.state import set_range
+from hfp8sim.machine.state import new_core, set_range
 
 _OPCODE_LOW = OPCODE_LOW
 
@@ -76,3 +81,12 @@ def is_idle(words, core):
         if opcode == OP.fence or opcode == OP.halt:
             return 1
     return 1
+
+
+def start(
+    words: NDArray[np.int64], number: int, cores: int, row_bytes: int, dram_bytes: int
+) -> tuple[Any, NDArray[np.int64], NDArray[Any]]:
+    """(core, registers, boxes) before the first instruction, as `state.new_core`, for one core of several."""
+    core, regs, boxes = new_core(number, cores, row_bytes, dram_bytes)
+    core.idle = is_idle(words, core)
+    return core, regs, boxes

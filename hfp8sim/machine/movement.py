@@ -1,4 +1,4 @@
-"""Moving data: LD, ST, and the unfolding of images. Compiled loops over bytes and codes, no arithmetic."""
+"""Loads, stores, and where the operands of a tile are in the scratchpad. Compiled loops over bytes, no arithmetic."""
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg"
 
 from __future__ import annotations
@@ -10,126 +10,173 @@ from hfp8sim._numba.copies import copy_rows
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR, LINE, PORT
 from hfp8sim.machine.boxes import block_depth, count_blocks, image_end, tile_blocks
-from hfp8sim.machine.state import BOX_KIND, ceil_div, element_bytes
+from hfp8sim.machine.state import BOX_KIND, PORT_CSRS, ceil_div, element_bytes
 
 _LINE = LINE
+
+# -- LD ----------------------------------------------------------------------------------------------
+
+
+@jit
+def _load_image(box, regs, dram, scratchpad, target):
+    """Copy the lines of an image box to byte `target` of the scratchpad."""
+    size, height, width = box.element_bytes, regs[CSR.image_height], regs[CSR.image_width]
+    channels, pixel_pitch = box.columns.count * size, regs[CSR.image_pixel_pitch] * size
+    for line in range(box.rows.first, box.rows.first + box.rows.count):
+        element = line // height * regs[CSR.image_pitch]
+        element += line % height * regs[CSR.image_line_pitch] + box.columns.first
+        source = regs[CSR.a_base] * _LINE + element * size
+        copy_rows(dram, source, pixel_pitch, scratchpad, target, channels, width, channels)
+        target += width * channels
+
+
+@jit
+def _load_matrix(box, port, regs, dram, scratchpad, target):
+    """Copy the groups and blocks of a matrix box to byte `target` of the scratchpad."""
+    csrs, size = PORT_CSRS[port], box.element_bytes
+    columns, pitch, block_step = box.columns.count * size, 0, 0
+    if port != PORT.d:
+        pitch = regs[csrs.pitch]
+    if port == PORT.b and box.transposed:
+        block_step = regs[CSR.b_block_step]
+    for group in range(box.groups.first, box.groups.first + box.groups.count):
+        for block in range(box.blocks.first, box.blocks.first + box.blocks.count):
+            place = count_blocks(regs) - 1 - block if box.reversed else block
+            element = group * regs[csrs.group] + place * block_step
+            element += box.rows.first * pitch + box.columns.first
+            source = regs[csrs.base] * _LINE + element * size
+            copy_rows(
+                dram, source, pitch * size, scratchpad, target, columns, box.rows.count, columns
+            )
+            target += box.rows.count * columns
 
 
 @jit
 def load_box(box, port, regs, dram, scratchpad, row_bytes):
-    """LD: copy a port's box from DRAM, densely, to its scratchpad row."""
-    esize, to = box.element_bytes, box.row * row_bytes
-    columns = box.columns.count * esize
+    """Copy a port's box from DRAM to its scratchpad row, densely packed."""
     if box.kind == BOX_KIND.image:
-        base = regs[CSR.a_base] * _LINE
-        height, width = regs[CSR.image_height], regs[CSR.image_width]
-        step = regs[CSR.image_pixel_pitch]
-        for line in range(box.rows.first, box.rows.first + box.rows.count):
-            at = line // height * regs[CSR.image_pitch] + line % height * regs[CSR.image_line_pitch]
-            at = base + (at + box.columns.first) * esize
-            copy_rows(dram, at, step * esize, scratchpad, to, columns, width, columns)
-            to += width * columns
-        return
-    pitch, block, blocks = 0, 0, 0
-    if port == PORT.a:
-        base, group, pitch = regs[CSR.a_base], regs[CSR.a_group], regs[CSR.a_pitch]
-    elif port == PORT.b:
-        base, group, pitch = regs[CSR.b_base], regs[CSR.b_group], regs[CSR.b_pitch]
-        if box.transposed:
-            block, blocks = regs[CSR.b_block_step], count_blocks(regs)
+        _load_image(box, regs, dram, scratchpad, box.row * row_bytes)
     else:
-        base, group = regs[CSR.d_base], regs[CSR.d_group]
-    for g in range(box.groups.first, box.groups.first + box.groups.count):
-        for t in range(box.blocks.first, box.blocks.first + box.blocks.count):
-            place = blocks - 1 - t if box.reversed else t
-            first = g * group + place * block + box.rows.first * pitch + box.columns.first
-            at = base * _LINE + first * esize
-            copy_rows(dram, at, pitch * esize, scratchpad, to, columns, box.rows.count, columns)
-            to += box.rows.count * columns
+        _load_matrix(box, port, regs, dram, scratchpad, box.row * row_bytes)
 
 
-@jit
-def tensor_spans(regs, box, spans):
-    """DRAM bytes [first, stop) within which operands a and b and the result of a GEMM lie: (3, 2)."""
-    m, n, k, last = regs[CSR.m], regs[CSR.n], regs[CSR.k], regs[CSR.groups] - 1
-    a, b = box[PORT.a], box[PORT.b]
-    if a.kind == BOX_KIND.image:
-        rows = k if a.transposed else m
-        images = ceil_div(rows, regs[CSR.grid_height] * regs[CSR.grid_width])
-        lines, channels = images * regs[CSR.image_height], regs[CSR.image_channels]
-        end = image_end(regs, 0, lines, 0, (last + 1) * channels)
-    else:
-        rows, columns = (k, m) if a.transposed else (m, k)
-        end = last * regs[CSR.a_group] + (rows - 1) * regs[CSR.a_pitch] + columns
-    spans[0, 0] = regs[CSR.a_base] * _LINE
-    spans[0, 1] = spans[0, 0] + end * a.element_bytes
-    rows, columns, blocks = (n, k, 1) if b.transposed else (k, n, 1)
-    if b.transposed and regs[CSR.b_block] > 0:
-        columns, blocks = regs[CSR.b_block], count_blocks(regs)
-    end = last * regs[CSR.b_group] + (rows - 1) * regs[CSR.b_pitch] + columns
-    spans[1, 0] = regs[CSR.b_base] * _LINE
-    spans[1, 1] = spans[1, 0] + (end + (blocks - 1) * regs[CSR.b_block_step]) * b.element_bytes
-    spans[2, 0] = regs[CSR.c_base] * _LINE
-    end = last * regs[CSR.c_group] + (m - 1) * regs[CSR.c_pitch] + n
-    spans[2, 1] = spans[2, 0] + end * element_bytes(regs[CSR.c_format])
+# -- ST ----------------------------------------------------------------------------------------------
 
 
 @jit
 def store_tile(op, regs, scratchpad, dram, row_bytes):
-    """ST: copy the result tile to DRAM."""
-    esize = element_bytes(regs[CSR.c_format])
-    columns, at = op.n.count * esize, op.read.first * row_bytes
-    first = op.group.first * regs[CSR.c_group] + op.m.first * regs[CSR.c_pitch] + op.n.first
-    to = regs[CSR.c_base] * _LINE + first * esize
+    """Copy the result tile from the scratchpad to DRAM."""
+    size, pitch = element_bytes(regs[CSR.c_format]), regs[CSR.c_pitch]
+    element = op.group.first * regs[CSR.c_group] + op.m.first * pitch + op.n.first
+    target, columns = regs[CSR.c_base] * _LINE + element * size, op.n.count * size
     copy_rows(
-        scratchpad, at, columns, dram, to, regs[CSR.c_pitch] * esize, op.m.count, columns
+        scratchpad, op.read.first * row_bytes, columns,
+        dram, target, pitch * size, op.m.count, columns,
     )  # fmt: skip
+
+
+# -- tensors in DRAM ---------------------------------------------------------------------------------
+
+
+@jit
+def _tensor_a_end(regs, box):
+    """The element after the last one of operand A's tensor."""
+    last = regs[CSR.groups] - 1
+    rows, columns = regs[CSR.m], regs[CSR.k]
+    if box.transposed:
+        rows, columns = columns, rows
+    if box.kind == BOX_KIND.image:
+        images = ceil_div(rows, regs[CSR.grid_height] * regs[CSR.grid_width])
+        channels = (last + 1) * regs[CSR.image_channels]
+        return image_end(regs, 0, images * regs[CSR.image_height], 0, channels)
+    return last * regs[CSR.a_group] + (rows - 1) * regs[CSR.a_pitch] + columns
+
+
+@jit
+def _tensor_b_end(regs, box):
+    """The element after the last one of operand B's tensor."""
+    rows, columns, blocks = regs[CSR.k], regs[CSR.n], 1
+    if box.transposed:
+        rows, columns = columns, rows
+        if regs[CSR.b_block] > 0:
+            columns, blocks = regs[CSR.b_block], count_blocks(regs)
+    end = (regs[CSR.groups] - 1) * regs[CSR.b_group] + (rows - 1) * regs[CSR.b_pitch] + columns
+    return end + (blocks - 1) * regs[CSR.b_block_step]
+
+
+@jit
+def tensor_spans(regs, boxes, spans):
+    """The DRAM bytes that operands A and B and the result of a GEMM can occupy.
+
+    Args:
+        spans: three `SPAN` records, filled.
+    """
+    a, b = boxes[PORT.a], boxes[PORT.b]
+    spans[0].first = regs[CSR.a_base] * _LINE
+    spans[0].stop = spans[0].first + _tensor_a_end(regs, a) * a.element_bytes
+    spans[1].first = regs[CSR.b_base] * _LINE
+    spans[1].stop = spans[1].first + _tensor_b_end(regs, b) * b.element_bytes
+    end = (regs[CSR.groups] - 1) * regs[CSR.c_group] + (regs[CSR.m] - 1) * regs[CSR.c_pitch]
+    spans[2].first = regs[CSR.c_base] * _LINE
+    spans[2].stop = spans[2].first + (end + regs[CSR.n]) * element_bytes(regs[CSR.c_format])
+
+
+# -- operands in the scratchpad ----------------------------------------------------------------------
 
 
 @jit
 def locate_a(box, op, first, row_bytes):
-    """Where operand A's tile lies, from its row `first` on, in a matrix in the scratchpad: (byte, bytes
-    from row to row, bytes from k to k)."""
-    esize, m, k = box.element_bytes, op.m.first + first, op.k.first
+    """Where the matrix operand A of a tile is in the scratchpad, from row `first` of the tile on.
+
+    Returns:
+        Byte of the first element, bytes from row to row, bytes from k to k.
+    """
+    size, m, k = box.element_bytes, op.m.first + first, op.k.first
     row, column = (k, m) if box.transposed else (m, k)
-    pitch = box.columns.count * esize
-    at = (op.group.first - box.groups.first) * box.rows.count + row - box.rows.first
-    at = box.row * row_bytes + at * pitch + (column - box.columns.first) * esize
-    return (at, esize, pitch) if box.transposed else (at, pitch, esize)
+    pitch = box.columns.count * size
+    line = (op.group.first - box.groups.first) * box.rows.count + row - box.rows.first
+    byte = box.row * row_bytes + line * pitch + (column - box.columns.first) * size
+    return (byte, size, pitch) if box.transposed else (byte, pitch, size)
+
+
+@jit
+def _first_line_of_b(box, regs, op):
+    """The stored line of operand B's box where the tile begins: a line of n if transposed, else of k."""
+    group = op.group.first - box.groups.first
+    if not box.transposed:
+        return group * box.rows.count + op.k.first - box.rows.first
+    block = tile_blocks(regs, op)[0] - box.blocks.first
+    return (group * box.blocks.count + block) * box.rows.count + op.n.first - box.rows.first
 
 
 @jit
 def locate_b(regs, box, op, row_bytes):
-    """Where operand B's tile lies in the scratchpad: (byte, bytes from column to column, bytes from k to k).
-    (Where it reaches into several blocks, this is so within the first.)"""
-    esize, n, k = box.element_bytes, op.n.first, op.k.first
-    pitch, at = box.columns.count * esize, op.group.first - box.groups.first
-    if not box.transposed:
-        at = at * box.rows.count + k - box.rows.first
-        at = box.row * row_bytes + at * pitch + (n - box.columns.first) * esize
-        return at, esize, pitch
-    first, _ = tile_blocks(regs, op)
-    at = (at * box.blocks.count + first - box.blocks.first) * box.rows.count + n - box.rows.first
-    at = box.row * row_bytes + at * pitch + (k % block_depth(regs) - box.columns.first) * esize
-    return at, pitch, esize
+    """Where operand B of a tile is in the scratchpad; if it spans several blocks of k, the first of them.
+
+    Returns:
+        Byte of the first element, bytes from column to column, bytes from k to k.
+    """
+    size, pitch = box.element_bytes, box.columns.count * box.element_bytes
+    byte = box.row * row_bytes + _first_line_of_b(box, regs, op) * pitch
+    if box.transposed:
+        return byte + (op.k.first % block_depth(regs) - box.columns.first) * size, pitch, size
+    return byte + (op.n.first - box.columns.first) * size, size, pitch
 
 
 @jit
 def join_blocks(regs, box, op, scratchpad, row_bytes, joined):
-    """Lay the blocks of k that a tile of a transposed operand B reaches into end to end, column by column:
-    (byte, bytes from column to column, bytes from k to k), as `locate_b`, in `joined`."""
-    first, blocks = tile_blocks(regs, op)
-    pitch = box.columns.count * box.element_bytes
-    at = (op.group.first - box.groups.first) * box.blocks.count + first - box.blocks.first
-    at = box.row * row_bytes + (at * box.rows.count + op.n.first - box.rows.first) * pitch
-    for t in range(blocks):
-        from_block, to = at + t * box.rows.count * pitch, t * pitch
-        copy_rows(scratchpad, from_block, pitch, joined, to, blocks * pitch, op.n.count, pitch)
-    return (
-        (op.k.first % block_depth(regs) - box.columns.first) * box.element_bytes,
-        blocks * pitch,
-        box.element_bytes,
-    )
+    """Copy a transposed operand B that spans several blocks of k to `joined`, column by column.
+
+    Returns:
+        As `locate_b`, in `joined`.
+    """
+    pitch, blocks = box.columns.count * box.element_bytes, tile_blocks(regs, op)[1]
+    first = box.row * row_bytes + _first_line_of_b(box, regs, op) * pitch
+    for i in range(blocks):
+        source = first + i * box.rows.count * pitch
+        copy_rows(scratchpad, source, pitch, joined, i * pitch, blocks * pitch, op.n.count, pitch)
+    inside = op.k.first % block_depth(regs) - box.columns.first
+    return inside * box.element_bytes, blocks * pitch, box.element_bytes
 
 
 @jit

@@ -8,29 +8,15 @@ time.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import OP, OPCODE_LOW, opcodes_with
 from hfp8sim.machine.insns import control, matmul, move, post
-from hfp8sim.machine.loops import close_loops, is_idle, set_tile
-from hfp8sim.machine.state import FAULT, new_core
+from hfp8sim.machine.loops import close_loops, set_tile
+from hfp8sim.machine.state import FAULT
 
 _OPCODE_LOW = OPCODE_LOW
 _TILED = opcodes_with("tiled")
 _ONE_GROUP = opcodes_with("one_group")
-
-
-def start(
-    words: NDArray[np.int64], number: int, cores: int, row_bytes: int, dram_bytes: int
-) -> tuple[Any, NDArray[np.int64], NDArray[Any]]:
-    """(core, registers, boxes) before the first instruction, as `state.new_core`, for one core of several."""
-    core, regs, boxes = new_core(number, cores, row_bytes, dram_bytes)
-    core.idle = is_idle(words, core)
-    return core, regs, boxes
 
 
 @jit

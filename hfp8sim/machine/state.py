@@ -111,6 +111,47 @@ CORE = layout(
     result=RESULT,
 )
 
+# -- execution ---------------------------------------------------------------------------------------
+
+#: What a core has executed.
+WORK = layout(
+    instructions=np.int64,
+    fences=np.int64,
+    csr_writes=np.int64,
+    loads=(np.int64, (len(OPERANDS),)),  # of each port
+    macs=np.int64,  # multiply-accumulates
+    fault=np.int64,  # a member of `FAULT`, of the instruction that ended the program
+)
+
+
+class Context(NamedTuple):
+    """The memories and records of one core, as its compiled loop sees them."""
+
+    words: Any  #: the program, int64
+    core: Any  #: a `CORE` record
+    regs: Any  #: register values by CSR number, int64
+    boxes: Any  #: a `BOX` record for each port
+    op: Any  #: the current instruction, a `RESOLVED` record
+    dram: Any  #: uint8
+    scratchpad: Any  #: uint8, with `copies.MOVED` bytes behind its last row
+    work: Any  #: a `WORK` record
+    tiles: Any  #: an array of one `tiles.TILES` record: the tiles that the loop computes without Python
+    spare: Any  #: uint8, room for an operand that is rearranged before it is packed
+
+
+#: What the compiled loop does after an instruction, or why it returns to Python.
+OUTCOME = enumerate_names(
+    "Outcome",
+    "next",  # the next instruction follows
+    "multiply",  # Python computes the tile of MM or CV
+    "post",  # Python computes the results of POST
+    "fence",  # all cores wait for each other
+    "halt",  # the program has ended
+    "fault",  # `WORK.fault` tells which
+    "limit",  # as many instructions as were asked for
+    "interruptible",  # much time may have passed: Python handles signals, then calls again
+)
+
 # -- faults ------------------------------------------------------------------------------------------
 
 #: What can be wrong with an instruction when it is resolved, and the text of the error.

@@ -296,6 +296,16 @@ def book_pipeline_delay(pipe, parts, model, ready):
 
 
 @jit
+def _reset(pipe):
+    """The state at the start of a segment."""
+    clocks = pipe.clocks
+    clocks.array_free = clocks.load_free = clocks.store_free = clocks.post_free = 0
+    clocks.weights_free = clocks.last_block = clocks.weights_start = clocks.weights_ready = 0
+    clocks.result_ready = clocks.loaded = clocks.floor = 0
+    pipe.scratchpad.count = pipe.accumulators.count = pipe.intervals = 0
+
+
+@jit
 def drain(pipe, spans, parts, model):
     """Book what is left until every unit is done, and reset the state for the next segment."""
     while pipe.waiting > 0:
@@ -311,5 +321,4 @@ def drain(pipe, spans, parts, model):
     parts.post_cycles += post
     parts.stall_out_cycles += out
     parts.stall_in_cycles += end - clocks.array_free - post - out
-    pipe.clocks = np.zeros(1, CLOCKS)[0]
-    pipe.scratchpad.count = pipe.accumulators.count = pipe.intervals = 0
+    _reset(pipe)

@@ -18,9 +18,8 @@ import numpy as np
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import INSTRUCTIONS, OP, UNITS, opcodes_with
 from hfp8sim.machine.sequencer import step
-from hfp8sim.machine.state import FAULT, RESOLVED
+from hfp8sim.machine.state import FAULT
 from hfp8sim.timing.costs import control, matmul, move, post
-from hfp8sim.timing.pipeline import PIPELINE
 
 _BARRIER, _MULTIPLIES = opcodes_with("barrier"), opcodes_with("multiplies")
 #: For each opcode, the number of its unit in `UNITS`, or −1.
@@ -68,11 +67,12 @@ def _record_span(span, op, segment, start, end):
 
 
 @jit
-def run(words, core, regs, boxes, model, active, segments, spans):
+def run(words, core, regs, boxes, op, pipe, model, active, segments, spans):
     """Time the program on one core, from barrier to barrier. Each segment begins at cycle 0.
 
     Args:
-        words, core, regs, boxes: as in `sequencer.step`.
+        words, core, regs, boxes, op: as in `sequencer.step`.
+        pipe: a `PIPELINE` record, all 0.
         model: a `MODEL` record, the machine.
         active: cores that share the channel, int64 for each segment.
         segments: a `SEGMENT` record for each segment, filled.
@@ -81,7 +81,6 @@ def run(words, core, regs, boxes, model, active, segments, spans):
     Returns:
         (fault of `step`, index of its instruction, instructions that have a place in the timeline).
     """
-    op, pipe = np.zeros(1, RESOLVED)[0], np.zeros(1, PIPELINE)[0]
     number = 0
     while True:
         fault = step(words, core, regs, boxes, op)

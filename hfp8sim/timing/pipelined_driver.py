@@ -15,11 +15,11 @@ from hfp8sim.isa.segments import Segment, segments
 from hfp8sim.isa.table import UNITS
 from hfp8sim.machine.check import check, refuse
 from hfp8sim.machine.config import Machine, get_machine
-from hfp8sim.machine.sequencer import start
-from hfp8sim.machine.state import FAULT, fault_text
+from hfp8sim.machine.loops import start
+from hfp8sim.machine.state import FAULT, RESOLVED, fault_text
 from hfp8sim.timing import pipelined
 from hfp8sim.timing.parts import LayerTime, Parts
-from hfp8sim.timing.pipeline import MODEL, PARTS, SEGMENT, TIMELINE_SPAN
+from hfp8sim.timing.pipeline import MODEL, PARTS, PIPELINE, SEGMENT, TIMELINE_SPAN
 
 _NO_SPANS = np.zeros(0, TIMELINE_SPAN)
 
@@ -92,7 +92,16 @@ def _run(
     for core in range(cores) if only is None else (only,):
         state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
         fault, index, count = pipelined.run(
-            words, state, regs, boxes, numbers, active, results[core], spans
+            words,
+            state,
+            regs,
+            boxes,
+            record(RESOLVED),
+            record(PIPELINE),
+            numbers,
+            active,
+            results[core],
+            spans,
         )
         if fault != FAULT.none:
             raise refuse(program, int(index), fault_text(fault))

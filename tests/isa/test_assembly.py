@@ -69,7 +69,7 @@ def test_decode_undoes_encode(word):
 
 
 @given(st.integers(0, 2**64 - 1))
-def test_a_word_with_bits_that_mean_nothing_is_no_instruction(word):
+def test_reserved_bits_are_refused(word):
     decoded = decode(word)
     if decoded is not None:
         assert encode(decoded.row.mnemonic, *decoded.flags, **decoded.operands) == word
@@ -89,7 +89,7 @@ def _clean(word):
 
 
 @given(st.lists(_words, max_size=40))
-def test_assembling_the_disassembly_gives_the_program_back(words):
+def test_disassembly_assembles_to_the_program(words):
     program = Program(np.array(words, np.uint64))
     assert assemble(disassemble(program)) == program
 
@@ -99,7 +99,7 @@ def test_assembling_the_disassembly_gives_the_program_back(words):
     st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=3, unique=True),
     st.data(),
 )
-def test_symbols_and_layers_survive_the_round_trip(words, names, data):
+def test_symbols_and_layers_round_trip(words, names, data):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(words)), min_size=6, max_size=6)))
     layers = [
         ProgramLayer(n, "fwd", a, b, 7)
@@ -110,7 +110,7 @@ def test_symbols_and_layers_survive_the_round_trip(words, names, data):
     assert assemble(disassemble(program)) == program
 
 
-def test_the_example_says_what_it_means():
+def test_example_assembles():
     program = assemble(TEXT)
     assert program["y"] == Symbol("y", "output", 128, "dlfloat16", (64, 32))
     assert program.layers == (ProgramLayer("fc 1", "fwd", 0, 10, 12288),)
@@ -121,7 +121,7 @@ def test_the_example_says_what_it_means():
 
 
 @pytest.mark.parametrize("name", formats())
-def test_every_format_is_one_word(name):
+def test_format_word_round_trips(name):
     fmt = get_format(name)
     for bias in {fmt.bias, fmt.bias - 3}:
         moved = fmt.with_bias(bias)
@@ -131,7 +131,7 @@ def test_every_format_is_one_word(name):
 
 
 @pytest.mark.parametrize("word", [0, 0xFFFFFFFF, 31, format_word(get_format("e5m2")) | 1 << 18])
-def test_words_that_are_no_format_are_refused(word):
+def test_invalid_format_words_are_refused(word):
     with pytest.raises(InputError, match="not the word of a format"):
         word_format(word)
 
@@ -163,7 +163,7 @@ def test_words_that_are_no_format_are_refused(word):
         ("} }", 1, 1, "no loop is open here"),
     ],
 )  # fmt: skip
-def test_errors_name_line_and_column_and_show_the_line(text, line, column, reason):
+def test_error_shows_line_and_column(text, line, column, reason):
     with pytest.raises(InputError, match=rf"^line {line}, column {column}: {reason}") as error:
         assemble(text)
     shown, pointer = str(error.value).split("\n")[1:]

@@ -28,14 +28,14 @@ def _program() -> Program:
     return Program(np.array(words, np.uint64), SYMBOLS, (ProgramLayer("fc", "fwd", 0, 2, 9),))
 
 
-def test_a_file_holds_the_whole_program(tmp_path):
+def test_file_round_trips(tmp_path):
     program = _program()
     program.save(tmp_path / "p.hfp8")
     assert Program.load(tmp_path / "p.hfp8") == program
     assert [f.name for f in tmp_path.iterdir()] == ["p.hfp8"]
 
 
-def test_a_torn_file_is_refused_wherever_it_is_torn(tmp_path):
+def test_truncated_file_is_refused(tmp_path):
     path = tmp_path / "p.hfp8"
     _program().save(path)
     content = path.read_bytes()
@@ -51,7 +51,7 @@ def test_a_torn_file_is_refused_wherever_it_is_torn(tmp_path):
         Program.load(path)
 
 
-def test_a_file_that_is_not_there_or_cannot_be_written(tmp_path):
+def test_missing_or_unwritable_file(tmp_path):
     with pytest.raises(InputError, match="No such file"):
         Program.load(tmp_path / "none")
     (tmp_path / "file").touch()
@@ -59,7 +59,7 @@ def test_a_file_that_is_not_there_or_cannot_be_written(tmp_path):
         _program().save(tmp_path / "file" / "p.hfp8")
 
 
-def test_inputs_lie_in_dram_where_the_symbols_say():
+def test_image_places_inputs_at_their_lines():
     x = np.arange(90, dtype=np.uint8).reshape(3, 30)
     dram = image(_program(), {"x": x, "w": np.arange(5, dtype=np.uint16) << 8})
     assert dram.size == 4 * LINE
@@ -79,7 +79,7 @@ def test_inputs_lie_in_dram_where_the_symbols_say():
         ({"x": np.full((3, 30), 256)}, r"outside 0\.\.255"),
     ],
 )
-def test_wrong_inputs_are_named(inputs, reason):
+def test_wrong_inputs_are_refused(inputs, reason):
     with pytest.raises(InputError, match=reason):
         image(_program(), {"w": np.zeros(5, np.uint16), **inputs} if inputs else {})
 
@@ -97,7 +97,7 @@ def test_inconsistent_programs_are_refused(symbols, layers, reason):
         Program(np.zeros(3, np.uint64), symbols, layers)
 
 
-def test_joined_programs_start_from_reset_and_have_dram_of_their_own():
+def test_joined_programs_are_independent():
     one = assemble(
         '.output "y" @1 binary32 4\n.layer "l1" "fwd" 0\ncsrw k, 7\ncsrw a.base, 2\n.end\nhalt'
     )

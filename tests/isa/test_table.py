@@ -36,14 +36,14 @@ def test_fields_of_an_instruction_do_not_overlap():
         assert all(0 <= flag.bit < OPCODE_LOW - FLAGS_LOW for flag in row.flags)
 
 
-def test_a_field_name_means_the_same_bits_in_every_instruction():
+def test_field_names_have_one_place():
     places = {}
     for row in INSTRUCTIONS:
         for field in row.fields:
             assert places.setdefault(field.name, field) == field
 
 
-def test_registers_do_not_overlap_and_reset_to_values_they_may_hold():
+def test_reset_values_are_allowed():
     assert len(CSR_BY_ADDRESS) == len(CSRS) == len({csr.name for csr in CSRS})
     for csr in CSRS:
         assert csr.low <= csr.reset <= csr.high
@@ -51,7 +51,7 @@ def test_registers_do_not_overlap_and_reset_to_values_they_may_hold():
             assert csr.high < len(ENUMERATIONS[csr.kind])
 
 
-def test_constants_of_the_kernels_are_the_table():
+def test_kernel_constants_match_the_table():
     assert all(getattr(OP, row.mnemonic) == row.opcode for row in INSTRUCTIONS)
     assert all(getattr(CSR, csr.name.replace(".", "_")) == csr.address for csr in CSRS)
     for row in INSTRUCTIONS:
@@ -70,6 +70,6 @@ def test_every_row_is_documented():
     assert all(row.summary and row.semantics.endswith(".") for row in INSTRUCTIONS)
 
 
-def test_the_reference_page_is_the_table():
+def test_reference_page_is_current():
     hint = "python -m docs.pages isa.md"
     assert _DOCS.read_text(encoding="utf-8") == page(), f"docs/isa.md is stale: run {hint}"

@@ -50,7 +50,7 @@ def refused(text, machine="rapid-core"):
     return str(error.value)
 
 
-def test_the_example_is_sound():
+def test_example_is_accepted():
     check(assemble(HEAD + BODY), get_machine())
     rng = np.random.default_rng(0)
     inputs = {
@@ -59,7 +59,7 @@ def test_the_example_is_sound():
     assert execute(assemble(HEAD + BODY), inputs).instructions == 16 + 1 + 2 * (5 + 2 * 3) + 1
 
 
-def test_sums_of_another_depth():
+def test_change_of_depth_is_refused():
     """The first half of k, and then no more is wanted: refused."""
     head = HEAD.replace("csrw tile.m, 4", "csrw tile.m, 8")
     half = "ld a, s[0]\nclr c[0]\nloop k, 1 {\nld b, s[10]\nldw s[10]\nmm c[0], s[0]\n}\n"
@@ -113,7 +113,7 @@ def test_sums_of_another_depth():
         ("csrw chunk, 8", "csrw chunk, 8\ncsrw post.high, 65536", "post.high is 65536, which is no code"),
     ],
 )  # fmt: skip
-def test_each_kind_of_fault_is_named(old, new, reason):
+def test_fault_is_named(old, new, reason):
     text = HEAD + BODY
     assert old in text
     message = refused(text.replace(old, new, 1))
@@ -122,7 +122,7 @@ def test_each_kind_of_fault_is_named(old, new, reason):
         assert message.startswith("instruction ")
 
 
-def test_the_message_holds_index_text_and_layer():
+def test_error_names_index_text_and_layer():
     text = (
         HEAD
         + '.layer "fc" "fwd" 0\n'
@@ -133,7 +133,7 @@ def test_the_message_holds_index_text_and_layer():
     )
 
 
-def test_rows_must_be_written_before_they_are_read():
+def test_unwritten_rows_are_refused():
     """A slot that turns without being loaded holds nothing."""
     text = HEAD + "csrw a.slots, 2\ncsrw a.slot_rows, 5\n" + BODY
     check(assemble(text), get_machine())
@@ -166,7 +166,7 @@ halt
     assert "scratchpad row 1 is read before anything wrote it" in refused(grown)
 
 
-def test_accumulators_of_a_small_machine():
+def test_small_machine_lacks_accumulators():
     small = get_machine().replace(**{"memory.accumulators": 64})
     check(assemble(HEAD + BODY), small)
     text = HEAD.replace("csrw tile.m, 4", "csrw tile.m, 8") + BODY.replace("loop i, 2", "loop i, 1")
@@ -174,7 +174,7 @@ def test_accumulators_of_a_small_machine():
         check(assemble(text), small)
 
 
-def test_a_loop_that_overlaps_the_one_around_it():
+def test_overlapping_loops_are_refused():
     words = [encode("loop", counter=1, count=1, body=1), encode("loop", counter=2, count=1, body=3)]
     words += [encode("nop")] * 3 + [encode("halt")]
     with pytest.raises(

@@ -35,13 +35,13 @@ def _toml(old: str = "", new: str = "") -> Machine:
 
 
 @pytest.mark.parametrize("name", machines())
-def test_presets_load_and_mark_what_is_assumed(name):
+def test_presets_list_their_assumed_keys(name):
     machine = get_machine(name)
     assert machine.name == name and machine.summary and machine.assumed
     assert get_machine(machine) is machine
 
 
-def test_the_default_is_the_public_core():
+def test_default_machine_is_rapid_core():
     core, chip = get_machine(), get_machine("rapid-4core")
     assert machines()[0] == core.name == "rapid-core"
     assert core.macs_per_cycle(8) == 2048 and core.macs_per_cycle(16) == 1024
@@ -58,7 +58,7 @@ def test_the_default_is_the_public_core():
     }
 
 
-def test_a_file_is_a_machine(tmp_path):
+def test_machine_file_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text(_PRESET)
     machine = get_machine(tmp_path / "mine.toml")
     assert (
@@ -89,19 +89,19 @@ def test_a_file_is_a_machine(tmp_path):
         ("accumulators = 8192", "accumulators = 16", "memory.accumulators gives 0 rows"),
     ],
 )  # fmt: skip
-def test_wrong_files_are_refused_by_key_and_range(old, new, reason):
+def test_wrong_machine_files_are_refused(old, new, reason):
     with pytest.raises(InputError, match=reason):
         _toml(old, new)
 
 
-def test_unknown_names_and_files(tmp_path):
+def test_unknown_machines_are_refused(tmp_path):
     with pytest.raises(InputError, match="unknown machine 'rapid-cor'; did you mean rapid-core"):
         get_machine("rapid-cor")
     with pytest.raises(InputError, match="No such file"):
         get_machine(tmp_path / "none.toml")
 
 
-def test_replace_takes_dotted_keys_and_drops_the_mark_of_assumption():
+def test_replace_takes_dotted_keys():
     machine = get_machine().replace(
         **{"memory.latency": 3, "memory.accumulators": 4096, "cores": 2}
     )
@@ -115,7 +115,7 @@ def test_replace_takes_dotted_keys_and_drops_the_mark_of_assumption():
         machine.replace(cores=0)
 
 
-def test_every_number_has_a_range_and_a_meaning():
+def test_every_number_has_range_and_meaning():
     for key, field in number_fields():
         assert field.metadata["low"] <= field.metadata["high"] and field.metadata["meaning"], key
 
@@ -138,7 +138,7 @@ InterfaceBandwidth: CALC
 """
 
 
-def test_scalesim_configurations_are_machines(tmp_path):
+def test_scalesim_configuration_is_read(tmp_path):
     path = tmp_path / "google.cfg"
     path.write_text(_CFG)
     machine = get_machine(path)
@@ -148,7 +148,7 @@ def test_scalesim_configurations_are_machines(tmp_path):
     assert any("[layout] ignored" in note for note in machine.notes)
 
 
-def test_names_in_scalesim_configurations_are_taken_as_they_stand(tmp_path):
+def test_scalesim_run_names_are_one_line(tmp_path):
     path = tmp_path / "x.cfg"
     path.write_text(_CFG.replace("GoogleTPU_v1_os", '"50% of\n  %(a)s"'))
     assert get_machine(path).name == "50% of %(a)s"
@@ -165,14 +165,14 @@ def test_names_in_scalesim_configurations_are_taken_as_they_stand(tmp_path):
         ("[general]", "general", "not a SCALE-Sim configuration"),
     ],
 )
-def test_wrong_scalesim_configurations(tmp_path, old, new, reason):
+def test_wrong_scalesim_configurations_are_refused(tmp_path, old, new, reason):
     path = tmp_path / "x.cfg"
     path.write_text(_CFG.replace(old, new))
     with pytest.raises(InputError, match=rf"x\.cfg: .*{reason}"):
         get_machine(path)
 
 
-def test_the_page_has_the_tables_of_the_code():
+def test_machine_page_is_current():
     text = (Path(__file__).parents[2] / "docs" / "machine.md").read_text(encoding="utf-8")
     assert text == page(), "stale: run python -m docs.pages machine.md"
     assert keys() in text and presets() in text

@@ -6,7 +6,7 @@ import pytest
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
-from hfp8sim.machine import execute, executor, get_machine, multiplier
+from hfp8sim.machine import execute, get_machine, interpreter, multiplier
 from hfp8sim.network import Conv, Layer, phase_stream
 from hfp8sim.ops import gemm
 from hfp8sim.units.profile import get_profile
@@ -25,14 +25,14 @@ def product(inputs, chunk=8):
     return gemm(inputs["x"], inputs["w"], profile)
 
 
-def test_a_program_by_hand():
+def test_hand_written_program():
     inputs = operands()
     done = execute(assemble(HEAD + BODY), inputs)
     assert np.array_equal(done.outputs["y"], product(inputs))
     assert done.macs == 8 * 32 * 16 and done.events is None and done.gated is None
 
 
-def test_the_log_has_every_instruction_in_order_and_changes_nothing():
+def test_log_lists_instructions_in_order():
     inputs, lines = operands(), []
     done = execute(assemble(HEAD + BODY), inputs, log=lines.append)
     assert np.array_equal(done.outputs["y"], product(inputs))
@@ -48,7 +48,7 @@ def test_the_log_has_every_instruction_in_order_and_changes_nothing():
     assert other[17] != lines[17] and other[18] == lines[18]
 
 
-def test_counts_of_events_and_of_gated_multipliers():
+def test_events_and_gated_macs_are_counted():
     rng = np.random.default_rng(7)
     layer = Layer.from_conv("c", Conv(2, 6, 6, 3, 5, (3, 3), padding=(1, 1, 1, 1)))
     for profile in ("hfp8", "rapid", "hopper-fp8"):
@@ -64,7 +64,7 @@ def test_counts_of_events_and_of_gated_multipliers():
 
 
 @pytest.mark.parametrize("profile", ["hfp8", "rapid"])
-def test_ranges_of_k_count_their_own_events(profile, monkeypatch):
+def test_k_ranges_count_their_own_events(profile, monkeypatch):
     """Tiles of rows, columns and k whose sums are carried on, by threads that split them and by one."""
     monkeypatch.setattr(multiplier, "_WAITING_BYTES", 1)
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
@@ -78,7 +78,7 @@ def test_ranges_of_k_count_their_own_events(profile, monkeypatch):
             assert execute(program, codes, count=True, threads=threads).events == events
 
 
-def test_registers_that_are_written_between_tiles():
+def test_csrw_between_tiles_changes_the_stream():
     """The same tiles again, without a fence: their sums draw from another stream."""
     head = HEAD + "csrw acc.rounding, stochastic-a\ncsrw random.bits, 13\n"
     tiles = BODY.replace("halt", "")
@@ -116,7 +116,7 @@ csrw chunk, 8
 
 
 @pytest.mark.parametrize("port", ["a", "b"])
-def test_an_operand_that_is_loaded_in_two_ways(port):
+def test_operand_loaded_plain_and_transposed(port):
     """As it is stored, and then transposed, without a register written in between."""
     plain = (
         "loop i, 2 {\nclr c[0]\nloop k, 2 {\nld a, s[0]\nld b, s[40]\nldw s[40]\nmm c[0], s[0]\n}\n"
@@ -133,17 +133,17 @@ def test_an_operand_that_is_loaded_in_two_ways(port):
         assert np.array_equal(got, product(want))
 
 
-def test_long_work_comes_back_for_interrupts(monkeypatch):
+def test_compiled_loop_returns_for_interrupts(monkeypatch):
     """After so many multiply-accumulates; what was begun goes on."""
     layer = Layer("fc", "linear", 50, 33, 200)
     codes = layer_inputs(layer, "fwd", "hfp8", np.random.default_rng(12))
     program = lower_layer(layer, "fwd", tile=(10, 11, 64))
-    calls, run = [], executor._run
-    monkeypatch.setattr(executor, "_run", lambda *args: calls.append(args) or run(*args))
+    calls, run = [], interpreter._run
+    monkeypatch.setattr(interpreter, "_run", lambda *args: calls.append(args) or run(*args))
     done = execute(program, codes, threads=1)
     assert len(calls) < 5 * 3
     assert np.array_equal(done.outputs["y"], gemm(codes["x"], codes["w"]))
-    monkeypatch.setattr(executor, "_BREATH", 1)
+    monkeypatch.setattr(interpreter, "_MACS_PER_CALL", 1)
     calls.clear()
     assert np.array_equal(execute(program, codes, threads=1).outputs["y"], done.outputs["y"])
     assert len(calls) >= 5 * 3 * 4
@@ -171,7 +171,7 @@ def test_layers_and_phases_in_one_program():
             assert np.array_equal(done.outputs[name].reshape(want.shape), want)
 
 
-def test_what_is_not_spread_is_done_once():
+def test_undistributed_layer_runs_once():
     rng = np.random.default_rng(9)
     single, many = Layer("one", "linear", 3, 4, 5), Layer("many", "linear", 2000, 64, 64)
     inputs = {
@@ -188,7 +188,7 @@ def test_what_is_not_spread_is_done_once():
     assert len({run.dram.tobytes() for run in runs}) == 1
 
 
-def test_an_operand_that_is_overwritten_on_the_way():
+def test_result_overwrites_operand_in_dram():
     """In place: the first rows' result becomes part of the operand of the second ones. In order."""
     text = HEAD.replace("csrw c.base, 12", "csrw c.base, 2")
     inputs = operands()
@@ -202,7 +202,7 @@ def test_an_operand_that_is_overwritten_on_the_way():
     assert np.array_equal(written, np.concatenate([first, second]))
 
 
-def test_rows_of_an_odd_width_hold_sixteen_bit_codes():
+def test_odd_row_width_holds_16_bit_codes():
     rng = np.random.default_rng(10)
     machine = get_machine().replace(**{"array.columns": 7, "memory.scratchpad_kib": 256})
     layer = Layer.from_conv("c", Conv(1, 5, 4, 3, 5, (2, 2)))
@@ -214,7 +214,7 @@ def test_rows_of_an_odd_width_hold_sixteen_bit_codes():
         assert np.array_equal(got.reshape(want.shape), want)
 
 
-def test_bad_programs_and_inputs_stop_before_anything_happens():
+def test_bad_inputs_are_refused():
     with pytest.raises(InputError, match="input 'w' is missing"):
         execute(assemble(HEAD + BODY), {"x": operands()["x"]})
     with pytest.raises(InputError, match="threads is 0, must be at least 1"):
@@ -224,7 +224,7 @@ def test_bad_programs_and_inputs_stop_before_anything_happens():
         execute(assemble(HEAD + BODY), operands(), "rapid")
 
 
-def test_a_tile_is_split_among_threads_where_no_loop_is_spread():
+def test_threads_share_a_tile():
     """One output tile, enough work for threads: the same bits and the same counts."""
     rng = np.random.default_rng(11)
     layer = Layer.from_conv("c", Conv(8, 24, 24, 16, 48, (3, 3), padding=(1, 1, 1, 1)))
@@ -240,7 +240,7 @@ def test_a_tile_is_split_among_threads_where_no_loop_is_spread():
             assert np.array_equal(runs[0].outputs["dw"].reshape(want.shape), want)
 
 
-def test_what_is_written_over_an_operand_is_what_the_array_reads():
+def test_post_overwrites_operand_in_scratchpad():
     """POST's rows lie where operand a does: the second tile of columns reads results as operands."""
     text = HEAD.replace("csrw tile.m, 4", "csrw tile.n, 8").replace(
         "csrw tile.k, 16", "csrw chunk, 8"
@@ -266,7 +266,7 @@ halt
     assert np.array_equal(done.outputs["y"], np.concatenate([first, second], axis=1))
 
 
-def test_an_operand_that_was_loaded_under_other_registers():
+def test_operand_loaded_under_other_registers():
     """The base changes after the load: the array reads what was loaded."""
     text = HEAD.replace('"x" @0 hfp8-143 8x32', '"x" @0 hfp8-143 8x32') + BODY
     text = text.replace("csrw tile.m, 4\n", "").replace(

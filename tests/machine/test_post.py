@@ -12,7 +12,7 @@ from hfp8sim.isa.table import FLAG
 from hfp8sim.lowering import Finish, lower_layer
 from hfp8sim.machine import execute
 from hfp8sim.machine.arithmetic import Conversion
-from hfp8sim.machine.post import post_code, post_facts, post_table
+from hfp8sim.machine.insns.post import post_code, post_facts, post_table
 from hfp8sim.network import Conv, Layer
 from hfp8sim.units.profile import get_profile
 from tests import oracle
@@ -82,7 +82,7 @@ def test_every_conversion_rounds_once(data):
 
 @pytest.mark.parametrize("result", RESULTS)
 @pytest.mark.parametrize("mode", ["nearest-even", "nearest-away", "toward-zero", "to-odd"])
-def test_tables_are_the_conversion(result, mode):
+def test_table_equals_conversion(result, mode):
     sums, fmt = get_format("dlfloat16"), get_format(result)
     conversion = Conversion(sums, fmt, None, MODES.index(mode), 0, 13, -2, 3, 40)
     table = post_table(conversion, FLAG.relu | FLAG.clamp)
@@ -112,7 +112,7 @@ LAYERS = [
         Finish(relu=True),
     ],
 )
-def test_a_layer_with_everything_behind_it(layer, finish):
+def test_layer_with_every_post_option(layer, finish):
     rng, seed, stream = np.random.default_rng(1), 9, 4
     codes = layer_inputs(layer, "fwd", "hfp8", rng)
     sums = expected(layer, "fwd", codes, "hfp8", seed, stream).reshape(-1, layer.n * layer.groups)
@@ -138,7 +138,7 @@ def test_a_layer_with_everything_behind_it(layer, finish):
             assert got[m, n] == want
 
 
-def test_formats_that_no_result_can_have():
+def test_impossible_result_formats_are_refused():
     for finish, reason in (
         (Finish(format="e8m0"), "has no zero"),
         (Finish(format="hfp8-143", overflow="special"), "neither infinity nor NaN"),
@@ -151,7 +151,7 @@ def test_formats_that_no_result_can_have():
             execute(program, layer_inputs(LAYERS[0], "fwd", "hfp8", np.random.default_rng(0)))
 
 
-def test_the_next_layer_reads_what_post_wrote():
+def test_next_layer_reads_post_result():
     """Two layers by hand: the first one's hfp8 result is the second one's operand."""
     rng = np.random.default_rng(2)
     one, two = Layer("one", "linear", 10, 12, 30), Layer("two", "linear", 10, 8, 12)

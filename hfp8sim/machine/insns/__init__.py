@@ -1,8 +1,14 @@
-"""Instructions, one family a file: what each resolves to and what it does.
+"""Instructions, one family a file: what each of them resolves to and what it does.
 
-For every row of the instruction table there is
+For every row of the instruction table, a file of this package has
 
-    resolve_MNEMONIC(words, core, regs, boxes, op)    addresses, state of the sequencer; returns a fault
+    resolve_MNEMONIC(words, core, regs, boxes, op)
 
-and `sequencer.step` calls it.
+which resolves addresses, changes the state of the sequencer and returns a member of `FAULT`; `sequencer.step`
+calls it. And it has
+
+    execute_MNEMONIC(context)
+
+which moves or computes data and returns a member of `OUTCOME`; the compiled loop in `interpreter` calls it.
+`effect_MNEMONIC(core)` is the instruction's text in the log, if it changes any data.
 """

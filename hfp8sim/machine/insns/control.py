@@ -8,10 +8,13 @@ import numpy as np
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR_COUNT, CSRS, LOW, MASK
 from hfp8sim.machine.loops import is_idle, open_loop
-from hfp8sim.machine.state import FAULT
+from hfp8sim.machine.state import FAULT, OUTCOME
 
 _SIGNED = np.zeros(CSR_COUNT, np.bool_)
 _SIGNED[[csr.address for csr in CSRS if csr.kind == "int"]] = True
+
+
+# -- NOP ---------------------------------------------------------------------------------------------
 
 
 @jit
@@ -21,10 +24,28 @@ def resolve_nop(words, core, regs, boxes, op):
 
 
 @jit
+def execute_nop(context):
+    """NOP: nothing."""
+    return OUTCOME.next
+
+
+# -- HALT --------------------------------------------------------------------------------------------
+
+
+@jit
 def resolve_halt(words, core, regs, boxes, op):
     """HALT: the core executes nothing more."""
     core.halted = 1
     return FAULT.none
+
+
+@jit
+def execute_halt(context):
+    """HALT: the program ends."""
+    return OUTCOME.halt
+
+
+# -- CSRW --------------------------------------------------------------------------------------------
 
 
 @jit
@@ -39,6 +60,17 @@ def resolve_csrw(words, core, regs, boxes, op):
 
 
 @jit
+def execute_csrw(context):
+    """CSRW: the next tile may belong to another GEMM."""
+    context.work.csr_writes += 1
+    context.tiles[0].autonomous = 0
+    return OUTCOME.next
+
+
+# -- LOOP --------------------------------------------------------------------------------------------
+
+
+@jit
 def resolve_loop(words, core, regs, boxes, op):
     """LOOP: enter the body or skip it."""
     open_loop(words[op.index], core)
@@ -46,7 +78,24 @@ def resolve_loop(words, core, regs, boxes, op):
 
 
 @jit
+def execute_loop(context):
+    """LOOP: nothing."""
+    return OUTCOME.next
+
+
+# -- FENCE -------------------------------------------------------------------------------------------
+
+
+@jit
 def resolve_fence(words, core, regs, boxes, op):
     """FENCE: find out whether this core has work up to the next one."""
     core.idle = is_idle(words, core)
     return FAULT.none
+
+
+@jit
+def execute_fence(context):
+    """FENCE: operands that other cores store may come next, so plans for the old ones do not hold."""
+    context.work.fences += 1
+    context.tiles[0].autonomous = 0
+    return OUTCOME.fence

@@ -3,10 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import zlib
+
+import numpy as np
+
 from hfp8sim._numba.jit import jit
+from hfp8sim.errors import InputError
 from hfp8sim.isa.table import CSR, LOW, MASK, PORT
+from hfp8sim.machine import tiles
 from hfp8sim.machine.boxes import covers_a, covers_b, has_format_size, set_box_rows
-from hfp8sim.machine.state import BOX_KIND, FAULT, equal_ranges, set_rows
+from hfp8sim.machine.core import Core
+from hfp8sim.machine.multiplier import FastSum, Tile, count_gated
+from hfp8sim.machine.state import BOX_KIND, FAULT, OUTCOME, equal_ranges, set_rows
 
 # -- LDW ---------------------------------------------------------------------------------------------
 
@@ -24,6 +33,12 @@ def resolve_ldw(words, core, regs, boxes, op):
     weights.n, weights.k = op.n, op.k
     set_box_rows(op.read, b, core, regs)
     return FAULT.none
+
+
+@jit
+def execute_ldw(context):
+    """LDW: nothing, since MM and CV read the weights in the box."""
+    return OUTCOME.next
 
 
 # -- CLR ---------------------------------------------------------------------------------------------
@@ -46,6 +61,12 @@ def resolve_clr(words, core, regs, boxes, op):
     sums.row = sums.operand_row + sums.slot * regs[CSR.acc_slot_rows]
     set_sum_rows(core, op)
     return FAULT.none
+
+
+@jit
+def execute_clr(context):
+    """CLR: nothing, since sums start with the first MM or CV."""
+    return OUTCOME.next
 
 
 @jit
@@ -113,6 +134,66 @@ def _resolve_multiply(words, core, regs, boxes, op):
 
 
 @jit
+def _execute_multiply(context):
+    """Compute the tile if it is one of a GEMM that the compiled loop continues; otherwise Python does."""
+    op, record, boxes, regs = context.op, context.tiles[0], context.boxes, context.regs
+    context.work.macs += op.m.count * op.n.count * op.k.count
+    if not (
+        tiles.is_autonomous(record, op) and tiles.has_room(record, boxes, op, regs, context.spare)
+    ):
+        return OUTCOME.multiply
+    tiles.multiply(
+        record, regs, boxes, op, context.scratchpad, context.core.row_bytes, context.spare
+    )
+    return OUTCOME.next
+
+
+def compute_tile(core: Core) -> None:
+    """MM and CV in Python: choose how the tile is computed, and add its products to the sums.
+
+    If a kernel computes it, the compiled loop continues with the tiles that follow.
+    """
+    core.context.tiles["autonomous"] = 0
+    product, now, operands = core.product(), core.now, core.operands
+    (group, _), m, n, k = now.group, now.m, now.n, now.k
+    tile = Tile(group, m, n, k, operands.matrix_a, operands.matrix_b, core.tile_state)
+    if k[0] == 0:
+        core.sum = core.sums.start(product, tile, core.memories[core.work.fences])
+    if k[1] == 0 or core.sum is None:
+        return
+    core.sum.add(tile)
+    if core.count:
+        core.gated += count_gated(product, tile)
+        if sum(k) == product.depth:
+            core.events += core.sum.events
+    elif isinstance(core.sum, FastSum) and core.sum.product is product:
+        _continue_compiled(core, core.sum)
+
+
+def _continue_compiled(core: Core, sums: FastSum) -> None:
+    """Let the compiled loop compute the next tiles, until an instruction changes anything but the tile."""
+    sums.take_whole_tiles()
+    copies = False
+    with contextlib.suppress(InputError):  # POST itself raises it.
+        copies = core.conversion().copies
+    sums.table["autonomous"], sums.table["copies"] = 1, copies
+    core.context = core.context._replace(tiles=sums.table, spare=sums.spare)
+
+
+def _effect_multiply(core: Core) -> str:
+    """The accumulators and the tile; after the last k a checksum of the sums."""
+    now = core.now
+    (m0, mt), (n0, nt), (k0, kt), (first, stop) = now.m, now.n, now.k, now.sums
+    effect = f"c[{first}..{stop - 1}] m {m0}+{mt} n {n0}+{nt} k {k0}+{kt}"
+    if k0 + kt < core.context.regs[CSR.k]:
+        return effect
+    sums = np.zeros((mt, nt), np.uint32)
+    if core.sum is not None and kt > 0:
+        core.sum.codes(sums)
+    return f"{effect}, crc {zlib.crc32(sums.tobytes()):08x}"
+
+
+@jit
 def resolve_mm(words, core, regs, boxes, op):
     """MM: operand A must be a matrix."""
     kind = boxes[PORT.a].kind
@@ -122,9 +203,31 @@ def resolve_mm(words, core, regs, boxes, op):
 
 
 @jit
+def execute_mm(context):
+    """MM: add the tile's products to the sums."""
+    return _execute_multiply(context)
+
+
+def effect_mm(core: Core) -> str:
+    """What MM changed, for the log."""
+    return _effect_multiply(core)
+
+
+@jit
 def resolve_cv(words, core, regs, boxes, op):
     """CV: operand A must be an image."""
     kind = boxes[PORT.a].kind
     if kind == BOX_KIND.image:
         return _resolve_multiply(words, core, regs, boxes, op)
     return FAULT.no_a if kind == BOX_KIND.empty else FAULT.not_image
+
+
+@jit
+def execute_cv(context):
+    """CV: add the tile's products to the sums, with A unfolded from the image."""
+    return _execute_multiply(context)
+
+
+def effect_cv(core: Core) -> str:
+    """What CV changed, for the log."""
+    return _effect_multiply(core)

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import zlib
+
 from hfp8sim._numba.jit import jit
-from hfp8sim.isa.table import CSR, FLAG, LINE, LOW, MASK, PORT
+from hfp8sim.isa.table import CSR, FLAG, LINE, LOW, MASK, OPERANDS, PORT
 from hfp8sim.machine.boxes import (
     block_columns,
     box_elements,
@@ -13,9 +15,12 @@ from hfp8sim.machine.boxes import (
     set_box_rows,
     tile_blocks,
 )
+from hfp8sim.machine.core import Core
+from hfp8sim.machine.movement import load_box, store_tile
 from hfp8sim.machine.state import (
     BOX_KIND,
     FAULT,
+    OUTCOME,
     PORT_CSRS,
     element_bytes,
     equal_ranges,
@@ -99,6 +104,24 @@ def resolve_ld(words, core, regs, boxes, op):
     return FAULT.beyond_dram if elements > 0 and end > core.dram_bytes else FAULT.none
 
 
+@jit
+def execute_ld(context):
+    """LD: copy the port's box from DRAM."""
+    port = context.op.port
+    context.work.loads[port] += 1
+    load_box(
+        context.boxes[port], port, context.regs, context.dram, context.scratchpad,
+        context.core.row_bytes,
+    )  # fmt: skip
+    return OUTCOME.next
+
+
+def effect_ld(core: Core) -> str:
+    """The port, the rows that LD filled and a checksum of their bytes, for the log."""
+    effect = effect_of_rows(core)
+    return f"{OPERANDS[core.now.port]} → {effect}" if effect else ""
+
+
 # -- ST ----------------------------------------------------------------------------------------------
 
 
@@ -120,3 +143,30 @@ def resolve_st(words, core, regs, boxes, op):
     end += op.n.first + op.n.count
     beyond = regs[CSR.c_base] * _LINE + end * size > core.dram_bytes
     return FAULT.beyond_dram if beyond else FAULT.none
+
+
+@jit
+def execute_st(context):
+    """ST: copy the result tile to DRAM."""
+    store_tile(context.op, context.regs, context.scratchpad, context.dram, context.core.row_bytes)
+    return OUTCOME.next
+
+
+def effect_st(core: Core) -> str:
+    """The bytes that ST moved and the rows that they came from, for the log."""
+    first, stop = core.now.read
+    return f"DRAM = {core.now.bytes} bytes of s[{first}..{stop - 1}]"
+
+
+# -- log ---------------------------------------------------------------------------------------------
+
+
+def effect_of_rows(core: Core) -> str:
+    """The scratchpad rows that an instruction wrote and a checksum of their bytes; empty if it wrote none."""
+    first, stop = core.now.write
+    if first == stop:
+        return ""
+    start = first * core.row_bytes
+    content = core.context.scratchpad[start : start + core.now.bytes]
+    checksum = zlib.crc32(content.tobytes())
+    return f"s[{first}..{stop - 1}] = {core.now.bytes} bytes, crc {checksum:08x}"

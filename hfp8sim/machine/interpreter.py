@@ -1,0 +1,124 @@
+"""The loop that executes a program on one core: compiled code, and the tiles that it leaves to Python.
+
+The compiled loop moves boxes between DRAM and scratchpad. At the first matrix tile of a GEMM it returns, and
+`multiplier` chooses how its tiles are computed. If a kernel computes them, the compiled loop continues with the
+following tiles by itself (`tiles`), and with POST if codes are copied.
+"""
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hfp8sim import kernels
+from hfp8sim._numba.jit import jit
+from hfp8sim.isa.table import OP
+from hfp8sim.machine.check import refuse
+from hfp8sim.machine.core import Core
+from hfp8sim.machine.insns import control, matmul, move, post
+from hfp8sim.machine.sequencer import step
+from hfp8sim.machine.state import FAULT, OUTCOME, fault_text
+
+#: Multiply-accumulates between two returns to Python, which handles Ctrl-C only there.
+_MACS_PER_CALL = kernels.MACS_PER_CALL
+_EFFECTS: dict[int, Callable[[Core], str]] = {
+    OP.ld: move.effect_ld,
+    OP.st: move.effect_st,
+    OP.mm: matmul.effect_mm,
+    OP.cv: matmul.effect_cv,
+    OP.post: post.effect_post,
+}
+
+
+# -- the compiled loop -------------------------------------------------------------------------------
+
+
+@jit
+def _execute(context):
+    """Execute a resolved instruction by its opcode. Returns a member of `OUTCOME`."""
+    code = context.op.opcode
+    if code == OP.ld:
+        return move.execute_ld(context)
+    if code == OP.mm:
+        return matmul.execute_mm(context)
+    if code == OP.cv:
+        return matmul.execute_cv(context)
+    if code == OP.ldw:
+        return matmul.execute_ldw(context)
+    if code == OP.clr:
+        return matmul.execute_clr(context)
+    if code == OP.post:
+        return post.execute_post(context)
+    if code == OP.st:
+        return move.execute_st(context)
+    if code == OP.csrw:
+        return control.execute_csrw(context)
+    if code == OP.loop:
+        return control.execute_loop(context)
+    if code == OP.fence:
+        return control.execute_fence(context)
+    if code == OP.halt:
+        return control.execute_halt(context)
+    return control.execute_nop(context)
+
+
+@jit
+def _run(context, limit, macs):
+    """Execute instructions until Python must act.
+
+    Args:
+        context: a `Context`. Its `op` is the last instruction afterwards.
+        limit: instructions to execute at most.
+        macs: multiply-accumulates after which the loop returns.
+
+    Returns:
+        A member of `OUTCOME`.
+    """
+    work = context.work
+    enough = work.macs + macs
+    for _ in range(limit):
+        fault = step(context.words, context.core, context.regs, context.boxes, context.op)
+        if fault != FAULT.none:
+            work.fault = fault
+            return OUTCOME.fault
+        work.instructions += 1
+        outcome = _execute(context)
+        if outcome != OUTCOME.next:
+            return outcome
+        if work.macs >= enough:
+            return OUTCOME.interruptible
+    return OUTCOME.limit
+
+
+# -- the loop in Python ------------------------------------------------------------------------------
+
+
+def run(core: Core, limit: int, on_fence: Callable[[], object]) -> bool:
+    """Execute at most `limit` instructions on a core; False if the program has ended.
+
+    Raises:
+        InputError: an instruction that `step` refuses.
+    """
+    while True:
+        executed = core.work.instructions
+        outcome = _run(core.context, limit, _MACS_PER_CALL)
+        core.update()
+        limit -= core.work.instructions - executed
+        if outcome == OUTCOME.multiply:
+            matmul.compute_tile(core)
+        elif outcome == OUTCOME.post:
+            post.compute_results(core)
+        elif outcome == OUTCOME.fence:
+            on_fence()
+        elif outcome == OUTCOME.fault:
+            raise refuse(core.program, core.now.index, fault_text(core.work.fault))
+        elif outcome == OUTCOME.halt:
+            return False
+        if limit == 0:
+            return True
+
+
+def effect(core: Core) -> str:
+    """What the last instruction changed, for the log: rows, and a checksum of what they hold."""
+    text = _EFFECTS.get(core.now.opcode)
+    return text(core) if text else ""
