@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup run test exhaustive mutants bench lint pages docs lock clean
+.PHONY: setup extras run test exhaustive mutants bench lint pages docs lock clean
 
 setup: $(READY)
 
@@ -14,6 +14,14 @@ $(READY): requirements.lock pyproject.toml setup.py $(wildcard c_ref/*.c c_ref/*
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
+
+# Optional packages whose tests are skipped without them: PyTorch, whose layers can be captured.
+# Not in the lock: it is large, and few need it. On Linux a CPU build is enough.
+TORCH := torch==2.13.0
+
+extras: setup
+	@$(BIN)/python -c "import torch" 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 
 run: setup
 	$(BIN)/hfp8sim run digits-cnn

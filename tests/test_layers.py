@@ -70,7 +70,6 @@ KNOWN_THIRD_PARTY: set[str] = {
     "kernels.microkernel -> llvmlite",
     "kernels.pack -> llvmlite",
     "kernels.rounding -> llvmlite",
-    "verify.run -> rich",
 }
 KNOWN_PRIVATE: set[str] = {
     "kernels.convert -> kernels.pack._FLOATS",

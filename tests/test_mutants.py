@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.bugs import ROOT, Bug, PlaceError, dump, load, load_file, place, plant, renamed
+from tests.mutants.bugs import (
+    FOLDER,
+    ROOT,
+    Bug,
+    PlaceError,
+    dump,
+    load,
+    load_file,
+    place,
+    plant,
+    renamed,
+)
 
 #: Rooms in which every test must be named by a planted bug …
 ROOMS = ("formats", "units", "kernels", "ops", "verify", "testing", "c_ref")
@@ -31,6 +42,11 @@ def test_place_exists_once(bug: Bug) -> None:
 
 def test_descriptions_are_unique() -> None:
     assert len({bug.what for bug in BUGS}) == len(BUGS)
+
+
+def test_each_bug_is_in_the_file_of_its_room() -> None:
+    for path in FOLDER.glob("*.toml"):
+        assert {bug.room for bug in load_file(path)} == {path.stem}
 
 
 def test_every_arithmetic_test_has_found_a_bug() -> None:
@@ -89,6 +105,7 @@ def test_toml_keeps_any_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("tests/a/", "tests/c/", {}),
         ("tests/a", "tests/c", {"tests": ("tests/c/test_b.py::test_f[1]",)}),
         ("a/b.py::C.f", "a/c.py::g", {"file": "a/c.py", "function": "g"}),
+        ("a/b.py::C.f", "a/c.py::C.f", {"file": "a/c.py"}),
         ("a/b.py::C", "a/b.py::D", {"function": "D.f"}),
         ("tests/a/test_b.py::test_f", "tests/a/test_c.py::test_g", {"tests": ("tests/a/test_c.py::test_g[1]",)}),
         ("n", "count", {"old": "x = count"}),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hfp8sim.cli.common import app, console, progress_bar, say
 from hfp8sim.cli.run import INTERRUPTED
 from hfp8sim.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hfp8sim.verify import Check, Result
 
 #: Exit status when implementations differ.
 DIFFERED = 1
@@ -39,7 +45,6 @@ def verify(
     """
     from hfp8sim import verify as module
     from hfp8sim.files import cache_folder
-    from hfp8sim.verify.run import summary
 
     checks = module.checks(exhaustive)
     for text in only or []:
@@ -94,3 +99,27 @@ def vectors(
         out, units or list(UNITS), profile, phase=phase, modes=chosen, count=count, seed=seed
     ):
         print(path)
+
+
+def summary(results: Sequence[tuple[Check, Result]]) -> Table:
+    """One row for each check, its first difference below it, and the total."""
+    from rich.table import Table
+
+    from hfp8sim.verify import Result
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("unit", "inputs", "compared"):
+        table.add_column(heading)
+    for heading in ("tried", "differed"):
+        table.add_column(heading, justify="right")
+    total = Result()
+    for check, result in results:
+        total += result
+        colour = "red" if result.differed else "green"
+        differed = f"[{colour}]{result.differed:,}[/]"
+        table.add_row(check.name, check.inputs, check.against, f"{result.tried:,}", differed)
+        if result.first:
+            table.add_row("", f"[red]first: {result.first}[/]")
+    table.add_section()
+    table.add_row("[bold]all[/]", "", "", f"{total.tried:,}", f"{total.differed:,}")
+    return table

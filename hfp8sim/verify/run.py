@@ -8,16 +8,13 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hfp8sim import files
 from hfp8sim._numba.sources import this_package
 from hfp8sim.errors import InputError
 from hfp8sim.ops import thread_count
 from hfp8sim.verify.check import Check, Result
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 #: Seconds between two writings of the state file.
 SAVE_EVERY = 5.0
@@ -160,28 +157,3 @@ def _collect(waiting: dict[Future[Any], tuple[Check, int]], memory: State) -> in
         check, part = waiting.pop(future)
         memory.add(check, part, future.result())
     return len(finished)
-
-
-def summary(results: Sequence[tuple[Check, Result]]) -> Table:
-    """The table at the end: what was tried, and what differed."""
-    from rich.table import Table
-
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, side in (
-        ("unit", "left"), ("inputs", "left"), ("compared", "left"), ("tried", "right"), ("differed", "right"),
-    ):  # fmt: skip
-        made.add_column(heading, justify=side)  # type: ignore[arg-type]
-    for check, result in results:
-        colour = "red" if result.differed else "green"
-        made.add_row(
-            check.name, check.inputs, check.against,
-            f"{result.tried:,}", f"[{colour}]{result.differed:,}[/]",
-        )  # fmt: skip
-        if result.first:
-            made.add_row("", f"[red]first: {result.first}[/]")
-    total = Result()
-    for _, result in results:
-        total += result
-    made.add_section()
-    made.add_row("[bold]all[/]", "", "", f"{total.tried:,}", f"{total.differed:,}")
-    return made

@@ -46,7 +46,7 @@ class Bug:
 def room_of(file: str) -> str:
     """The room of a source file: `hfp8sim/units/mac.py` is in `units`, `c_ref/mac.c` in `c_ref`."""
     parts = file.split("/")
-    return parts[1] if parts[0] in ("hfp8sim", "tests") else parts[0]
+    return parts[1].removesuffix(".py") if parts[0] in ("hfp8sim", "tests") else parts[0]
 
 
 # -- places
@@ -184,13 +184,8 @@ def renamed(bugs: Iterable[Bug], old: str, new: str, within: str = "") -> list[B
 
 def _renamed(bug: Bug, old: str, new: str) -> Bug:
     if "::" in old:
-        (old_file, old_name), (new_file, new_name) = old.split("::"), new.split("::")
-        function = _moved(bug.function, old_name, new_name, ".")
-        file = bug.file
-        if bug.file == old_file and function != bug.function:
-            file = new_file
-        else:
-            function = bug.function
+        place = _moved(f"{bug.file}::{bug.function}", old, new, ".")
+        file, function = place.split("::")
         tests = tuple(_moved(test, old, new, "[") for test in bug.tests)
         return dataclasses.replace(bug, file=file, function=function, tests=tests)
     if "/" in old:

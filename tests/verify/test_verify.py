@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from hfp8sim import kernels, verify
 from hfp8sim._numba.sources import this_package
@@ -20,7 +18,7 @@ from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import mac as mac_sweeps
 from hfp8sim.verify.convert import ConvertSweep
 from hfp8sim.verify.mac import AddSweep, MacSweep
-from hfp8sim.verify.run import State, sources_digest, summary
+from hfp8sim.verify.run import State, sources_digest
 
 
 def test_fast_tier_finds_no_difference() -> None:
@@ -182,11 +180,3 @@ def test_without_the_c_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "_module", lambda: None)
     with pytest.raises(InputError, match="the C reference is not built: install a C compiler"):
         verify.checks()
-
-
-def test_summary_states_what_was_tried_and_what_differed() -> None:
-    console = Console(width=160, record=True, file=io.StringIO())
-    check = Check("adder", "all pairs", "A = B", 1, lambda i: Result())
-    console.print(summary([(check, Result(1 << 32, 3, "x = 1: 0x2 ≠ 0x3"))]))
-    text = console.export_text()
-    assert "4,294,967,296" in text and "first: x = 1: 0x2 ≠ 0x3" in text and "all pairs" in text
