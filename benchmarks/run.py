@@ -34,7 +34,7 @@ import hfp8sim as hs
 from benchmarks import peers, processes
 from benchmarks.cases import BLAS, Case, Run, all_cases
 from hfp8sim.files import write_text
-from hfp8sim.kernels import processor
+from hfp8sim.kernels import host_target
 
 #: No row has more turns than this, of so many runs.
 ROUNDS, RUNS = 200, 3
@@ -56,7 +56,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": name,
         "cores": str(os.cpu_count()),
-        "lanes of float32": str(processor().lanes),
+        "lanes of float32": str(host_target().lanes),
         "BLAS": "{internal_api} {version}, kernels for {architecture}".format_map(
             {"internal_api": "?", "version": "?", "architecture": "?"} | library
         ),

@@ -64,17 +64,8 @@ KNOWN_UPWARD = {
 KNOWN_CIRCLES: set[frozenset[str]] = {
     frozenset({"machine.config", "machine.scalesim_cfg"}),
 }
-KNOWN_THIRD_PARTY: set[str] = {
-    "kernels.convert -> llvmlite",
-    "kernels.counts -> llvmlite",
-    "kernels.microkernel -> llvmlite",
-    "kernels.pack -> llvmlite",
-    "kernels.rounding -> llvmlite",
-}
+KNOWN_THIRD_PARTY: set[str] = set()
 KNOWN_PRIVATE: set[str] = {
-    "kernels.convert -> kernels.pack._FLOATS",
-    "kernels.convert -> kernels.pack._WORDS",
-    "kernels.convert -> kernels.pack._splat",
     "kernels.convert -> units.random._G",
     "kernels.convert -> units.random._LOW32",
     "kernels.convert -> units.random._ONE",

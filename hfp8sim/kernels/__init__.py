@@ -23,7 +23,7 @@ from hfp8sim.kernels.panels import (
     count_panels,
     pack_operand,
 )
-from hfp8sim.kernels.select import Plan, Processor, plan, processor
+from hfp8sim.kernels.select import Plan, plan
 from hfp8sim.kernels.stream import (
     STREAM,
     Stream,
@@ -35,6 +35,7 @@ from hfp8sim.kernels.stream import (
     view,
     zero_steps,
 )
+from hfp8sim.kernels.target import TARGETS, Target, host_target
 from hfp8sim.kernels.workers import share, slices
 from hfp8sim.kernels.zero_products import nonzero
 
@@ -46,14 +47,15 @@ __all__ = [
     "PANEL",
     "STREAM",
     "SWAMPED",
+    "TARGETS",
     "Accumulators",
     "Keys",
     "Panels",
     "Plan",
-    "Processor",
     "Reused",
     "Scan",
     "Stream",
+    "Target",
     "Workspace",
     "accumulate",
     "add_range",
@@ -63,13 +65,13 @@ __all__ = [
     "encode",
     "encode_codes",
     "end_range",
+    "host_target",
     "is_packed",
     "multiply",
     "nonzero",
     "pack_codes",
     "pack_operand",
     "plan",
-    "processor",
     "scan",
     "share",
     "slices",

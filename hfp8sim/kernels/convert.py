@@ -1,4 +1,4 @@
-"""The converter for float32 arrays, fast: the bits of `formats.rounding.round_pack`, sixteen at a time.
+"""The converter for float32 arrays: the bits of `formats.rounding.round_pack`, sixteen at a time.
 
 A float32 is an integer already: significand `sig` < 2^24 and exponent field. The code of a number rounded
 to the quantum 2^q is floor(sig / 2^n + something) plus the exponent field's share, for n = q minus sig's
@@ -16,16 +16,17 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import layout
+from hfp8sim._numba.simd import I32, I64, Code, Lanes, Value, integer, vector
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.vocabulary import Overflow, Rounding, mode_number, overflow_number
 from hfp8sim.kernels.form import PANEL
-from hfp8sim.kernels.pack import _FLOATS, _WORDS, _splat, words_of_elements
+from hfp8sim.kernels.pack import words_of_elements
 from hfp8sim.units.random import _G, _LOW32, _ONE, _S32
 
 #: Elements that are converted at once, so that their random words stay in the first-level cache.
@@ -33,33 +34,36 @@ _BLOCK = 1024
 
 
 class Rounder(NamedTuple):
-    """A conversion as uint32 numbers (floats: their bits)."""
+    """The numbers of a conversion, all uint32 (of floats: their bits). A magnitude is a code without its sign."""
 
-    drop: int  #: fraction bits of float32 that a normal number loses: n
+    drop: int  #: n: fraction bits of float32 that a normal number loses
     fraction: int  #: fraction bits of the format
     lowest: int  #: float32's exponent field of the lowest binade with a quantum of its own
-    gradual: int  #: 1: below `lowest` the quantum stays (subnormals); 0: it shrinks on
+    gradual: (
+        int  #: 1: below `lowest` the quantum stays (subnormal numbers); 0: it goes on shrinking
+    )
     even: int  #: 1: ties to even
     half: int  #: 1: half a quantum is added
     r: int  #: random bits; 0 for modes that take none
-    left: int  #: how far significands move left before random bits are added
-    base: int  #: the share of `lowest` in the code
-    smallest: int  #: mag of the smallest number …
+    left: int  #: left shift of significands before random bits are added
+    offset: int  #: the share of `lowest` in the code
+    smallest: int  #: magnitude of the smallest number …
     smallest_bits: int  #: … and its float32
-    gap: int  #: float32 of smallest·2^−r: a random unit's weight between zero and it
-    normal: int  #: mag of the smallest normal number
-    largest: int  #: mag of the largest number
-    over: int  #: code (without sign) of what exceeds it
-    infinity: int  #: code (without sign) of infinity …
+    gap: int  #: float32 of smallest·2^−r: the weight of a random unit below the smallest number
+    normal: int  #: magnitude of the smallest normal number
+    largest: int  #: magnitude of the largest number
+    over: int  #: magnitude of what replaces a larger one
+    infinity: int  #: magnitude of what infinity becomes …
     infinity_overflows: int  #: … and 1 if that counts as an overflow
-    sign: int  #: the sign bit where overflow keeps it, and …
-    infinity_sign: int  #: … where infinity does
-    over_sign: int
-    zero_sign: int  #: … and where zero does
+    sign: int  #: the sign bit of numbers, …
+    infinity_sign: int  #: … of what infinity becomes, …
+    over_sign: int  #: … of what replaces a number that is too large, …
+    zero_sign: int  #: … and of zero: the bit, or 0
     nan: int  #: the code of NaN
 
 
-_R = Rounder._fields.index("r")
+#: A `Rounder` in memory.
+ROUNDER = layout(**dict.fromkeys(Rounder._fields, np.uint32))
 
 
 @functools.lru_cache(256)
@@ -105,7 +109,7 @@ def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder |
         half=int(mode in (Rounding.NEAREST_EVEN, Rounding.NEAREST_AWAY)),
         r=r if stochastic else 0,
         left=max(r - drop, 0) if stochastic else 0,
-        base=0 if gradual else 1 << f,
+        offset=0 if gradual else 1 << f,
         smallest=facts.min_mag,
         smallest_bits=int(smallest.view(np.uint32)),
         gap=int(np.float32(np.ldexp(float(smallest), -r if stochastic else 0)).view(np.uint32)),
@@ -122,148 +126,128 @@ def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder |
     )
 
 
-class _Word:
-    """A vector of uint32 while code is being written: Python's operators are LLVM's instructions."""
+class _Numbers:
+    """A `Rounder`'s numbers in all lanes, by name."""
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
-        self.b, self.v = builder, value
+    def __init__(self, code: Code, address: Any) -> None:
+        table = code.pointer(address, I32)
+        for i, name in enumerate(Rounder._fields):
+            setattr(self, name, (table + i).load(align=4).splat(PANEL))
 
-    def _other(self, other: _Word | int) -> ir.Value:
-        return other.v if isinstance(other, _Word) else ir.Constant(_WORDS, [other] * PANEL)
-
-    def __add__(self, other: _Word | int) -> _Word:
-        return _Word(self.b, self.b.add(self.v, self._other(other)))
-
-    def __sub__(self, other: _Word | int) -> _Word:
-        return _Word(self.b, self.b.sub(self.v, self._other(other)))
-
-    def __and__(self, other: _Word | int) -> _Word:
-        return _Word(self.b, self.b.and_(self.v, self._other(other)))
-
-    def __or__(self, other: _Word | int) -> _Word:
-        return _Word(self.b, self.b.or_(self.v, self._other(other)))
-
-    def __lshift__(self, other: _Word | int) -> _Word:
-        return _Word(self.b, self.b.shl(self.v, self._other(other)))
-
-    def __rshift__(self, other: _Word | int) -> _Word:
-        return _Word(self.b, self.b.lshr(self.v, self._other(other)))
-
-    def is_(self, comparison: str, other: _Word | int) -> ir.Value:
-        """A comparison as signed integers."""
-        return self.b.icmp_signed(comparison, self.v, self._other(other))
-
-    def where(self, condition: ir.Value, other: _Word | int) -> _Word:
-        """This where the condition holds, else the other."""
-        return _Word(self.b, self.b.select(condition, self.v, self._other(other)))
-
-    def at_most(self, limit: int) -> _Word:
-        return self.where(self.is_("<", limit), limit)
+    def __getattr__(self, name: str) -> Value:
+        raise AttributeError(name)
 
 
-def _convert_lanes(b: ir.IRBuilder, bits: _Word, random: _Word | None, how: dict[str, _Word]):  # type: ignore[no-untyped-def]
-    """(codes, signs, where it underflowed) of a vector of float32 bits, if none of them is too large."""
-    zero = _Word(b, ir.Constant(_WORDS, [0] * PANEL))
-    magnitude = bits & 0x7FFFFFFF
-    negative = bits.is_("<", 0)
+class _Rounded(NamedTuple):
+    """A vector of conversions: magnitudes, signs, and where one underflowed."""
+
+    magnitude: Value
+    sign: Value
+    underflow: Value
+
+
+def _convert_lanes(lanes: Lanes, bits: Value, random: Value | None, how: _Numbers) -> _Rounded:
+    """Convert float32 (their bits) none of which is larger than the largest number."""
+    zero = lanes.const(0)
+    magnitude, negative = bits & 0x7FFFFFFF, bits < 0
     e = magnitude >> 23
-    sig = (magnitude & 0x7FFFFF) | (zero + (1 << 23)).where(e.is_("!=", 0), 0)
+    sig = magnitude & 0x7FFFFF | lanes.const(1 << 23).where(e.differs(0), 0)
 
-    # The quantum's binade: a subnormal's is the lowest one.
-    stays = b.and_(e.is_("<", how["lowest"]), how["gradual"].is_("!=", 0))
-    binade = how["lowest"].where(stays, e)
-    n = (how["drop"] + (binade - e)).at_most(31)
+    # The quantum's binade: a subnormal number's is the lowest one.
+    stays = (e < how.lowest) & how.gradual.differs(0)
+    binade = how.lowest.where(stays, e)
+    n = (how.drop + (binade - e)).at_most(31)
     if random is None:
         n = n.at_most(25)  # as good as any above: sig < 2^24
-        odd = (sig >> n) & how["even"]
-        half = (how["half"] << (n - 1)) - how["even"]
-        kept = (sig + half + odd) >> n
+        odd = sig >> n & how.even
+        half = (how.half << n - 1) - how.even
+        kept = sig + half + odd >> n
     else:  # floor(sig·2^(r − n)) + R, in units of 2^−r
-        kept = (sig << how["left"]) >> (
-            how["drop"] + (binade - e) - how["r"] + how["left"]
-        ).at_most(31)
-        kept = (kept + random) >> how["r"]
-    code = kept + ((binade - how["lowest"]) << how["fraction"]) - how["base"]
+        shift = (how.drop + (binade - e) - how.r + how.left).at_most(31)
+        kept = (sig << how.left >> shift) + random >> how.r
+    code = kept + (binade - how.lowest << how.fraction) - how.offset
 
-    # Below the smallest number of a format without subnormals there is only zero.
-    below = code.is_("<", how["smallest"])
-    rest = zero
+    # Below the smallest number of a format without subnormal numbers there is only zero.
+    below, rest = code < how.smallest, zero
     if random is not None:
-        units = (zero + 1 << how["r"]) - random
-        limit = b.fmul(b.sitofp(units.v, _FLOATS), b.bitcast(how["gap"].v, _FLOATS))
-        tiny = b.bitcast(magnitude.v, _FLOATS)
-        inside = magnitude.is_("<", how["smallest_bits"])
-        none = how["gradual"].is_("==", 0)
-        below = b.and_(b.or_(below, inside), none)
-        rest = how["smallest"].where(b.and_(inside, b.fcmp_ordered(">=", tiny, limit)), 0)
-        # (a number that rounds to the smallest from above is not inside)
+        limit = lanes.from_int((lanes.const(1) << how.r) - random) * how.gap.floats()
+        inside = magnitude < how.smallest_bits
+        below = (below | inside) & how.gradual.equals(0)
+        # A number that rounds to the smallest from above is not inside.
+        rest = how.smallest.where(inside & (magnitude.floats() >= limit), 0)
     code = rest.where(below, code)
 
-    cut = (kept << n).is_("!=", sig)
-    lost = b.or_(cut, b.and_(below, magnitude.is_("!=", 0)))
-    under = b.and_(lost, code.is_("<", how["normal"]))  # (of what is not finite the code is large)
-    sign = how["sign"].where(code.is_("!=", 0), how["zero_sign"])
-    return code, sign.where(negative, 0), under
+    cut = (kept << n).differs(sig)
+    lost = cut | below & magnitude.differs(0)
+    under = lost & (code < how.normal)  # of what is not finite the code is large
+    sign = how.sign.where(code.differs(0), how.zero_sign)
+    return _Rounded(code, sign.where(negative, 0), under)
 
 
-def _beyond(b: ir.IRBuilder, bits: _Word, code: _Word, sign: _Word, how: dict[str, _Word]):  # type: ignore[no-untyped-def]
-    """(codes, signs, where it overflowed, where NaN came in) where some numbers are larger than the largest, or not finite."""
-    magnitude, negative = bits & 0x7FFFFFFF, bits.is_("<", 0)
-    finite = magnitude.is_("<", 0x7F800000)
-    over = b.and_(finite, code.is_(">", how["largest"]))
-    code = how["over"].where(over, code).where(finite, how["infinity"])
-    large = how["over_sign"].where(finite, how["infinity_sign"]).where(negative, 0)
-    sign = sign.where(b.and_(finite, b.not_(over)), large)
-    nan = magnitude.is_(">", 0x7F800000)
-    code, sign = how["nan"].where(nan, code), (sign & 0).where(nan, sign)
-    endless = b.and_(magnitude.is_("==", 0x7F800000), how["infinity_overflows"].is_("!=", 0))
-    return code, sign, b.or_(over, endless), nan
+class _Beyond(NamedTuple):
+    """A vector of conversions of any float32: magnitudes, signs, where one overflowed, where one is NaN."""
+
+    magnitude: Value
+    sign: Value
+    overflow: Value
+    nan: Value
+
+
+def _beyond(bits: Value, usual: _Rounded, how: _Numbers) -> _Beyond:
+    """Conversions where some numbers are larger than the largest, or not finite."""
+    magnitude, negative = bits & 0x7FFFFFFF, bits < 0
+    finite = magnitude < 0x7F800000
+    over = finite & (usual.magnitude > how.largest)
+    code = how.over.where(over, usual.magnitude).where(finite, how.infinity)
+    large = how.over_sign.where(finite, how.infinity_sign).where(negative, 0)
+    sign = usual.sign.where(finite & over.inverted(), large)
+    nan = magnitude > 0x7F800000
+    code, sign = how.nan.where(nan, code), (sign & 0).where(nan, sign)
+    infinite = magnitude.equals(0x7F800000) & how.infinity_overflows.differs(0)
+    return _Beyond(code, sign, over | infinite, nan)
 
 
 @intrinsic(prefer_literal=True)
 def convert_lanes(typingctx, stochastic, source, random, how, codes, target):  # type: ignore[no-untyped-def]
-    """Convert PANEL float32 at the address `source` to codes at the address `target`.
+    """Convert PANEL float32.
 
     Args:
-        stochastic: a literal; then R of each element stands at the address `random`, uint32.
-        how: the address of a `Rounder`, uint32.
-        codes: an array that says what the elements are.
+        stochastic: a literal, whether random words are added.
+        source: address of the float32.
+        random: address of R of each element, uint32, if `stochastic`.
+        how: address of a record of ROUNDER.
+        codes: an array that says how wide codes are.
+        target: address of the codes.
 
     Returns:
         Overflows, plus 2^8 times underflows, plus 2^16 times NaN.
     """
-    element = ir.VectorType(ir.IntType(codes.dtype.bitwidth), PANEL)
+    element = vector(integer(codes.dtype.bitwidth), PANEL)
 
-    def codegen(context, b, signature, values):  # type: ignore[no-untyped-def]
-        def load(address):  # type: ignore[no-untyped-def]
-            return _Word(b, b.load(b.inttoptr(address, _WORDS.as_pointer()), align=4))
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        code = Code(builder)
+        lanes, none = Lanes(code, 32, PANEL), code.number(0, integer(PANEL))
+        numbers = _Numbers(code, values[3])
+        r = None
+        if stochastic.literal_value:
+            r = code.pointer(values[2], lanes.words).load(align=4)
+        bits = code.pointer(values[1], lanes.words).load(align=4)
+        usual = _convert_lanes(lanes, bits, r, numbers)
+        large = (usual.magnitude > numbers.largest).mask()
 
-        table = b.inttoptr(values[3], ir.IntType(32).as_pointer())
-        numbers = {
-            name: _Word(b, _splat(b, b.load(b.gep(table, [ir.IntType(32)(i)]), align=4)))
-            for i, name in enumerate(Rounder._fields)
-        }
-        r = load(values[2]) if stochastic.literal_value else None
-        i64, mask = ir.IntType(64), ir.IntType(PANEL)
-        bits = load(values[1])
-        code, sign, under = _convert_lanes(b, bits, r, numbers)
-        beyond = b.bitcast(code.is_(">", numbers["largest"]), mask)
-        before = b.block
-        with b.if_then(b.icmp_unsigned("!=", beyond, mask(0)), likely=False):
-            rare_code, rare_sign, over, nan = _beyond(b, bits, code, sign, numbers)
-            rare = [rare_code.v, rare_sign.v, b.bitcast(over, mask), b.bitcast(nan, mask)]
-            inside = b.block
-        merged = []
-        for usual, unusual in zip([code.v, sign.v, mask(0), mask(0)], rare):
-            phi = b.phi(usual.type)
-            phi.add_incoming(usual, before)
-            phi.add_incoming(unusual, inside)
-            merged.append(phi)
-        result = b.or_(merged[0], merged[1])
-        result = result if element == _WORDS else b.trunc(result, element)
-        b.store(result, b.inttoptr(values[5], element.as_pointer()), align=1)
-        counts = [b.zext(b.ctpop(m), i64) for m in (merged[2], b.bitcast(under, mask), merged[3])]
-        return b.or_(counts[0], b.or_(b.shl(counts[1], i64(8)), b.shl(counts[2], i64(16))))
+        def unusual() -> list[Value]:
+            rare = _beyond(bits, usual, numbers)
+            return [rare.magnitude, rare.sign, rare.overflow.mask(), rare.nan.mask()]
+
+        merged = code.seldom(
+            large.differs(0), unusual, [usual.magnitude, usual.sign, none, none]
+        )  # fmt: skip
+        result = (merged[0] | merged[1]).cut(element)
+        code.pointer(values[5], element).store(result, align=1)
+        over, under, nan = (
+            mask.population().widened(I64) for mask in (merged[2], usual.underflow.mask(), merged[3])
+        )  # fmt: skip
+        return (over | under << 8 | nan << 16).ir
 
     address = types.uintp
     return types.int64(stochastic, address, address, address, codes, address), codegen
@@ -271,7 +255,7 @@ def convert_lanes(typingctx, stochastic, source, random, how, codes, target):  #
 
 @jit
 def convert_panels(values, random, stochastic, numbers, codes):
-    """`convert_block` for all of `values` but what is left over after its last whole panel."""
+    """`convert_block` for the whole panels of `values`; elements after them are left out."""
     over, under, nan = 0, 0, 0
     whole = values.size // PANEL * PANEL
     source, target, words = values.ctypes.data, codes.ctypes.data, random.ctypes.data
@@ -289,7 +273,11 @@ def convert_panels(values, random, stochastic, numbers, codes):
 
 @jit
 def convert_block(values, random, stochastic, numbers, codes):
-    """Convert contiguous float32 to contiguous codes; `random` holds the R of each (or nothing).
+    """Convert contiguous float32 to contiguous codes.
+
+    Args:
+        random: R of each element, uint32, if `stochastic`.
+        numbers: an array of one record of ROUNDER.
 
     Returns:
         Overflows, underflows, NaN.
@@ -297,7 +285,7 @@ def convert_block(values, random, stochastic, numbers, codes):
     over, under, nan = convert_panels(values, random, stochastic, numbers, codes)
     whole = values.size // PANEL * PANEL
     rest = values.size - whole
-    if rest:  # zeros behind the end count nothing
+    if rest:  # the zeros after the last element count no event
         last, last_codes = np.zeros(PANEL, np.float32), np.empty(PANEL, codes.dtype)
         last_random = np.zeros(PANEL, np.uint32)
         # Loops: for slices Numba would compile the text of an error about their lengths, a second long.
@@ -314,11 +302,11 @@ def convert_block(values, random, stochastic, numbers, codes):
 
 @jit
 def convert_drawn(values, key, numbers, codes):
-    """`convert_block` with the words of `random` for elements 0, 1, … of the conversion's site."""
+    """`convert_block` with the random words of elements 0, 1, … of the conversion's site; `key` is its key."""
     over, under, nan = 0, 0, 0
     words = np.empty(_BLOCK, np.uint32)
     zero = np.uint32(0)
-    down = np.uint32(32) - numbers[_R]
+    down = np.uint32(32) - numbers[0].r
     for first in range(0, values.size, _BLOCK):
         some = values[first : first + _BLOCK]
         for t in range(0, _BLOCK, PANEL):
@@ -332,17 +320,18 @@ def convert_drawn(values, key, numbers, codes):
 
 
 @functools.lru_cache(256)
-def _numbers(how: Rounder) -> NDArray[np.uint32]:
-    return np.array([field & 0xFFFFFFFF for field in how], np.uint32)
+def _numbers(how: Rounder) -> NDArray[np.void]:
+    """An array of one record of ROUNDER."""
+    return np.array([tuple(field & 0xFFFFFFFF for field in how)], ROUNDER)
 
 
 class Converted(NamedTuple):
-    """Codes, and what happened on the way."""
+    """Codes, and counts of events."""
 
     codes: NDArray[np.unsignedinteger[Any]]
     overflows: int
     underflows: int
-    nan: int  #: NaN that came in
+    nan: int  #: NaN among the numbers
 
 
 def convert_float32(

@@ -1,104 +1,100 @@
-"""Counting events, as the kernel generator writes it."""
+"""Counting events in generated kernels."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
 
-from llvmlite import ir
-from numba.core import cgutils
-
-from hfp8sim._numba.simd import Lanes
-from hfp8sim.kernels.form import EVENTS, Kernel
-
-_I64 = ir.IntType(64)
+from hfp8sim._numba.simd import I64, Code, Pointer, Value, integer, vector
+from hfp8sim.kernels.form import EVENTS
+from hfp8sim.kernels.kernel import Kernel
 
 
-class Marks:
-    """Where the events of a step go: nowhere."""
+class Counter:
+    """Takes the masks of events of a step. This one counts nothing."""
 
-    wanted = False
+    counts_events = False
 
-    def add(self, event: int, lanes: Lanes, mask: ir.Value) -> None:
-        """Count the lanes of a comparison, if anything is counted."""
-
-
-class Tally(Marks):
-    """Counts of events, int64, one at a time: for what happens once a chunk."""
-
-    def __init__(self, builder: ir.IRBuilder, counts: list[ir.Value]) -> None:
-        self.b, self.counts, self.wanted = builder, counts, bool(counts)
-
-    def add(self, event: int, lanes: Lanes, mask: ir.Value) -> None:
-        """Count the lanes of a comparison, if anything is counted."""
-        if self.wanted:
-            self.counts[event] = self.b.add(self.counts[event], lanes.count(mask))
+    def add(self, event: int, mask: Value) -> None:
+        """Count the lanes of a comparison that are true."""
 
 
-class Ring:
-    """Memory for the marks of the last steps. A step writes its masks there, a few bits each, and counts
-    all those of a step long ago at once: a processor moves a mask to memory at no more cost than to a
-    scalar register, and of those there are too few. Were marks read soon after, it would wait for them."""
+class Totals(Counter):
+    """Counts as scalars (int64), by event: for what happens once a chunk. Without counts: counts nothing."""
+
+    def __init__(self, counts: list[Value]) -> None:
+        self.counts, self.counts_events = counts, bool(counts)
+
+    def add(self, event: int, mask: Value) -> None:
+        """Count the lanes of a comparison that are true."""
+        if self.counts_events:
+            self.counts[event] = self.counts[event] + mask.count()
+
+
+class MaskRing:
+    """A ring buffer of the masks of the last steps, in memory.
+
+    A step stores its masks there, one bit a lane, and counts all masks of the step SLOTS steps ago at once. Storing a
+    mask costs a processor no more than moving it to a scalar register, of which there are too few. If a mask
+    were read soon after it is stored, the load would wait for the store.
+    """
 
     SLOTS = 8
 
-    def __init__(self, builder: ir.IRBuilder, kernel: Kernel) -> None:
-        self.b = b = builder
-        self.mask, self.lanes = ir.IntType(max(kernel.lanes, 8)), ir.IntType(kernel.lanes)
-        words = kernel.rows * kernel.vectors * self.mask.width // 64
-        self.counts = ir.VectorType(_I64, words)
-        memory = ir.ArrayType(self.counts, EVENTS * self.SLOTS)
-        self.memory = b.alloca(memory)
-        b.store(ir.Constant(memory, None), self.memory)
+    def __init__(self, code: Code, kernel: Kernel) -> None:
+        self.code = code
+        self.mask, self.bits = integer(max(kernel.lanes, 8)), integer(kernel.lanes)
+        masks = kernel.tiling.rows * kernel.tiling.vectors
+        self.counts = vector(I64, masks * max(kernel.lanes, 8) // 64)
+        self.memory = code.array(self.counts, EVENTS * self.SLOTS)
 
-    def zero(self) -> ir.Value:
-        """A count of nothing, as counts begin with."""
-        return ir.Constant(self.counts, None)
+    def zero(self) -> Value:
+        """A vector of zero counts."""
+        return self.code.number(0, self.counts)
 
-    def marks(self, step: ir.Value, counts: list[ir.Value]) -> Marks:
-        """Where the events of a step go; counts by event go on in place."""
-        return _RingMarks(self, step, counts)
+    def counter(self, step: Value, counts: list[Value]) -> Counter:
+        """The counter of a step; it adds to vectors of counts, by event, in place."""
+        return _StepMasks(self, step, counts)
 
-    def total(self, event: int, count: ir.Value) -> ir.Value:
-        """The count and all marks that are kept, int64."""
-        b = self.b
+    def total(self, event: int, count: Value) -> Value:
+        """A vector of counts, with all masks that are still in the ring: their sum, int64."""
         for slot in range(self.SLOTS):
-            count = b.add(count, self.marked(self.slot(event, _I64(slot))))
-        lanes = [b.extract_element(count, _I64(i)) for i in range(self.counts.count)]
+            count = count + self.counted(self.slot(event, self.code.number(slot)))
+        lanes = [count.extracted(i) for i in range(count.lanes)]
         total = lanes[0]
         for lane in lanes[1:]:
-            total = b.add(total, lane)
+            total = total + lane
         return total
 
-    def slot(self, event: int, slot: ir.Value) -> ir.Value:
-        return self.b.gep(self.memory, [_I64(0), self.b.add(slot, _I64(event * self.SLOTS))])
+    def slot(self, event: int, slot: Value) -> Pointer:
+        """The address of one slot of an event's ring."""
+        return self.memory + (slot + event * self.SLOTS)
 
-    def marked(self, slot: ir.Value) -> ir.Value:
-        """How many marks a slot has, in parts."""
-        kind = ir.FunctionType(self.counts, [self.counts])
-        name = f"llvm.ctpop.v{self.counts.count}i64"
-        function = cgutils.get_or_insert_function(self.b.module, kind, name)
-        return self.b.call(function, [self.b.load(slot)])
+    def counted(self, slot: Pointer) -> Value:
+        """How many bits are set in a slot, as a vector of counts."""
+        return slot.load().population()
 
 
-class _RingMarks(Marks):
-    wanted = True
+class _StepMasks(Counter):
+    """Stores the masks of one step in the ring."""
 
-    def __init__(self, ring: Ring, step: ir.Value, counts: list[ir.Value]) -> None:
+    counts_events = True
+
+    def __init__(self, ring: MaskRing, step: Value, counts: list[Value]) -> None:
         self.ring, self.step, self.counts = ring, step, counts
-        self.places: dict[int, Iterator[ir.Value]] = {}
+        self.places: dict[int, Iterator[Pointer]] = {}
 
-    def add(self, event: int, lanes: Lanes, mask: ir.Value) -> None:
-        ring, b = self.ring, self.ring.b
+    def add(self, event: int, mask: Value) -> None:
+        """Store the mask of a comparison."""
         if event not in self.places:
-            self.places[event] = self._take(event)
-        bits = b.zext(b.bitcast(mask, ring.lanes), ring.mask)
-        b.store(bits, next(self.places[event]))
+            self.places[event] = self._reuse(event)
+        bits = mask.bitcast(self.ring.bits).widened(self.ring.mask)
+        next(self.places[event]).store(bits)
 
-    def _take(self, event: int) -> Iterator[ir.Value]:
-        """Count the marks of the step whose place this one takes; the place of its masks."""
-        ring, b = self.ring, self.ring.b
-        slot = ring.slot(event, b.and_(self.step, _I64(ring.SLOTS - 1)))
-        self.counts[event] = b.add(self.counts[event], ring.marked(slot))
-        first = b.bitcast(slot, ring.mask.as_pointer())
-        return (b.gep(first, [_I64(i)]) for i in itertools.count())
+    def _reuse(self, event: int) -> Iterator[Pointer]:
+        """Count the masks of the step whose slot this one takes; the places of this one's masks."""
+        ring = self.ring
+        slot = ring.slot(event, self.step & (ring.SLOTS - 1))
+        self.counts[event] = self.counts[event] + ring.counted(slot)
+        first = slot.as_type(ring.mask)
+        return (first + i for i in itertools.count())

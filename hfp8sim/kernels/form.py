@@ -1,134 +1,220 @@
-"""What specialises a kernel, and the table of numbers that everything else comes in."""
+"""What a kernel computes (`Form`), how its sums are laid out in registers (`Tiling`), and shared constants.
+
+A form is proved from number formats, bounds and depth alone (`select.py`; docs/speed.md, "Why each path is
+exact"). No processor occurs in it; `target.py` is the file that knows processors.
+"""
 
 from __future__ import annotations
 
+from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-import numpy as np
+from hfp8sim._numba.simd import CHOP, DOWN, NEAREST
 
-#: Rows of A and columns of B in a panel: element (k, i) of a panel stands at k·PANEL + i.
+#: Rows of A, or columns of B, in a panel: element (k, i) of a panel is at index k·PANEL + i.
 PANEL = 16
-#: Panels of columns that the widest tile reaches over.
+#: Panels of columns that the widest register tile covers.
 WIDEST = 3
-
-#: Places in a kernel's table of numbers (int64): first those of the steps, and from BETWEEN on the same
-#: for the running total of chunks. Where a number is a float, its bits stand there, in a lane's width.
-(
-    SCALE_ADD,  # d « fraction width: adding it to a float's bits multiplies by 2^d
-    SCALE,  # 2^d
-    SCALE_LESS,  # 2^d − 1
-    HALF,  # half a unit in the last kept place, as an addend to the bits
-    KEEP,  # mask of the kept bits
-    DROP,  # d: how many bits are cut off
-    MAX,  # largest number
-    OVER,  # what an overflow becomes, without its sign
-    MIN,  # smallest positive number
-    GAP,  # MIN·2^−d: what a unit of random addend weighs below the smallest number
-    HASH_SHIFT,  # a hashed word's way to its place …
-    HASH_KEEP,  # … and the mask of its random bits
-    LOWEST,  # lowest exponent of the accumulator
-    GUARD,  # fraction bits that an aligned sum keeps
-    ABOVE,  # bits that tell numbers from what is below the smallest one
-) = range(15)
-BETWEEN = 16
-NUMBERS = 32
 
 #: Kinds of events, in the order of the array of counts.
 SWAMPED, OVERFLOWED, UNDERFLOWED = range(3)
 EVENTS = 3
-#: The exponent of a zero, in the panels of exponents that `aligned` sums read.
+#: The exponent of a zero in the panels of exponents that aligned sums read.
 NO_EXPONENT = -(1 << 20)
 
 
-class Kernel(NamedTuple):
-    """What specialises a kernel. Its `name` is the compile-time argument of `tile`."""
+class Lane(IntEnum):
+    """The float type of a vector's lane; the value is its width in bits."""
 
-    bits: int  #: of a lane's float: 32 or 64
-    lanes: int  #: of a vector
-    rows: int  #: of a register tile
-    vectors: int  #: of a register tile, side by side
-    products: (
-        int  #: of a step: 1, 2 or (aligned) more; 0: exact sums, rounded when the chunk closes
-    )
-    order: (
-        str  #: fused (a step's products first), serial (one by one: all sums are exact), or aligned
-    )
-    rounding: str  #: none, even, away, zero, random (row ^ column) or hash (a hash of that)
-    adder: str  #: nearest, chop, or down: then both neighbours are computed and the odd one taken
-    between: str  #: rounding of the running total, as `rounding`
-    between_adder: str
-    over: str  #: free (proved impossible), clamp, nan (which then stays), or replace
-    #: free, flush (by the processor, where that is exact), test (bits tell), edge (both: the processor
-    #: flushes what is below the edge, and bits tell what is on it), or cut (by comparison)
-    under: str
-    #: quiet, count, or unchanged: count, but steps that add zero as swamped ones too, see `zeros`
-    events: str
-    #: of a chunk, its first step: rounded, or exact: the accumulator holds every product
-    opening: str
-    extension: str  #: none, or avx512dq: instructions of that name may be used
+    FLOAT32 = 32
+    FLOAT64 = 64
 
     @property
-    def name(self) -> str:
-        return " ".join(str(field) for field in self)
-
-    @classmethod
-    def parse(cls, name: str) -> Kernel:
-        fields = name.split(" ")
-        return cls(*map(int, fields[:5]), *fields[5:])  # type: ignore[arg-type]
+    def bytes(self) -> int:
+        """Width in bytes."""
+        return self.value // 8
 
     @property
-    def narrow(self) -> Kernel:
-        """The kernel for the panels of columns that are left over by tiles more than one panel wide."""
-        return self if self.panels == 1 else self._replace(rows=2 * self.rows, vectors=1)
+    def fraction_bits(self) -> int:
+        """Fraction bits of the float: 23 or 52."""
+        return 23 if self is Lane.FLOAT32 else 52
 
     @property
-    def panels(self) -> int:
-        """Panels of columns that a tile reaches over."""
-        return max(1, self.vectors * self.lanes // PANEL)
+    def precision(self) -> int:
+        """Bits of the significand, the leading one included: 24 or 53."""
+        return self.fraction_bits + 1
+
+
+class Order(StrEnum):
+    """How the products of a step are added."""
+
+    FUSED = "fused"
+    """The products are added exactly, then their sum to the accumulator: acc + (p₀ + p₁)."""
+    SERIAL = "serial"
+    """The products are added one by one. All these sums are exact in a lane."""
+    ALIGNED = "aligned"
+    """All terms are cut to a common grid below the largest exponent, then added as integers."""
+
+
+class Mode(StrEnum):
+    """A rounding mode. The value is its name in kernel names."""
+
+    NONE = "none"
+    """The accumulator is as wide as a lane: the adder's own rounding is the rounding."""
+    EVEN = "even"
+    """To nearest, ties to even."""
+    AWAY = "away"
+    """To nearest, ties away from zero."""
+    ZERO = "zero"
+    """Toward zero."""
+    RANDOM = "random"
+    """Stochastic; the random word is the row's word xor the column's word."""
+    HASH = "hash"
+    """Stochastic; the random word is a hash of the row's word xor the column's word."""
 
     @property
-    def strict(self) -> bool:
-        """Whether the processor's control register is changed."""
-        return {self.adder, self.between_adder} != {"nearest"} or self.flushes
+    def stochastic(self) -> bool:
+        """Whether random words are added."""
+        return self in (Mode.RANDOM, Mode.HASH)
+
+    @property
+    def nearest(self) -> bool:
+        """Whether the error is at most half a unit in the last place (ulp)."""
+        return self in (Mode.EVEN, Mode.AWAY)
+
+
+class Adder(StrEnum):
+    """How a lane's adder rounds the sum, before the sum is rounded to the accumulator's precision."""
+
+    NEAREST = "near"
+    """To nearest, ties to even: the processor's usual rounding direction."""
+    CHOP = "chop"
+    """Toward zero."""
+    ODD = "odd"
+    """To odd: computed rounded down and rounded up; of two different results the odd one is taken."""
+
+    @property
+    def direction(self) -> str:
+        """The processor's rounding direction, as `_numba.simd` names it."""
+        return {"near": NEAREST, "chop": CHOP, "odd": DOWN}[self.value]
+
+
+class Overflow(StrEnum):
+    """What happens to a sum beyond the accumulator's largest number."""
+
+    IMPOSSIBLE = "bounded"
+    """No sum can be so large."""
+    CLAMP = "clamp"
+    """It becomes the largest number."""
+    NAN = "nan"
+    """It becomes NaN. The largest magnitude is recorded, and tested when the chunk ends."""
+    REPLACE = "replace"
+    """It is replaced by a given value (the largest number, infinity or NaN) in each step."""
+
+
+class Underflow(StrEnum):
+    """What happens to a sum below the accumulator's smallest number."""
+
+    IMPOSSIBLE = "normal"
+    """No sum but zero can be so small."""
+    FLUSH = "flush"
+    """The processor flushes it to zero: it is subnormal in the lane."""
+    BIT = "bit"
+    """A bit of the lane's exponent field tells it: the smallest number is scaled to 2."""
+    EDGE = "edge"
+    """The processor flushes smaller sums; the sum just below the smallest number is told by bits."""
+    COMPARE = "compare"
+    """Each sum is compared with the smallest number."""
 
     @property
     def flushes(self) -> bool:
-        """Whether the processor is told to flush what is below its normal numbers."""
-        return self.under in ("flush", "edge")
+        """Whether the processor's flush-to-zero mode is used."""
+        return self in (Underflow.FLUSH, Underflow.EDGE)
 
     @property
-    def lag(self) -> int:
-        """Rows of the tile that are added to before a row's sums are rounded; 0: a step's sums are rounded in it.
-        Only where rounding is all that happens to a sum, and rounding it again changes nothing."""
-        plain = self.over in ("free", "nan") and self.under != "flush" and self.adder != "down"
-        same_again = self.rounding in ("even", "away", "zero")
-        one = self.products == 1 and self.order == "fused"
-        lags = plain and same_again and one and self.events == "quiet"
-        return 5 * self.rows // 8 if lags else 0
+    def tests_bits(self) -> bool:
+        """Whether bits of the sum tell that it is too small."""
+        return self in (Underflow.BIT, Underflow.EDGE)
+
+
+class Opening(StrEnum):
+    """How the first step of a chunk, which adds to zero, is computed."""
+
+    ROUNDED = "rounded"
+    """As any other step."""
+    EXACT = "exact"
+    """Without a rounding: the accumulator can represent every product."""
+
+
+class Counting(StrEnum):
+    """How events are counted."""
+
+    NONE = "quiet"
+    """They are not."""
+    EVENTS = "events"
+    """Each step is compared with the sum before it, and with what it adds."""
+    UNCHANGED = "unchanged"
+    """Each step is compared with the sum before it alone. Steps that add zero are then counted as swamped,
+    too; `zero_products.py` tells how many those are."""
+
+
+class RoundingForm(NamedTuple):
+    """One of a kernel's two roundings: of sums in a chunk, or of the running total of chunks."""
+
+    mode: Mode
+    adder: Adder
+
+
+class Form(NamedTuple):
+    """The arithmetic of a kernel."""
+
+    lane: Lane  #: the float type of the sums in a chunk; running totals are always float32
+    products: int  #: products per step; 0: a chunk is summed exactly, and rounded when it ends
+    order: Order
+    intra: RoundingForm  #: intra-chunk: of the sum of a step
+    inter: RoundingForm  #: inter-chunk: of the running total
+    overflow: Overflow
+    underflow: Underflow
+    opening: Opening
 
     @property
-    def group(self) -> int:
-        """How many sums are added, then rounded, before the code turns to others. A compiler would put all
-        multiplications first, for their latency, and run out of registers, or mix the wrong things."""
-        if self.events == "unchanged":
-            return 8
-        return 4 if self.products == 2 or self.events == "count" else self.rows * self.vectors
+    def width(self) -> int:
+        """Elements of k that a step reads."""
+        return max(self.products, 1)
 
     @property
-    def ordered(self) -> bool:
-        """Whether the code keeps the order in which it is written."""
-        return self.bits * self.lanes == 512 and (
-            self.lag > 0 or self.group < self.rows * self.vectors
-        )
-
-    @property
-    def exact_sums(self) -> bool:
+    def exact_chunks(self) -> bool:
         """Whether a chunk is summed exactly and rounded once."""
         return self.products == 0
 
+    @property
+    def one_product(self) -> bool:
+        """Whether a step is one multiply-add."""
+        return self.products == 1 and self.order is Order.FUSED
 
-def float_bits(value: float, bits: int) -> int:
-    """The bits of a float32 or float64 as an unsigned integer."""
-    if bits == 32:
-        return int(np.float32(value).view(np.uint32))
-    return int(np.float64(value).view(np.uint64))
+    @property
+    def directed(self) -> bool:
+        """Whether a rounding direction other than to nearest is used."""
+        return {self.intra.adder, self.inter.adder} != {Adder.NEAREST}
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether rounding is all that happens to a sum, and rounding it again changes nothing."""
+        return (
+            self.one_product
+            and self.intra.mode in (Mode.EVEN, Mode.AWAY, Mode.ZERO)
+            and self.intra.adder is not Adder.ODD
+            and self.overflow in (Overflow.IMPOSSIBLE, Overflow.NAN)
+            and self.underflow is not Underflow.FLUSH
+        )
+
+
+class Tiling(NamedTuple):
+    """How the sums of a register tile are arranged, and in what order they are computed."""
+
+    rows: int  #: of the register tile
+    vectors: int  #: vectors of columns in a row of it
+    #: Rows that are added to before a row is rounded (software pipelining); 0: each step rounds its own sums.
+    lag: int
+    #: Sums that are added, then rounded, before the code goes on to others.
+    group: int

@@ -9,7 +9,7 @@ import numpy as np
 from hfp8sim._numba.jit import jit
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.jobs import encode_codes, pack_codes
-from hfp8sim.kernels.memory import REUSED_BYTES, Workspace
+from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.panels import Codes, Keys, allocate_panels, count_panels
 from hfp8sim.kernels.select import Plan
 from hfp8sim.kernels.stream import (
@@ -20,20 +20,21 @@ from hfp8sim.kernels.stream import (
     stream_at,
     zero_steps,
 )
+from hfp8sim.kernels.target import BLOCKING
 from hfp8sim.kernels.workers import share, slices
 
 #: Bytes of packed panels of one operand that are held at once.
-_PANEL_BYTES = REUSED_BYTES
+_PANEL_BYTES = BLOCKING.panel_bytes
 #: Multiply-accumulates below which a second thread costs more than it gains.
-MACS_WORTH_THREADS = 1 << 22
+MACS_WORTH_THREADS = BLOCKING.macs_worth_threads
 #: Multiply-accumulates of one call into compiled code, about 0.1 s. Python handles Ctrl-C between calls.
 MACS_PER_CALL = 1 << 33
 #: Parts of the work for each thread.
 _PARTS_PER_THREAD = 4
 #: Bytes of a block of rows: its panels and results stay in the second-level cache …
-_BLOCK_BYTES = 1 << 18
+_BLOCK_BYTES = BLOCKING.block_bytes
 #: … but it has at least so many rows, for each of which B's panels are read once.
-_BLOCK_ROWS = 64
+_BLOCK_ROWS = BLOCKING.block_rows
 
 _WORKSPACE = Workspace()
 

@@ -23,7 +23,7 @@ from hfp8sim.kernels.macrokernel import PANELS
 #: The argument of a packing function: codes of a range of rows of A (or of B's transpose) and of k.
 PACKING = layout(
     function=np.int64,  # address of the function
-    params=np.int64,  # address of the packing parameters, int64 (pack.SIDE,)
+    params=np.int64,  # address of the packing parameters, a `pack.SIDE`
     # The matrix of codes (rows, k).
     codes=np.int64,  # address of its first element
     row_step=np.int64,  # bytes from row to row
@@ -41,7 +41,7 @@ PACKING = layout(
 #: The argument of an encoding function: accumulators become a matrix of codes (rows, columns).
 ENCODING = layout(
     function=np.int64,  # address of the function
-    encoder=np.int64,  # address of a format's encoding parameters, uint32 (pack.ENCODER,)
+    encoder=np.int64,  # address of a format's encoding parameters, a `pack.ENCODER`
     total=np.int64,  # address of running totals, float32 (row panels, column panels, PANEL, PANEL)
     codes=np.int64,  # address of the matrix; the codes of a row are adjacent
     row_step=np.int64,  # bytes from row to row
@@ -57,7 +57,7 @@ def packer(code_bytes: int, lane_bits: int) -> Any:
     """The compiled function that packs codes of so many bytes into lanes of so many bits."""
     code = _CODES[code_bytes]
     lane, word = (np.float32, np.uint32) if lane_bits == 32 else (np.float64, np.uint64)
-    lane_bytes = lane_bits // 8
+    lane_bytes, side = lane_bits // 8, pack.SIDE
 
     @jit
     def fill(argument):
@@ -71,7 +71,7 @@ def packer(code_bytes: int, lane_bits: int) -> Any:
         words = pointer(panels.words + row * panels.steps * lane_bytes)
         chunk_words = pointer(panels.chunk_words + row * panels.chunks * 4)
         pack.fill(
-            codes, carray(pointer(job.params), (pack.SIDE,), np.int64), job.first, job.k0, job.start,
+            codes, carray(pointer(job.params), (1,), side), job.first, job.k0, job.start,
             carray(values, (count, panels.depth, PANEL), lane),
             carray(exponents, (count, panels.depth, PANEL), np.int32),
             carray(words, (count, panels.steps, PANEL), word),
@@ -84,7 +84,7 @@ def packer(code_bytes: int, lane_bits: int) -> Any:
 @functools.cache
 def result_encoder(code_bytes: int) -> Any:
     """The compiled function that encodes results as codes of so many bytes."""
-    code = _CODES[code_bytes]
+    code, parameters = _CODES[code_bytes], pack.ENCODER
 
     @jit
     def encode(argument):
@@ -93,7 +93,7 @@ def result_encoder(code_bytes: int) -> Any:
         results = as_strided(carray(pointer(job.codes), (1,), code), shape, steps)
         panels = -(-job.rows // PANEL), -(-job.columns // PANEL), PANEL, PANEL
         total = carray(pointer(job.total), panels, np.float32)
-        encoder = carray(pointer(job.encoder), (pack.ENCODER,), np.uint32)
+        encoder = carray(pointer(job.encoder), (1,), parameters)
         pack.encode_panels(total, encoder, results)
 
     return encode

@@ -15,13 +15,9 @@ from numba import carray  # type: ignore[attr-defined]
 from hfp8sim._numba.calls import pointer
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
-from hfp8sim.kernels.form import PANEL, Kernel
+from hfp8sim.kernels.form import PANEL
+from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.microkernel import tile
-
-#: Bytes of a group of A's panels: it stays in the second-level cache.
-_L2_BYTES = 1 << 18
-#: Bytes of a panel's block of k: it stays in the first-level cache.
-_L1_BYTES = 1 << 16
 
 #: Packed panels of one operand. A lane is the float of the kernel, 4 or 8 bytes.
 PANELS = layout(
@@ -43,7 +39,7 @@ JOB = layout(
     # `keeps_chunks`, of scratch for one register tile, (1, WIDEST, PANEL, PANEL).
     chunk=np.int64,
     total=np.int64,  # address of running totals, float32 (row panels, column panels, PANEL, PANEL)
-    numbers=np.int64,  # address of the kernel's constants, int64 (NUMBERS,)
+    numbers=np.int64,  # address of the kernel's numbers, a `numbers.NUMBERS`
     counts=np.int64,  # address of counts of events, int64 (EVENTS,), which are added to
     row_panels=np.int64,
     column_panels=np.int64,
@@ -62,11 +58,12 @@ def runner(kernel: Kernel) -> Any:
     # Only strings and integers are closed over: Numba's disk cache recognises those. It would not recognise
     # an intrinsic made for each kernel.
     name = kernel.name
-    size, columns, panels = kernel.bits // 8, kernel.vectors * kernel.lanes, kernel.panels
-    rows, narrow_rows = kernel.rows, kernel.narrow.rows
-    products = max(kernel.products, 1)
-    random = kernel.rounding in ("random", "hash")
+    size, columns, panels = kernel.form.lane.bytes, kernel.columns, kernel.panels
+    rows, narrow_rows = kernel.tiling.rows, kernel.narrow.tiling.rows
+    products = kernel.form.width
+    random = kernel.form.intra.mode.stochastic
     bytes_per_step = (products + random) * PANEL * size
+    l1_bytes, l2_bytes = kernel.target.blocking.l1_bytes, kernel.target.blocking.l2_bytes
 
     @jit
     def run(argument):
@@ -80,13 +77,13 @@ def runner(kernel: Kernel) -> Any:
         steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
         row_panels, column_panels = job.row_panels, job.column_panels
         step = products * PANEL  # elements of a panel
-        block = max(1, _L1_BYTES // (length * bytes_per_step)) * length
+        block = max(1, l1_bytes // (length * bytes_per_step)) * length
         first, chunks = 0, 0
         while True:
             # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
             many = min(steps - first, block - length + left)
             last = first + many >= steps
-            group = max(1, _L2_BYTES // max(many * bytes_per_step, 1))
+            group = max(1, l2_bytes // max(many * bytes_per_step, 1))
             for i0 in range(0, row_panels, group):
                 j = 0
                 while j < column_panels:

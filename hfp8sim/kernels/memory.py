@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim.kernels.target import BLOCKING
+
 _T = TypeVar("_T")
 
 #: A buffer larger than so many bytes is not reused.
-REUSED_BYTES = 1 << 25
-#: Bytes of a cache line.
-_LINE = 64
+REUSED_BYTES = BLOCKING.panel_bytes
+_LINE = BLOCKING.line_bytes
 
 
 class Fresh:

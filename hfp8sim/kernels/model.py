@@ -1,168 +1,382 @@
-"""What the kernels compute, as plain loops: read this first.
+"""What a microkernel computes, as plain loops: read this first.
 
-The generated code of `tile` does exactly this, sixteen outputs at a time. One output is a chain of steps,
-each a sum in a lane's precision (24 or 53 bits) followed by a rounding of its bits; the numbers are those of
-`Plan.numbers`. There is nothing about formats here: that the results are the machine's is the business of
-`plan`. Python floats stand for lanes of either width. (A chunk's first product that is a number of the
-accumulator is rounded to itself: `tile` leaves that out.)
+The generated code of `microkernel.tile` does exactly this, for many outputs at a time. One output is a chain of
+steps. Each is a sum in a lane's precision (24 or 53 bits), followed by a rounding of its bits; the numbers are
+those of `NUMBERS`. Formats do not occur here: that the results are those of the accumulator's format is proved in
+`select.py`.
+
+These loops are also the kernels of the target `model`, which runs on any processor that Numba compiles for. They
+set no rounding direction: float64 stands for lanes of either width, and directions are applied to the exact error
+of a sum.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numba import carray  # type: ignore[attr-defined]
 
-from hfp8sim.kernels import form as at
-from hfp8sim.kernels.form import BETWEEN, Kernel
+from hfp8sim._numba.calls import pointer
+from hfp8sim._numba.jit import jit
+from hfp8sim.kernels.form import (
+    EVENTS,
+    NO_EXPONENT,
+    OVERFLOWED,
+    PANEL,
+    SWAMPED,
+    UNDERFLOWED,
+    Adder,
+    Counting,
+    Mode,
+    Order,
+    Overflow,
+    Underflow,
+)
+from hfp8sim.kernels.kernel import Kernel
+from hfp8sim.kernels.numbers import NUMBERS
+
+#: Modes and adders as numbers.
+_NONE, _EVEN, _AWAY, _ZERO, _RANDOM, _HASH = range(len(Mode))
+_NEAREST, _CHOP, _ODD = range(len(Adder))
+_FRACTION32, _FRACTION64 = 23, 52
+_HASH1, _HASH2, _LOW32 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B), np.uint64(0xFFFFFFFF)
 
 
-class Lane(NamedTuple):
-    """A lane's float: how many bits, of which how many are fraction."""
+class Rule(NamedTuple):
+    """One of a kernel's two roundings, as integers."""
 
-    bits: int
-    fraction: int
-
-    def pack(self, x: float) -> int:
-        """The bits of a float."""
-        if self.bits == 64:
-            return int(struct.unpack("<q", struct.pack("<d", x))[0])
-        return int(struct.unpack("<i", struct.pack("<f", x))[0])
-
-    def unpack(self, bits: int) -> float:
-        """The float of given bits (of which only the lowest count)."""
-        bits &= (1 << self.bits) - 1
-        code = ("<Q", "<d") if self.bits == 64 else ("<I", "<f")
-        return float(struct.unpack(code[1], struct.pack(code[0], bits))[0])
+    bits: int  #: of the lane's float
+    mode: int  #: place in `Mode`
+    adder: int  #: place in `Adder`
+    underflows: int  #: 1: sums may be below the smallest number
+    overflows: int  #: 1: sums may be beyond the largest number
 
 
-FLOAT32, FLOAT64 = Lane(32, 23), Lane(64, 52)
+class Rules(NamedTuple):
+    """What specialises a kernel, as integers."""
+
+    intra: Rule
+    inter: Rule
+    width: int  #: elements of k that a step reads
+    rows: int  #: of the tile
+    columns: int  #: of the tile
+    aligned: int  #: 1: the terms of a step are aligned
+    exact: int  #: 1: a chunk is summed exactly and rounded once
+    counts: int  #: 1: events are counted
+    adds_zero: int  #: 1: steps that add zero are counted as swamped, too
+
+
+def rules(kernel: Kernel) -> Rules:
+    """The rules of a kernel."""
+    form = kernel.form
+    modes, adders = list(Mode), list(Adder)
+    limits = (
+        int(form.underflow is not Underflow.IMPOSSIBLE),
+        int(form.overflow is not Overflow.IMPOSSIBLE),
+    )
+    intra, inter = (
+        Rule(bits, modes.index(rounding.mode), adders.index(rounding.adder), *limits)
+        for bits, rounding in ((int(form.lane), form.intra), (32, form.inter))
+    )
+    return Rules(
+        intra, inter, form.width, kernel.tiling.rows, kernel.columns,
+        aligned=int(form.order is Order.ALIGNED), exact=int(form.exact_chunks),
+        counts=int(kernel.counting is not Counting.NONE),
+        adds_zero=int(kernel.counting is Counting.UNCHANGED),
+    )  # fmt: skip
+
+
+# -- the bits of floats ------------------------------------------------------------------------------
+
+
+@jit
+def to_bits(x, bits):
+    """The bits of a float32 or float64, as int64."""
+    if bits == 64:
+        return np.float64(x).view(np.int64)
+    return np.int64(np.float32(x).view(np.int32))
+
+
+@jit
+def from_bits(word, bits):
+    """The float of given bits, as float64; of 32 the lowest count."""
+    if bits == 64:
+        return np.int64(word).view(np.float64)
+    return np.float64(np.int32(word & 0xFFFFFFFF).view(np.float32))
 
 
 # -- sums --------------------------------------------------------------------------------------------
 
 
-def two_sum(x: float, y: float) -> tuple[float, float]:
-    """x + y to nearest, and the error, exactly (Knuth)."""
+@jit
+def chopped(x, y, fraction):
+    """x + y cut toward zero to a number of fraction bits, and whether anything was cut off."""
     s = x + y
     t = s - x
-    return s, (x - (s - t)) + (y - t)
+    error = (x - (s - t)) + (y - t)  # of s, exactly (Knuth's two-sum)
+    bits = to_bits(s, 64)
+    if error != 0 and (error < 0) == (s > 0):  # s was rounded away from zero: one back
+        bits -= 1
+    cut = _FRACTION64 - fraction
+    kept = (bits >> cut) << cut
+    return from_bits(kept, 64), error != 0 or kept != bits
 
 
-def chopped(x: float, y: float, lane: Lane) -> tuple[float, bool]:
-    """x + y cut toward zero to the lane's precision, and whether anything was cut off."""
-    s, error = two_sum(x, y)
-    inexact = error != 0
-    if inexact and (error < 0) == (s > 0):  # rounded away from zero: one back
-        s = FLOAT64.unpack(FLOAT64.pack(s) - 1)
-    cut = FLOAT64.fraction - lane.fraction
-    bits = FLOAT64.pack(s)
-    kept = bits >> cut << cut
-    return FLOAT64.unpack(kept), inexact or kept != bits
-
-
-def add(x: float, y: float, adder: str, lane: Lane) -> float:
-    """x + y by one of the adders: nearest, chop, or down (rounding to odd)."""
+@jit
+def add(x, y, adder, bits):
+    """x + y by an adder of a lane."""
     if not math.isfinite(x + y):
         return x + y
-    cut, inexact = chopped(x, y, lane)
-    if adder == "chop":
-        return cut
-    if adder == "down":
-        return lane.unpack(lane.pack(cut) | inexact)
-    if lane.bits == 64:
+    kept, inexact = chopped(x, y, _FRACTION64 if bits == 64 else _FRACTION32)
+    if adder == _CHOP:
+        return kept
+    if adder == _ODD:
+        return from_bits(to_bits(kept, bits) | np.int64(inexact), bits)
+    if bits == 64:
         return x + y
-    # Odd in 53 bits, so that rounding again, to 24, is as good as rounding once.
-    wide, inexact = chopped(x, y, FLOAT64)
-    return FLOAT32.unpack(FLOAT32.pack(FLOAT64.unpack(FLOAT64.pack(wide) | inexact)))
+    # To odd in 53 bits first: rounding that to 24 bits is rounding the exact sum.
+    wide, inexact = chopped(x, y, _FRACTION64)
+    return np.float64(np.float32(from_bits(to_bits(wide, 64) | np.int64(inexact), 64)))
+
+
+@jit
+def aligned_sum(acc, width, a, b, exponents, numbers):
+    """The accumulator and a step's products, cut below the largest exponent among them, and added.
+
+    Args:
+        a, b, exponents: factors, and exponents of the products, of the step's `width` elements of k.
+        numbers: a record of NUMBERS.
+    """
+    largest = NO_EXPONENT
+    if acc != 0:
+        largest = max(math.frexp(acc)[1] - 1, numbers.lowest)
+    for p in range(width):
+        largest = max(largest, exponents[p])
+    if largest < NO_EXPONENT // 2:  # all terms are zero
+        return 0.0
+    unit = 2.0 ** np.float64(largest - numbers.guard)
+    total = np.trunc(acc / unit)
+    for p in range(width):
+        total += np.trunc(a[p] * b[p] / unit)
+    return total * unit
 
 
 # -- a rounding --------------------------------------------------------------------------------------
 
 
-def round_bits(s: float, kind: str, addend: int, lane: Lane, numbers: list[int]) -> float:
-    """Cut a sum's bits to the accumulator's precision; magnitudes are integers, carries run on."""
-    if kind == "none" or not math.isfinite(s):
+@jit
+def addend(row, column, rule, numbers):
+    """The addend of a stochastic rounding, from a row's and a column's word (uint64)."""
+    x = row ^ column
+    if rule.mode == _HASH:  # mix32, see rounding.py
+        x = x * _HASH1 & _LOW32
+        x = (x ^ (x >> np.uint64(15))) * _HASH2 & _LOW32
+        if rule.bits == 64:
+            x = x << np.uint64(32)
+        x = (x >> numbers.hash_shift) & numbers.hash_keep
+    return np.int64(x)
+
+
+@jit
+def rounded(s, rule, random, numbers):
+    """A sum cut to the accumulator's precision: magnitudes are integers, and carries run into the exponent.
+
+    Args:
+        random: the addend of a stochastic rounding.
+        numbers: a record of ROUNDING_NUMBERS.
+    """
+    if rule.mode == _NONE or not math.isfinite(s):
         return s
-    bits = lane.pack(s)
-    if kind == "even":
-        odd = bits >> numbers[at.DROP] & 1
-        bits += numbers[at.HALF] - 1 + odd
-    elif kind == "away":
-        bits += numbers[at.HALF]
-    elif kind in ("random", "hash"):
-        bits += addend
-    return lane.unpack(bits & numbers[at.KEEP])
+    bits = to_bits(s, rule.bits)
+    if rule.mode == _EVEN:
+        odd = (bits >> np.int64(numbers.drop)) & 1
+        bits += np.int64(numbers.half) - 1 + odd
+    elif rule.mode == _AWAY:
+        bits += np.int64(numbers.half)
+    elif rule.mode == _RANDOM or rule.mode == _HASH:
+        bits += random
+    return from_bits(bits & np.int64(numbers.keep), rule.bits)
 
 
-def limit(
-    s: float, rounded: float, kind: str, addend: int, kernel: Kernel, lane: Lane, numbers: list[int]
-) -> float:
-    """What the lowest binade and the largest number make of a rounded sum."""
-    smallest, largest = lane.unpack(numbers[at.MIN]), lane.unpack(numbers[at.MAX])
-    if kernel.under != "free" and kind != "none":
-        if kind in ("random", "hash") and abs(s) < smallest:
-            up = abs(s) >= ((1 << numbers[at.DROP]) - addend) * lane.unpack(numbers[at.GAP])
-            rounded = math.copysign(smallest, s) if up else 0.0
-        elif abs(rounded) < smallest:
-            rounded = 0.0
-    if kernel.over != "free" and abs(rounded) > largest:
-        rounded = math.copysign(lane.unpack(numbers[at.OVER]), rounded)
-    return rounded
-
-
-def aligned(
-    acc: float, pairs: list[tuple[float, float]], exponents: list[int], numbers: list[int]
-) -> float:
-    """The sum of the accumulator and a step's products, cut below their largest exponent."""
-    largest = max([max(math.frexp(acc)[1] - 1, numbers[at.LOWEST])] if acc else [at.NO_EXPONENT])
-    largest = max([largest, *exponents])
-    if largest < at.NO_EXPONENT // 2:
+@jit
+def above_smallest(s, x, rule, random, numbers):
+    """The rounded sum x of s, or what takes its place below the smallest number."""
+    smallest = from_bits(np.int64(numbers.smallest), rule.bits)
+    if rule.mode == _RANDOM or rule.mode == _HASH:
+        if abs(s) < smallest:
+            units = (np.int64(1) << np.int64(numbers.drop)) - random
+            up = abs(s) >= units * from_bits(np.int64(numbers.gap), rule.bits)
+            return math.copysign(smallest, s) if up else 0.0
+    elif abs(x) < smallest:
         return 0.0
-    unit = 2.0 ** (largest - numbers[at.GUARD])
-    return sum(int(term / unit) for term in [acc, *(a * b for a, b in pairs)]) * unit
+    return x
+
+
+@jit
+def limited(s, x, finite, rule, random, numbers, events):
+    """The rounded sum x of s within the lowest binade and the largest number.
+
+    Args:
+        finite: no term of the sum was infinite: then an infinite sum is an overflow.
+        events: counts, which are added to.
+    """
+    if rule.underflows and rule.mode != _NONE:
+        x = above_smallest(s, x, rule, random, numbers)
+        if x == 0 and s != 0:
+            events[UNDERFLOWED] += 1
+    if rule.overflows and abs(x) > from_bits(np.int64(numbers.largest), rule.bits):
+        if rule.mode != _ZERO or math.isfinite(x):  # finite terms are never chopped to an infinity
+            if finite:
+                events[OVERFLOWED] += 1
+            return math.copysign(from_bits(np.int64(numbers.over), rule.bits), x)
+    return x
 
 
 # -- an output ---------------------------------------------------------------------------------------
 
 
-class Step(NamedTuple):
-    """One step's operands for one output."""
+@jit
+def step(rules, acc, width, a, b, exponents, random, numbers, events):
+    """The accumulator after one step. Products, and sums of two, are exact."""
+    total = 0.0
+    for p in range(width):
+        total += a[p] * b[p]
+    if rules.aligned:
+        s = aligned_sum(acc, width, a, b, exponents, numbers)
+    else:
+        s = add(acc, total, rules.intra.adder, rules.intra.bits)
+    if rules.exact:
+        return s
+    x = rounded(s, rules.intra, random, numbers.intra)
+    x = limited(s, x, math.isfinite(acc), rules.intra, random, numbers.intra, events)
+    if x == acc and (rules.adds_zero or total != 0):
+        largest = from_bits(np.int64(numbers.intra.largest), rules.intra.bits)
+        if not rules.intra.overflows or abs(acc) <= largest:
+            events[SWAMPED] += 1
+    return x
 
-    pairs: list[tuple[float, float]]  #: of A and B
-    exponents: list[int]  #: of the products, for aligned sums
-    addend: int  #: of a stochastic rounding
+
+@jit
+def closed(rules, total, acc, random, numbers, events):
+    """The running total after a chunk."""
+    if rules.exact:
+        s = acc
+        acc = rounded(s, rules.intra, 0, numbers.intra)
+        acc = limited(s, acc, True, rules.intra, 0, numbers.intra, events)
+        if acc == 0 and s != 0:
+            events[SWAMPED] += 1
+    acc = np.float64(np.float32(acc))
+    finite = math.isfinite(total) and math.isfinite(acc)
+    s = add(total, acc, rules.inter.adder, 32)
+    x = rounded(s, rules.inter, random, numbers.inter)
+    return limited(s, x, finite, rules.inter, random, numbers.inter, events)
 
 
-def output(
-    kernel: Kernel, table: NDArray[np.int64], chunks: list[list[Step]], between: list[int]
-) -> tuple[float, int]:
-    """One output from its chunks of steps and the chunks' random addends: (value, swamped steps)."""
-    lane = FLOAT32 if kernel.bits == 32 else FLOAT64
-    inner, outer = [int(x) for x in table[:BETWEEN]], [int(x) for x in table[BETWEEN:]]
-    total, swamped = 0.0, 0
-    for steps, random in zip(chunks, between, strict=True):
-        acc = 0.0
-        for step in steps:
-            before = acc
-            if kernel.order == "aligned":
-                s = aligned(acc, step.pairs, step.exponents, inner)
-            else:  # products, and pairs of them, are exact
-                s = add(acc, sum(a * b for a, b in step.pairs), kernel.adder, lane)
-            if kernel.exact_sums:
-                acc = s
-                continue
-            acc = round_bits(s, kernel.rounding, step.addend, lane, inner)
-            acc = limit(s, acc, kernel.rounding, step.addend, kernel, lane, inner)
-            swamped += acc == before and sum(a * b for a, b in step.pairs) != 0
-        if kernel.exact_sums:
-            s, acc = acc, round_bits(acc, kernel.rounding, 0, lane, inner)
-            acc = limit(s, acc, kernel.rounding, 0, kernel, lane, inner)
-            acc = FLOAT32.unpack(FLOAT32.pack(acc))
-        s = add(total, acc, kernel.between_adder, FLOAT32)
-        total = round_bits(s, kernel.between, random, FLOAT32, outer)
-        total = limit(s, total, kernel.between, random, kernel, FLOAT32, outer)
-    return total, swamped
+# -- memory ------------------------------------------------------------------------------------------
+
+
+@jit
+def load_float(address, i, bits):
+    """Element i of lane floats at an address."""
+    if bits == 64:
+        return carray(pointer(address), (i + 1,), np.float64)[i]
+    return np.float64(carray(pointer(address), (i + 1,), np.float32)[i])
+
+
+@jit
+def store_float(address, i, bits, x):
+    """Write element i of lane floats at an address."""
+    if bits == 64:
+        carray(pointer(address), (i + 1,), np.float64)[i] = x
+    else:
+        carray(pointer(address), (i + 1,), np.float32)[i] = np.float32(x)
+
+
+@jit
+def load_word(address, i, bits):
+    """Element i of words at an address, as uint64."""
+    if bits == 64:
+        return carray(pointer(address), (i + 1,), np.uint64)[i]
+    return np.uint64(carray(pointer(address), (i + 1,), np.uint32)[i])
+
+
+@jit
+def load_exponent(address, i):
+    """Element i of exponents at an address."""
+    return np.int64(carray(pointer(address), (i + 1,), np.int32)[i])
+
+
+@jit
+def tile(
+    rules, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
+    chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
+):  # fmt: skip
+    """One register tile over a range of k; all but `rules` as in `microkernel.tile`."""
+    constants = carray(pointer(numbers), (1,), NUMBERS)[0]
+    lane, width = rules.intra.bits, rules.width
+    a_factors, b_factors = np.zeros(width), np.zeros(width)
+    exponents, events = np.zeros(width, np.int64), np.zeros(EVENTS, np.int64)
+    random_steps, random_chunks = rules.intra.mode >= _RANDOM, rules.inter.mode >= _RANDOM
+    for r in range(rules.rows):
+        for c in range(rules.columns):
+            cell = r * PANEL + c
+            acc = 0.0 if fresh else load_float(chunk, cell, lane)
+            sum_of_chunks = 0.0 if fresh else load_float(total, cell, 32)
+            t, chunks, room = 0, 0, left
+            while True:
+                stop = min(t + room, steps)
+                full = stop == t + room
+                while t < stop:
+                    for p in range(width):
+                        k = (t * width + p) * PANEL
+                        a_factors[p] = load_float(a, k + r, lane)
+                        b_factors[p] = load_float(b, k + c, lane)
+                        if rules.aligned:
+                            exponents[p] = load_exponent(a_exponents, k + r)
+                            exponents[p] += load_exponent(b_exponents, k + c)
+                    random = np.int64(0)
+                    if random_steps:
+                        row = load_word(rows, t * PANEL + r, lane)
+                        column = load_word(columns, t * PANEL + c, lane)
+                        random = addend(row, column, rules.intra, constants.intra)
+                    acc = step(
+                        rules, acc, width, a_factors, b_factors, exponents, random, constants, events
+                    )  # fmt: skip
+                    t += 1
+                if not full and not (t == steps and close):
+                    break
+                random = np.int64(0)
+                if random_chunks:
+                    row = load_word(chunk_rows, chunks * PANEL + r, 32)
+                    column = load_word(chunk_columns, chunks * PANEL + c, 32)
+                    random = addend(row, column, rules.inter, constants.inter)
+                sum_of_chunks = closed(rules, sum_of_chunks, acc, random, constants, events)
+                acc, chunks, room = 0.0, chunks + 1, length
+                if t == steps:
+                    break
+            store_float(chunk, cell, lane, acc)
+            store_float(total, cell, 32, sum_of_chunks)
+    if rules.counts:
+        counted = carray(pointer(counts), (EVENTS,), np.int64)
+        for event in range(EVENTS):
+            counted[event] += events[event]
+
+
+def loops(kernel: Kernel) -> Callable[..., Any]:
+    """`tile` of a kernel, with the arguments of `microkernel.tile` between its name and `wide`."""
+    fixed = rules(kernel)
+
+    def run(
+        a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
+        chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
+        b_stride, columns_stride, chunks_stride,
+    ):  # type: ignore[no-untyped-def]  # fmt: skip
+        tile(
+            fixed, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
+            chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
+        )  # fmt: skip
+
+    return run

@@ -12,15 +12,17 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import layout
+from hfp8sim._numba.simd import F32, F64, I32, I64, Code, Lanes, Value, integer, transposed, vector
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.vocabulary import Facts, Lowest
-from hfp8sim.kernels.form import NO_EXPONENT, PANEL, float_bits
+from hfp8sim.kernels.form import NO_EXPONENT, PANEL
+from hfp8sim.kernels.numbers import float_bits
 from hfp8sim.units.random import _G, _M1, _M2, _ONE, _S32
 
 # -- what is in an operand ---------------------------------------------------------------------------
@@ -90,61 +92,30 @@ def _quantum(mag: int, fmt: FloatFormat) -> int:
     return field - fmt.bias - fmt.fraction_bits
 
 
-# -- vectors of PANEL lanes ---------------------------------------------------------------------------
-#
-# Numba widens integers to 64 bits, which halves the lanes of a vector, and its loops over 16 elements do not
-# always become vectors. So the two conversions that touch every element are written in LLVM's own terms.
-
-_WORDS, _FLOATS = ir.VectorType(ir.IntType(32), PANEL), ir.VectorType(ir.FloatType(), PANEL)
-_INDEX = ir.IntType(32)
-
-
-def _splat(builder: ir.IRBuilder, scalar: ir.Value) -> ir.Value:
-    vector = ir.VectorType(scalar.type, PANEL)
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), scalar, _INDEX(0))
-    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(_INDEX, PANEL), [0] * PANEL))
-
-
-def _lanes(value: int) -> ir.Constant:
-    return ir.Constant(_WORDS, [value] * PANEL)
-
-
-def _at(
-    builder: ir.IRBuilder, address: ir.Value, step: ir.Value, i: int, vector: ir.Type
-) -> ir.Value:
-    place = builder.add(address, builder.mul(step, step.type(i)))
-    return builder.inttoptr(place, vector.as_pointer())
-
-
-def _transpose(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
-    """Four rounds of zipping row i with row i + 8 move every element of 16×16 to its mirror place."""
-    halves = [
-        ir.Constant(ir.VectorType(_INDEX, 16), [first + i // 2 + 16 * (i % 2) for i in range(16)])
-        for first in (0, 8)
-    ]
-    for _ in range(4):
-        rows = [
-            builder.shuffle_vector(rows[i], rows[i + 8], half) for i in range(8) for half in halves
-        ]
-    return rows
-
-
 # -- codes → panels -----------------------------------------------------------------------------------
 
 
-class Decoder(NamedTuple):
-    """A format's numbers for decoding, uint32; the quantum is the bits of a float32."""
+# Numba widens integers to 64 bits, which halves the lanes of a vector, and its loops over 16 elements do not
+# always become vectors. So the conversions that touch every element are written in the vector language.
 
-    low_bits: int  #: all but the sign
-    up: int  #: the fraction's way to float32's
-    base: int  #: the exponent's way to float32's, and the scale
-    gap: int  #: below it an element is mag times …
-    quantum: int  #: … this: subnormals, or only zero
-    to_sign: int  #: the sign's way to float32's
+
+class Decoder(NamedTuple):
+    """A format's numbers for decoding, all uint32."""
+
+    low_bits: int  #: mask of all bits of a code but its sign
+    up: int  #: shift of the fraction to float32's place
+    rebias: int  #: added to a shifted code: the difference of the exponents' biases, and the scale
+    gap: int  #: below it a code's value is code · quantum
+    quantum: int  #: bits of a float32: of subnormal numbers, or 0
+    to_sign: int  #: shift of the sign to float32's place
+
+
+#: A `Decoder` in memory.
+DECODER = layout(**dict.fromkeys(Decoder._fields, np.uint32))
 
 
 class Words(NamedTuple):
-    """How a kernel wants its random words w: (x >> down) << up | low, with x = w ^ (w >> fold), or w."""
+    """How a kernel takes its random words w: (x >> down) << up | low, with x = w ^ (w >> fold), or w."""
 
     fold: int
     down: int
@@ -152,17 +123,25 @@ class Words(NamedTuple):
     low: int
 
 
-#: Places in the numbers of a side, int64: all that panels of A, or of B, are filled by.
-(
-    DECODER,  # six, see `Decoder`
-    PRODUCTS,  # of a step
-    LENGTH,  # products of a chunk
-    ALIGNED,  # whether there are exponents, …
-    LOWEST,  # … and the lowest one
-    OF_STEPS,  # whether there are words of steps: then four numbers, see `Words`, and their key
-    OF_CHUNKS,  # likewise of chunks
-) = (0, 6, 7, 8, 9, 10, 16)
-SIDE = 22
+#: How random words are made.
+WORDS = layout(
+    drawn=np.int64,  # 0: there are none
+    fold=np.uint32,  # see `Words`
+    down=np.uint32,
+    up=np.uint64,
+    low=np.uint64,
+    key=np.uint64,  # of `mix64`
+)
+#: All that panels of A, or of B, are filled by, beside codes.
+SIDE = layout(
+    decoder=DECODER,
+    products=np.int64,  # of a step
+    length=np.int64,  # products of a chunk
+    aligned=np.int64,  # not 0: there are panels of exponents
+    lowest=np.int64,  # the lowest exponent there
+    steps=WORDS,
+    chunks=WORDS,
+)
 
 
 def decoder(fmt: Facts, scale: int) -> Decoder:
@@ -175,62 +154,68 @@ def decoder(fmt: Facts, scale: int) -> Decoder:
     return Decoder(
         low_bits=(1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1,
         up=23 - fmt.fraction_bits,
-        base=((127 - fmt.bias + scale) << 23) & 0xFFFFFFFF,
+        rebias=((127 - fmt.bias + scale) << 23) & 0xFFFFFFFF,
         gap=gap,
         quantum=quantum,
         to_sign=31 - fmt.exponent_bits - fmt.fraction_bits,
     )
 
 
-def _decode_lanes(
-    builder: ir.IRBuilder, codes: ir.Value, numbers: list[ir.Value], gradual: bool
-) -> ir.Value:
-    """A vector of codes as float32; `gradual`: the format has subnormals."""
-    b = builder
-    low_bits, up, base, gap, quantum, to_sign = numbers
-    codes = codes if codes.type == _WORDS else b.zext(codes, _WORDS)
-    mag, small = b.and_(codes, low_bits), _lanes(0)
+def _decode_lanes(lanes: Lanes, codes: Value, numbers: Any, gradual: bool) -> Value:
+    """A vector of codes as float32.
+
+    Args:
+        numbers: a `Decoder` of vectors.
+        gradual: the format has subnormal numbers.
+    """
+    codes = codes.widened(lanes.words)
+    mag, small = codes & numbers.low_bits, lanes.const(0)
     if gradual:
-        small = b.bitcast(b.fmul(b.sitofp(mag, _FLOATS), b.bitcast(quantum, _FLOATS)), _WORDS)
-    normal = b.add(b.shl(mag, up), base)
-    magnitude = b.select(b.icmp_unsigned("<", mag, gap), small, normal)
-    sign = b.and_(b.shl(b.sub(codes, mag), to_sign), _lanes(1 << 31))
-    return b.bitcast(b.or_(magnitude, sign), _FLOATS)
+        small = (lanes.from_int(mag) * numbers.quantum.floats()).words()
+    normal = (mag << numbers.up) + numbers.rebias
+    magnitude = small.where(mag.is_below(numbers.gap), normal)
+    sign = (codes - mag << numbers.to_sign) & 1 << 31
+    result: Value = (magnitude | sign).floats()
+    return result
 
 
 @intrinsic(prefer_literal=True)
-def decode_block(typingctx, transposed, codes, source, step, decoder, panels, target):  # type: ignore[no-untyped-def]
-    """Decode 16 vectors of 16 codes, `step` bytes apart at the address `source`, to the address `target`;
-    `transposed` (a literal): with lanes and vectors exchanged. The arrays codes and panels only say what
-    the elements are."""
-    element = ir.VectorType(ir.IntType(codes.dtype.bitwidth), PANEL)
+def decode_block(typingctx, transposed_, codes, source, step, decoder, panels, target):  # type: ignore[no-untyped-def]
+    """Decode a block of 16 vectors of 16 codes.
+
+    Args:
+        transposed_: a literal; True: with lanes and vectors exchanged.
+        codes: an array that says how wide codes are.
+        source: address of the first vector.
+        step: bytes from one vector to the next.
+        decoder: a `Decoder`.
+        panels: an array that says how wide floats are.
+        target: address of the first result; they follow one another.
+    """
+    element = vector(integer(codes.dtype.bitwidth), PANEL)
+    size = panels.dtype.bitwidth // 8 * PANEL
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        source, step, numbers, target = values[2], values[3], values[4], values[6]
-        numbers = [builder.extract_value(numbers, i) for i in range(6)]
-        rows = [builder.load(_at(builder, source, step, i, element), align=1) for i in range(PANEL)]
-        if transposed.literal_value:
-            rows = _transpose(builder, rows)
-        size = panels.dtype.bitwidth // 8 * PANEL
-        has_subnormals = builder.icmp_unsigned("!=", numbers[4], numbers[4].type(0))
-        numbers = [_splat(builder, number) for number in numbers]
-
-        def decode(gradual):  # type: ignore[no-untyped-def]
-            for i, row in enumerate(rows):
-                lanes = _decode_lanes(builder, row, numbers, gradual)
-                if panels.dtype.bitwidth == 64:
-                    lanes = builder.fpext(lanes, ir.VectorType(ir.DoubleType(), PANEL))
-                place = _at(builder, target, target.type(size), i, lanes.type)
-                builder.store(lanes, place, align=4)
-
-        with builder.if_else(has_subnormals) as branches:
+        code = Code(builder)
+        lanes = Lanes(code, 32, PANEL)
+        source, step, target = (code.value(values[i]) for i in (2, 3, 6))
+        scalars = Decoder(*(code.extracted(values[4], i) for i in range(len(Decoder._fields))))
+        rows = [code.pointer((source + step * i).ir, element).load(align=1) for i in range(PANEL)]
+        if transposed_.literal_value:
+            rows = transposed(rows)
+        has_subnormals = scalars.quantum.differs(0)
+        numbers = Decoder(*(number.splat(PANEL) for number in scalars))
+        kind = vector(F64 if panels.dtype.bitwidth == 64 else F32, PANEL)
+        with code.either(has_subnormals) as branches:
             for branch, gradual in zip(branches, (True, False)):
                 with branch:
-                    decode(gradual)
+                    for i, row in enumerate(rows):
+                        values = _decode_lanes(lanes, row, numbers, gradual).widened(kind)
+                        code.pointer((target + size * i).ir, kind).store(values, align=4)
         return context.get_dummy_value()
 
     signature = types.void(
-        transposed, codes, types.int64, types.int64, decoder, panels, types.int64
+        transposed_, codes, types.int64, types.int64, decoder, panels, types.int64
     )
     return signature, codegen
 
@@ -239,13 +224,13 @@ def decode_block(typingctx, transposed, codes, source, step, decoder, panels, ta
 def pack(codes, side, panels, first, count):
     """A matrix of codes (rows, k) as panels (p, k, PANEL) of floats, there `count` k from `first` on.
 
-    Beyond the matrix' edge panels are zero. `codes` may be the transpose of a matrix (then rows lie
-    together in memory, as a panel wants them) or not (then blocks of 16×16 are transposed).
+    Beyond the matrix' edge panels are zero. `codes` may be the transpose of a matrix (then rows are contiguous
+    in memory, as in a panel) or not (then blocks of 16×16 are transposed). `side`: a record of SIDE.
     """
     rows, depth = codes.shape
-    # In registers, since what is written might be they.
-    d = side[DECODER:PRODUCTS].astype(np.uint32)
-    numbers = Decoder(d[0], d[1], d[2], d[3], d[4], d[5])
+    # In registers: the compiler must assume that what is written may change memory.
+    d = side.decoder
+    numbers = Decoder(d.low_bits, d.up, d.rebias, d.gap, d.quantum, d.to_sign)
     size, cell = np.int64(codes.itemsize), np.int64(panels.itemsize)
     row_step, k_step = np.int64(codes.strides[0]), np.int64(codes.strides[1])
     edge, spare = np.zeros(256, codes.dtype), np.zeros(256, panels.dtype)
@@ -291,28 +276,29 @@ def fill_exponents(panels, lowest, exponents, first, count):
 
 
 class Encoder(NamedTuple):
-    """A format's numbers for encoding, uint32; gap and units are bits of float32."""
+    """A format's numbers for encoding, all uint32; gap and units are bits of float32."""
 
-    down: int  #: the fraction's way from float32's
-    rebias: int  #: the exponent's way from float32's, and the scale
+    down: int  #: shift of the fraction from float32's place
+    rebias: int  #: the difference of the exponents' biases, and the scale, in the code's place
     sign: int  #: the sign bit of a code
-    gap: int  #: below it a code counts subnormals, …
-    units: int  #: … multiples of 1 / units
+    gap: int  #: below it a code is a number of subnormals, …
+    units: int  #: … each of which is 1 / units
     infinity: int  #: the code of +∞
     minus_infinity: int
     nan: int
 
 
-#: How many these numbers are.
-ENCODER = 8
+#: An `Encoder` in memory.
+ENCODER = layout(**dict.fromkeys(Encoder._fields, np.uint32))
 
 
-# Kernels take these numbers as an array: to hand over a record costs more than to encode a small matrix.
+# Compiled code takes these numbers as an array of one record: passing the record itself from Python costs more
+# than encoding a small matrix.
 @functools.lru_cache(256)
-def encoder(fmt: Facts, scale: int) -> NDArray[np.uint32]:
-    """The `Encoder` of a format, for values times 2^scale."""
+def encoder(fmt: Facts, scale: int) -> NDArray[np.void]:
+    """The `Encoder` of a format, for values times 2^scale: an array of one record of ENCODER."""
     sign, gap, units = 1 << (fmt.exponent_bits + fmt.fraction_bits), 0, 0
-    # Where subnormals are float32's own, moving fields does for them too.
+    # Where subnormals are float32's own, moving fields gives them, too.
     if fmt.lowest == Lowest.SUBNORMAL and 1 - fmt.bias + scale > -126:
         gap = float_bits(math.ldexp(1.0, 1 - fmt.bias + scale), 32)
         with np.errstate(over="ignore"):
@@ -326,50 +312,54 @@ def encoder(fmt: Facts, scale: int) -> NDArray[np.uint32]:
         sign=sign, gap=gap, units=units,
         infinity=infinity, minus_infinity=minus_infinity, nan=fmt.nan_code,
     )  # fmt: skip
-    return np.array([number & 0xFFFFFFFF for number in numbers], np.uint32)
+    return np.array([tuple(number & 0xFFFFFFFF for number in numbers)], ENCODER)
 
 
-def _encode_lanes(builder: ir.IRBuilder, bits: ir.Value, numbers: list[ir.Value]) -> ir.Value:
-    """A vector of float32 (its bits) as codes. Few are odd: too small for a normal number, or none."""
-    b = builder
-    down, rebias, sign, gap, units, infinity, minus_infinity, nan = numbers
-    endless = _lanes(0x7F800000)
-    magnitude = b.and_(bits, _lanes(0x7FFFFFFF))
-    moved = b.sub(b.lshr(magnitude, down), rebias)
-    moved = b.select(b.icmp_signed("<", moved, _lanes(0)), _lanes(0), moved)  # (zero)
-    negative = b.icmp_unsigned(">", bits, _lanes(1 << 31))
-    usual = b.or_(moved, b.select(negative, sign, _lanes(0)))
-    odd = b.icmp_unsigned(">=", b.sub(magnitude, gap), b.sub(endless, gap))
-    any_odd = b.icmp_unsigned("!=", b.bitcast(odd, ir.IntType(PANEL)), ir.IntType(PANEL)(0))
-    start = b.block
-    with b.if_then(any_odd, likely=False):
-        number = b.bitcast(magnitude, _FLOATS)
-        # (fptosi of what is too large is undefined, but not selected)
-        code = b.fptosi(b.fmul(number, b.bitcast(units, _FLOATS)), _WORDS)
-        code = b.or_(code, b.select(negative, sign, _lanes(0)))
-        code = b.select(b.icmp_unsigned("<", magnitude, gap), code, usual)
-        code = b.select(b.icmp_unsigned("==", magnitude, endless), b.select(negative, minus_infinity, infinity), code)  # fmt: skip
-        code = b.select(b.icmp_unsigned(">", magnitude, endless), nan, code)
-        unusual = b.block
-    result = b.phi(_WORDS)
-    result.add_incoming(usual, start)
-    result.add_incoming(code, unusual)
-    return result
+def _encode_lanes(code: Code, bits: Value, numbers: Any) -> Value:
+    """A vector of float32 (its bits) as codes. Few are odd: too small for a normal number, or none.
+
+    `numbers`: an `Encoder` of vectors.
+    """
+    lanes = Lanes(code, 32, PANEL)
+    zero, infinite = lanes.const(0), lanes.const(0x7F800000)
+    magnitude = bits & 0x7FFFFFFF
+    moved = (magnitude >> numbers.down) - numbers.rebias
+    moved = zero.where(moved < 0, moved)  # zero has no code of its own exponent
+    negative = bits.is_above(1 << 31)
+    sign = numbers.sign.where(negative, 0)
+    usual = moved | sign
+    odd = (magnitude - numbers.gap).is_at_least(infinite - numbers.gap)
+
+    def unusual() -> list[Value]:
+        # A conversion of what is too large is undefined, but not selected.
+        small = lanes.truncated(magnitude.floats() * numbers.units.floats())
+        result = (small | sign).where(magnitude.is_below(numbers.gap), usual)
+        infinity = numbers.minus_infinity.where(negative, numbers.infinity)
+        result = infinity.where(magnitude.equals(infinite), result)
+        return [numbers.nan.where(magnitude.is_above(infinite), result)]
+
+    return code.seldom(odd.mask().differs(0), unusual, [usual])[0]
 
 
 @intrinsic
 def encode_lanes(typingctx, source, encoder, codes, target):  # type: ignore[no-untyped-def]
-    """Encode the vector at the address `source` to the address `target`; see `encode`. The array codes
-    only says what the elements are."""
-    element = ir.VectorType(ir.IntType(codes.dtype.bitwidth), PANEL)
+    """Encode PANEL accumulators, see `encode`.
+
+    Args:
+        source: address of the float32.
+        encoder: an `Encoder`.
+        codes: an array that says how wide codes are.
+        target: address of the codes.
+    """
+    element = vector(integer(codes.dtype.bitwidth), PANEL)
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        b = builder
-        source, numbers, _, target = values
-        numbers = [_splat(b, b.extract_value(numbers, i)) for i in range(8)]
-        code = _encode_lanes(b, b.load(b.inttoptr(source, _WORDS.as_pointer()), align=4), numbers)
-        code = code if element == _WORDS else b.trunc(code, element)
-        b.store(code, b.inttoptr(target, element.as_pointer()), align=1)
+        code = Code(builder)
+        scalars = (code.extracted(values[1], i) for i in range(len(Encoder._fields)))
+        numbers = Encoder(*(number.splat(PANEL) for number in scalars))
+        bits = code.pointer(values[0], vector(I32, PANEL)).load(align=4)
+        result = _encode_lanes(code, bits, numbers).cut(element)
+        code.pointer(values[3], element).store(result, align=1)
         return context.get_dummy_value()
 
     return types.void(types.int64, encoder, codes, types.int64), codegen
@@ -388,19 +378,21 @@ def encode(
 
 @jit
 def encode_panels(panels, encoder, codes):
-    """`encode` by the numbers of an `Encoder`."""
-    e = encoder
-    numbers = Encoder(e[0], e[1], e[2], e[3], e[4], e[5], e[6], e[7])
+    """`encode` by an array of one record of ENCODER."""
+    e = encoder[0]
+    numbers = Encoder(
+        e.down, e.rebias, e.sign, e.gap, e.units, e.infinity, e.minus_infinity, e.nan
+    )  # fmt: skip
     rows, columns = codes.shape
     spare = np.empty(PANEL, codes.dtype)
     row_step, size = np.int64(codes.strides[0]), np.int64(codes.itemsize)
-    together = codes.strides[1] == codes.itemsize
+    contiguous = codes.strides[1] == codes.itemsize
     for i0 in range(0, rows, PANEL):
         for j in range(0, columns, PANEL):
             panel = (i0 // PANEL) * panels.shape[1] + j // PANEL
             source = np.int64(panels.ctypes.data) + panel * PANEL * PANEL * 4
             target = np.int64(codes.ctypes.data) + i0 * row_step + j * size
-            whole = together and j + PANEL <= columns
+            whole = contiguous and j + PANEL <= columns
             for i in range(min(PANEL, rows - i0)):
                 if whole:
                     encode_lanes(source, numbers, codes, target)
@@ -416,35 +408,25 @@ def encode_panels(panels, encoder, codes):
 
 
 def _word_writer(gap: int) -> Any:
-    """An intrinsic that stores PANEL words whose arguments of `mix64` are `gap` apart."""
+    """An intrinsic that stores PANEL random words, as `Words` says, whose arguments of `mix64` are `gap` apart.
+
+    Its arguments: that of `mix64` for the first word; fold, down, up and low; the address to store to; and an
+    array that says how wide the stored words are.
+    """
 
     def write(typingctx, start, fold, down, up, low, address, target):  # type: ignore[no-untyped-def]
-        wide, element = (
-            ir.VectorType(ir.IntType(64), PANEL),
-            ir.VectorType(ir.IntType(target.dtype.bitwidth), PANEL),
-        )
+        element = vector(integer(target.dtype.bitwidth), PANEL)
 
         def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-            def xorshift(x, n):  # type: ignore[no-untyped-def]
-                return builder.xor(x, builder.lshr(x, n))
-
-            def constant(value):  # type: ignore[no-untyped-def]
-                return ir.Constant(wide, [int(value)] * PANEL)
-
-            start, fold, down, up, low, address, _ = values
-            lanes = ir.Constant(wide, [i * gap & (1 << 64) - 1 for i in range(PANEL)])
-            z = builder.add(_splat(builder, start), lanes)
-            z = builder.mul(xorshift(z, constant(30)), constant(_M1))
-            z = builder.mul(xorshift(z, constant(27)), constant(_M2))
-            # mix64's last step, in the 32 bits that are wanted of it.
-            x = builder.trunc(builder.lshr(z, constant(32)), _WORDS)
-            x = xorshift(x, _lanes(31))
-            folded = xorshift(x, _splat(builder, builder.and_(fold, fold.type(31))))
-            x = builder.select(builder.icmp_unsigned("!=", fold, fold.type(0)), folded, x)
-            x = builder.lshr(x, _splat(builder, down))
-            x = x if element == _WORDS else builder.zext(x, element)
-            x = builder.or_(builder.shl(x, _splat(builder, up)), _splat(builder, low))
-            builder.store(x, builder.inttoptr(address, element.as_pointer()), align=4)
+            code = Code(builder)
+            start, fold, down, up, low = (code.value(x) for x in values[:5])
+            gaps = code.numbers([i * gap for i in range(PANEL)], I64)
+            words = _mixed(start.splat(PANEL) + gaps)
+            folded = words ^ words >> (fold & 31).splat(PANEL)
+            words = folded.where(fold.differs(0), words)
+            words = (words >> down.splat(PANEL)).widened(element)
+            words = words << up.splat(PANEL) | low.splat(PANEL)
+            code.pointer(values[5], element).store(words, align=4)
             return context.get_dummy_value()
 
         u32, kind = types.uint32, target.dtype
@@ -453,23 +435,35 @@ def _word_writer(gap: int) -> Any:
     return write
 
 
-#: (argument of `mix64` for the first, fold, down, up, low, address, an array that says what the elements
-#: are): store PANEL words, treated as `Words` says, of consecutive rows i, or of consecutive j.
+def _mixed(z: Value) -> Value:
+    """`mix64` of 64-bit integers, of which the 32 high bits are wanted."""
+    z = (z ^ z >> 30) * int(_M1)
+    z = (z ^ z >> 27) * int(_M2)
+    x = (z >> 32).cut(vector(I32, z.lanes))
+    return x ^ x >> 31
+
+
+#: Words of consecutive rows i …
 words_of_rows = intrinsic(_word_writer(int(_G) << 32))
+#: … and of consecutive elements j.
 words_of_elements = intrinsic(_word_writer(int(_G)))
 
 
 @jit
-def fill_words(key, first, step0, steps_per_chunk, chunk_length, products, how, panels, at, count):
-    """Words of rows `first`… (or columns) for `count` steps from step0 on, as panels (p, steps, PANEL), there
-    from `at` on; `how` as `Words` has it.
+def fill_words(words, first, step0, steps_per_chunk, chunk_length, products, panels, at, count):
+    """Fill panels (p, steps, PANEL) with words of rows (or columns) from `first` on.
 
     Step t is number t mod steps_per_chunk of its chunk; its word's j is the k of its first product.
+
+    Args:
+        words: a record of WORDS.
+        step0, count: the first step, and how many.
+        at: where the first one is in the panels.
     """
     kind = panels.dtype.type
-    fold, down, up, low = np.uint32(how[0]), np.uint32(how[1]), kind(how[2]), kind(how[3])
+    fold, down, up, low = words.fold, words.down, kind(words.up), kind(words.low)
     for p in range(panels.shape[0]):
-        start = key + _G * ((np.uint64(first + p * PANEL) << _S32) + _ONE)
+        start = words.key + _G * ((np.uint64(first + p * PANEL) << _S32) + _ONE)
         address = panels[p].ctypes.data + at * PANEL * panels.itemsize
         chunk = step0 // steps_per_chunk
         step = step0 - chunk * steps_per_chunk
@@ -487,7 +481,12 @@ def fill_words(key, first, step0, steps_per_chunk, chunk_length, products, how, 
 
 
 def steps_before(k: int, products: int, length: int) -> int:
-    """The number of the step that begins at k; of steps there are before k. Chunks have `length` products."""
+    """The number of the step that begins at k: how many steps there are before k.
+
+    Args:
+        products: of a step.
+        length: products of a chunk.
+    """
     whole = k // length
     return whole * -(-length // products) - (whole * length - k) // products
 
@@ -496,17 +495,17 @@ step_number = jit(steps_before)
 
 
 @jit
-def fill(codes, side, first, k0, start, values, exponents, words, chunk_words):
+def fill(codes, sides, first, k0, start, values, exponents, words, chunk_words):
     """Fill a range of k of panels with codes (rows, k).
 
     Args:
-        side: numbers, see SIDE.
-        first, k0: where the codes stand in the whole of A (or of B's transpose); k0 is the first k of a
-            step.
+        sides: an array of one record of SIDE.
+        first, k0: place of the codes in the whole of A (or of B's transpose); k0 is the first k of a step.
         start: the panels' first k.
         values, exponents, words, chunk_words: the panels, see `panels.Panels`.
     """
-    products, length, depth = side[PRODUCTS], side[LENGTH], codes.shape[1]
+    side = sides[0]
+    products, length, depth = side.products, side.length, codes.shape[1]
     step0, step1 = step_number(start, products, length), step_number(k0, products, length)
     k = 0
     while k < depth:
@@ -518,19 +517,14 @@ def fill(codes, side, first, k0, start, values, exponents, words, chunk_words):
         pack(codes[:, k:stop], side, values, at, -(-(stop - k) // products) * products)
         k = stop
     at, steps = step1 - step0, step_number(k0 + depth, products, length) - step1
-    if side[ALIGNED]:
-        fill_exponents(values, side[LOWEST], exponents, at * products, steps * products)
-    how = side[OF_STEPS:OF_CHUNKS]
-    if how[0]:
+    if side.aligned:
+        fill_exponents(values, side.lowest, exponents, at * products, steps * products)
+    if side.steps.drawn:
         per = -(-length // products)
-        fill_words(
-            np.uint64(how[5]), first, step1, per, length, products, how[1:], words, at, steps
-        )
-    how = side[OF_CHUNKS:SIDE]
-    if how[0]:
+        fill_words(side.steps, first, step1, per, length, products, words, at, steps)
+    if side.chunks.drawn:
         chunk, before, after = k0 // length, start // length, -(-(k0 + depth) // length)
-        endless = np.int64(1) << 40  # more than there are chunks: theirs are numbered through
+        endless = np.int64(1) << 40  # more than there are chunks: they are numbered without a reset
         fill_words(
-            np.uint64(how[5]), first, chunk, endless, 0, 1, how[1:], chunk_words,
-            chunk - before, after - chunk,
-        )  # fmt: skip
+            side.chunks, first, chunk, endless, 0, 1, chunk_words, chunk - before, after - chunk
+        )

@@ -20,8 +20,8 @@ from hfp8sim.kernels.select import Plan
 Codes = NDArray[np.unsignedinteger[Any]]
 #: Keys of the random words of one operand: those of steps, and those of chunks.
 Keys = tuple[np.uint64, np.uint64]
-#: Packing parameters, see `pack.SIDE`.
-Parameters = NDArray[np.int64]
+#: Packing parameters: an array of one `pack.SIDE`.
+Parameters = NDArray[np.void]
 
 _FRESH = Fresh()
 
@@ -105,15 +105,14 @@ def packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> 
 
 @functools.lru_cache(256)
 def _packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Parameters:
-    numbers = np.zeros(pack.SIDE, np.int64)
-    numbers[pack.DECODER : pack.PRODUCTS] = pack.decoder(fmt.facts, plan.scale if of_a else 0)
-    numbers[pack.PRODUCTS], numbers[pack.LENGTH] = plan.products, plan.chunk_length
-    numbers[pack.ALIGNED] = plan.aligned
-    numbers[pack.LOWEST] = (1 if fmt.lowest == "subnormal" else 0) - fmt.bias
+    numbers = np.zeros(1, pack.SIDE)
+    numbers["decoder"] = tuple(pack.decoder(fmt.facts, plan.scale if of_a else 0))
+    numbers["products"], numbers["length"] = plan.products, plan.chunk_length
+    numbers["aligned"], numbers["lowest"] = plan.aligned, fmt.facts.emin
     of_side = plan.words(of_a)
-    for place, words, key in zip((pack.OF_STEPS, pack.OF_CHUNKS), of_side, keys):
+    for part, words, key in zip(("steps", "chunks"), of_side, keys):
         if words is not None:
-            numbers[place : place + 6] = 1, *words, np.uint64(key).view(np.int64)
+            numbers[part] = (1, *words, key)
     return numbers
 
 

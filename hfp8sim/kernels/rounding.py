@@ -1,202 +1,209 @@
-"""One rounding of a vector of sums, as the kernel generator writes it."""
+"""One rounding of a vector of sums, as generated code."""
 
 from __future__ import annotations
 
-from llvmlite import ir
-
-from hfp8sim._numba.simd import Lanes
-from hfp8sim.kernels import form as at
-from hfp8sim.kernels.counts import Marks
-from hfp8sim.kernels.form import Kernel
+from hfp8sim._numba.simd import Lanes, Pointer, Value
+from hfp8sim.kernels.counts import Counter
+from hfp8sim.kernels.form import OVERFLOWED, UNDERFLOWED, Adder, Mode, Overflow, Underflow
+from hfp8sim.kernels.kernel import Kernel
+from hfp8sim.kernels.numbers import word_index
 
 _HASH1, _HASH2 = 0x7FEB352D, 0x846CA68B  # mix32, docs/numerics.md section 4
 
+#: The numbers that a rounding mode takes, by mode.
+_NUMBERS_OF_MODE = {
+    Mode.NONE: (),
+    Mode.EVEN: ("scale_add",),
+    Mode.AWAY: ("half", "keep"),
+    Mode.ZERO: ("keep",),
+    Mode.RANDOM: ("keep",),
+    Mode.HASH: ("keep", "hash_shift", "hash_keep"),
+}
+
 
 class Rounding:
-    """One of a kernel's two roundings, with its numbers in registers."""
+    """One of a kernel's two roundings, with its numbers in registers.
 
-    def __init__(self, lanes: Lanes, kernel: Kernel, numbers: ir.Value, base: int) -> None:
-        self.l, self.kernel, self.numbers, self.base = lanes, kernel, numbers, base
-        between = base == at.BETWEEN
-        self.kind = kernel.between if between else kernel.rounding
-        self.adder = kernel.between_adder if between else kernel.adder
-        self.over = kernel.over
-        if kernel.over != "free" and (between or kernel.exact_sums):
-            self.over = "replace"  # once a chunk: any way, told by OVER
-        #: A NaN stays, whatever is added: it is enough to know in the end how far the sums went.
-        self.watched = self.over == "nan"
-        self.kept: dict[int, ir.Value] = {}
+    Args:
+        lanes: vectors of the sums.
+        numbers: address of the kernel's `NUMBERS`, as 64-bit words.
+        part: `intra` or `inter`.
+    """
+
+    def __init__(self, lanes: Lanes, kernel: Kernel, numbers: Pointer, part: str) -> None:
+        self.lanes, self.kernel, self.numbers, self.part = lanes, kernel, numbers, part
+        form, inter = kernel.form, part == "inter"
+        self.mode, self.adder = form.inter if inter else form.intra
+        self.underflow, self.overflow = form.underflow, form.overflow
+        if self.overflow is not Overflow.IMPOSSIBLE and (inter or form.exact_chunks):
+            self.overflow = Overflow.REPLACE  # once a chunk: its cost does not matter
+        #: Whether the largest magnitude of each sum is recorded: a NaN stays whatever is added, so it is enough
+        #: to know at the chunk's end how large the sum has been.
+        self.watched = self.overflow is Overflow.NAN
+        self.registers: dict[str, Value] = {}
 
     def load(self) -> None:
-        """Bring the numbers into registers (here, not inside the loop)."""
-        wanted = {
-            "none": [],
-            "even": [at.SCALE_ADD],
-            "away": [at.HALF, at.KEEP],
-            "zero": [at.KEEP],
-            "random": [at.KEEP],
-            "hash": [at.KEEP, at.HASH_SHIFT, at.HASH_KEEP],
-        }[self.kind]
-        if self.kind == "even" and self.adder == "down":
-            wanted = [at.HALF, at.KEEP, at.DROP]
-        if self.over != "free":
-            wanted = [*wanted, at.MAX, at.OVER]
-        if self.kernel.under == "cut":
-            wanted = [*wanted, at.MIN, at.GAP]
-        if self.kernel.under in ("test", "edge"):
-            wanted = [*wanted, at.ABOVE]
-        if self.kernel.order == "aligned" and self.base == 0:
-            wanted = [*wanted, at.LOWEST, at.GUARD]
-        for place in wanted:
-            self.kept[place] = self._number(place)
+        """Load the numbers into registers, outside of the loop over steps."""
+        names = _NUMBERS_OF_MODE[self.mode]
+        if self.mode is Mode.EVEN and self.adder is Adder.ODD:
+            names = ("half", "keep", "drop")
+        if self.overflow is not Overflow.IMPOSSIBLE:
+            names += ("largest", "over")
+        if self.underflow is Underflow.COMPARE:
+            names += ("smallest", "gap")
+        if self.underflow.tests_bits:
+            names += ("above",)
+        for name in names:
+            self.registers[name] = load_number(self.lanes, self.numbers, self.part, name)
 
-    def _number(self, place: int) -> ir.Value:
-        b = self.l.b
-        value = b.load(b.gep(self.numbers, [ir.IntType(64)(self.base + place)]))
-        if self.l.bits == 32:
-            value = b.trunc(value, ir.IntType(32))
-        return self.l.splat(value)
-
-    def number(self, place: int) -> ir.Value:
+    def number(self, name: str) -> Value:
         """One of the numbers that are floats."""
-        kept = self.kept[place] if place in self.kept else self._number(place)
-        return self.l.as_floats(kept)
+        if name in self.registers:
+            return self.registers[name].floats()
+        return load_number(self.lanes, self.numbers, self.part, name).floats()
 
     # -- sums
 
-    def sum(self, a: ir.Value, b: ir.Value | None, c: ir.Value) -> ir.Value:
+    def sum(self, a: Value, b: Value | None, c: Value) -> Value:
         """a·b + c (b None: a + c) by the adder.
 
-        `down` rounds down: −(−a − c) is then the upper neighbour of a + c. Of two different neighbours one
-        is odd, and stands for everything between them: rounding to odd.
+        `Adder.ODD`: the direction is down, and −(−a − c) is the upper neighbour of the sum. Of two different
+        neighbours one is odd, and stands for everything between them (rounding to odd).
         """
-        lanes = self.l
-        low = lanes.add(a, c) if b is None else lanes.fma(a, b, c)
-        if self.adder != "down":
+        low = a + c if b is None else a.times_plus(b, c)
+        if self.adder is not Adder.ODD:
             return low
-        minus = lanes.b.fneg
-        high = lanes.add(minus(a), minus(c)) if b is None else lanes.fma(minus(a), b, minus(c))
-        low, high = lanes.as_words(low), lanes.as_words(minus(high))
-        odd = lanes.b.icmp_unsigned("!=", lanes.b.and_(low, lanes.const(1)), lanes.const(0))
-        return lanes.as_floats(lanes.b.select(odd, low, high))
+        high = -a + -c if b is None else (-a).times_plus(b, -c)
+        lower, upper = low.words(), (-high).words()
+        return lower.where((lower & 1).differs(0), upper).floats()
 
     # -- rounding
 
     def round(
-        self, s: ir.Value, random: ir.Value | None, i: int, terms: list[ir.Value], marks: Marks
-    ) -> ir.Value:
+        self, s: Value, random: Value | None, i: int, terms: list[Value], counter: Counter
+    ) -> Value:
         """The sum s in the accumulator's precision and range.
 
         Args:
             random: the addend of a stochastic rounding.
-            i: its number in the tile (sums may be rounded by different instructions).
-            terms: of the sum, that may be infinite: then an infinite sum is no overflow.
+            i: its index in the tile: sums may be rounded by different instructions.
+            terms: those of the sum's terms that may be infinite: then an infinite sum is no overflow.
+            counter: takes the events.
         """
-        if self.kind == "none":
-            return self._limit_above(s, terms, marks)
-        if self.kind == "even" and self.adder != "down":
+        if self.mode is Mode.NONE:
+            return self._limit_above(s, terms, counter)
+        if self.mode is Mode.EVEN and self.adder is not Adder.ODD:
             uncut = rounded = self._nearest_even_in_floats(s, i)
         else:
             uncut, rounded = self._in_words(s, random)
-        if self.kernel.under in ("cut", "test", "edge"):
-            rounded = self._limit_below(s, uncut, rounded, random, marks)
-        return self._limit_above(rounded, terms, marks)
+        if self.underflow not in (Underflow.IMPOSSIBLE, Underflow.FLUSH):
+            rounded = self._limit_below(s, uncut, rounded, random, counter)
+        return self._limit_above(rounded, terms, counter)
 
-    def _in_words(self, s: ir.Value, random: ir.Value | None) -> tuple[ir.Value, ir.Value]:
-        """Add below the last kept bit, then cut: magnitudes are integers, carries run into exponents.
-        (before the cut, after it)"""
-        lanes, b = self.l, self.l.b
-        bits = lanes.as_words(s)
-        if self.kind == "even":
-            last = b.and_(b.lshr(bits, self.kept[at.DROP]), lanes.const(1))
-            bits = b.add(bits, b.add(b.sub(self.kept[at.HALF], lanes.const(1)), last))
-        elif self.kind == "away":
-            bits = b.add(bits, self.kept[at.HALF])
-        elif self.kind in ("random", "hash"):
-            bits = b.add(bits, random)
-        return lanes.as_floats(bits), lanes.as_floats(b.and_(bits, self.kept[at.KEEP]))
+    def _in_words(self, s: Value, random: Value | None) -> tuple[Value, Value]:
+        """Add below the last kept bit, then cut: magnitudes are integers, and carries run into the exponent.
 
-    def _nearest_even_in_floats(self, s: ir.Value, i: int) -> ir.Value:
-        """q − (q − s) with q = 2^d·s. Two spellings of the same bits load different execution ports, so
-        sums alternate: q − s = s·(2^d − 1), each correctly rounded."""
-        lanes = self.l
-        if i % 8 in (0, 2, 5) and self.over != "replace":  # (of an ∞ this spelling makes NaN)
-            rest = lanes.mul(s, self.number(at.SCALE_LESS))
-            return lanes.fma(s, self.number(at.SCALE), lanes.b.fneg(rest))
-        q = lanes.as_floats(lanes.b.add(lanes.as_words(s), self.kept[at.SCALE_ADD]))
-        return lanes.sub(q, lanes.sub(q, s))
+        Returns:
+            The sum before the cut, and after it.
+        """
+        bits, numbers = s.words(), self.registers
+        if self.mode is Mode.EVEN:
+            last = bits >> numbers["drop"] & 1
+            bits = bits + (numbers["half"] - 1 + last)
+        elif self.mode is Mode.AWAY:
+            bits = bits + numbers["half"]
+        elif random is not None:
+            bits = bits + random
+        return bits.floats(), (bits & numbers["keep"]).floats()
 
-    def random(self, row: ir.Value, column: ir.Value) -> ir.Value:
-        """The addend of a stochastic rounding from a row's and a column's word."""
-        lanes, b = self.l, self.l.b
-        x = b.xor(row, column)
-        if self.kind == "random":
+    def _nearest_even_in_floats(self, s: Value, i: int) -> Value:
+        """q − (q − s) with q = 2^d·s, where q − s = s·(2^d − 1) may be computed by a multiplication, too:
+        each is correctly rounded. Sums alternate between the two spellings, see `Target.multiplied`."""
+        # Of an infinity the spelling by multiplications makes a NaN.
+        if i % 8 in self.kernel.target.multiplied and self.overflow is not Overflow.REPLACE:
+            rest = s * self.number("scale_less_one")
+            return s.times_plus(self.number("scale"), -rest)
+        q = (s.words() + self.registers["scale_add"]).floats()
+        return q - (q - s)
+
+    def random(self, row: Value, column: Value) -> Value:
+        """The addend of a stochastic rounding, from a row's and a column's word."""
+        lanes, x = self.lanes, row ^ column
+        if self.mode is Mode.RANDOM:
             return x
-        # mix32. Its first x ^= x >> 16 is linear over xor, and is already in both words; its last one
+        # mix32. Its first x ^= x >> 16 is linear over xor, and both words have it already. Its last one
         # cannot reach the 16 highest bits, and no more are used.
-        x = b.mul(x, lanes.const(_HASH1))
+        x = x * _HASH1
         if lanes.bits == 64:
-            x = b.and_(x, lanes.const(0xFFFFFFFF))
-        x = b.xor(x, b.lshr(x, lanes.const(15)))
-        x = b.mul(x, lanes.const(_HASH2))
-        if lanes.bits == 64:  # to the top of the lane, as in one of 32 bits
-            x = b.shl(x, lanes.const(32))
-        return b.and_(b.lshr(x, self.kept[at.HASH_SHIFT]), self.kept[at.HASH_KEEP])
+            x = x & 0xFFFFFFFF
+        x = x ^ x >> 15
+        x = x * _HASH2
+        if lanes.bits == 64:  # to the top of the lane, as in a lane of 32 bits
+            x = x << 32
+        return x >> self.registers["hash_shift"] & self.registers["hash_keep"]
 
     # -- limits
 
     def _limit_below(
-        self, s: ir.Value, uncut: ir.Value, rounded: ir.Value, random: ir.Value | None, marks: Marks
-    ) -> ir.Value:
-        lanes, b = self.l, self.l.b
-        # A number is below MIN before it is cut if it is so afterwards. (A NaN stays.) The selection is of
-        # words, as the cut is: one instruction.
-        if self.kernel.under != "cut":
-            above = b.and_(lanes.as_words(uncut), self.kept[at.ABOVE])
-            keep = b.icmp_unsigned("!=", above, lanes.const(0))
-            rounded = lanes.as_floats(b.select(keep, lanes.as_words(rounded), lanes.const(0)))
-        elif self.kind in ("random", "hash"):
-            # Between zero and MIN, |s|/MIN is the probability of MIN: it is taken where
-            # |s| ≥ (2^d − random)·2^−d·MIN, which is a number of the lane.
-            magnitude, smallest = lanes.absolute(s), self.number(at.MIN)
-            rest = b.sub(b.sub(lanes.const(0), self.kept[at.KEEP]), random)
-            limit = lanes.mul(lanes.from_int(rest), self.number(at.GAP))
-            up = b.fcmp_ordered(">=", magnitude, limit)
-            inside = b.fcmp_ordered("<", magnitude, smallest)
-            either = b.select(up, lanes.with_sign_of(smallest, s), lanes.zero())
-            rounded = b.select(inside, either, rounded)
+        self, s: Value, uncut: Value, rounded: Value, random: Value | None, counter: Counter
+    ) -> Value:
+        """A rounded sum; zero where it is below the smallest number. A NaN stays."""
+        # A number is below MIN before it is cut if it is so afterwards. The selection is of words, as the cut
+        # is: the compiler makes one instruction of both.
+        if self.underflow is not Underflow.COMPARE:
+            above = uncut.words() & self.registers["above"]
+            keep = above.differs(0)
+            rounded = rounded.words().where(keep, 0).floats()
+        elif self.mode.stochastic and random is not None:
+            rounded = self._limit_below_stochastic(s, rounded, random)
         else:
-            keep = b.fcmp_unordered(">=", lanes.absolute(uncut), self.number(at.MIN))
-            rounded = lanes.as_floats(b.select(keep, lanes.as_words(rounded), lanes.const(0)))
-        if marks.wanted:
-            gone = b.fcmp_ordered("==", rounded, lanes.zero())
-            lost = b.and_(gone, b.fcmp_ordered("!=", s, lanes.zero()))
-            marks.add(at.UNDERFLOWED, lanes, lost)
+            keep = uncut.absolute().not_below(self.number("smallest"))
+            rounded = rounded.words().where(keep, 0).floats()
+        if counter.counts_events:
+            gone = rounded.equals(self.lanes.zero())
+            counter.add(UNDERFLOWED, gone & s.differs(self.lanes.zero()))
         return rounded
 
-    def _limit_above(self, s: ir.Value, terms: list[ir.Value], marks: Marks) -> ir.Value:
-        lanes, b = self.l, self.l.b
-        largest = self.kept.get(at.MAX)
-        if self.over == "free" or self.watched or largest is None:
+    def _limit_below_stochastic(self, s: Value, rounded: Value, random: Value) -> Value:
+        """Between zero and MIN the probability of MIN is |s|/MIN: MIN is taken where
+        |s| ≥ (2^d − random)·2^−d·MIN, which is a number of the lane."""
+        magnitude, smallest = s.absolute(), self.number("smallest")
+        rest = self.lanes.const(0) - self.registers["keep"] - random
+        limit = self.lanes.from_int(rest) * self.number("gap")
+        up = magnitude >= limit
+        inside = magnitude < smallest
+        either = smallest.with_sign_of(s).where(up, self.lanes.zero())
+        return either.where(inside, rounded)
+
+    def _limit_above(self, s: Value, terms: list[Value], counter: Counter) -> Value:
+        """A rounded sum within the largest number."""
+        if self.overflow in (Overflow.IMPOSSIBLE, Overflow.NAN):
             return s
-        largest = lanes.as_floats(largest)
-        if self.over == "clamp":
-            return lanes.nearer_to_zero(s, largest, self.kernel.extension)
-        over = b.fcmp_ordered(">", lanes.absolute(s), largest)  # (a NaN stays)
-        if self.kind == "zero":  # and so does an infinity: finite terms never chop to one
-            over = b.and_(over, b.fcmp_ordered("<", lanes.absolute(s), lanes.infinity()))
-        if marks.wanted:
+        largest = self.registers["largest"].floats()
+        if self.overflow is Overflow.CLAMP:
+            return self.lanes.nearer_to_zero(s, largest, self.kernel.vrange)
+        infinity = self.lanes.infinity()
+        over = s.absolute() > largest  # False for a NaN, which stays
+        if self.mode is Mode.ZERO:  # an infinity stays, too: finite terms are never chopped to one
+            over = over & (s.absolute() < infinity)
+        if counter.counts_events:
             new = over
             for term in terms:
-                new = b.and_(new, b.fcmp_ordered("<", lanes.absolute(term), lanes.infinity()))
-            marks.add(at.OVERFLOWED, lanes, new)
-        return b.select(over, lanes.with_sign_of(self.number(at.OVER), s), s)
+                new = new & (term.absolute() < infinity)
+            counter.add(OVERFLOWED, new)
+        return self.number("over").with_sign_of(s).where(over, s)
 
-    def watch(self, most: ir.Value, s: ir.Value) -> ir.Value:
+    def watch(self, most: Value, s: Value) -> Value:
         """The larger of `most` and |s|."""
-        return self.l.larger_magnitude(most, s, self.kernel.extension)
+        return self.lanes.larger_magnitude(most, s, self.kernel.vrange)
 
-    def poison(self, s: ir.Value, most: ir.Value) -> ir.Value:
-        """NaN where a sum on the way to s went beyond the largest number."""
-        over = self.l.b.fcmp_ordered(">", most, self.number(at.MAX))
-        return self.l.b.select(over, self.number(at.OVER), s)
+    def poison(self, s: Value, most: Value) -> Value:
+        """NaN where a sum on the way to s was beyond the largest number."""
+        over = most > self.number("largest")
+        return self.number("over").where(over, s)
+
+
+def load_number(lanes: Lanes, numbers: Pointer, *fields: str) -> Value:
+    """A number of a kernel's `NUMBERS` in all lanes, as words."""
+    value = (numbers + word_index(*fields)).load()
+    return value.cut(lanes.word).splat(lanes.lanes)

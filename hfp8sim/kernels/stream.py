@@ -191,7 +191,7 @@ class Stream:
         assert plan.kernel is not None
         for side, panels, fmt in zip("ab", (self.a, self.b), self.formats):
             packing = table[side]
-            packing["function"] = address(packer(fmt.dtype.itemsize, plan.kernel.bits))
+            packing["function"] = address(packer(fmt.dtype.itemsize, int(plan.lane)))
             packing["panels"] = table["kernel"][side] = _panels_record(panels)
         kernel, out, sums = table["kernel"], table["out"], self.accumulators
         kernel["function"] = plan.function

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hfp8sim import kernels
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat
+from hfp8sim.kernels.form import Overflow
 from hfp8sim.ops.events import Events, count_nan, no_counts
 from hfp8sim.ops.operands import Codes, Operands, check_operands, thread_count
 from hfp8sim.ops.plain import plain_gemm
@@ -75,7 +76,9 @@ def gemm(
         return result
     counts = no_counts()
     counts[: kernels.EVENTS], counts[DRAWS] = counted, result.size * profile.draws(a.shape[1])
-    if plan.kernel.over == "free":  # overflow is proved impossible: every result is a number
+    if (
+        plan.kernel.form.overflow is Overflow.IMPOSSIBLE
+    ):  # overflow is proved impossible: every result is a number
         return result, Events.of(counts, 0)
     return result, _events(counts, result, profile)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hfp8sim import kernels
 from hfp8sim.formats import MODES, FloatFormat
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
+from hfp8sim.kernels.form import Overflow
 from hfp8sim.units import Profile
 from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
@@ -185,7 +186,9 @@ class MacSweep:
             plan = kernels.plan(profile, self.a, self.b, *seen, _ENDLESS)
             if plan.kernel is None or any(_same(plan, other.plan) for other in made):
                 continue
-            if plan.kernel.over != "nan":  # no sum becomes NaN there, and no operand is one
+            if (
+                plan.kernel.form.overflow is not Overflow.NAN
+            ):  # no sum becomes NaN there, and no operand is one
                 met = met & ~np.isnan(values)
             lanes = np.ldexp(values[met], plan.scale).astype(plan.lane_float)
             for kernel in dict.fromkeys((plan.kernel, plan.kernel.narrow)):

@@ -23,7 +23,7 @@ STEP = {
 NAMES = {"pandd": "and", "andps": "and", "pxord": "xor", "xorps": "xor", "paddd": "addd"}
 
 
-@pytest.mark.skipif(kernels.processor().lanes != 16, reason="the processor has no AVX-512")
+@pytest.mark.skipif(kernels.host_target().lanes != 16, reason="the processor has no AVX-512")
 @pytest.mark.parametrize("mode", STEP)
 def test_sums_stay_in_registers(mode: str) -> None:
     """A step is what docs/speed.md says it is; no sum goes to memory and back."""

@@ -13,7 +13,8 @@ from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.kernels import PANEL
 from hfp8sim.kernels import form as at
 from hfp8sim.kernels import zero_products as zeros
-from tests.kernels.test_products import HFP8, MODES, run, same
+from hfp8sim.kernels.form import Counting
+from tests.kernels.cases import HFP8, MODES, run, same
 from tests.units.problems import finite_codes, operand, plain
 
 #: Of few bits, so that all pairs of pairs can be tried: with and without a sign, of every kind of lowest binade.
@@ -154,7 +155,7 @@ def test_steps_that_add_zero_swamp_nothing(pair: tuple[str, str], mode: str) -> 
         for m, k, n in ((1, 1, 1), (16, 64, 32), (19, 131, 52), (33, 22, 5)):
             a, b = cancelling(rng, fmt_a, (m, k)), cancelling(rng, fmt_b, (k, n))
             plan = same(profile, fmt_a, fmt_b, a, b, events=True, seed=3)
-            assert plan.kernel.events == "unchanged"
+            assert plan.kernel.counting is Counting.UNCHANGED
             zero, sums = zero_steps(fmt_a, fmt_b, a, b, chunk)
             cancelled += sums
             if n > 1:
@@ -242,7 +243,7 @@ def test_kernels_that_count_each_step(pair: tuple[str, str], change: dict, why: 
     if change:  # sums run over the largest number and stay there
         a[::2, 50:90] = b[50:90, ::2] = fmt_a.encode(np.array(200.0))
     plan = same(profile, fmt_a, fmt_b, a, b, events=True)
-    assert plan.kernel.events == "count", why
+    assert plan.kernel.counting is Counting.EVENTS, why
 
 
 def test_code_zero_pads_steps_and_panels() -> None:

@@ -97,7 +97,7 @@ def test_kernels_of_left_over_columns_stand_trial() -> None:
     sweep._prepare()
     tried = {meeting.plan.kernel for meeting in sweep.meetings}
     assert tried and {kernel.narrow for kernel in tried} <= tried
-    assert kernels.processor().lanes < 16 or {kernel.panels for kernel in tried} == {1, 3}
+    assert kernels.host_target().lanes < 16 or {kernel.panels for kernel in tried} == {1, 3}
 
 
 def test_a_wrong_adder_and_converter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
