@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,11 @@ from hfp8sim.files import cache_folder
 
 ROOT = Path(__file__).parents[1]
 WORKER = Path(__file__).parent / "worker.py"
-PAIRS = 9  #: pairs of turns of a row at least
+#: Pairs of turns of a row.
+PAIRS = 15
+
+#: Runs one turn and returns its time, s.
+Turn = Callable[[], float]
 
 
 class Row(NamedTuple):
@@ -89,46 +93,38 @@ def checkout_of(given: str) -> Path:
     return folder
 
 
-def pairs(first: Any, second: Any, seconds: float) -> Iterator[tuple[float, float]]:
-    """Times of pairs of neighbouring turns; each turn is a call that returns a time.
-
-    Which of the two is first changes from pair to pair. The turns take about `seconds` each in all.
-    """
-    spent, count = 0.0, 0
-    while count < PAIRS or spent < seconds:
+def pairs(first: Turn, second: Turn) -> Iterator[tuple[float, float]]:
+    """Times of pairs of neighbouring turns. Which of the two is first changes from pair to pair."""
+    for count in range(PAIRS):
         if count % 2:
             b, a = second(), first()
         else:
             a, b = first(), second()
-        spent += max(a, b)
-        count += 1
         yield a, b
 
 
-def row(name: str, other: Any, here: Any, seconds: float) -> Row:
+def row(name: str, other: Turn, here: Turn) -> Row:
     """Compare the turns of the other checkout with those of this one."""
-    times = list(pairs(other, here, seconds))
-    ratios = [a / b for a, b in times]
-    low, middle, high = statistics.quantiles(ratios, n=4)
+    times = list(pairs(other, here))
+    low, middle, high = statistics.quantiles([a / b for a, b in times], n=4)
     return Row(name, min(a for a, _ in times), min(b for _, b in times), middle, low, high)
 
 
 def case_row(name: str, other: Checkout, here: Checkout, seconds: float) -> Row:
-    """A row of `benchmarks.cases`."""
-    once = max(side.ask("prepare", name) for side in (other, here))
-    turn = min(max(seconds / PAIRS, once), 0.2)
-    return row(
-        name, lambda: other.ask("turn", name, turn), lambda: here.ask("turn", name, turn), seconds / 3
-    )  # fmt: skip
+    """A row of `benchmarks.cases`; each side runs for about so many seconds."""
+    for side in (other, here):
+        side.ask("prepare", name)
+    turn = seconds / PAIRS
+    return row(name, lambda: other.ask("turn", name, turn), lambda: here.ask("turn", name, turn))
 
 
 def process_row(name: str, command: Sequence[str], other: Checkout, here: Checkout) -> Row:
     """A row of `benchmarks.processes`: how long a whole process takes."""
 
     def turn(side: Checkout) -> float:
-        return processes.seconds(command, times=2, cwd=side.folder, env=side.environment)
+        return processes.seconds(command, times=1, cwd=side.folder, env=side.environment)
 
-    return row(f"{processes.GROUP}: {name}", lambda: turn(other), lambda: turn(here), 0)
+    return row(f"{processes.GROUP}: {name}", lambda: turn(other), lambda: turn(here))
 
 
 def compare(other: Checkout, here: Checkout, only: str, seconds: float) -> Iterator[Row]:
