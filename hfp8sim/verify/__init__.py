@@ -1,6 +1,6 @@
-"""Proof by exhaustion: the compiled units and kernels against the C reference, on all that there is.
+"""Proof by exhaustion: the compiled units and kernels against the C reference, on every input.
 
-`checks` is the table of what can be tried, `run` tries it on all cores and remembers how far it came.
+`checks` is the table of input spaces. `run` executes them on all cores and stores its progress.
 """
 
 from hfp8sim.verify.catalog import checks

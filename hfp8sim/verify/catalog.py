@@ -1,4 +1,4 @@
-"""The table of checks: a fast tier, and everything that can be exhausted."""
+"""The table of checks: a fast tier, and the input spaces that can be exhausted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hfp8sim.verify.mac import AddSweep, MacSweep, add_check, mac_check
 
 #: The operand pairs of HFP8's three GEMMs.
 HFP8_PAIRS = (("hfp8-143", "hfp8-143"), ("hfp8-143", "hfp8-152"), ("hfp8-152", "hfp8-152"))
-#: Modes in which every triple is tried.
+#: Modes in which every triple is compared.
 MAC_MODES = ("nearest-away", "nearest-even", "toward-zero", "stochastic-a")
 
 
@@ -31,7 +31,7 @@ def eight_bit_formats() -> list[FloatFormat]:
 
 
 def checks(exhaustive: bool = False) -> list[Check]:
-    """The checks of a tier; the exhaustive one holds the fast one. `InputError` without the C reference."""
+    """The checks of the fast tier, and with `exhaustive` all others. `InputError` without the C reference."""
     if not reference.available():
         raise InputError(reference.NOT_BUILT)
     fast = [_gemm_check(), _mac_sample(), _add_sample(), _convert_sample(), _random_check()]
@@ -64,19 +64,19 @@ def _gemm_check() -> Check:
     def part(i: int) -> Result:
         name, phase, kind = cases[i]
         profile = get_profile(name)
-        if kind != "numbers":  # also the words of the random source, and its place in a GEMM
+        if kind != "numbers":  # these cases test the random source as well
             source = random.SOURCES[i % len(random.SOURCES)]
             profile = profile.replace(rounding="stochastic", random_source=source)
         fmt_a, fmt_b = profile.operand_formats(phase)
         rng = np.random.default_rng([7, i])
         a, b = _codes(rng, fmt_a, (9, 150), kind), _codes(rng, fmt_b, (150, 18), kind)
-        how = {"a_format": fmt_a, "b_format": fmt_b, "seed": i, "stream": 1}
-        want, counts, _ = reference.gemm(a, b, profile, **how)  # type: ignore[arg-type]
+        options = {"a_format": fmt_a, "b_format": fmt_b, "seed": i, "stream": 1}
+        want, counts, _ = reference.gemm(a, b, profile, **options)  # type: ignore[arg-type]
         where = f"{name} {phase}, {kind} operands, seed {i}"
-        got = gemm(a, b, profile, **how, threads=1)  # type: ignore[call-overload]
+        got = gemm(a, b, profile, **options, threads=1)  # type: ignore[call-overload]
         result = differences(lambda j: f"{where}, output {divmod(j, 18)}", (got, want))
-        if kind != "numbers" or name == "hfp8":  # (each kernel that counts is compiled apart)
-            counted, events = gemm(a, b, profile, **how, threads=1, events=True)  # type: ignore[call-overload]
+        if kind != "numbers" or name == "hfp8":  # kernels that count are compiled separately
+            counted, events = gemm(a, b, profile, **options, threads=1, events=True)  # type: ignore[call-overload]
             result += differences(lambda j: f"{where}, output {divmod(j, 18)}", (counted, want))
             if events != counts:
                 result += Result(0, 1, f"{where}: {events} ≠ {counts}")
@@ -91,7 +91,7 @@ def _gemm_check() -> Check:
 def _codes(
     rng: np.random.Generator, fmt: FloatFormat, shape: tuple[int, int], kind: str
 ) -> np.ndarray:
-    """Operand codes: any, only edges of the format, or numbers of a bell curve."""
+    """Operand codes: uniform ones (any), boundary values (edges), or normally distributed numbers."""
     if kind == "any":
         return rng.integers(0, 1 << fmt.bits, shape).astype(fmt.dtype)
     if kind == "edges":

@@ -1,4 +1,4 @@
-"""What a check is, and what came out of it."""
+"""A check of a space of inputs, and its result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How many inputs were tried, on how many the implementations differed, and the first such one."""
+    """The number of inputs, the number on which the implementations differed, and the first such input."""
 
     tried: int = 0
     differed: int = 0
@@ -29,22 +29,22 @@ class Check:
     """One row of the table: a space of inputs, cut into parts that can be tried in any order."""
 
     name: str  #: of the unit and its setting
-    inputs: str  #: what is tried
-    against: str  #: who is compared with whom
+    inputs: str  #: the space of inputs, in words
+    against: str  #: the implementations that are compared
     parts: int
     part: Callable[[int], Result] = dataclasses.field(repr=False)
     done: Callable[[], None] = dataclasses.field(default=lambda: None, repr=False)  #: frees memory
-    exhaustive: bool = False  #: minutes long
+    exhaustive: bool = False  #: takes minutes
 
 
 def differences(
     describe: Callable[[int], str], *pairs: tuple[NDArray[Any], NDArray[Any]]
 ) -> Result:
-    """Compare arrays, element by element; an element differs if it does in any pair.
+    """Compare arrays, element by element. An element differs if it differs in any pair.
 
     Args:
-        describe: the input of an element (flat index), for the message.
-        pairs: arrays of one size; `tried` counts elements of the first.
+        describe: maps an element's flat index to a description of its input.
+        pairs: arrays of the same size.
     """
     tried = pairs[0][0].size
     if all(np.array_equal(x, y) for x, y in pairs):

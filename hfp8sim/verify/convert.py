@@ -15,9 +15,9 @@ from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
-#: Encodings of a part.
+#: log2 of the encodings of a part.
 _PART_BITS = 23
-#: Encodings held at once.
+#: Encodings that are converted at once.
 _SPAN = 1 << 17
 
 
@@ -32,7 +32,7 @@ class ConvertSweep:
     constant: bool = True
 
     def part(self, number: int) -> Result:
-        """Encodings number·2^23 …; NaN into a format without one is left out."""
+        """Encodings from number·2^23 on, without NaN if the format has none."""
         result = Result()
         for start in range(number << _PART_BITS, (number + 1) << _PART_BITS, _SPAN):
             result += self.span(start, _SPAN)
@@ -56,15 +56,18 @@ class ConvertSweep:
             sweeps.encode_row_any(
                 bits, np.int64(word), self.fmt.facts, mode, policy, self.bits, codes, flags
             )
-        want = reference.convert_sweep(
+        expected = reference.convert_sweep(
             get_format("binary32"), start, count, self.fmt, mode, policy, self.bits, word
         )
-        pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [(codes, want[0]), (flags, want[1])]
+        pairs: list[tuple[NDArray[Any], NDArray[Any]]] = [
+            (codes, expected[0]),
+            (flags, expected[1]),
+        ]
         if (how := rounder(self.fmt, self.rounding, self.overflow, self.bits)) is not None:
             values = np.arange(start, start + count, dtype=np.uint32).view(np.float32)
             random = np.full(count, word, np.uint32) if mode == Rounding.STOCHASTIC_A else None
             fast = convert_float32(values, how, self.fmt.dtype, random).codes.astype(np.uint32)
-            pairs.append((fast, want[0]))
+            pairs.append((fast, expected[0]))
         return differences(lambda i: f"binary32 {start + i:#010x}, R = {word}", *pairs)
 
 

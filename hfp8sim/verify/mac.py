@@ -19,9 +19,9 @@ from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 
-#: How a long GEMM without chunks looks to the planner of kernels: no sum is known to stay exact.
+#: K of the GEMM for which kernels are selected: so long that no sum is proved exact.
 _ENDLESS = 1 << 30
-#: Codes b whose rows are held at once.
+#: Codes b whose rows of results are in memory at once.
 _BLOCK = 32
 #: Random words that the pairs of one product take in turn.
 _WORDS_PER_PRODUCT = 8
@@ -39,7 +39,7 @@ def _same(one: kernels.Plan, other: kernels.Plan) -> bool:
 
 
 def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of each element, how many equal ones stand before it (row by row)."""
+    """For each element, the number of equal elements before it in row-major order."""
     flat = groups.ravel()
     order = np.argsort(flat, kind="stable")
     first = np.searchsorted(flat[order], flat[order])
@@ -48,22 +48,24 @@ def _ranks(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     return ranks.reshape(groups.shape)
 
 
-class Meeting(NamedTuple):
-    """A float kernel, and the accumulators that it can meet."""
+class TestedKernel(NamedTuple):
+    """A float kernel, and the accumulators that it can reach."""
 
     plan: kernels.Plan
     codes: NDArray[np.uint16]
-    lanes: NDArray[np.floating[Any]]  #: their values, as the kernel holds them
+    lanes: NDArray[
+        np.floating[Any]
+    ]  #: their values in the kernel's lanes, scaled as the plan requires
 
 
 @dataclasses.dataclass
 class MacSweep:
     """All (a, b, acc) of one pair of 8-bit formats, a 16-bit accumulator and a mode.
 
-    Part a is every (b, acc) of that a: the C reference runs all of it, and so do the float kernels; the
-    plain loop's `fma` sees a pair only as its exact product, and runs once for each product (and word)
-    with which it is called. The pairs of a product share out a few random words among them; from product
-    to product the words run on, through all that there are.
+    Part a is every (b, acc) of that a. The C reference and the float kernels compute all of it. The plain
+    loop's `fma` depends on a pair only through its exact product, so it runs once for each product and random
+    word. The pairs of a product take a few random words in turn. Successive products take successive words,
+    so that all 2^bits words occur.
     """
 
     a: FloatFormat
@@ -71,7 +73,7 @@ class MacSweep:
     acc: FloatFormat
     rounding: str
     bits: int = 13
-    constant: bool = True  #: compile the plain loop anew, for this format and mode
+    constant: bool = True  #: compile the plain loop with this format and mode as constants
 
     def __post_init__(self) -> None:
         self.mode, self.policy = mode_number(self.rounding), overflow_number("special")
@@ -95,29 +97,27 @@ class MacSweep:
                     self.product * _WORDS_PER_PRODUCT + _ranks(self.product) % _WORDS_PER_PRODUCT
                 )
                 numbers = np.unique(groups, return_inverse=True)[1].reshape(keys.shape)
-                self.words = numbers * 2731 % (1 << self.bits)  # (odd: every word has its turn)
-            self.meetings = self._meetings()
+                self.words = numbers * 2731 % (1 << self.bits)  # an odd factor: every word occurs
+            self.kernels = self._kernels()
             self._ready = True
 
     def _plain_row(self, a: int, b: int) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:
         size = 1 << self.acc.bits
         codes, flags = np.empty(size, np.uint16), np.empty(size, np.uint8)
         sig, exp, word = self.sigs[a, b], self.exps[a, b], self.words[a, b]
-        how = self.acc.facts, self.mode, self.policy, self.bits
+        rounding = self.acc.facts, self.mode, self.policy, self.bits
         if self.constant:
-            sweeps.product_row(*how)(sig, exp, word, codes, flags)
+            sweeps.product_row(*rounding)(sig, exp, word, codes, flags)
         else:
-            sweeps.product_row_any(sig, exp, word, *how, codes, flags)
+            sweeps.product_row_any(sig, exp, word, *rounding, codes, flags)
         return codes, flags
 
     def _digest(self, a: int, b: int) -> bytes:
-        """Of the plain loop's row of (a, b); computed once for each product and word."""
+        """The hash of the plain loop's row of (a, b), computed once for each product and word."""
         key = int(self.product[a, b]), int(self.words[a, b])
-        known = self._rows.get(key)
-        if known is None:
-            known = _digest(*self._plain_row(a, b))
-            self._rows[key] = known
-        return known
+        if key not in self._rows:
+            self._rows[key] = _digest(*self._plain_row(a, b))
+        return self._rows[key]
 
     def part(self, a: int, columns: NDArray[np.int64] | None = None) -> Result:
         """Every b (or those of `columns`) and every accumulator code."""
@@ -150,20 +150,21 @@ class MacSweep:
                     (codes, rows[i]),
                     (plain_flags, flags),
                 )
-        for meeting in self.meetings:
-            result += self._kernel(a, every, rows, meeting)
+        for tested in self.kernels:
+            result += self._run_kernel(a, every, rows, tested)
         return result
 
     def _name(self, a: int, b: int, acc: int) -> str:
         word = f", R = {self.words[a, b]}" if self.rounding.startswith("stochastic") else ""
         return f"a = {a:#04x}, b = {b:#04x}, acc = {acc:#06x}{word}"
 
-    def _meetings(self) -> list[Meeting]:
-        """The kernels of an endless GEMM.
+    def _kernels(self) -> list[TestedKernel]:
+        """The kernels of a GEMM of unlimited K.
 
-        One is chosen for these operands: it meets multiples of their products' lowest bit. One is chosen as
-        if products reached down to the accumulator's lowest bit: it meets any number. Where they are the
-        same, the second is enough. With each comes the one for columns that its tiles leave over.
+        The first is selected as if products reached down to the accumulator's lowest bit; it can reach every
+        accumulator. The second is selected for these operands; it can reach multiples of their products'
+        lowest bit. If both are the same, the first is enough. Each is followed by its narrow variant, which
+        computes the columns that wide tiles leave over.
         """
         profile = Profile(
             "verify", accumulator=self.acc, between_chunks=self.acc, chunk_length=0,
@@ -180,38 +181,36 @@ class MacSweep:
         codes = np.arange(1 << self.acc.bits, dtype=np.uint16)
         values = self.acc.decode(codes)
         with np.errstate(invalid="ignore"):
-            multiple = np.fmod(values, 2.0**quantum) == 0  # (a NaN is none)
-        made: list[Meeting] = []
-        for seen, met in ((lowest, np.ones_like(multiple)), (scans, multiple)):
-            plan = kernels.plan(profile, self.a, self.b, *seen, _ENDLESS)
-            if plan.kernel is None or any(_same(plan, other.plan) for other in made):
+            multiple = np.fmod(values, 2.0**quantum) == 0  # False for NaN
+        tested: list[TestedKernel] = []
+        for operands, reachable in ((lowest, np.ones_like(multiple)), (scans, multiple)):
+            plan = kernels.plan(profile, self.a, self.b, *operands, _ENDLESS)
+            if plan.kernel is None or any(_same(plan, other.plan) for other in tested):
                 continue
-            if (
-                plan.kernel.form.overflow is not Overflow.NAN
-            ):  # no sum becomes NaN there, and no operand is one
-                met = met & ~np.isnan(values)
-            lanes = np.ldexp(values[met], plan.scale).astype(plan.lane_float)
+            if plan.kernel.form.overflow is not Overflow.NAN:  # then no sum is NaN
+                reachable = reachable & ~np.isnan(values)
+            lanes = np.ldexp(values[reachable], plan.scale).astype(plan.lane_float)
             for kernel in dict.fromkeys((plan.kernel, plan.kernel.narrow)):
                 one = dataclasses.replace(plan, kernel=kernel)
-                made.append(Meeting(one, codes[met], lanes))
-        return made
+                tested.append(TestedKernel(one, codes[reachable], lanes))
+        return tested
 
-    def _kernel(
-        self, a: int, every: NDArray[np.int64], rows: NDArray[np.uint16], meeting: Meeting
+    def _run_kernel(
+        self, a: int, every: NDArray[np.int64], rows: NDArray[np.uint16], tested: TestedKernel
     ) -> Result:
-        """A float kernel: every b × every accumulator that it can meet, beside the C reference's rows.
+        """Compare a float kernel with the C reference's rows, for every b and every reachable accumulator.
 
-        These inputs are counted where the plain loop met them.
+        The result's `tried` is 0: these inputs are counted with the plain loop.
         """
-        plan, codes = meeting.plan, meeting.codes
-        # The accumulators lie along the columns, so that results come out as the C reference's rows.
+        plan, codes = tested.plan, tested.codes
+        # The accumulators are the columns, so that rows of results are the C reference's rows.
         b_codes = every.astype(self.b.dtype)[:, None]
         a_codes = np.full((codes.size, 1), a, self.a.dtype)
         left = kernels.pack_operand(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
         right = kernels.pack_operand(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
         state = kernels.allocate_accumulators(plan, every.size, codes.size, memory=_MEMORY)
         filled = np.zeros(state.chunk.shape[1] * kernels.PANEL, plan.lane_float)
-        filled[: codes.size] = meeting.lanes
+        filled[: codes.size] = tested.lanes
         state.chunk[:] = filled.reshape(1, -1, 1, kernels.PANEL)
         if (how := plan.words(True).of_steps) is not None:
             words = np.zeros((left.values.shape[0], 1, kernels.PANEL), np.int64)
@@ -219,25 +218,25 @@ class MacSweep:
             left = left._replace(words=(words << how.up | how.low).astype(plan.lane_word))
             right = right._replace(words=np.zeros(right.words.shape, plan.lane_word))
         kernels.accumulate(plan, left, right, state, last=True)
-        got = _MEMORY.array("got", (every.size, codes.size), np.uint16)
-        kernels.encode(state.total, self.acc.facts, plan.scale, got)
-        wanted = rows if codes.size == rows.shape[1] else rows[:, codes]
-        if np.array_equal(got, wanted):
+        result = _MEMORY.array("result", (every.size, codes.size), np.uint16)
+        kernels.encode(state.total, self.acc.facts, plan.scale, result)
+        expected = rows if codes.size == rows.shape[1] else rows[:, codes]
+        if np.array_equal(result, expected):
             return Result()
-        i, j = (int(n) for n in np.argwhere(got != wanted)[0])
+        wrong = result != expected
+        i, j = (int(n) for n in np.argwhere(wrong)[0])
+        name = self._name(a, int(every[i]), int(codes[j]))
         return Result(
-            0,
-            int((got != wanted).sum()),
-            f"kernel, {self._name(a, int(every[i]), int(codes[j]))}: {got[i, j]:#x} ≠ {wanted[i, j]:#x}",
+            0, int(wrong.sum()), f"kernel, {name}: {result[i, j]:#x} ≠ {expected[i, j]:#x}"
         )
 
     def free(self) -> None:
-        """Forget the rows."""
+        """Free the stored rows."""
         self._rows.clear()
 
 
 def _digest(codes: NDArray[np.uint16], flags: NDArray[np.uint8]) -> bytes:
-    """A row's fingerprint: rows are compared by it, since holding them all takes gigabytes."""
+    """Hash of a row of results. Rows are compared by it, since storing them all would take gigabytes."""
     digest = hashlib.sha256(codes.data)
     digest.update(flags.data)
     return digest.digest()
@@ -263,19 +262,19 @@ class AddSweep:
             word = (
                 int(total) * 2731 % (1 << self.bits) if MODES[mode].startswith("stochastic") else 0
             )
-            how = facts, mode, policy, self.bits
+            rounding = facts, mode, policy, self.bits
             if self.constant:
-                row = sweeps.add_row(facts, facts, mode, policy, self.bits)
+                row = sweeps.add_row(facts, *rounding)
                 row(np.int64(total), np.int64(word), codes, flags)
             else:
-                sweeps.add_row_any(np.int64(total), facts, np.int64(word), *how, codes, flags)
-            want = reference.add_sweep(
+                sweeps.add_row_any(np.int64(total), facts, np.int64(word), *rounding, codes, flags)
+            expected = reference.add_sweep(
                 int(total), self.fmt, self.fmt, mode, policy, self.bits, word
             )
             result += differences(
                 lambda code, total=total: f"total = {total:#06x}, addend = {code:#06x}",  # type: ignore[misc]
-                (codes, want[0]),
-                (flags, want[1]),
+                (codes, expected[0]),
+                (flags, expected[1]),
             )
         return result
 

@@ -1,7 +1,7 @@
 """Rows of results: one unit over all codes of one of its inputs.
 
-Each kernel is compiled anew for a format and a mode, so that the compiler sees them as constants: the same
-text as in the emulator, a few times faster.
+Each loop is compiled for one format and mode as constants. It is the emulator's own source text, and a few
+times faster than with both as arguments.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def product_row_any(sig, exp, random, fmt, mode, policy, r, codes, flags):  # ty
 
 @jit
 def add_row_any(total, addend, random, fmt, mode, policy, r, codes, flags):  # type: ignore[no-untyped-def]
-    """`add_row_of`, likewise."""
+    """`add_row_of`, compiled once for all formats and modes."""
     add_row_of(total, addend, random, fmt, mode, policy, r, codes, flags)
 
 
 @jit
 def encode_row_any(bits, random, fmt, mode, policy, r, codes, flags):  # type: ignore[no-untyped-def]
-    """`encode_row_of`, likewise."""
+    """`encode_row_of`, compiled once for all formats and modes."""
     encode_row_of(bits, random, fmt, mode, policy, r, codes, flags)
 
 
 @jit
 def product_table(a_fmt, b_fmt, sigs, exps):  # type: ignore[no-untyped-def]
-    """The exact product sig·2^exp of every pair of codes, as the units hand it to `fma`."""
+    """The exact product sig·2^exp of every pair of codes, as the units pass it to `fma`."""
     for a in range(sigs.shape[0]):
         sig_a, exp_a = operand(np.int64(a), a_fmt)
         for b in range(sigs.shape[1]):
@@ -90,7 +90,7 @@ def product_row(fmt: Facts, mode: int, policy: int, r: int) -> Row:
 
 @functools.cache
 def add_row(fmt: Facts, addend: Facts, mode: int, policy: int, r: int) -> Row:
-    """`add_row_of`, likewise: (total, random, codes, flags)."""
+    """`add_row_of` with the formats and the mode as constants: (total, random, codes, flags)."""
 
     @jit
     def row(total, random, codes, flags):  # type: ignore[no-untyped-def]
@@ -101,7 +101,7 @@ def add_row(fmt: Facts, addend: Facts, mode: int, policy: int, r: int) -> Row:
 
 @functools.cache
 def encode_row(fmt: Facts, mode: int, policy: int, r: int) -> Row:
-    """`encode_row_of`, likewise: (bits, random, codes, flags)."""
+    """`encode_row_of` with the format and the mode as constants: (bits, random, codes, flags)."""
 
     @jit
     def row(bits, random, codes, flags):  # type: ignore[no-untyped-def]

@@ -88,7 +88,7 @@ def test_dot() -> None:
     assert len(np.unique(v["result"])) > 10
 
 
-def test_vectors_meet_every_case() -> None:
+def test_vectors_cover_all_cases() -> None:
     """All modes and flags, cancellation to zero, NaN, and every random bit at work."""
     made = vectors("fma", "rapid")
     v = made.columns
@@ -104,7 +104,7 @@ def test_vectors_meet_every_case() -> None:
 
 
 @pytest.mark.parametrize("unit", UNITS)
-def test_text_says_what_the_arrays_say(unit: str) -> None:
+def test_text_equals_arrays(unit: str) -> None:
     made = vectors(unit, "rapid", count=50, seed=3)
     lines = made.lines()
     rows = [line for line in lines if not line.startswith("//")]
@@ -139,14 +139,14 @@ def test_files(tmp_path: Path) -> None:
     assert set(made.columns["mode"]) == {1}
 
 
-def test_equal_requests_give_equal_vectors_and_others_do_not() -> None:
+def test_vectors_depend_on_request() -> None:
     one, two = (vectors("fma", count=200, seed=s).columns["a"] for s in (1, 2))
     assert np.array_equal(one, vectors("fma", count=200, seed=1).columns["a"])
     assert not np.array_equal(one, two)
     assert not np.array_equal(one, vectors("fmma", count=200, seed=1).columns["a"][:, 0])
 
 
-def test_vectors_stay_what_they_were() -> None:
+def test_vectors_are_stable() -> None:
     """The first vectors of three units, written down: a change of theirs is a change of the format."""
     heads = {
         unit: vectors(unit, count=2, seed=0).lines()[-2:] for unit in ("convert", "fma", "add")
@@ -172,6 +172,6 @@ KNOWN = {
         ({"unit": "fma", "seed": -1}, "seed is -1"),
     ],
 )
-def test_bad_requests(arguments: dict, message: str) -> None:
+def test_errors(arguments: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         module.vectors(**arguments)

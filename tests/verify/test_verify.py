@@ -1,4 +1,4 @@
-"""`hfp8sim verify`: nothing differs, what differs is found, and an interrupted run goes on."""
+"""`hfp8sim verify`: it finds no difference, it finds planted differences, and it resumes after an interrupt."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from hfp8sim.verify.mac import AddSweep, MacSweep
 from hfp8sim.verify.run import State, sources_digest
 
 
-def test_fast_tier_finds_no_difference() -> None:
+def test_fast_tier() -> None:
     results = verify.run(verify.checks())
     assert [check.name for check, result in results if result.differed or not result.tried] == []
     assert sum(result.tried for _, result in results) > 4e7
 
 
-def test_exhaustive_tier_covers_what_it_says() -> None:
-    """A part of a sweep is its share of the whole space."""
+def test_exhaustive_tier_covers_all_inputs() -> None:
+    """All parts of a sweep together are the whole space."""
     names = [check.name for check in verify.checks(exhaustive=True)]
     assert len(set(names)) == len(names)
     long = [check for check in verify.checks(exhaustive=True) if check.exhaustive]
@@ -53,7 +53,7 @@ def flip(kernel, row: int):
     return wrong
 
 
-def test_a_wrong_unit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-away", constant=False)
     monkeypatch.setattr(sweeps, "product_row_any", flip(sweeps.product_row_any, 0x1234))
@@ -62,7 +62,7 @@ def test_a_wrong_unit_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.first.startswith("a = 0x58, b = 0x00, acc = 0x1234: 0x1235 ≠ 0x1234")
 
 
-def test_wrong_flags_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*arguments) -> None:
         row(*arguments)
         arguments[-1][0x4321] ^= 8
@@ -75,14 +75,14 @@ def test_wrong_flags_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.differed == 1 and "acc = 0x4321" in result.first
 
 
-def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even", constant=False)
     encode = kernels.encode
 
     def wrong(panels, facts, scale, codes) -> None:
         encode(panels, facts, scale, codes)
-        codes[1, 0x5800] += 1  # (the first kernel meets every code but NaN, which is the last)
+        codes[1, 0x5800] += 1  # the first kernel reaches every code but NaN
 
     monkeypatch.setattr(mac_sweeps.kernels, "encode", wrong)
     result = sweep.part(0x58, columns=np.array([0, 0x58]))
@@ -90,17 +90,20 @@ def test_a_wrong_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.first.startswith("kernel, a = 0x58, b = 0x58, acc = 0x5800")
 
 
-def test_kernels_of_left_over_columns_stand_trial() -> None:
-    """Where tiles are wider than a panel, columns that they leave over have a kernel of their own."""
+def test_narrow_kernels_are_tested() -> None:
+    """If tiles are wider than a panel, the narrow kernel for the remaining columns is tested too."""
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even")
     sweep._prepare()
-    tried = {meeting.plan.kernel for meeting in sweep.meetings}
-    assert tried and {kernel.narrow for kernel in tried} <= tried
-    assert kernels.host_target().lanes < 16 or {kernel.panels for kernel in tried} == {1, 3}
+    tested_kernels = {tested.plan.kernel for tested in sweep.kernels}
+    assert tested_kernels and {kernel.narrow for kernel in tested_kernels} <= tested_kernels
+    assert kernels.host_target().lanes < 16 or {kernel.panels for kernel in tested_kernels} == {
+        1,
+        3,
+    }
 
 
-def test_a_wrong_adder_and_converter_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_adder_and_converter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "add_row_any", flip(sweeps.add_row_any, 7))
     result = AddSweep(get_format("ieee-169"), "nearest-even", constant=False).part(0, np.array([5]))
     assert result.differed == 1 and "total = 0x0005, addend = 0x0007" in result.first
@@ -110,8 +113,8 @@ def test_a_wrong_adder_and_converter_are_found(monkeypatch: pytest.MonkeyPatch) 
     assert (result.tried, result.differed) == (64, 1) and "0x40000009" in result.first
 
 
-def test_every_random_word_is_met() -> None:
-    """The stochastic sweep gives every word to some pair, and few words to each product."""
+def test_all_random_words_occur() -> None:
+    """Every random word is used for some pair."""
     sweep = MacSweep(
         get_format("hfp8-143"), get_format("hfp8-152"), get_format("dlfloat16"), "stochastic-a"
     )
@@ -121,41 +124,41 @@ def test_every_random_word_is_met() -> None:
 
 @dataclasses.dataclass
 class Recorder:
-    """A check that remembers what it was asked, and stops at a part."""
+    """A check that records the parts it computes, and raises an interrupt at part `stop`."""
 
-    seen: list[int]
+    parts: list[int]
     stop: int = -1
 
     def part(self, i: int) -> Result:
         if i == self.stop:
             raise KeyboardInterrupt
-        self.seen.append(i)
+        self.parts.append(i)
         return Result(10, int(i == 2), "part 2" if i == 2 else "")
 
 
-def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
+def test_interrupted_run_resumes(tmp_path: Path) -> None:
     path, first, second = tmp_path / "state.json", Recorder([], stop=5), Recorder([])
     with pytest.raises(KeyboardInterrupt):
         verify.run([Check("c", "", "", 9, first.part)], threads=1, state=path)
     again = Check("c", "", "", 9, second.part)
     ((_, result),) = verify.run([again], threads=1, state=path)
     assert result == Result(90, 1, "part 2")
-    assert 0 < len(first.seen) < 9
-    assert sorted(set(first.seen) | set(second.seen)) == list(range(9))
-    assert len(second.seen) < 9
+    assert 0 < len(first.parts) < 9
+    assert sorted(set(first.parts) | set(second.parts)) == list(range(9))
+    assert len(second.parts) < 9
     ((_, result),) = verify.run([again], threads=1, state=path)
     assert result == Result(90, 1, "part 2")
-    assert len(second.seen) < 9
+    assert len(second.parts) < 9
 
 
-def test_results_depend_on_every_source_a_check_can_reach() -> None:
+def test_digest_covers_reachable_sources() -> None:
     reached = this_package().reachable("hfp8sim.verify")
     assert {"hfp8sim._c_ref", "hfp8sim.verify.sweeps", "hfp8sim.units.mac"} <= reached
     assert not {"hfp8sim.cli.proofs", "hfp8sim.report.table"} & reached
     assert sources_digest() == this_package().digest("hfp8sim.verify")
 
 
-def test_state_of_other_sources_is_not_used(tmp_path: Path) -> None:
+def test_state_of_other_sources(tmp_path: Path) -> None:
     path, recorder = tmp_path / "state.json", Recorder([])
     check = Check("c", "", "", 4, recorder.part)
     verify.run([check], threads=2, state=path)
@@ -163,20 +166,20 @@ def test_state_of_other_sources_is_not_used(tmp_path: Path) -> None:
     assert stored["checks"]["c"]["parts"] == [[0, 3]]
     path.write_text(json.dumps(stored | {"sources": "others"}))
     verify.run([check], threads=2, state=path)
-    assert sorted(recorder.seen) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sorted(recorder.parts) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"sources": "%s"}', '{"sources": "%s", "checks": {"c": 1}}']
 )
-def test_a_torn_state_file(tmp_path: Path, text: str) -> None:
+def test_damaged_state_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "state.json"
     path.write_text(text.replace("%s", State(None).sources))
     with pytest.raises(InputError, match=r"is not a state file of `hfp8sim verify`"):
         verify.run([], state=path)
 
 
-def test_without_the_c_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_c_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "_module", lambda: None)
     with pytest.raises(InputError, match="the C reference is not built: install a C compiler"):
         verify.checks()

@@ -1,4 +1,4 @@
-"""The part of `hfp8sim verify --exhaustive` that everything must pass: what the profile `hfp8` adds up with."""
+"""The part of `hfp8sim verify --exhaustive` that the tests run: the arithmetic of the profile `hfp8`."""
 
 from __future__ import annotations
 
