@@ -163,8 +163,8 @@ def run(
     """Run a workload and report accuracy and throughput, layer by layer."""
     import hfp8sim as hs
     from hfp8sim.files import check_folder, write_text
-    from hfp8sim.report.timeline import check_timeline
     from hfp8sim.simulation.run import Interrupted
+    from hfp8sim.timing import check_timeline
 
     chosen, limit = settings(profile, set_ or []), macs_limit(max_macs)
     names = csv_columns(columns, output)

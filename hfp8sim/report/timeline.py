@@ -5,17 +5,8 @@ from __future__ import annotations
 from hfp8sim.errors import InputError
 from hfp8sim.lowering import lower_workload
 from hfp8sim.report.record import ReportRecord
-from hfp8sim.timing import MODELS, get_model
+from hfp8sim.timing import check_timeline
 from hfp8sim.timing.trace import trace
-
-
-def check_timeline(model: str) -> None:
-    """`InputError` for an unknown time model, or one that knows no instructions."""
-    if not get_model(model).has_timeline:
-        others = " or ".join(name for name, other in MODELS.items() if other.has_timeline)
-        raise InputError(
-            f"a timeline shows instructions, and {model} knows none; use time model {others}"
-        )
 
 
 def render(report: ReportRecord) -> str:
@@ -28,4 +19,4 @@ def render(report: ReportRecord) -> str:
         raise InputError("a report in JSON has no timeline; run the workload again with --timeline")
     layers, machine, model, seed = report.origin
     check_timeline(model)
-    return trace(lower_workload(list(layers), machine, seed=seed), machine)
+    return trace(lower_workload(list(layers), machine, seed=seed), machine, model)

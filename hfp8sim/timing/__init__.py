@@ -4,13 +4,15 @@ from hfp8sim.timing.layers import time_layer
 from hfp8sim.timing.models import (
     MODELS,
     TimeModel,
+    check_timeline,
     get_model,
     register,
     time_gemm,
     time_program,
+    timeline,
 )
 from hfp8sim.timing.parts import LayerTime, Parts, Timing
-from hfp8sim.timing.pipelined_driver import Span, timeline
+from hfp8sim.timing.pipelined_driver import Span
 
 __all__ = [
     "MODELS",
@@ -19,6 +21,7 @@ __all__ = [
     "Span",
     "TimeModel",
     "Timing",
+    "check_timeline",
     "get_model",
     "register",
     "time_gemm",

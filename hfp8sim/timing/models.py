@@ -24,10 +24,11 @@ from hfp8sim.errors import InputError, unknown
 from hfp8sim.isa import Program
 from hfp8sim.isa.segments import segments
 from hfp8sim.machine.check import check
-from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine
 from hfp8sim.network import GemmShape
 from hfp8sim.timing import pipelined_driver, scalesim
 from hfp8sim.timing.parts import LayerTime, Parts, Timing
+from hfp8sim.timing.pipelined_driver import Span
 
 #: (shape, machine, bits of the wider operand, bytes of the tensors) → where the cycles go.
 ClosedForm = Callable[[GemmShape, Machine, int, int], Parts]
@@ -35,8 +36,8 @@ ClosedForm = Callable[[GemmShape, Machine, int, int], Parts]
 #: (program that passes `check`, machine) → the time of each segment that multiplies or moves anything.
 ProgramTimer = Callable[[Program, Machine], tuple[LayerTime, ...]]
 
-#: (program, machine) → when each unit worked on each instruction.
-Timeline = Callable[[Program, Machine], list[pipelined_driver.Span]]
+#: (program that passes `check`, machine) → when each unit works on each instruction.
+Timeline = Callable[[Program, Machine], list[Span]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +97,7 @@ _SHIPPED = (
         "pipelined",
         "the instruction stream through units that work at the same time",
         program_timer=pipelined_driver.time_segments,
-        timeline=pipelined_driver.timeline,
+        timeline=pipelined_driver.list_spans,
         knows_memory=True,
     ),
     *(
@@ -121,6 +122,15 @@ def get_model(name: str) -> TimeModel:
     if name not in MODELS:
         raise unknown("time model", name, list(MODELS))
     return MODELS[name]
+
+
+def check_timeline(name: str) -> None:
+    """`InputError` for an unknown time model, or one that knows no instructions."""
+    if not get_model(name).has_timeline:
+        others = " or ".join(other for other, model in MODELS.items() if model.has_timeline)
+        raise InputError(
+            f"a timeline shows instructions, and {name} knows none; use time model {others}"
+        )
 
 
 def knows_memory(name: str) -> bool:
@@ -158,6 +168,23 @@ def time_gemm(
         InputError: an unknown machine or model, or a model that needs a program.
     """
     return get_model(model).time_gemm(shape, get_machine(machine), operand_bits, compulsory)
+
+
+def timeline(
+    program: Program, machine: str | Machine = "rapid-core", model: str = TIME_MODELS[0]
+) -> list[Span]:
+    """Every instruction that takes time, by core and unit, in order of execution.
+
+    Raises:
+        InputError: an unknown machine or model, a model without a timeline, or a program that `check`
+            refuses.
+    """
+    machine = get_machine(machine)
+    check_timeline(model)
+    check(program, machine)
+    list_spans = get_model(model).timeline
+    assert list_spans is not None
+    return list_spans(program, machine)
 
 
 def _names_with_closed_form() -> str:

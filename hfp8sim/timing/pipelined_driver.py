@@ -13,8 +13,8 @@ from hfp8sim._numba.layouts import record
 from hfp8sim.isa import LINE, Program
 from hfp8sim.isa.segments import Segment, segments
 from hfp8sim.isa.table import UNITS
-from hfp8sim.machine.check import check, refuse
-from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.check import refuse
+from hfp8sim.machine.config import Machine
 from hfp8sim.machine.loops import start
 from hfp8sim.machine.state import FAULT, RESOLVED, fault_text
 from hfp8sim.timing import pipelined
@@ -49,14 +49,8 @@ def time_segments(program: Program, machine: Machine) -> tuple[LayerTime, ...]:
     )
 
 
-def timeline(program: Program, machine: str | Machine = "rapid-core") -> list[Span]:
-    """Every instruction that took time under `pipelined`, by core and unit, in order of execution.
-
-    Raises:
-        InputError: an unknown machine, or a program that `check` refuses.
-    """
-    machine = get_machine(machine)
-    check(program, machine)
+def list_spans(program: Program, machine: Machine) -> list[Span]:
+    """Every instruction of a program that takes time, by core, in order of execution."""
     stretches = segments(program)
     results, counts = _run(program, machine, stretches, _NO_SPANS)
     lengths = _cycles(results).max(axis=0)

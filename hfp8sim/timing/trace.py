@@ -11,7 +11,7 @@ from typing import Any
 
 from hfp8sim.isa import Program, instruction_text
 from hfp8sim.isa.table import UNITS
-from hfp8sim.machine import Machine
+from hfp8sim.machine import TIME_MODELS, Machine
 from hfp8sim.timing import Span, timeline
 
 #: Times are whole multiples of 1/GRID microseconds. Floats represent and add those exactly, so that a
@@ -73,11 +73,11 @@ def tile_text(tile: tuple[int, ...]) -> str:
     )
 
 
-def trace(program: Program, machine: Machine) -> str:
-    """A program's timeline as JSON text; `InputError` for a program that `check` refuses."""
-    events = trace_events(timeline(program, machine), program, machine.clock_mhz)
+def trace(program: Program, machine: Machine, model: str = TIME_MODELS[0]) -> str:
+    """A program's timeline under a time model, as JSON text; errors are those of `timing.timeline`."""
+    events = trace_events(timeline(program, machine, model), program, machine.clock_mhz)
     lines = ",\n".join(json.dumps(event) for event in events)
     about = json.dumps(
-        {"machine": machine.name, "clock_mhz": machine.clock_mhz, "time_model": "pipelined"}
+        {"machine": machine.name, "clock_mhz": machine.clock_mhz, "time_model": model}
     )
     return f'{{"traceEvents": [\n{lines}\n],\n"otherData": {about}}}\n'

@@ -21,7 +21,9 @@ from hfp8sim.timing import (
     time_gemm,
     time_layer,
     time_program,
+    timeline,
 )
+from hfp8sim.timing.trace import trace
 
 
 def roofline(shape, machine, operand_bits, compulsory):
@@ -116,3 +118,12 @@ def test_time_columns_of_a_report():
 def test_help_text_names_the_shipped_models():
     _, option = typing.get_args(TimeModelOption)
     assert all(name in option.help for name in MODELS)
+
+
+def test_timeline_needs_a_model_that_has_one():
+    program = lower_layer(NETWORK["vector"])
+    assert timeline(program) and trace(program, get_machine())
+    with pytest.raises(InputError, match="scalesim-ws knows none; use time model pipelined"):
+        timeline(program, model="scalesim-ws")
+    with pytest.raises(InputError, match="unknown time model 'none'"):
+        trace(program, get_machine(), "none")
