@@ -19,9 +19,9 @@ from typing import Any
 
 from benchmarks.cases import KEYS, matrices
 from hfp8sim import kernels
-from hfp8sim.cli.run import settings
 from hfp8sim.kernels.macrokernel import runner
 from hfp8sim.ops.products import explain
+from hfp8sim.simulation.variants import changed_profile
 
 
 def inner_loop(profile: Any, events: bool = False) -> list[str]:
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--events", action="store_true", help="count events")
     options = parser.parse_args()
-    profile = settings(options.profile, options.set)
+    profile = changed_profile(options.profile, options.set)
     loop = inner_loop(profile, options.events)
     print("\n".join(loop))
     print()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import hfp8sim as hs
-from hfp8sim.analysis.accuracy import Comparison
+from hfp8sim.analysis.accuracy import AccuracySums
 from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FixedPoint, get_format, mx
@@ -143,9 +143,9 @@ def blocks() -> Iterator[tuple[str, bytes]]:
 
 def metrics() -> Iterator[tuple[str, bytes]]:
     x, y = wide_numbers()[:200], wide_numbers()[200:400]
-    comparison = Comparison(get_format("dlfloat16"))
-    comparison.add(x, y)
-    yield "accuracy", pickle.dumps(comparison.accuracy())
+    sums = AccuracySums(get_format("dlfloat16"))
+    sums.add(x, y)
+    yield "accuracy", pickle.dumps(sums.accuracy())
     yield "retention", pickle.dumps(chunked_retention(9, 5, 4000, 64))
     yield "bits", pickle.dumps(needed_bits(5, 4000, 64))
 

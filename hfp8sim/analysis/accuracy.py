@@ -45,7 +45,7 @@ class Accuracy:
     histogram: tuple[int, ...] = ()
 
 
-class Comparison:
+class AccuracySums:
     """Sums that `Accuracy` is made of, so that the parts of a result can be compared piece by piece."""
 
     def __init__(self, fmt: FloatFormat) -> None:

@@ -9,77 +9,22 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli import (
-    formats,
-    programs,
-    proofs,
-    workloads,
-)
-from hfp8sim.cli import (
-    run as reports,
-)
-from hfp8sim.cli.common import app, console, say
+from hfp8sim.cli import compare, formats, programs, proofs, run, workloads
+from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, nothing_written, say
 from hfp8sim.errors import InputError
 
-#: Commands that make reports come first in the help.
-app.registered_commands.sort(
-    key=lambda command: getattr(command.callback, "__module__", "") != reports.__name__
-)
+__all__ = ["app", "compare", "formats", "main", "programs", "proofs", "run", "workloads"]
 
-__all__ = ["app", "formats", "main", "programs", "proofs", "reports", "workloads"]
+#: The first commands in the help; the others follow by subject.
+_FIRST = ("run", "show", "compare", "theory")
 
 
-@app.command()
-def profiles() -> None:
-    """List the arithmetic profiles."""
-    from rich.table import Table
-
-    from hfp8sim.formats import get_format
-    from hfp8sim.units import get_profile
-    from hfp8sim.units import profiles as names
-
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in (
-        "profile",
-        "operands",
-        "errors",
-        "sum",
-        "chunk",
-        "step",
-        "rounding",
-        "what it is",
-    ):
-        made.add_column(heading)
-    for name in names():
-        p = get_profile(name)
-        made.add_row(
-            name, get_format(p.a_format).name, get_format(p.error_format).name,
-            get_format(p.accumulator).name, str(p.chunk_length or "–"),
-            str(p.products_per_step or "chunk"), p.rounding, p.summary,
-        )  # fmt: skip
-    console().print(made)
+def _position(command: typer.models.CommandInfo) -> int:
+    name = command.name or getattr(command.callback, "__name__", "")
+    return _FIRST.index(name) if name in _FIRST else len(_FIRST)
 
 
-@app.command()
-def machines() -> None:
-    """List the machine presets."""
-    from rich.table import Table
-
-    import hfp8sim as hs
-
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("machine", "MAC/cycle", "clock", "peak", "what it is"):
-        made.add_column(heading)
-    for name in hs.machines():
-        m = hs.get_machine(name)
-        made.add_row(
-            name,
-            str(m.macs_per_cycle()),
-            f"{m.clock_mhz} MHz",
-            f"{m.peak_tflops():.1f} TFLOPS",
-            m.summary,
-        )
-    console().print(made)
+app.registered_commands.sort(key=_position)
 
 
 @app.callback()
@@ -107,34 +52,34 @@ def main() -> None:
 
 
 def _status() -> int:
-    """Run the command; what went wrong in one line, and the exit status."""
+    """Run the command; print what went wrong in one line; return the exit status."""
     try:
         status = app(standalone_mode=False)
         sys.stdout.flush()
-        if status == reports.INTERRUPTED:  # Ctrl-C, as typer hands it on
-            reports.nothing_written()
+        if status == INTERRUPTED:  # typer turns Ctrl-C into this status
+            nothing_written()
         return status if isinstance(status, int) else 0
     except InputError as error:
         say(str(error))
     except typer.TyperException as error:
-        if message := error.format_message():  # none: without arguments the help has been shown
+        if message := error.format_message():  # empty: without arguments the help was printed
             say(message)
     except BrokenPipeError:
         _drop_output()
         return 0
-    except OSError as error:  # the disk behind the standard output is full, say
+    except OSError as error:  # of the standard output, such as a full disk
         _drop_output()
         say(f"cannot write: {error.strerror or error}")
     except MemoryError:
         say("out of memory; --max-macs lowers what is emulated at once")
     except (typer.Abort, KeyboardInterrupt):
-        reports.nothing_written()
-        return reports.INTERRUPTED
-    return 2
+        nothing_written()
+        return INTERRUPTED
+    return BAD_INPUT
 
 
 def _drop_output() -> None:
-    """Nothing more can be written: what is buffered must not fail a second time at exit."""
+    """Send buffered output to nowhere: flushing it at the exit would fail a second time."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

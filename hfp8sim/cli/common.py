@@ -1,21 +1,26 @@
-"""The command line's commands, by subject; `hfp8sim.cli` puts them together.
+"""What every command uses: the application, consoles, progress, and output.
 
 Heavy modules are imported inside the commands, so that `hfp8sim --help` is immediate.
 """
 
 from __future__ import annotations
 
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import Any
 
 import typer
 
 from hfp8sim.errors import InputError
 
-if TYPE_CHECKING:
-    from hfp8sim.network import Workload
+#: Exit statuses: implementations differ; bad input; interrupted, as shells have it (128 + SIGINT).
+DIFFERED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+#: Characters of a line of a list where output goes to a file or a pipe.
+LIST_WIDTH = 140
 
 app = typer.Typer(
     add_completion=False,
@@ -26,8 +31,64 @@ app = typer.Typer(
     "be, how far off it is, and how long it would take.",
 )
 
-#: Characters of a line of a list where output goes to a file or a pipe.
-LIST_WIDTH = 140
+
+def say(line: str) -> None:
+    """A line for the user on stderr, apart from the output proper."""
+    print(f"hfp8sim: {line}", file=sys.stderr)
+
+
+def nothing_written() -> None:
+    """The message of an interrupt that leaves nothing."""
+    say("interrupted; nothing was written")
+
+
+def command_line() -> str:
+    """The command that runs, as a shell takes it."""
+    return shlex.join(["hfp8sim", *sys.argv[1:]])
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+
+def read_text(path: Path) -> str:
+    """A text file, or one line on why not."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a text file (UTF-8)") from None
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of an .npz file, or one line on why not."""
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not hasattr(file, "files"):
+                raise InputError(f"{path}: a single array; it must be an .npz with named arrays")
+            return {name: file[name] for name in file.files}
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or 'not an .npz file'}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path}: torn, or not an .npz file of plain arrays") from None
+
+
+def write_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write arrays into an .npz file, whole or not at all."""
+    import numpy as np
+
+    from hfp8sim.files import write_whole
+
+    write_whole(path, lambda file: np.savez(file, **arrays), binary=True)
+
+
+# -- output ------------------------------------------------------------------------------------------
 
 
 def console(stderr: bool = False) -> Any:
@@ -40,16 +101,51 @@ def console(stderr: bool = False) -> Any:
     return made
 
 
+def list_table(headings: tuple[str, ...], numbers: tuple[str, ...] = (), wrap: bool = True) -> Any:
+    """An empty table of a list; columns in `numbers` are aligned right."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in headings:
+        numeric = heading in numbers
+        table.add_column(heading, justify="right" if numeric else "left", no_wrap=not wrap)
+    return table
+
+
+def print_out(show: Callable[[Any], object]) -> None:
+    """Show on the standard output: as wide as a terminal is, elsewhere as `plain_text`."""
+    from hfp8sim.report.table import plain_text
+
+    shown = console()
+    if shown.is_terminal:
+        show(shown)
+    else:
+        sys.stdout.write(plain_text(show))
+
+
+def write_out(content: str, path: Path | None) -> None:
+    """Write to the standard output, or to a file whose path is printed."""
+    from hfp8sim.files import write_text
+
+    if path is None:
+        sys.stdout.write(content)
+    else:
+        print(write_text(path, content))
+
+
+# -- progress ----------------------------------------------------------------------------------------
+
+
 @contextmanager
-def compiling_said() -> Iterator[None]:
-    """A line on stderr, where that is a terminal, when kernels are compiled: it takes a while."""
+def compile_notice() -> Iterator[None]:
+    """Say on stderr, where that is a terminal, when kernels are compiled: it takes a while."""
     from hfp8sim._numba.jit import on_compile
 
-    def tell() -> None:
+    def notify() -> None:
         if sys.stderr.isatty():
             say("compiling kernels for this processor; up to a minute, the first time only")
 
-    with on_compile(tell):
+    with on_compile(notify):
         yield
 
 
@@ -70,39 +166,18 @@ def progress_bar(label: str) -> Iterator[Any]:
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
         TimeRemainingColumn(), TextColumn("left · {task.fields[what]}"),
         console=shown, transient=True, disable=not shown.is_terminal,
-    ) as bar, compiling_said():  # fmt: skip
+    ) as bar, compile_notice():  # fmt: skip
         task = bar.add_task(label, total=None, what="")
         yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
 
 
-def say(line: str) -> None:
-    """A line for the user on stderr, apart from the output proper."""
-    print(f"hfp8sim: {line}", file=sys.stderr)
+@contextmanager
+def stoppable(on_abort: Callable[[], object]) -> Iterator[Any]:
+    """Ctrl-C and SIGTERM end a run between two rows; a second one ends the process after `on_abort`."""
+    from hfp8sim.simulation import checkpoint
 
+    def notify() -> None:
+        say("stopping after this layer; once more stops at once")
 
-WorkloadArgument = Annotated[str, typer.Argument(help="a shipped workload's name, or a file")]
-BatchOption = Annotated[
-    int | None, typer.Option("--batch", help="the mini-batch of a shipped network or an ONNX model")
-]
-DimOption = Annotated[
-    list[str] | None,
-    typer.Option("--dim", metavar="NAME=SIZE", help="the size of an ONNX model's free dimension"),
-]
-
-
-def load(workload: str, batch: int | None, dims: list[str] | None) -> Workload:
-    """The workload that the argument and the two options name."""
-    from hfp8sim.workloads import load_workload
-
-    return load_workload(workload, batch, sizes(dims))
-
-
-def sizes(dims: list[str] | None) -> dict[str, int]:
-    """`name=size` texts as a dict."""
-    made = {}
-    for text in dims or ():
-        name, equals, size = text.rpartition("=")
-        if not equals or not size.isdecimal():
-            raise InputError(f"--dim {text!r}: write it as name=size, as in sequence=128")
-        made[name] = int(size)
-    return made
+    with checkpoint.stoppable(notify, on_abort) as stop:
+        yield stop

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hfp8sim.cli.common import app, console, progress_bar, say
-from hfp8sim.cli.run import INTERRUPTED
+from hfp8sim.cli.common import DIFFERED, INTERRUPTED, app, console, progress_bar, say
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from hfp8sim.verify import Check, Result
-
-#: Exit status when implementations differ.
-DIFFERED = 1
 
 
 @app.command()

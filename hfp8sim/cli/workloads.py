@@ -1,4 +1,4 @@
-"""`hfp8sim workloads` and `hfp8sim convert`: what there is to run, and the same in another file."""
+"""`hfp8sim workloads` and `hfp8sim convert`: list the shipped workloads, write one as another file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,8 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli.common import (
-    BatchOption,
-    DimOption,
-    WorkloadArgument,
-    app,
-    console,
-    load,
-    say,
-    sizes,
-)
+from hfp8sim.cli.common import app, console, list_table, read_arrays, say
+from hfp8sim.cli.options import BatchOption, DimOption, WorkloadArgument, load, sizes
 from hfp8sim.errors import InputError
 
 
@@ -52,8 +44,7 @@ def convert(
     ] = None,
 ) -> None:
     """Write a workload as another file: a trace with all its tensors, or a list for SCALE-Sim."""
-    from hfp8sim.cli.programs import read_arrays
-    from hfp8sim.cli.run import listed
+    from hfp8sim.simulation.variants import split_list
     from hfp8sim.workloads import load_onnx, save_workload
 
     if inputs is None:
@@ -65,24 +56,20 @@ def convert(
         raise InputError(f"{workload}: --inputs goes with an ONNX model")
     for warning in loaded.warnings:
         say(warning)
-    wrote = save_workload(target, loaded, kind and kind.value, listed(phase) if phase else None)
+    wrote = save_workload(target, loaded, kind and kind.value, split_list(phase) if phase else None)
     print(f"{target}: {wrote}")
 
 
 @app.command()
 def workloads() -> None:
     """List the shipped workloads."""
-    from rich.table import Table
-
-    import hfp8sim as hs
+    from hfp8sim.workloads import load_workload
     from hfp8sim.workloads import workloads as names
 
-    made = Table(box=None, header_style="bold", pad_edge=False)
-    made.add_column("workload")
-    for heading in ("layers", "MMAC forward", "parameters"):
-        made.add_column(heading, justify="right")
-    made.add_column("what it is")
+    numbers = ("layers", "MMAC forward", "parameters")
+    table = list_table(("workload", *numbers, "what it is"), numbers)
     for name, summary in names().items():
-        w = hs.load_workload(name)
-        made.add_row(name, str(len(w)), f"{w.macs() / 1e6:,.1f}", f"{w.parameters:,}", summary)
-    console().print(made)
+        loaded = load_workload(name)
+        macs = f"{loaded.macs() / 1e6:,.1f}"
+        table.add_row(name, str(len(loaded)), macs, f"{loaded.parameters:,}", summary)
+    console().print(table)

@@ -10,7 +10,7 @@ network, and a sample of the rows has the same values as those rows of the whole
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -102,6 +102,21 @@ def _own(array: np.ndarray) -> np.ndarray:
     return contiguous if contiguous.flags.writeable else contiguous.copy()
 
 
+def operand_matrices(
+    layer: Layer, phase: str, tensors: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A (G, M, K) and B (G, K, N) of given tensors of any dtype, such as codes; padding and gaps are 0.
+
+    Args:
+        layer: its geometry; tensors that it carries are not used.
+        tensors: arrays of the shapes of `Layer.tensor_shape`, by name.
+    """
+    work = phase_gemm(layer, phase)
+    a, b = (_Tensor(layer, v.tensor, 0, tensors[v.tensor]) for v in (work.a, work.b))
+    groups, m, n, k = (np.arange(size, dtype=np.int64) for size in work.gemm)
+    return _operand(a, work.a, groups, m, k), _operand(b, work.b, groups, k, n)
+
+
 class Distribution(NamedTuple):
     """What a tensor is drawn from: `scale` times a unit normal."""
 
@@ -171,10 +186,10 @@ class _Tensor:
     layer's tensor.
     """
 
-    def __init__(self, layer: Layer, key: str, seed: int) -> None:
+    def __init__(self, layer: Layer, key: str, seed: int, values: np.ndarray | None = None) -> None:
         self.layer, self.key, self.seed = layer, key, seed
         self.shape = layer.tensor_shape(key)
-        self.values = layer.tensors.get(key)
+        self.values = layer.tensors.get(key) if values is None else values
 
     @property
     def provenance(self) -> str:

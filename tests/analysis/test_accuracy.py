@@ -11,7 +11,7 @@ from hfp8sim.analysis.accuracy import (
     HISTOGRAM_BINS,
     HISTOGRAM_POWERS,
     Accuracy,
-    Comparison,
+    AccuracySums,
     histogram,
     sqnr_db,
     ulp,
@@ -22,7 +22,7 @@ DLFLOAT = get_format("dlfloat16")
 
 
 def measured(result: list[float], reference: list[float], fmt: str = "dlfloat16") -> Accuracy:
-    comparison = Comparison(get_format(fmt))
+    comparison = AccuracySums(get_format(fmt))
     comparison.add(np.array(result), np.array(reference))
     return comparison.accuracy()
 
@@ -44,7 +44,7 @@ def test_against_the_formulas() -> None:
 def test_pieces_are_the_whole() -> None:
     rng = np.random.default_rng(0)
     y, x = rng.normal(size=(2, 100))
-    whole, parts = Comparison(DLFLOAT), Comparison(DLFLOAT)
+    whole, parts = AccuracySums(DLFLOAT), AccuracySums(DLFLOAT)
     whole.add(y, x)
     for i in range(0, 100, 7):
         parts.add(y[i : i + 7], x[i : i + 7])

@@ -1,4 +1,4 @@
-"""The command line: 0 and a report, or 2 and one line; never a traceback, never half a file."""
+"""The command line: status 0 and a report, or 2 and one line; no traceback, no partly written file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jsonschema
@@ -21,12 +21,16 @@ import numpy as np
 import pytest
 
 import hfp8sim as hs
-from hfp8sim import cli, verify
+from hfp8sim import cli, simulation, verify
+from hfp8sim.cli import workloads
 from hfp8sim.formats import registry
 from hfp8sim.network import Layer, Workload
 from hfp8sim.report.columns import FLAT
+from hfp8sim.report.forms import COMPARISON_FORMS, FORMS
+from hfp8sim.simulation import checkpoint
 from hfp8sim.verify import Check, Result
 from hfp8sim.workloads import load_workload, save_trace
+from hfp8sim.workloads.writers import WRITERS
 from tests.damaged import mutated
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text("utf-8"))
@@ -65,10 +69,10 @@ def gemms(tmp_path: Path) -> Path:
     return path
 
 
-# -- what works ------------------------------------------------------------------------------------
+# -- commands ------------------------------------------------------------------------------------
 
 
-def test_a_table_of_a_hundred_columns(run: Run, gemms: Path) -> None:
+def test_table_fits_100_characters(run: Run, gemms: Path) -> None:
     status, out, err = run("run", gemms)
     assert (status, err) == (0, "")
     lines = out.splitlines()
@@ -77,10 +81,10 @@ def test_a_table_of_a_hundred_columns(run: Run, gemms: Path) -> None:
     assert sum(line.startswith(("first", "middle", "last")) for line in lines) == 9
 
 
-def test_formats_of_ones_own(
+def test_formats_option_registers_formats_of_a_file(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Known to every command after `--formats FILE`."""
+    """Every command knows them after `--formats FILE`."""
     monkeypatch.setattr(registry.FORMATS, "records", dict(registry.FORMATS.records))
     path = tmp_path / "mine.toml"
     path.write_text("[format.mine-134]\nexponent_bits = 3\nfraction_bits = 4\nbias = 3\n")
@@ -105,8 +109,7 @@ def test_csv_of_chosen_columns(run: Run, gemms: Path) -> None:
     assert (status, out) == (0, "layer,k\nfirst,6\nmiddle,70\nlast,4\ntotal,\n")
 
 
-def test_json_can_be_run_again(run: Run, gemms: Path) -> None:
-    """The command in it gives it once more."""
+def test_command_in_json_reproduces_the_report(run: Run, gemms: Path) -> None:
     status, out, _ = run("run", gemms, "--format", "json", "--set", "chunk_length=8", "--seed", "5")
     document = json.loads(out)
     jsonschema.validate(document, SCHEMA)
@@ -117,7 +120,7 @@ def test_json_can_be_run_again(run: Run, gemms: Path) -> None:
     assert words[0] == "hfp8sim" and json.loads(run(*words[1:])[1]) == document
 
 
-def test_files_are_named_after_the_workload(run: Run, gemms: Path, tmp_path: Path) -> None:
+def test_output_files_are_named_after_the_workload(run: Run, gemms: Path, tmp_path: Path) -> None:
     names = {
         "table": "txt",
         "csv": "csv",
@@ -159,14 +162,14 @@ def test_mapping_efficiency_counts_lanes_and_corelets(run: Run, gemms: Path) -> 
         assert mapped == pytest.approx(100 * 70 / (-(-70 // depth) * depth) * 8 / 128)
 
 
-def test_policy_and_its_column(run: Run, gemms: Path) -> None:
+def test_policy_fills_the_rule_column(run: Run, gemms: Path) -> None:
     status, out, _ = run("run", gemms, "--policy", "first=fp16,la*=exact", "--format", "csv")
     fired = {r["layer"]: (r["profile"], r["rule"]) for r in csv.DictReader(io.StringIO(out))}
     assert status == 0 and fired["first"] == ("fp16", "first")
     assert fired["middle"] == ("hfp8", "") and fired["last"] == ("exact", "la*")
 
 
-def test_show_gives_the_same_report_in_another_form(run: Run, gemms: Path, tmp_path: Path) -> None:
+def test_show_renders_a_saved_report(run: Run, gemms: Path, tmp_path: Path) -> None:
     run("run", gemms, "--format", "json", "--out", tmp_path)
     for form in ("csv", "html", "scalesim"):
         assert run("show", tmp_path / "gemms.json", "--format", form)[0] == 0
@@ -209,10 +212,10 @@ def test_compare_by_varying(run: Run, gemms: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value", ["chunk_length=8,x", "machine=edge-8x8,x", "seed=1,x", "time_model=pipelined,x"]
 )
-def test_a_wrong_value_is_refused_before_the_first_run(
+def test_compare_refuses_a_bad_value_before_the_first_run(
     run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:
-    monkeypatch.setattr(hs, "simulate", lambda *a, **k: pytest.fail("a run was started"))
+    monkeypatch.setattr(simulation, "simulate", lambda *a, **k: pytest.fail("a run was started"))
     refused(run("compare", gemms, "--vary", value), "x")
     refused(run("compare", gemms, "--vary", value.partition(",")[0]), "needs two values or more")
 
@@ -279,7 +282,7 @@ def test_lists(run: Run, command: str) -> None:
     assert status == 0 and err == "" and len(out) > 10
 
 
-def test_help_is_immediate() -> None:
+def test_help_imports_nothing_heavy() -> None:
     """Nothing heavy is imported for it: a fact, not a time."""
     code = (
         "import sys; sys.argv = ['hfp8sim', '--help']\n"
@@ -291,7 +294,7 @@ def test_help_is_immediate() -> None:
     assert done.stderr.strip() == "[]" and "Usage" in done.stdout
 
 
-def test_without_arguments_there_is_help_and_nothing_else(run: Run) -> None:
+def test_no_arguments_print_the_help(run: Run) -> None:
     status, out, err = run()
     assert (status, err) == (2, "") and "Usage" in out
 
@@ -304,9 +307,22 @@ def test_every_command_has_help(run: Run) -> None:
         assert status == 0 and "Usage" in out
 
 
+def test_forms_are_those_of_the_registry(run: Run) -> None:
+    for command, forms in (("run", FORMS), ("show", FORMS), ("compare", COMPARISON_FORMS)):
+        refused(run(command, "x", "--format", "pdf"), "'pdf' is not one of " + quoted(forms))
+
+
+def quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names)
+
+
+def test_kinds_of_converted_files_are_those_of_the_writers() -> None:
+    assert {kind.value for kind in workloads.Kind} == set(WRITERS)
+
+
 @pytest.mark.parametrize("seed", range(40))
-def test_damaged_files_give_a_whole_report_or_none(run: Run, tmp_path: Path, seed: int) -> None:
-    """Readers have their own test; here the run goes on with what they made of it."""
+def test_damaged_workload_gives_a_whole_report_or_none(run: Run, tmp_path: Path, seed: int) -> None:
+    """Readers have their own test; here the run continues with their result."""
     path, folder = tmp_path / "net.csv", tmp_path / "out"
     whole = b"Layer, M, N, K,\nfirst, 4, 5, 6,\nmiddle, 3, 8, 70,\nlast, 2, 3, 4,\n"
     path.write_bytes(mutated(whole, random.Random(seed)))
@@ -323,7 +339,7 @@ def test_damaged_files_give_a_whole_report_or_none(run: Run, tmp_path: Path, see
 # -- programs --------------------------------------------------------------------------------------
 
 
-def test_a_layer_as_text_as_words_and_executed(run: Run, gemms: Path, tmp_path: Path) -> None:
+def test_lower_assemble_disassemble_and_execute(run: Run, gemms: Path, tmp_path: Path) -> None:
     text, words, back = tmp_path / "p.s", tmp_path / "p.hfp8", tmp_path / "back.s"
     assert run("lower", gemms, "middle", "--out", text)[0] == 0
     assert run("asm", text, "--out", words)[0] == 0
@@ -342,7 +358,7 @@ def test_a_layer_as_text_as_words_and_executed(run: Run, gemms: Path, tmp_path: 
     refused(run("exec", words, tmp_path / "out.npz"), "out.npz: unknown input 'y'; known: x, w")
 
 
-def test_the_time_of_a_program_is_that_of_the_run(run: Run, gemms: Path, tmp_path: Path) -> None:
+def test_exec_takes_the_same_time_as_run(run: Run, gemms: Path, tmp_path: Path) -> None:
     """Every layer and phase in one program, the first one in sixteen bits, on four cores."""
     options = ("--phase", "fwd,dgrad,wgrad", "--policy", "first=fp16", "--machine", "rapid-4core")
     program, trace = tmp_path / "net.hfp8", tmp_path / "trace.json"
@@ -365,7 +381,7 @@ def test_the_time_of_a_program_is_that_of_the_run(run: Run, gemms: Path, tmp_pat
     assert f"{last:,}" in timed[-1].split()
 
 
-def test_post_is_part_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) -> None:
+def test_post_options_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) -> None:
     post = "format=hfp8-143,bias_format=dlfloat16", "relu", "clamp=0:0x40,scale=-3"
     options = [word for text in post for word in ("--post", text)]
     assert run("lower", gemms, "first", "--out", tmp_path / "p.s", *options)[0] == 0
@@ -406,7 +422,7 @@ def test_programs_refused(
     assert not Path("x").exists()
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- bad input -------------------------------------------------------------------------------
 
 
 def refused(answer: tuple[int, str, str], says: str) -> None:
@@ -529,7 +545,7 @@ def test_bad_tensors(run: Run, tmp_path: Path, x: np.ndarray, says: str) -> None
     refused(run("run", tmp_path / "t.npz"), says)
 
 
-def test_torn_trace(run: Run, tmp_path: Path) -> None:
+def test_truncated_trace_is_refused(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "t.npz"
     write_trace(path)
     assert run("run", path)[0] == 0
@@ -540,15 +556,15 @@ def test_torn_trace(run: Run, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", ["a,0,4,4", "a,-3,4,4", "a,x,4,4", "a,4,4", "a,4.5,4,4"])
-def test_no_usable_row(run: Run, tmp_path: Path, row: str) -> None:
-    """Odd rows are warnings; a list of nothing else is an error."""
+def test_workload_without_a_valid_row_is_refused(run: Run, tmp_path: Path, row: str) -> None:
+    """Invalid rows are warnings; a list with no other row is an error."""
     path = tmp_path / "odd.csv"
     path.write_text(f"Layer,M,N,K\n{row}\n")
     status, out, err = run("run", path)
     assert status == 2 and out == "" and err.count("\n") == 1 and "odd.csv" in err
 
 
-def test_odd_rows_are_warnings_on_the_error_stream(run: Run, tmp_path: Path) -> None:
+def test_skipped_rows_are_warnings_on_stderr(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text("Layer,M,N,K\na,2,3,4\nb,2,3\nc,4,4,4\n")
     status, out, err = run("run", path, "--format", "csv", "--phase", "fwd", "--columns", "layer")
@@ -585,7 +601,7 @@ def test_full_disk_behind_the_output(gemms: Path, form: str) -> None:
 def test_full_disk_behind_a_file(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The old report stays, nothing lies beside it."""
+    """The old report stays, and no temporary file is left."""
     out = tmp_path / "reports"
     assert run("run", gemms, "--format", "json", "--out", out)[0] == 0
     before = (out / "gemms.json").read_bytes()
@@ -600,7 +616,7 @@ def test_full_disk_behind_a_file(
     assert (out / "gemms.json").read_bytes() == before
 
 
-def test_a_reader_that_leaves_is_no_error(gemms: Path) -> None:
+def test_closed_pipe_is_no_error(gemms: Path) -> None:
     done = subprocess.run(
         f"'{sys.executable}' -m hfp8sim run '{gemms}' --format json | head -c 10",
         shell=True, capture_output=True, text=True, check=False,
@@ -610,9 +626,9 @@ def test_a_reader_that_leaves_is_no_error(gemms: Path) -> None:
 
 def interrupt_in(monkeypatch: pytest.MonkeyPatch, row: int, times: int = 1) -> None:
     """Ctrl-C arrives while this row, counted from 1, is measured; a second one ends the process."""
-    from hfp8sim.simulation import run as simulation
+    from hfp8sim.simulation import run as module
 
-    measure, rows = simulation.measure, itertools.count(1)
+    measure, rows = module.measure, itertools.count(1)
 
     def pressed(*arguments: object) -> object:
         if next(rows) == row:
@@ -623,11 +639,11 @@ def interrupt_in(monkeypatch: pytest.MonkeyPatch, row: int, times: int = 1) -> N
     def left(status: int) -> None:
         raise SystemExit(status)
 
-    monkeypatch.setattr(simulation, "measure", pressed)
+    monkeypatch.setattr(module, "measure", pressed)
     monkeypatch.setattr(os, "_exit", left)
 
 
-def test_ctrl_c_leaves_a_report_that_goes_on(
+def test_interrupt_leaves_a_resumable_report(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = json.loads(run("run", gemms, "--format", "json")[1])
@@ -656,7 +672,7 @@ def test_ctrl_c_leaves_a_report_that_goes_on(
     assert done | {"command": ""} == whole | {"command": ""}
 
 
-def test_ctrl_c_without_out_prints_what_there_is(
+def test_interrupt_without_out_prints_the_partial_report(
     run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_in(monkeypatch, 2)
@@ -666,7 +682,7 @@ def test_ctrl_c_without_out_prints_what_there_is(
     assert "2 of 9 rows" in err.splitlines()[1]
 
 
-def test_ctrl_c_twice_leaves_the_rows_that_were_done(
+def test_second_interrupt_leaves_the_finished_rows(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_in(monkeypatch, 3, times=2)
@@ -676,7 +692,7 @@ def test_ctrl_c_twice_leaves_the_rows_that_were_done(
     assert len(part["layers"]) == 2
 
 
-def test_ctrl_c_before_the_first_row_is_done(
+def test_interrupt_before_the_first_row_writes_nothing(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_in(monkeypatch, 1, times=2)
@@ -685,7 +701,7 @@ def test_ctrl_c_before_the_first_row_is_done(
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_ctrl_c_in_the_last_row_is_too_late(
+def test_interrupt_in_the_last_row_gives_the_whole_report(
     run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt_in(monkeypatch, 9)
@@ -693,13 +709,15 @@ def test_ctrl_c_in_the_last_row_is_too_late(
     assert status == 0 and not json.loads(out)["partial"]
 
 
-def test_ctrl_c_in_a_comparison(run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_of_a_comparison_writes_nothing(
+    run: Run, gemms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     interrupt_in(monkeypatch, 12)
     status, out, err = run("compare", gemms, "--vary", "seed=1,2")
     assert (status, out) == (130, "") and err.splitlines()[1].endswith("nothing was written")
 
 
-def test_a_torn_partial_report_is_refused(run: Run, gemms: Path, tmp_path: Path) -> None:
+def test_truncated_partial_report_is_refused(run: Run, gemms: Path, tmp_path: Path) -> None:
     (tmp_path / "gemms.partial.json").write_text('{"schema": 1, "layers"')
     refused(run("run", gemms, "--out", tmp_path, "--resume"), "gemms.partial.json: not a JSON file")
 
@@ -707,19 +725,17 @@ def test_a_torn_partial_report_is_refused(run: Run, gemms: Path, tmp_path: Path)
 def test_checkpoints_survive_a_kill(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What lies there after each row would be there after a power cut."""
-    from hfp8sim.cli import run as reports
-
-    monkeypatch.setattr(reports, "CHECKPOINT_SECONDS", 0.0)
+    """After each row the file holds all rows so far."""
+    monkeypatch.setattr(checkpoint, "CHECKPOINT_SECONDS", 0.0)
     seen: list[int] = []
-    write = reports.Kept.write
+    write = checkpoint.PartialReport.write
 
-    def spied(self: reports.Kept, report: object) -> None:
+    def spied(self: checkpoint.PartialReport, report: object) -> None:
         write(self, report)  # type: ignore[arg-type]
         assert self.path is not None
         seen.append(len(json.loads(self.path.read_text("utf-8"))["layers"]))
 
-    monkeypatch.setattr(reports.Kept, "write", spied)
+    monkeypatch.setattr(checkpoint.PartialReport, "write", spied)
     assert run("run", gemms, "--out", tmp_path / "o", "--format", "csv")[0] == 0
     assert seen == list(range(1, 9))
     assert [p.name for p in (tmp_path / "o").iterdir()] == ["gemms.csv"]
@@ -760,7 +776,7 @@ def catches(process: int, number: int) -> bool:
     return bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
-def test_progress_has_a_bar_and_the_time_left(gemms: Path) -> None:
+def test_progress_bar_shows_the_time_left(gemms: Path) -> None:
     """On a terminal; a pipe gets none."""
     import pty
 
@@ -784,7 +800,7 @@ def test_progress_has_a_bar_and_the_time_left(gemms: Path) -> None:
     assert re.search(r"(first|middle|last) (fwd|dgrad|wgrad) \(\d of 9\)", text)
 
 
-def test_an_interrupted_verify_says_where_it_goes_on(
+def test_interrupted_verify_names_its_state_file(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[int] = []

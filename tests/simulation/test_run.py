@@ -1,4 +1,4 @@
-"""`simulate`: what the rows hold, and that interrupting and going on changes nothing."""
+"""`simulate`: the values of its rows, sampling, and reports that are interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,8 @@ from hfp8sim.errors import InputError
 from hfp8sim.network import Conv, Layer, Workload
 from hfp8sim.report.columns import BY_NAME, PARTS
 from hfp8sim.report.report import Report
-from hfp8sim.simulation.run import (
-    Interrupted,
-    digest,
-    predictions,
-    profile_fields,
-    simulate,
-    steps_of,
-)
+from hfp8sim.simulation import Interrupted, predictions, simulate
+from hfp8sim.simulation.provenance import digest, profile_fields
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text("utf-8"))
 
@@ -57,7 +51,7 @@ def report() -> Report:
     return simulate(network(), "rapid-core", "hfp8", seed=3)
 
 
-def test_rows_come_in_training_s_order(report: Report) -> None:
+def test_rows_are_in_training_order(report: Report) -> None:
     assert [(row["layer"], row["phase"]) for row in report.layers] == [
         ("stem", "fwd"), ("heads", "fwd"), ("fc", "fwd"),
         ("fc", "dgrad"), ("fc", "wgrad"), ("heads", "dgrad"), ("heads", "wgrad"), ("stem", "wgrad"),
@@ -72,7 +66,7 @@ def test_every_column_is_filled(report: Report) -> None:
             assert type(value) is BY_NAME[name].kind, f"{name} is a {type(value)}"
 
 
-def test_the_json_meets_the_published_schema(report: Report) -> None:
+def test_json_matches_the_published_schema(report: Report) -> None:
     document = json.loads(report.to_json())
     jsonschema.validate(document, SCHEMA)
     assert Report.from_json(report.to_json()) == report
@@ -83,13 +77,13 @@ def test_the_json_meets_the_published_schema(report: Report) -> None:
     assert document["notes"] == ["a note"]
 
 
-def test_cycles_are_their_parts(report: Report) -> None:
+def test_cycles_are_the_sum_of_their_parts(report: Report) -> None:
     for row in report.layers:
         assert row["cycles"] == sum(row[part] for part in PARTS) > 0
         assert 0 < row["utilisation"] <= 1
 
 
-def test_values_are_those_of_gemm(report: Report) -> None:
+def test_row_equals_gemm_by_hand(report: Report) -> None:
     """The row of `fc` forward, by hand."""
     layer = network()["fc"]
     profile = hs.get_profile("hfp8")
@@ -98,17 +92,18 @@ def test_values_are_those_of_gemm(report: Report) -> None:
     a, b = (operand.encode(t, rounding="nearest-away") for t in (x, w))
     y = result.decode(hs.gemm(a, b, profile))
     row = report.layers[2]
-    felt, summed = x.astype(float) @ w.astype(float), operand.decode(a) @ operand.decode(b)
-    for name, reference in (("sqnr_db", felt), ("acc_sqnr_db", summed)):
+    unquantised = x.astype(float) @ w.astype(float)
+    quantised = operand.decode(a) @ operand.decode(b)
+    for name, reference in (("sqnr_db", unquantised), ("acc_sqnr_db", quantised)):
         noise = np.sum((y - reference) ** 2)
         assert row[name] == pytest.approx(10 * np.log10(np.sum(reference**2) / noise))
-    assert row["max_error"] == np.max(np.abs(y - felt))
+    assert row["max_error"] == np.max(np.abs(y - unquantised))
     assert row["steps"] == 4 * 6 * 90
     assert sum(row["error_ulps"]) == sum(row["acc_error_ulps"]) == 4 * 6
-    assert row["retention"] == pytest.approx(np.var(y) / np.var(summed))
+    assert row["retention"] == pytest.approx(np.var(y) / np.var(quantised))
 
 
-def test_neither_threads_nor_repetition_change_a_figure(report: Report) -> None:
+def test_threads_and_repetition_change_nothing(report: Report) -> None:
     for threads in (1, 3):
         assert simulate(network(), "rapid-core", "hfp8", seed=3, threads=threads) == report
 
@@ -122,7 +117,7 @@ def test_stochastic_rounding_depends_on_the_seed_alone() -> None:
     assert all(row["draws"] > 0 for row in first.layers)
 
 
-def test_policy_by_rule() -> None:
+def test_policy_rules_choose_profiles() -> None:
     report = simulate(network(), policy={"first": "fp16", "h*": "exact"})
     fired = {row["layer"]: (row["profile"], row["rule"]) for row in report.layers}
     assert fired == {"stem": ("fp16", "first"), "heads": ("exact", "h*"), "fc": ("hfp8", "")}
@@ -132,7 +127,7 @@ def test_policy_by_rule() -> None:
     assert better["stem"] > 10 and better["fc"] == 0
 
 
-def test_a_sample_is_told() -> None:
+def test_sampled_rows_say_so() -> None:
     report = simulate(network(), phases=["fwd"], max_macs=400)
     for row in report.layers:
         assert 0 < row["sampled"] <= 400 / row["macs"]
@@ -141,7 +136,7 @@ def test_a_sample_is_told() -> None:
     assert [r["cycles"] for r in report.layers] == [r["cycles"] for r in whole.layers]
 
 
-def test_time_only_is_the_same_time_and_nothing_else(report: Report) -> None:
+def test_time_only_computes_the_same_time_and_no_values(report: Report) -> None:
     fast = simulate(network(), "rapid-core", "hfp8", seed=3, time_only=True)
     known = {name for name, column in BY_NAME.items() if column.group in ("layer", "time")}
     assert fast.layers == [{n: row[n] for n in row if n in known} for row in report.layers]
@@ -151,7 +146,7 @@ def test_time_only_is_the_same_time_and_nothing_else(report: Report) -> None:
     assert 'id="plot-cycles"' in fast.to_html() and 'id="plot-sqnr"' not in fast.to_html()
 
 
-def test_gated_multipliers_are_counted() -> None:
+def test_gated_macs_are_counted() -> None:
     rng = np.random.default_rng(1)
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 90), (90, 6)))
     x[rng.random(x.shape) < 0.4], w[rng.random(w.shape) < 0.2] = 0, 0
@@ -175,7 +170,7 @@ def test_bytes_are_compulsory_and_capacity_traffic(report: Report) -> None:
     assert fc["bytes_compulsory"] == 4 * 90 + 90 * 6 + 2 * 4 * 6
 
 
-# -- interrupted, resumed --------------------------------------------------------------------------
+# -- interrupt and resume --------------------------------------------------------------------------
 
 
 def interrupted(after: int, **options: object) -> Report:
@@ -192,7 +187,7 @@ def interrupted(after: int, **options: object) -> Report:
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 7])
-def test_going_on_gives_the_same_report(report: Report, after: int) -> None:
+def test_resumed_report_equals_uninterrupted_one(report: Report, after: int) -> None:
     part = interrupted(after)
     assert part.partial and part.layers == report.layers[:after]
     if after:
@@ -206,7 +201,7 @@ def test_going_on_gives_the_same_report(report: Report, after: int) -> None:
     assert len(seen) == len(report.layers) - after + 1  # the rest, and the end
 
 
-def test_interrupted_is_ctrl_c() -> None:
+def test_interrupted_is_a_keyboard_interrupt() -> None:
     """`except KeyboardInterrupt` still catches it."""
     assert issubclass(Interrupted, KeyboardInterrupt)
 
@@ -235,14 +230,14 @@ def test_checkpoints_hold_the_rows_so_far(report: Report) -> None:
         ({"workload": network(seed=1)}, "the workload has changed since"),
     ],
 )
-def test_only_the_same_run_is_resumed(options: dict[str, object], says: str) -> None:
+def test_resume_refuses_another_run(options: dict[str, object], says: str) -> None:
     given = {"workload": network(), "seed": 3, "resume": interrupted(2)} | options
     with pytest.raises(InputError) as refused:
         simulate(**given)  # type: ignore[arg-type]
     assert str(refused.value).startswith("cannot resume: ") and says in str(refused.value)
 
 
-def test_another_version_of_python_may_go_on_another_hfp8sim_not() -> None:
+def test_resume_accepts_another_python_but_not_another_hfp8sim() -> None:
     part = interrupted(2)
     versions = part.facts["versions"]
     simulate(
@@ -254,7 +249,7 @@ def test_another_version_of_python_may_go_on_another_hfp8sim_not() -> None:
         simulate(network(), seed=3, resume=dataclasses.replace(part, facts=changed))
 
 
-def test_rows_of_other_layers_are_refused() -> None:
+def test_resume_refuses_rows_of_other_layers() -> None:
     part = interrupted(2)
     torn = dataclasses.replace(part, layers=part.layers[::-1])
     with pytest.raises(InputError, match="heads fwd where this run has stem fwd"):
@@ -272,7 +267,7 @@ def test_digest_is_of_shapes_and_tensors() -> None:
     assert len({digest(w) for w in (base, network(1), fewer)}) == 3
 
 
-def test_a_format_of_one_s_own_is_told_whole() -> None:
+def test_unregistered_format_is_recorded_with_all_fields() -> None:
     """A format without a registered name could not be found again by it."""
     narrow = hs.FloatFormat("narrow", 6, 5, 31)
     fields = profile_fields(hs.get_profile("hfp8").replace(accumulator=narrow))
@@ -293,11 +288,11 @@ def test_a_format_of_one_s_own_is_told_whole() -> None:
         ("exact", 130, 1),
     ],
 )
-def test_steps(profile: str, k: int, steps: int) -> None:
-    assert steps_of(hs.get_profile(profile), k) == steps
+def test_steps_per_output(profile: str, k: int, steps: int) -> None:
+    assert hs.get_profile(profile).steps(k) == steps
 
 
-def test_predictions_need_no_tensor() -> None:
+def test_predictions_from_shapes_alone() -> None:
     rows = predictions(Workload("w", (Layer("fc", "linear", 8, 8, 4608),)), "fp8-2018")
     forward = rows[0]
     assert (forward["product_bits"], forward["accumulator_bits"]) == (5, 9)
@@ -321,13 +316,13 @@ def test_predictions_need_no_tensor() -> None:
         ({"max_macs": 10}, "one dot product of length"),
     ],
 )
-def test_refused(options: dict[str, object], says: str) -> None:
+def test_simulate_refuses_bad_arguments_in_one_line(options: dict[str, object], says: str) -> None:
     with pytest.raises(InputError) as refused:
         simulate(**({"workload": network()} | options))  # type: ignore[arg-type]
     assert says in str(refused.value) and "\n" not in str(refused.value)
 
 
-def test_a_phase_that_no_layer_has() -> None:
+def test_simulate_refuses_a_phase_that_no_layer_has() -> None:
     only = Workload("w", (Layer("a", "linear", 2, 2, 2, phases=("fwd",)),))
     with pytest.raises(InputError, match="no layer with phase dgrad"):
         simulate(only, phases=["dgrad"])

@@ -6,7 +6,7 @@ import typing
 import pytest
 
 import hfp8sim as hs
-from hfp8sim.cli.run import TimeModelOption
+from hfp8sim.cli.options import TimeModelOption
 from hfp8sim.errors import InputError
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import TIME_MODELS, get_machine

@@ -1,0 +1,199 @@
+"""Options that several commands share, each declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from hfp8sim.errors import InputError
+from hfp8sim.report.forms import COMPARISON_FORMS, FORMS
+
+if TYPE_CHECKING:
+    from hfp8sim.network import Workload
+    from hfp8sim.units import Profile
+
+WorkloadArgument = Annotated[str, typer.Argument(help="a shipped workload's name, or a file")]
+BatchOption = Annotated[
+    int | None, typer.Option("--batch", help="the mini-batch of a shipped network or an ONNX model")
+]
+DimOption = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="the size of an ONNX model's free dimension"),
+]
+MachineOption = Annotated[
+    str, typer.Option("--machine", help="a preset's name, a TOML file, or a SCALE-Sim .cfg")
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="the arithmetic: `hfp8sim profiles`")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE,…", help="change a profile's fields")
+]
+PolicyOption = Annotated[
+    str,
+    typer.Option(
+        "--policy",
+        metavar="RULE=PROFILE,…",
+        help="layers with another profile: first, last, depthwise or a pattern of names",
+    ),
+]
+PhaseOption = Annotated[str, typer.Option("--phase", help="phases, comma-separated")]
+TimeModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-model",
+        # A test compares the names with the registry, which would take long to import here.
+        help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own",
+    ),
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="of drawn tensors and stochastic rounding")]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", help="worker threads; all cores by default")
+]
+MaxMacsOption = Annotated[
+    int,
+    typer.Option(
+        "--max-macs",
+        help="emulate a sample of a layer's outputs beyond this many MACs; 0: never",
+    ),
+]
+TimeOnlyOption = Annotated[
+    bool, typer.Option("--time-only", help="compute no values: how long every layer takes, at once")
+]
+ColumnsOption = Annotated[
+    str,
+    typer.Option(
+        "--columns", metavar="NAME,…", help="the columns of a CSV; all of them by default"
+    ),
+]
+
+#: The forms of `--format`, from the registry of renderers.
+ReportForm = enum.StrEnum("ReportForm", {name: name for name in FORMS})  # type: ignore[misc]
+ComparisonForm = enum.StrEnum(  # type: ignore[misc]
+    "ComparisonForm", {name: name for name in COMPARISON_FORMS}
+)
+REPORT_TABLE, COMPARISON_TABLE = ReportForm("table"), ComparisonForm("table")
+
+FormOption = Annotated[ReportForm, typer.Option("--format", help="form of the report")]
+ComparisonFormOption = Annotated[
+    ComparisonForm, typer.Option("--format", help="form of the comparison")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="write the report into this directory")
+]
+
+#: `--phase` and `--max-macs` where they are not given.
+ALL_PHASES, MAX_MACS = "fwd,dgrad,wgrad", 1 << 28
+
+
+@dataclasses.dataclass
+class RunOptions:
+    """What `run` and `compare` take to run a workload."""
+
+    batch: BatchOption = None
+    dim: DimOption = None
+    machine: MachineOption = "rapid-core"
+    profile: ProfileOption = "hfp8"
+    set_: SetOption = None
+    policy: PolicyOption = ""
+    phase: PhaseOption = ALL_PHASES
+    time_model: TimeModelOption = None
+    seed: SeedOption = 0
+    threads: ThreadsOption = None
+    max_macs: MaxMacsOption = MAX_MACS
+    time_only: TimeOnlyOption = False
+
+    def load(self, workload: str) -> Workload:
+        """The workload of the argument, the batch and the free dimensions."""
+        return load(workload, self.batch, self.dim)
+
+    def arithmetic(self) -> Profile:
+        """The profile with the fields of `--set`."""
+        return chosen_profile(self.profile, self.set_)
+
+    def common(self) -> dict[str, Any]:
+        """What `simulate` takes from the options that `--vary` cannot change."""
+        from hfp8sim.simulation.variants import split_list
+
+        if self.max_macs < 0:
+            raise InputError(f"--max-macs is {self.max_macs}, must be 0 or more")
+        return {
+            "phases": split_list(self.phase),
+            "policy": self.policy,
+            "threads": self.threads,
+            "max_macs": self.max_macs or None,
+            "time_only": self.time_only,
+        }
+
+
+def with_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace a command's parameter of type `RunOptions` by one option for each of its fields."""
+    hints = get_type_hints(RunOptions, include_extras=True)
+    fields = {
+        field.name: inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY,
+            default=field.default, annotation=hints[field.name],
+        )
+        for field in dataclasses.fields(RunOptions)
+    }  # fmt: skip
+    parameters: list[inspect.Parameter] = []
+    place = ""
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if parameter.annotation is RunOptions:
+            place = parameter.name
+            parameters += fields.values()
+        else:
+            parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @functools.wraps(command)
+    def expanded(**values: Any) -> Any:
+        options = RunOptions(**{name: values.pop(name) for name in fields})
+        return command(**{place: options}, **values)
+
+    expanded.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return expanded
+
+
+def load(workload: str, batch: int | None, dims: list[str] | None) -> Workload:
+    """The workload that the argument and the two options name."""
+    from hfp8sim.workloads import load_workload
+
+    return load_workload(workload, batch, sizes(dims))
+
+
+def sizes(dims: list[str] | None) -> dict[str, int]:
+    """`name=size` texts as a dict."""
+    by_name = {}
+    for text in dims or ():
+        name, equals, size = text.rpartition("=")
+        if not equals or not size.isdecimal():
+            raise InputError(f"--dim {text!r}: write it as name=size, as in sequence=128")
+        by_name[name] = int(size)
+    return by_name
+
+
+def chosen_profile(profile: str, assignments: list[str] | None) -> Profile:
+    """The profile of `--profile` with the fields of `--set`."""
+    from hfp8sim.simulation.variants import changed_profile
+
+    return changed_profile(profile, assignments or [])
+
+
+def csv_columns(text: str, form: str) -> list[str]:
+    """The columns of `--columns`; none: all. `InputError` for unknown ones, or another form than CSV."""
+    from hfp8sim.errors import unknown
+    from hfp8sim.report.columns import FLAT
+    from hfp8sim.simulation.variants import split_list
+
+    names = split_list(text)
+    if names and form != "csv":
+        raise InputError(f"--columns goes with --format csv, not {form}")
+    for name in names:
+        if name not in FLAT:
+            raise unknown("column", name, FLAT)
+    return names

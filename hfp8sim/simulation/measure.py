@@ -1,0 +1,190 @@
+"""A task's row in the report: what it is, how long it takes, and how accurate its values are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hfp8sim.analysis.accuracy import Accuracy, AccuracySums
+from hfp8sim.formats import FloatFormat
+from hfp8sim.machine import Machine
+from hfp8sim.network import Layer, phase_gemm
+from hfp8sim.report.columns import Row
+from hfp8sim.simulation.tasks import Task
+from hfp8sim.simulation.theory import theory
+from hfp8sim.simulation.values import Emulated, emulate, result_matrices
+from hfp8sim.timing import time_layer
+from hfp8sim.units import Profile
+from hfp8sim.workloads import operands
+
+#: A bound that no tensor reaches: the reference is computed of everything that was emulated.
+_NO_BOUND = 1 << 62
+
+
+def identity_columns(task: Task) -> Row:
+    """The columns that need no computation."""
+    shape = task.layer.shape(task.phase)
+    a, b = task.profile.operand_formats(task.phase)
+    return {
+        "layer": task.layer.name, "phase": task.phase, "kind": task.layer.kind,
+        "profile": task.profile.name, "rule": task.rule,
+        "formats": f"{a.name} × {b.name} → {task.profile.result_format.name}",
+        "groups": shape.groups, "m": shape.m, "n": shape.n, "k": shape.k, "macs": shape.macs,
+    }  # fmt: skip
+
+
+def time_columns(task: Task, machine: Machine, model: str) -> Row:
+    """The time of the whole layer: a function of shapes, formats, machine and model alone."""
+    time = time_layer(task.layer, task.phase, task.profile, machine, model)
+    return {
+        "cycles": time.cycles,
+        **time.parts._asdict(),
+        "utilisation": time.utilisation(machine),
+        "time_us": machine.seconds(time.cycles) * 1e6,
+        "tflops": time.tflops(machine),
+        "bytes": time.bytes,
+        "bytes_compulsory": time.compulsory,
+        "bytes_capacity": time.bytes - time.compulsory,
+        "bound_by": time.bound_by,
+    }
+
+
+def measure(
+    task: Task, machine: Machine, seed: int, threads: int | None, max_macs: int | None
+) -> Row:
+    """The value columns: accuracy, events and theory of the layer's tensors, or of a sample of its outputs.
+
+    Args:
+        seed: of drawn tensors and stochastic roundings.
+        max_macs: more multiply-accumulates than these are sampled; None: no sampling.
+    """
+    work = _emulated_product(task, seed, max_macs)
+    emulated = emulate(
+        work.layer, work.phase, work.layer.tensors, work.profile,
+        seed=seed, stream=task.stream, machine=machine, threads=threads,
+    )  # fmt: skip
+    result = result_matrices(work.layer, work.phase, emulated.values)
+    reference = _reference_quantised(work, emulated)
+    fmt, macs = task.profile.result_format, result.size * work.depth
+    return (
+        _accuracy_columns(
+            _accuracy(result, work.reference_unquantised, fmt), _accuracy(result, reference, fmt)
+        )
+        | _event_columns(emulated, result.size * task.profile.steps(work.depth), macs)
+        | {
+            "retention": _retention(result, reference),
+            "sampled": macs / task.macs,
+            "tensors": work.provenance,
+        }
+        | theory(task.profile, task.phase, work.depth)
+    )
+
+
+# -- what is emulated, and its references -----------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Product:
+    """What stands for a task in the emulation.
+
+    A layer whose tensors are known and that is not sampled is emulated as it is, a convolution unfolded
+    by the machine's addresses. Otherwise a plain GEMM of the drawn or sampled operand matrices is.
+    """
+
+    layer: Layer  #: with the tensors that are multiplied
+    phase: str
+    profile: Profile
+    depth: int  #: K, the length of the sums
+    reference_unquantised: NDArray[np.float64]  #: (G, M, N) of the tensors as they are
+    provenance: str
+
+
+def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
+    layer, phase, profile = task.layer, task.phase, task.profile
+    a, b, provenance = operands(layer, phase, seed=seed, max_macs=max_macs)
+    reference = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    depth = a.shape[2]
+    work = phase_gemm(layer, phase)
+    known = all(view.tensor in layer.tensors for view in (work.a, work.b))
+    if reference.size * depth != task.macs or not known:
+        a_format, b_format = profile.operand_formats(phase)
+        profile = profile.replace(a_format=a_format, b_format=b_format)
+        layer, phase = _gemm_layer(layer.name, a, b), "fwd"
+    return _Product(layer, phase, profile, depth, reference, provenance)
+
+
+def _gemm_layer(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> Layer:
+    """A layer whose forward pass is the product of A (G, M, K) and B (G, K, N)."""
+    (groups, m, k), n = a.shape, b.shape[2]
+    tensors: Mapping[str, Any] = {"x": a, "w": b} if groups > 1 else {"x": a[0], "w": b[0]}
+    return Layer(name, "gemm", m, n, k, groups, phases=("fwd",), tensors=tensors)
+
+
+def _reference_quantised(work: _Product, emulated: Emulated) -> NDArray[np.float64]:
+    """The float64 product of the quantised operands, (G, M, N)."""
+    formats = work.profile.operand_formats(work.phase)
+    quantised = {
+        name: fmt.decode(codes).astype(np.float32)
+        for (name, codes), fmt in zip(emulated.operands.items(), formats)
+    }
+    layer = work.layer.replace(tensors={**work.layer.tensors, **quantised})
+    a, b, _ = operands(layer, work.phase, max_elements=_NO_BOUND)
+    product: NDArray[np.float64] = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    return product
+
+
+# -- columns -----------------------------------------------------------------------------------------
+
+
+def _accuracy(
+    result: NDArray[np.float64], reference: NDArray[np.float64], fmt: FloatFormat
+) -> Accuracy:
+    sums = AccuracySums(fmt)
+    sums.add(result, reference)
+    return sums.accuracy()
+
+
+def _accuracy_columns(unquantised: Accuracy, quantised: Accuracy) -> Row:
+    """Errors against the float64 results of the unquantised and of the quantised operands."""
+    return {
+        "sqnr_db": unquantised.sqnr_db,
+        "relative_error": unquantised.relative_error,
+        "max_error": unquantised.max_error,
+        "cosine": unquantised.cosine,
+        "error_ulps": list(unquantised.histogram),
+        "acc_sqnr_db": quantised.sqnr_db,
+        "acc_relative_error": quantised.relative_error,
+        "acc_max_ulp": quantised.max_ulp,
+        "acc_mean_ulp": quantised.mean_ulp,
+        "acc_error_ulps": list(quantised.histogram),
+    }
+
+
+def _event_columns(emulated: Emulated, steps: int, macs: int) -> Row:
+    """What was counted, in total and as shares of the emulated steps and multiply-accumulates."""
+    events, gated = emulated.events, emulated.gated
+    assert events is not None and gated is not None
+    return {
+        "saturated": emulated.saturated,
+        "flushed": emulated.underflowed,
+        "overflowed": events.overflowed,
+        "underflowed": events.underflowed,
+        "nan": events.nan,
+        "swamped": events.swamped,
+        "steps": steps,
+        "swamped_share": events.swamped / steps if steps else None,
+        "gated": gated,
+        "gated_share": gated / macs,
+        "draws": events.draws,
+    }
+
+
+def _retention(result: NDArray[np.float64], reference: NDArray[np.float64]) -> float | None:
+    """Var(result) / Var(reference), summed over the groups; results that are not finite are left out."""
+    measured = sum(float(np.var(r[np.isfinite(r)])) for r in result if np.isfinite(r).any())
+    ideal = sum(float(np.var(r)) for r in reference)
+    return measured / ideal if ideal else None

@@ -1,0 +1,87 @@
+"""The facts of a report: everything that is needed to run it again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import sys
+from typing import Any
+
+import numpy as np
+
+from hfp8sim.formats import FloatFormat, formats, get_format
+from hfp8sim.machine import Machine
+from hfp8sim.network import Workload
+from hfp8sim.units import Profile
+from hfp8sim.units.policy import Rules
+from hfp8sim.version import __version__
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What determines a report beside the versions of the software."""
+
+    workload: Workload
+    machine: Machine
+    profile: Profile
+    rules: Rules  #: of the policy
+    seed: int
+    time_model: str
+    phases: tuple[str, ...]
+    max_macs: int | None
+    time_only: bool
+
+
+def facts(settings: Settings) -> dict[str, Any]:
+    """The settings and versions in JSON's own types; docs/report.schema.json describes them."""
+    machine = settings.machine
+    known = {
+        "workload": settings.workload.name,
+        "digest": digest(settings.workload),
+        "machine": dataclasses.asdict(machine),
+        "peak_macs_per_cycle": machine.macs_per_cycle(),
+        "peak_macs_per_cycle_16bit": machine.macs_per_cycle(16),
+        "time_model": settings.time_model,
+        "profile": profile_fields(settings.profile),
+        "policy": [
+            {"rule": rule, "profile": profile_fields(other)} for rule, other in settings.rules
+        ],
+        "seed": settings.seed,
+        "phases": list(settings.phases),
+        "max_macs": settings.max_macs,
+        "time_only": settings.time_only,
+        "versions": {
+            "hfp8sim": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "numba": sys.modules["numba"].__version__,
+        },
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(known))
+    return plain
+
+
+def profile_fields(profile: Profile) -> dict[str, Any]:
+    """A profile's fields; formats by name, or by all their properties where they are not registered."""
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, FloatFormat):
+            return value
+        registered = value.name in formats() and get_format(value.name) == value
+        return value.name if registered else dataclasses.asdict(value)
+
+    return {f.name: plain(getattr(profile, f.name)) for f in dataclasses.fields(profile)}
+
+
+def digest(workload: Workload) -> str:
+    """SHA-256 of a workload's layers and tensors; equal digests mean equal work."""
+    sha = hashlib.sha256()
+    for layer in workload:
+        fields = (layer.name, layer.kind, layer.groups, layer.m, layer.n, layer.k, layer.phases)
+        sha.update(repr((fields, layer.conv)).encode())
+        for key in sorted(layer.tensors):
+            sha.update(key.encode())
+            sha.update(np.ascontiguousarray(layer.tensors[key]).data)
+    return sha.hexdigest()
