@@ -12,6 +12,7 @@ from hfp8sim.isa.table import (
     OPCODE_LOW,
     Csr,
     Instruction,
+    number_name,
 )
 
 _HEAD = """# Instruction set
@@ -83,7 +84,7 @@ def _values(csr: Csr) -> str:
     if csr.kind == "format":
         return "a format's word"
     if csr.kind in ENUMERATIONS:
-        return ", ".join(f"`{name}`" for name in ENUMERATIONS[csr.kind][: csr.high + 1])
+        return ", ".join(f"`{name}`" for name in ENUMERATIONS[csr.kind])
     return f"{csr.low}..{csr.high}"
 
 
@@ -91,5 +92,5 @@ def _reset(csr: Csr) -> str:
     if csr.kind == "format":
         return "none"
     if csr.kind in ENUMERATIONS:
-        return f"`{ENUMERATIONS[csr.kind][csr.reset]}`"
+        return f"`{number_name(csr.kind, csr.reset)}`"
     return str(csr.reset)

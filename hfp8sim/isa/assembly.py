@@ -1,4 +1,4 @@
-"""Text and words: assembler and disassembler, both read off the table, so that each undoes the other.
+"""Assembler and disassembler, both derived from the instruction table, so that each inverts the other.
 
     .input "x" @0 hfp8-143 64x128          # a tensor in DRAM: name, line, format, shape
     .layer "fc" fwd 12288                  # the words up to .end are this layer; compulsory bytes
@@ -11,7 +11,7 @@
     .end
 
 `s[12]` is row 12 of the scratchpad, `c[3]` row 3 of the accumulators. Numbers are decimal, or
-hexadecimal after `0x`. `#` starts a comment. A word that is no instruction is written `.word 0x…`.
+hexadecimal after `0x`. `#` starts a comment. The disassembler writes a word that is no instruction as `.word 0x…`.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from hfp8sim.isa.table import (
     OPERANDS,
     Csr,
     Field,
+    number_name,
 )
 
 _MEMORIES = {"scratchpad": "s", "accumulator": "c"}
@@ -70,11 +71,11 @@ def disassemble(program: Program) -> str:
         lines += starts.get(index, [])
         if index == len(words):
             break
-        decoded = _sayable(words[index])
+        decoded = _decode_assemblable(words[index])
         indent = _INDENT * (len(open_loops) + 1)
-        if decoded is not None and decoded.row.mnemonic == "loop":
+        if decoded is not None and decoded.row.opens_loop:
             stop = index + 1 + decoded.operands["body"]
-            if stop > min([len(words), *open_loops]):  # no block can say this
+            if stop > min([len(words), *open_loops]):  # Braces cannot express it.
                 decoded = None
             else:
                 open_loops.append(stop)
@@ -84,19 +85,19 @@ def disassemble(program: Program) -> str:
 
 def instruction_text(word: int) -> str:
     """One word as a line of assembly; `.word 0x…` if it is no instruction."""
-    decoded = _sayable(word)
+    decoded = _decode_assemblable(word)
     if decoded is None:
         return _word(word)
     parts = [_operand_text(decoded, field) for field in decoded.row.fields if field.name != "body"]
     parts += decoded.flags
-    brace = " {" if decoded.row.mnemonic == "loop" else ""
+    brace = " {" if decoded.row.opens_loop else ""
     return f"{decoded.row.mnemonic:<5} {', '.join(parts)}".rstrip() + brace
 
 
-def _sayable(word: int) -> Decoded | None:
-    """The instruction of a word, if the assembler takes it: not a register's impossible value."""
+def _decode_assemblable(word: int) -> Decoded | None:
+    """The instruction of a word if the assembler accepts it; None also for a value that its register cannot hold."""
     decoded = decode(word)
-    if decoded is not None and decoded.row.mnemonic == "csrw":
+    if decoded is not None and decoded.row.writes_csr:
         csr = CSR_BY_ADDRESS.get(decoded.operands["csr"])
         if csr is not None and not csr.holds(decoded.operands["value"]):
             return None
@@ -122,7 +123,7 @@ def _operand_text(decoded: Decoded, field: Field) -> str:
 
 
 def value_text(csr: Csr | None, value: int) -> str:
-    """A register's content the way the assembler writes it: by name where it has one."""
+    """A register's content as the assembler writes it: by name if it has one."""
     if csr is None:
         return f"0x{value:x}"
     if csr.kind == "format":
@@ -133,16 +134,15 @@ def value_text(csr: Csr | None, value: int) -> str:
         except InputError:
             pass
         return f"0x{value:x}"
-    if csr.kind in ENUMERATIONS and value < len(ENUMERATIONS[csr.kind]):
-        return ENUMERATIONS[csr.kind][value]
-    return str(csr.number(value))
+    choice = number_name(csr.kind, value) if csr.kind in ENUMERATIONS else None
+    return choice or str(csr.number(value))
 
 
 # -- text to words ---------------------------------------------------------------------------------
 
 
 class _Line:
-    """One line of text, read from left to right; every error knows its column."""
+    """One line of text, read from left to right. `fail` makes an error that shows line and column."""
 
     def __init__(self, number: int, text: str) -> None:
         self.number, self.text, self.at = number, text.rstrip("\r\n"), 0
@@ -165,7 +165,7 @@ class _Line:
         )
 
     def take(self, pattern: str, what: str) -> str:
-        """The text that matches here; an error that says what was expected, otherwise."""
+        """The text that matches at the current column; an error that names `what` if none does."""
         match = re.compile(pattern).match(self.text, self.at)
         if match is None:
             raise self.fail(f"expected {what}")
@@ -195,7 +195,7 @@ class _Line:
 
 @dataclasses.dataclass
 class _Block:
-    """A loop whose closing brace has not come yet."""
+    """A loop whose closing brace has not been read yet."""
 
     line: _Line
     index: int
@@ -204,7 +204,11 @@ class _Block:
 
 
 def assemble(text: str) -> Program:
-    """The program of a text; `InputError` with line, column and the line itself where it is wrong."""
+    """Assemble a program.
+
+    Raises:
+        InputError: with line, column and the text of the wrong line.
+    """
     words: list[int] = []
     symbols: list[Symbol] = []
     layers: list[ProgramLayer] = []
@@ -280,7 +284,7 @@ def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
             raise line.fail(unknown("flag", name, known, of=row.mnemonic), at)
         flags.append(name)
         comma = True
-    if row.mnemonic == "loop":
+    if row.opens_loop:
         line.take("{", "'{' after the loop")
         blocks.append(_Block(line, len(words), operands, tuple(flags)))
         words.append(0)
@@ -289,7 +293,7 @@ def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
 
 
 def _operand(line: _Line, field: Field, before: dict[str, int]) -> int:
-    """One operand of the kind its field says."""
+    """One operand, of the kind of its field."""
     at = line.at
     if field.kind in _MEMORIES:
         letter = _MEMORIES[field.kind]
@@ -316,7 +320,7 @@ def _operand(line: _Line, field: Field, before: dict[str, int]) -> int:
 
 
 def _value(line: _Line, csr: Csr | None) -> int:
-    """A register's content: a number, or a name that its kind knows."""
+    """A register's content: a number, or a name of its kind."""
     at = line.at
     low = csr.low if csr is not None else 0
     high = csr.high if csr is not None else (1 << 32) - 1
@@ -331,8 +335,8 @@ def _value(line: _Line, csr: Csr | None) -> int:
         names = ENUMERATIONS[csr.kind]
         name = line.take(r"[\w-]+", f"one of {', '.join(names)}")
         if name not in names:
-            raise line.fail(unknown(what, name, names), at)
-        return names.index(name)
+            raise line.fail(unknown(what, name, list(names)), at)
+        return names[name]
     return line.number_up_to(high, what, low) & 0xFFFFFFFF
 
 

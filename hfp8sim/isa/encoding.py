@@ -1,4 +1,4 @@
-"""Words and instructions: encoder and decoder, both read off the table."""
+"""Encoder and decoder of instruction words, both derived from the instruction table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hfp8sim.isa.table import BY_MNEMONIC, BY_OPCODE, FLAGS_LOW, OPCODE_LOW, Ins
 
 @dataclasses.dataclass(frozen=True)
 class Decoded:
-    """One word taken apart: its row of the table, its operands by name, the names of its flags."""
+    """A decoded word: its row of the table, its operands by name, the names of its flags."""
 
     row: Instruction
     operands: Mapping[str, int]
@@ -21,7 +21,11 @@ class Decoded:
 
 
 def encode(mnemonic: str, *flags: str, **operands: int) -> int:
-    """The word of an instruction; `InputError` for a name or a number it cannot hold."""
+    """The word of an instruction.
+
+    Raises:
+        InputError: an unknown name, a missing operand, or a number that its field cannot hold.
+    """
     row = BY_MNEMONIC.get(mnemonic)
     if row is None:
         raise unknown("instruction", mnemonic, list(BY_MNEMONIC))
@@ -44,7 +48,7 @@ def encode(mnemonic: str, *flags: str, **operands: int) -> int:
 
 
 def meaningful(row: Instruction) -> int:
-    """The bits of a word that an instruction gives a meaning."""
+    """The bits of a word that have a meaning for an instruction."""
     bits = 0xFF << OPCODE_LOW
     for field in row.fields:
         bits |= field.mask << field.low
@@ -56,9 +60,9 @@ def meaningful(row: Instruction) -> int:
 _MEANINGFUL = {row.opcode: meaningful(row) for row in BY_OPCODE.values()}
 
 
-@functools.lru_cache(maxsize=4096)  # programs repeat their words, and are walked more than once
+@functools.lru_cache(maxsize=4096)  # Programs repeat their words, and are read more than once.
 def decode(word: int) -> Decoded | None:
-    """The instruction of a word, or None: undefined opcode, or bits set that have no meaning."""
+    """The instruction of a word; None if its opcode is undefined or a bit without meaning is set."""
     row = BY_OPCODE.get(word >> OPCODE_LOW)
     if row is None or word & ~_MEANINGFUL[row.opcode]:
         return None

@@ -1,7 +1,7 @@
-"""A number format as one 32-bit word, for control registers: a format is data here too.
+"""A number format as one 32-bit word, the content of a control register.
 
 From the top: 12 bits of bias (two's complement), 2 zero bits, 3 bits of `special`, 2 of `lowest`, 2 of
-`zero`, 1 of `signed`, 5 of fraction bits, 5 of exponent bits; the rules by their number in the tables
+`zero`, 1 of `signed`, 5 of fraction bits, 5 of exponent bits. Rules are given by their numbers in the tables
 of docs/numerics.md, section 1.
 """
 
@@ -15,7 +15,7 @@ from hfp8sim.formats.vocabulary import LOWEST, SPECIALS, ZEROS
 
 
 def format_word(fmt: FloatFormat) -> int:
-    """The word of a format; its name does not go into it."""
+    """The word of a format. The name is not part of it."""
     return (
         (fmt.bias & 0xFFF) << 20
         | SPECIALS.index(fmt.special) << 15
@@ -28,13 +28,13 @@ def format_word(fmt: FloatFormat) -> int:
 
 
 def word_format(word: int) -> FloatFormat:
-    """The format of a word, under its registered name where it has one; `InputError` if undefined."""
+    """The format of a word, with its registered name if it has one; `InputError` if it is undefined."""
     return _word_format(word, len(formats()))
 
 
 @functools.lru_cache(maxsize=256)
 def _word_format(word: int, _: int) -> FloatFormat:
-    # The number of registered formats is an argument because another one may give the word its name.
+    # The number of registered formats is part of the cache's key: a new format may give the word its name.
     bias = (word >> 20) - (0x1000 if word >> 31 else 0)
     special, lowest, zero = word >> 15 & 7, word >> 13 & 3, word >> 11 & 3
     reserved = word >> 18 & 3

@@ -1,4 +1,4 @@
-"""A program: words, where its tensors lie in DRAM, and which layer each word belongs to.
+"""A program: its words, the places of its tensors in DRAM, and the layer that each word belongs to.
 
 The file (`save`, `load`) is
 
@@ -8,7 +8,7 @@ The file (`save`, `load`) is
     header    JSON, UTF-8: words (their number), sha256 (of the words), symbols, layers
     words     uint64 each
 
-with all numbers little-endian. It is written whole or not at all.
+with all numbers little-endian. `save` writes the file completely or leaves the old one.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class ProgramLayer:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """Instructions as one read-only uint64 array, with the symbols and layers they are about."""
+    """Instructions as one read-only uint64 array, with symbols and layers. Programs compare by content."""
 
     words: NDArray[np.uint64]
     symbols: tuple[Symbol, ...] = ()
@@ -148,7 +148,7 @@ class Program:
 
     @staticmethod
     def join(programs: list[Program]) -> Program:
-        """One program after the other, each with registers as after reset and DRAM lines of its own.
+        """Concatenate programs. Each starts with registers as after reset and has DRAM lines of its own.
 
         Symbols of a program that is a layer become `LAYER.PHASE.NAME`.
         """
@@ -157,7 +157,7 @@ class Program:
     # -- files -------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the program to a file, whole or not at all."""
+        """Write the program to a file, completely or not at all."""
         words = self.words.astype("<u8").tobytes()
         header = json.dumps(
             {
@@ -172,7 +172,7 @@ class Program:
 
     @staticmethod
     def load(path: str | Path) -> Program:
-        """Read a program; `InputError` for a file that is not one, torn or changed."""
+        """Read a program; `InputError` for a file that is not a program, truncated or changed."""
         try:
             content = Path(path).read_bytes()
         except OSError as error:
@@ -204,7 +204,7 @@ class Program:
 
 
 def image(program: Program, inputs: dict[str, ArrayLike]) -> NDArray[np.uint8]:
-    """DRAM before the program runs: its inputs in their places, the rest zero.
+    """DRAM before the program runs: its inputs at their lines, zeros elsewhere.
 
     Args:
         inputs: codes by symbol name, of the symbol's shape (or any shape of as many elements).
@@ -221,12 +221,12 @@ def image(program: Program, inputs: dict[str, ArrayLike]) -> NDArray[np.uint8]:
 
 def check_inputs(program: Program, inputs: dict[str, ArrayLike]) -> dict[str, NDArray[Any]]:
     """The inputs as arrays, in the program's order; `InputError` as in `image`."""
-    wanted = [symbol.name for symbol in program.symbols if symbol.role == "input"]
+    expected = [symbol.name for symbol in program.symbols if symbol.role == "input"]
     checked: dict[str, NDArray[Any]] = {}
     for name in inputs:
-        if name not in wanted:
-            raise unknown("input", name, wanted)
-    for name in wanted:
+        if name not in expected:
+            raise unknown("input", name, expected)
+    for name in expected:
         symbol, fmt = program[name], program[name].record
         if name not in inputs:
             raise InputError(f"input {name!r} is missing: {fmt.name} codes of shape {symbol.shape}")

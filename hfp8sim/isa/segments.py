@@ -1,4 +1,4 @@
-"""What a program's words say of its layers: the stretches between fences."""
+"""Segments of a program: what is between two barriers, each a layer in one phase."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from hfp8sim.network import GemmShape
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """What lies between two fences: a layer, if the program says so."""
+    """The words from one barrier to the next, with the layer that the program names there."""
 
-    start: int  #: first word …
-    stop: int  #: … and the one after the fence or halt
-    name: str
-    phase: str
+    start: int  #: first word
+    stop: int  #: the word after the FENCE or HALT
+    name: str  #: of the layer, or `segment N`
+    phase: str  #: of the layer, or empty
     shape: GemmShape
-    operand_bits: int
-    cores: int  #: that have something to do, however many there are
-    compulsory: int
-    works: bool  #: whether anything is multiplied
+    operand_bits: int  #: of the wider operand
+    cores: int  #: that have work, if the machine has so many
+    compulsory: int  #: bytes of the layer's tensors, each counted once
+    works: bool  #: whether any instruction computes values
 
 
 @functools.lru_cache(64)
 def segments(program: Program) -> tuple[Segment, ...]:
-    """The program from fence to fence, read off its words alone."""
-    found: list[Segment] = []
+    """The segments of a program that `check` accepts, read from its words without running it."""
+    result: list[Segment] = []
     values = reset_registers()
     start, cores, shape, bits, works = 0, 1, GemmShape(1, 1, 1, 0), 8, False
     for index in range(len(program)):
         decoded = decode(int(program.words[index]))
-        assert decoded is not None  # `check` has been there
-        name, operands = decoded.row.mnemonic, decoded.operands
-        if name == "csrw":
+        assert decoded is not None, "`check` accepts no undefined word"
+        row, operands = decoded.row, decoded.operands
+        if row.writes_csr:
             csr = CSR_BY_ADDRESS[operands["csr"]]
             values[csr.address] = csr.number(operands["value"])
-        elif name == "loop" and "spread" in decoded.flags:
+        if "spread" in decoded.flags:
             cores = max(cores, operands["count"])
-        elif name in ("mm", "cv", "post"):
+        if row.computes:
             works = True
             shape = GemmShape(values[CSR.groups], values[CSR.m], values[CSR.n], values[CSR.k])
-            if name != "post":
-                formats = [word_format(values[place]) for place in (CSR.a_format, CSR.b_format)]
-                bits = max(fmt.bits for fmt in formats)
-        elif name in ("fence", "halt"):
+        if row.multiplies:
+            formats = [word_format(values[number]) for number in (CSR.a_format, CSR.b_format)]
+            bits = max(fmt.bits for fmt in formats)
+        if row.barrier:
             layer = program.layer_at(index) or program.layer_at(start)
-            label = (layer.name, layer.phase) if layer else (f"segment {len(found)}", "")
+            label = (layer.name, layer.phase) if layer else (f"segment {len(result)}", "")
             compulsory = layer.compulsory if layer else 0
-            found.append(Segment(start, index + 1, *label, shape, bits, cores, compulsory, works))
+            result.append(Segment(start, index + 1, *label, shape, bits, cores, compulsory, works))
             start, cores, works = index + 1, 1, False
-    return tuple(found)
+    return tuple(result)

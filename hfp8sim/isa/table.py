@@ -1,4 +1,4 @@
-"""The instruction set, declared once: what follows from these rows is not written down again.
+"""The instruction set, declared once.
 
 Encoder, decoder, assembler, disassembler, static checks, the reference page (docs/isa.md) and the
 constants of the compiled kernels are all derived from `INSTRUCTIONS` and `CSRS`.
@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim._numba.layouts import constants
-from hfp8sim.formats.vocabulary import MODES, OVERFLOW
-from hfp8sim.units.mac import SUM_ORDERS
-from hfp8sim.units.random import SOURCES
+from hfp8sim.formats.vocabulary import Overflow, Rounding
 
 #: Bytes of one DRAM line: base addresses count lines.
 LINE = 64
@@ -98,7 +96,7 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Csr:
-    """A control register of 32 bits: slow-changing facts, set by CSRW."""
+    """A control register of 32 bits, written by CSRW."""
 
     name: str
     address: int
@@ -109,12 +107,15 @@ class Csr:
     meaning: str
 
     def number(self, word: int) -> int:
-        """The number that 32 bits stand for: two's complement in a signed register."""
+        """The number that 32 bits encode: two's complement in a signed register."""
         return word - (1 << 32) if self.kind == "int" and word >> 31 else word
 
     def holds(self, word: int) -> bool:
         """Whether the 32 bits are a value the register may have."""
-        return self.low <= self.number(word) <= self.high
+        number = self.number(word)
+        if self.kind in ENUMERATIONS and number not in ENUMERATIONS[self.kind].values():
+            return False
+        return self.low <= number <= self.high
 
 
 OPCODE_LOW = 56
@@ -138,88 +139,88 @@ INSTRUCTIONS = (
     ),
     Instruction(
         "halt", 0x01, (), (), "end of the program",
-        "The program ends. It must be the last instruction that is reached.",
+        "The program ends. HALT must be the last instruction that is reached.",
         barrier=True,
     ),
     Instruction(
         "csrw", 0x02, (_CSR, _VALUE), (), "write a control register",
-        "csr[`csr`] ← `value`. All later instructions see it, none before.",
+        "csr[`csr`] ← `value`. Instructions after it read the new value, instructions before it the old one.",
     ),
     Instruction(
         "loop", 0x03, (_COUNTER, _COUNT, _BODY),
-        (Flag("spread", 0, "share the iterations out among the cores"),),
+        (Flag("spread", 0, "distribute the iterations among the cores"),),
         "repeat the next words with a counter",
-        "The next `body` words run `count` times, with `counter` = 0, 1, … While a loop over a counter "
-        "is open, the tile is one step of its dimension: g the group, i rows [i·tile.m, (i+1)·tile.m) "
-        "of m, j columns of n, k steps of k, each cut off at the matrix's edge. While it is not open, "
-        "the tile spans the whole dimension. A counter runs in one open loop at a time. With `spread`, "
-        "core number c of C does the iterations that are c modulo C; not for k, whose steps add to one "
-        "sum, and not inside a loop that is spread already. What lies between two fences is done by "
-        "core 0 alone where no loop is spread, and by every core outside the spread loop where one is; ST "
-        "must then stand inside.",
+        "The next `body` words run `count` times, with `counter` = 0, 1, …. Inside a loop over a counter, the "
+        "tile is one step of the counter's dimension: g is the group, i selects rows [i·tile.m, "
+        "(i+1)·tile.m) of m, j columns of n, k steps of k, each cut off at the matrix's edge. Outside such a "
+        "loop, the tile spans the whole dimension. A counter runs in one open loop at a time. With `spread`, "
+        "core number c of C executes the iterations that are c modulo C. A loop over k cannot be spread, "
+        "because its steps add to one sum. A loop inside a spread loop cannot be spread either. If no loop "
+        "between two fences is spread, core 0 alone executes what is between them. If one is, every core "
+        "executes what is outside it; so ST must be inside it.",
     ),
     Instruction(
         "fence", 0x04, (), (), "wait for everything",
-        "No meaning for values, which are in order anyway. In time, all units and all cores come to "
-        "rest before the next instruction starts. A layer ends with one.",
+        "FENCE does not change values, which are in order without it. In time, all units and all cores finish "
+        "before the next instruction starts. A layer ends with a FENCE.",
         barrier=True,
     ),
     Instruction(
         "ld", 0x10, (_OPERAND, _DST),
         (
             Flag("image", 0, "the operand is unfolded from an image"),
-            Flag("t", 1, "stored transposed: rows and columns change places"),
-            Flag("turned", 2, "the blocks of transposed b come in reverse: turned filters"),
+            Flag("t", 1, "stored transposed: rows and columns are exchanged"),
+            Flag("turned", 2, "the blocks of transposed b are in reverse order: filters rotated by 180°"),
         ),
         "DRAM to scratchpad",
-        "Turns the port to its next slot, then brings what the current tile needs of operand a, b or d "
-        "from DRAM to scratchpad row `dst` + slot·`slot_rows`, densely packed. The port remembers which "
-        "box of the tensor lies there. Matrices: stored element (row, column) of group g is at "
+        "Rotates the port's buffer to its next slot. Then copies what the current tile needs of operand a, b or "
+        "d from DRAM to scratchpad row `dst` + slot·`slot_rows`, densely packed. The port remembers which "
+        "box of the tensor it holds. Matrices: stored element (row, column) of group g is at "
         "`base`·64 bytes + (g·`group` + row·`pitch` + column) elements; a's rows are m and its columns k, "
         "b's are k and n. With `t` they are k and m, n and k; then k of b comes in blocks of `b.block`, "
         "`b.block_step` elements apart (0: one block), with `turned` the last block first. With `image` "
-        "(operand a): all the lines and channels of the image that the tile touches, see CV; with `t` "
-        "too, A is the unfolded matrix transposed. d is the bias vector: element n of group g at "
+        "(operand a), the box is all lines and channels of the image that the tile touches, see CV. With `image` "
+        "and `t`, A is the unfolded matrix transposed. Operand d is the bias vector: element n of group g is at "
         "g·`d.group` + n.",
         unit="DMA in", tiled=True,
     ),
     Instruction(
         "st", 0x11, (_SRC,), (), "scratchpad to DRAM",
-        "Writes the result tile that POST left at `src` to DRAM: element (m, n) of group g goes to "
+        "Copies the result tile that POST wrote to `src` to DRAM: element (m, n) of group g goes to "
         "`c.base`·64 bytes + (g·`c.group` + m·`c.pitch` + n) elements.",
         unit="DMA out", tiled=True, one_group=True,
     ),
     Instruction(
         "ldw", 0x20, (_WEIGHTS,), (),
         "weights into the shadow plane",
-        "Selects the tile of operand b, which lies in the port's box at `weights`, for the next MM or "
-        "CV: its first block of array size goes into the shadow plane. Further blocks follow during "
-        "the MM, each while the one before it computes.",
+        "Selects the tile of operand b, which is in the port's box at `weights`, for the next MM or "
+        "CV. Its first block of array size goes into the shadow plane, the second set of weight registers. "
+        "Further blocks follow during the MM, each while the block before it computes.",
         unit="weights", tiled=True, one_group=True,
     ),
     Instruction(
         "mm", 0x21, (_ACC, _SRC), (),
         "matrix tile: accumulate A·B",
-        "For all (m, n) of the tile: accumulators of (m, n) continue over the tile's k, in ascending "
-        "order, with products A[m,k]·B[k,n], as docs/numerics.md section 3 says. Chunk boundaries and "
-        "random bits depend on the global m, n and k alone; m and n count within their group, and group "
-        "g draws from stream + g·`stream.group`. Tiles of k must come in order and without a gap, and "
-        "start where a step may start. The tile that reaches k = `k` closes the last chunk.",
+        "For all (m, n) of the tile: the sum of (m, n) continues over the tile's k, in ascending "
+        "order, with products A[m,k]·B[k,n], as docs/numerics.md section 3 defines. Chunk boundaries and "
+        "random words depend on the global m, n and k alone; m and n count within their group, and group "
+        "g draws from stream + g·`stream.group`. Tiles of k must come in order and without a gap, and each "
+        "must start where a rounding step may start. The tile that reaches k = `k` closes the last chunk.",
         unit="array", tiled=True, one_group=True,
     ),
     Instruction(
         "cv", 0x22, (_ACC, _SRC), (),
         "convolution tile: the same with A unfolded from an image",
-        "As MM, with A[m,k] = U[m,k], or U[k,m] if loaded with `t`. U is never stored. Its row is (image, p, q) "
-        "of the output grid, its column is (r, s, c) with c fastest. With y = (p·`stride.height` + "
-        "r·`dilation.height` − `pad.height`) / `divide.height` and x likewise, U is element "
-        "(image, y, x, g·`image.channels` + c) of the image; it is +0 where a division leaves a "
-        "remainder or y or x lies outside. A +0 is an operand like any other.",
+        "As MM, with A[m,k] = U[m,k], or U[k,m] if loaded with `t`. U is the im2col matrix; it is never stored. "
+        "Its row is (image, p, q) of the output grid, its column is (r, s, c) with c fastest. With y = "
+        "(p·`stride.height` + r·`dilation.height` − `pad.height`) / `divide.height` and x likewise, U is element "
+        "(image, y, x, g·`image.channels` + c) of the image. U is +0 if a division leaves a "
+        "remainder or if y or x is outside the image. A +0 is an operand like any other.",
         unit="array", tiled=True, one_group=True,
     ),
     Instruction(
         "clr", 0x23, (_ACC,), (), "start new sums",
-        "Turns the accumulators to their next slot and sets those of the tile to +0, at k = 0.",
+        "Rotates the accumulators' buffer to its next slot and sets the sums of the tile to +0, at k = 0.",
         tiled=True, one_group=True,
     ),
     Instruction(
@@ -230,29 +231,39 @@ INSTRUCTIONS = (
             Flag("clamp", 2, "clamp between post.low and post.high"),
         ),
         "accumulators through bias, activation, scale and rounding to scratchpad",
-        "Turns the output to its next slot. For all (m, n) of the tile: x = the finished sum, or its sum "
-        "with bias n where `bias` is set; x·2^`post.scale` is exact; it is rounded once to `c.format` "
-        "(`c.rounding`, `c.overflow`; a stochastic rounding takes the CONVERT word whose number is the "
-        "element's place in the result tensor, see ST). `relu` makes a number below zero +0, and −0 too. `clamp` "
+        "Rotates the result's buffer to its next slot. For all (m, n) of the tile: x is the finished sum, with "
+        "`bias` plus bias n. x·2^`post.scale` is exact. It is rounded once to `c.format`, by "
+        "`c.rounding` and `c.overflow`. A stochastic rounding takes the CONVERT word whose number is the "
+        "element's place in the result tensor, see ST. `relu` replaces a negative number and −0 by +0. `clamp` "
         "replaces a number below `post.low` or above `post.high`, codes of `c.format`, by that code. NaN "
-        "stays, and is code 0 in a format without one. The tile goes to row `dst` + slot·`c.slot_rows`, row by row.",
+        "stays NaN; in a format without NaN it becomes code 0. The tile goes to row `dst` + "
+        "slot·`c.slot_rows`, row by row.",
         unit="post", tiled=True, one_group=True,
     ),
 )  # fmt: skip
 
-ENUMERATIONS = {
-    "rounding": MODES,
-    "overflow": OVERFLOW,
-    "order": SUM_ORDERS,
-    "source": SOURCES,
+#: Of each kind of register that holds a choice, the number of each name. A number never changes, because saved
+#: programs hold it: a new name takes a free number.
+ENUMERATIONS: dict[str, dict[str, int]] = {
+    "rounding": {term.text: int(term) for term in Rounding},
+    "overflow": {term.text: int(term) for term in (Overflow.SATURATE, Overflow.SPECIAL)},
+    "order": {"fused": 0, "pair-first": 1, "chain": 2, "aligned": 3},
+    "source": {"row-column": 0, "counter": 1, "lfsr": 2},
 }
+
+
+def number_name(kind: str, number: int) -> str | None:
+    """The name of a number in an enumerated register; None if it has none."""
+    names = {value: name for name, value in ENUMERATIONS[kind].items()}
+    return names.get(number)
+
 
 _U32 = (1 << 32) - 1
 _I31 = (1 << 31) - 1
 
 
 def _csrs() -> tuple[Csr, ...]:
-    """The registers in blocks; a block starts at a round number so that it can grow."""
+    """The registers in blocks. A block starts at a round number, so that it can grow."""
     blocks: dict[int, list[tuple[str, str, int, int, int, str]]] = {
         0x00: [
             ("m", "uint", 1, _I31, 1, "rows of A and of the result, per group"),
@@ -282,10 +293,10 @@ def _csrs() -> tuple[Csr, ...]:
             ("image.pixel_pitch", "uint", 1, _U32, 1, "elements from pixel to pixel"),
             ("image.line_pitch", "uint", 1, _U32, 1, "elements from line to line"),
             ("image.pitch", "uint", 1, _U32, 1, "elements from image to image"),
-            ("grid.height", "uint", 1, _I31, 1, "p runs below it"),
-            ("grid.width", "uint", 1, _I31, 1, "q runs below it"),
-            ("kernel.height", "uint", 1, _I31, 1, "r runs below it"),
-            ("kernel.width", "uint", 1, _I31, 1, "s runs below it"),
+            ("grid.height", "uint", 1, _I31, 1, "output grid: rows p"),
+            ("grid.width", "uint", 1, _I31, 1, "output grid: columns q"),
+            ("kernel.height", "uint", 1, _I31, 1, "filter: rows r"),
+            ("kernel.width", "uint", 1, _I31, 1, "filter: columns s"),
             ("stride.height", "uint", 1, _I31, 1, "lines per p, before division"),
             ("stride.width", "uint", 1, _I31, 1, "pixels per q, before division"),
             ("pad.height", "int", -_I31, _I31, 0, "lines of padding above"),
@@ -298,7 +309,7 @@ def _csrs() -> tuple[Csr, ...]:
                 1,
                 _I31,
                 1,
-                "gaps in the image: the stride, in an input gradient",
+                "input dilation: the stride, in an input gradient",
             ),
             (
                 "divide.width",
@@ -306,30 +317,30 @@ def _csrs() -> tuple[Csr, ...]:
                 1,
                 _I31,
                 1,
-                "gaps in the image: the stride, in an input gradient",
+                "input dilation: the stride, in an input gradient",
             ),
         ],
         0x80: [
-            ("acc.format", "format", 0, _U32, 0, "accumulator inside a chunk"),
-            ("total.format", "format", 0, _U32, 0, "running total of chunks"),
+            ("acc.format", "format", 0, _U32, 0, "accumulator of a chunk"),
+            ("total.format", "format", 0, _U32, 0, "running total of the chunks"),
             ("chunk", "uint", 0, _I31, 0, "products per chunk; 0: no chunks"),
             ("step", "uint", 0, 64, 1, "products per rounding; 0: the whole chunk"),
-            ("order", "order", 0, len(SUM_ORDERS) - 1, 0, "order of the sum in a step"),
+            _choice("order", "order", 0, "order of the sum in a step"),
             ("guard", "uint", 0, 48, 0, "fraction bits that aligned sums keep"),
-            ("acc.rounding", "rounding", 0, len(MODES) - 1, 0, "inside a chunk"),
-            ("total.rounding", "rounding", 0, len(MODES) - 1, 0, "between chunks"),
-            ("acc.overflow", "overflow", 0, 1, 1, "policy of accumulator and total"),
+            _choice("acc.rounding", "rounding", 0, "intra-chunk: of the accumulator"),
+            _choice("total.rounding", "rounding", 0, "inter-chunk: of the running total"),
+            _choice("acc.overflow", "overflow", 1, "policy of accumulator and total"),
             ("random.bits", "uint", 1, 24, 13, "bits of a stochastic rounding"),
-            ("random.source", "source", 0, len(SOURCES) - 1, 0, "where they come from"),
+            _choice("random.source", "source", 0, "generator of the random bits"),
             ("seed.low", "uint", 0, _U32, 0, "seed, low half"),
             ("seed.high", "uint", 0, _U32, 0, "seed, high half"),
             ("stream.low", "uint", 0, _U32, 0, "stream (the layer's number), low half"),
             ("stream.high", "uint", 0, _U32, 0, "stream, high half"),
-            ("stream.group", "uint", 0, _U32, 0, "what the stream grows by from group to group"),
+            ("stream.group", "uint", 0, _U32, 0, "increment of the stream from group to group"),
         ],
         0xA0: [
-            ("c.rounding", "rounding", 0, len(MODES) - 1, 0, "of POST"),
-            ("c.overflow", "overflow", 0, 1, 0, "policy of POST"),
+            _choice("c.rounding", "rounding", 0, "of POST"),
+            _choice("c.overflow", "overflow", 0, "policy of POST"),
             ("post.scale", "int", -512, 512, 0, "POST multiplies by 2 to this power"),
             ("post.low", "uint", 0, _U32, 0, "lower clamp, a code of c.format"),
             ("post.high", "uint", 0, _U32, 0, "upper clamp, a code of c.format"),
@@ -342,13 +353,19 @@ def _csrs() -> tuple[Csr, ...]:
     )
 
 
+def _choice(name: str, kind: str, reset: int, meaning: str) -> tuple[str, str, int, int, int, str]:
+    """A register that holds a number of an enumeration."""
+    numbers = ENUMERATIONS[kind].values()
+    return (name, kind, min(numbers), max(numbers), reset, meaning)
+
+
 def _port(port: str, what: str) -> list[tuple[str, str, int, int, int, str]]:
     return [
         (f"{port}.base", "uint", 0, _U32, 0, f"{what}: first DRAM line"),
         (f"{port}.pitch", "uint", 0, _U32, 0, f"{what}: elements from row to row"),
         (f"{port}.group", "uint", 0, _U32, 0, f"{what}: elements from group to group"),
         (f"{port}.format", "format", 0, _U32, 0, f"{what}: number format"),
-        (f"{port}.slots", "uint", 1, 64, 1, f"{what}: slots its buffer turns through"),
+        (f"{port}.slots", "uint", 1, 64, 1, f"{what}: slots of its buffer"),
         (f"{port}.slot_rows", "uint", 0, 65535, 0, f"{what}: scratchpad rows from slot to slot"),
     ]
 

@@ -1,4 +1,4 @@
-"""What the arithmetic registers say, as a profile and formats; and the other way round."""
+"""Translation between the arithmetic registers and profiles with formats, in both directions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from numpy.typing import NDArray
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
-from hfp8sim.formats.vocabulary import MODES, OVERFLOW, mode_number, overflow_number
+from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.isa.format_words import format_word, word_format
-from hfp8sim.isa.table import CSR, CSR_BY_NAME
-from hfp8sim.units.mac import SUM_ORDERS
+from hfp8sim.isa.table import CSR, CSR_BY_NAME, ENUMERATIONS, number_name
 from hfp8sim.units.profile import Profile
-from hfp8sim.units.random import SOURCES
 
 #: Register values by CSR number.
 Registers = list[int] | NDArray[np.int64]
@@ -35,7 +33,7 @@ POST_CSRS = (
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """How POST turns a sum into a code."""
+    """How POST converts a sum into a code."""
 
     sums: FloatFormat
     result: FloatFormat
@@ -49,7 +47,7 @@ class Conversion:
 
     @functools.cached_property
     def copies(self) -> bool:
-        """Whether every code comes out as it is, as far as format and scale go."""
+        """Whether format and scale leave every code as it is."""
         return self.scale == 0 and self.sums.facts == self.result.facts
 
 
@@ -59,13 +57,24 @@ def registers(values: Registers, names: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def multiply_profile(values: Registers) -> tuple[Profile, FloatFormat, FloatFormat]:
-    """Profile and operand formats of MM and CV; `InputError` if the registers contradict each other."""
+    """Profile and formats of A and B that the registers of MM and CV describe.
+
+    Raises:
+        InputError: registers that are not set or contradict each other.
+    """
     return _multiply_profile(registers(values, MULTIPLY_CSRS))
 
 
 def post_conversion(values: Registers) -> Conversion:
-    """The conversion of POST; `InputError` if the registers contradict each other."""
+    """The conversion that the registers of POST describe; errors as in `multiply_profile`."""
     return _post_conversion(registers(values, POST_CSRS))
+
+
+def _name(kind: str, number: int) -> str:
+    """The name of a number in an enumerated register; `check` has accepted the number."""
+    name = number_name(kind, number)
+    assert name is not None, (kind, number)
+    return name
 
 
 @functools.lru_cache(maxsize=256)
@@ -80,13 +89,13 @@ def _multiply_profile(values: tuple[int, ...]) -> tuple[Profile, FloatFormat, Fl
         between_chunks=word_format(total),
         chunk_length=chunk,
         products_per_step=step,
-        sum_order=SUM_ORDERS[order],
+        sum_order=_name("order", order),
         guard_bits=guard,
-        rounding=MODES[mode],
-        between_rounding=MODES[between],
-        overflow=OVERFLOW[policy],
+        rounding=_name("rounding", mode),
+        between_rounding=_name("rounding", between),
+        overflow=_name("overflow", policy),
         random_bits=bits,
-        random_source=SOURCES[source],
+        random_source=_name("source", source),
     )
     return profile, word_format(a), word_format(b)
 
@@ -99,7 +108,7 @@ def _post_conversion(values: tuple[int, ...]) -> Conversion:
         if word == 0:
             raise InputError(f"register {name} is not set")
     result = word_format(c)
-    check_mode(result, MODES[mode], OVERFLOW[policy], bits)
+    check_mode(result, _name("rounding", mode), _name("overflow", policy), bits)
     if not word_format(sums).signed or result.zero == "none":
         raise InputError(f"post cannot write {result.name}: it has no zero")
     for name, code in (("post.low", low), ("post.high", high)):
@@ -110,7 +119,11 @@ def _post_conversion(values: tuple[int, ...]) -> Conversion:
 
 
 def multiply_registers(profile: Profile, a: FloatFormat, b: FloatFormat) -> dict[str, int]:
-    """Register contents that make MM and CV compute as a profile says; `InputError` if none do."""
+    """Register contents, by name, with which MM and CV compute as a profile specifies.
+
+    Raises:
+        InputError: a profile that no registers describe.
+    """
     if profile.overflow == "error":
         raise InputError(
             "a machine cannot stop at an overflow: use overflow 'saturate' or 'special'"
@@ -126,13 +139,13 @@ def multiply_registers(profile: Profile, a: FloatFormat, b: FloatFormat) -> dict
         "total.format": format_word(get_format(profile.between_chunks)),
         "chunk": profile.chunk_length,
         "step": profile.products_per_step,
-        "order": SUM_ORDERS.index(profile.sum_order),
+        "order": ENUMERATIONS["order"][profile.sum_order],
         "guard": profile.guard_bits,
         "acc.rounding": mode_number(profile.rounding),
         "total.rounding": mode_number(profile.between_rounding),
         "acc.overflow": overflow_number(profile.overflow),
         "random.bits": profile.random_bits,
-        "random.source": SOURCES.index(profile.random_source),
+        "random.source": ENUMERATIONS["source"][profile.random_source],
     }
 
 

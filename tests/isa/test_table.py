@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 from docs.pages.isa import page
+from hfp8sim.formats.vocabulary import MODES, OVERFLOW
 from hfp8sim.isa.table import (
     BY_OPCODE,
     CSR,
@@ -18,6 +19,8 @@ from hfp8sim.isa.table import (
     OP,
     OPCODE_LOW,
 )
+from hfp8sim.units.mac import SUM_ORDERS
+from hfp8sim.units.random import SOURCES
 
 _DOCS = Path(__file__).parents[2] / "docs" / "isa.md"
 
@@ -48,7 +51,42 @@ def test_reset_values_are_allowed():
     for csr in CSRS:
         assert csr.low <= csr.reset <= csr.high
         if csr.kind in ENUMERATIONS:
-            assert csr.high < len(ENUMERATIONS[csr.kind])
+            assert csr.holds(csr.reset) and csr.high == max(ENUMERATIONS[csr.kind].values())
+
+
+def test_enumeration_numbers_never_change():
+    """Saved programs hold these numbers. A new name takes a free number and is added here."""
+    assert ENUMERATIONS == {
+        "rounding": {
+            "nearest-even": 0,
+            "nearest-away": 1,
+            "toward-zero": 2,
+            "toward-positive": 3,
+            "toward-negative": 4,
+            "to-odd": 5,
+            "stochastic-a": 6,
+            "stochastic-b": 7,
+            "stochastic-c": 8,
+        },
+        "overflow": {"saturate": 0, "special": 1},
+        "order": {"fused": 0, "pair-first": 1, "chain": 2, "aligned": 3},
+        "source": {"row-column": 0, "counter": 1, "lfsr": 2},
+    }
+
+
+def test_enumerations_have_every_choice_of_a_profile():
+    assert list(ENUMERATIONS["rounding"]) == list(MODES)
+    assert ["error", *ENUMERATIONS["overflow"]] == sorted(OVERFLOW)
+    assert set(ENUMERATIONS["order"]) == set(SUM_ORDERS)
+    assert set(ENUMERATIONS["source"]) == set(SOURCES)
+
+
+def test_opcodes_never_change():
+    """Saved programs hold these numbers."""
+    assert {row.mnemonic: row.opcode for row in INSTRUCTIONS} == {
+        "nop": 0x00, "halt": 0x01, "csrw": 0x02, "loop": 0x03, "fence": 0x04, "ld": 0x10, "st": 0x11,
+        "ldw": 0x20, "mm": 0x21, "cv": 0x22, "clr": 0x23, "post": 0x30,
+    }  # fmt: skip
 
 
 def test_kernel_constants_match_the_table():
