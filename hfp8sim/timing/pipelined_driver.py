@@ -26,62 +26,70 @@ _NO_SPANS = np.zeros(0, TIMELINE_SPAN)
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """One instruction in the timeline: when a unit worked on it, in cycles since the program's start."""
+    """One instruction in the timeline: when a unit works on it, in cycles since the program's start."""
 
     core: int
-    unit: str
+    unit: str  #: one of `isa.table.UNITS`
     start: int
     end: int
-    index: int  #: of its word
-    layer: str
-    bytes: int  #: that it moves, or that lie in the rows it writes
+    index: int  #: of the instruction's word
+    layer: str  #: name and phase
+    bytes: int  #: that it moves, or that POST writes
     tile: tuple[int, ...]  #: first and count of the groups, of m, n and k
 
 
 def time_segments(program: Program, machine: Machine) -> tuple[LayerTime, ...]:
     """The time of every segment of a program that passes `check`, if it multiplies or moves anything."""
-    stretches = segments(program)
-    results, _ = _run(program, machine, stretches, _NO_SPANS)
+    results, _ = _run(program, machine, _NO_SPANS)
     return tuple(
-        _slowest(segment, results[:, number], machine)
-        for number, segment in enumerate(stretches)
+        _layer_time(segment, results[:, number])
+        for number, segment in enumerate(segments(program))
         if segment.works or results["bytes_in"][:, number].any()
     )
 
 
 def list_spans(program: Program, machine: Machine) -> list[Span]:
     """Every instruction of a program that takes time, by core, in order of execution."""
-    stretches = segments(program)
-    results, counts = _run(program, machine, stretches, _NO_SPANS)
-    lengths = _cycles(results).max(axis=0)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    results, counts = _run(program, machine, _NO_SPANS)
+    segment_cycles = _cycles(results).max(axis=0)
+    starts = np.concatenate([[0], np.cumsum(segment_cycles)]).tolist()
     spans: list[Span] = []
     for core, count in enumerate(counts):
         rows = np.zeros(count, TIMELINE_SPAN)
-        _run(program, machine, stretches, rows, only=core)
+        _run(program, machine, rows, only=core)
         for unit, first, last, index, number, size, *tile in rows.tolist():
-            layer = stretches[number]
-            begin = int(offsets[number])
-            label = f"{layer.name} {layer.phase}".strip()
+            segment, offset = segments(program)[number], starts[number]
             spans.append(
                 Span(
-                    core, UNITS[unit], begin + first, begin + last, index, label, size,
-                    tuple(number for each in tile for number in each),
+                    core=core,
+                    unit=UNITS[unit],
+                    start=offset + first,
+                    end=offset + last,
+                    index=index,
+                    layer=f"{segment.name} {segment.phase}".strip(),
+                    bytes=size,
+                    tile=tuple(bound for dimension in tile for bound in dimension),
                 )
-            )  # fmt: skip
+            )
     return spans
 
 
 def _run(
-    program: Program, machine: Machine, stretches: tuple[Segment, ...], spans: NDArray[Any],
-    only: int | None = None,
-) -> tuple[NDArray[Any], list[int]]:  # fmt: skip
-    """`SEGMENT` records (cores, segments) and executed instructions of every core."""
+    program: Program, machine: Machine, spans: NDArray[Any], only: int | None = None
+) -> tuple[NDArray[Any], list[int]]:
+    """Run the compiled model on every core, or on `only` one.
+
+    Args:
+        spans: `TIMELINE_SPAN` records, filled with the first instructions of the core.
+
+    Returns:
+        `SEGMENT` records (cores, segments), and the number of timeline spans of each core.
+    """
     words, size = program.words.astype(np.int64), program.dram_lines * LINE
-    active = np.array([min(segment.cores, machine.cores) for segment in stretches], np.int64)
-    numbers = model_numbers(machine)
+    active = np.array([min(each.cores, machine.cores) for each in segments(program)], np.int64)
+    model = _model_record(machine)
     cores = int(active.max(initial=1))
-    results = np.zeros((cores, len(stretches)), SEGMENT)
+    results = np.zeros((cores, len(active)), SEGMENT)
     counts = []
     for core in range(cores) if only is None else (only,):
         state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
@@ -92,7 +100,7 @@ def _run(
             boxes,
             record(RESOLVED),
             record(PIPELINE),
-            numbers,
+            model,
             active,
             results[core],
             spans,
@@ -100,14 +108,14 @@ def _run(
         if fault != FAULT.none:
             raise refuse(program, int(index), fault_text(fault))
         counts.append(int(count))
-    # A core beyond those that a stretch has work for does nothing in it.
-    for number, busy in enumerate(active):
-        results[busy:, number] = np.zeros(1, SEGMENT)
+    # A core beyond the active ones of a segment does nothing in it.
+    for number, busy_cores in enumerate(active):
+        results[busy_cores:, number] = np.zeros(1, SEGMENT)
     return results, counts
 
 
-def model_numbers(machine: Machine) -> Any:
-    """The machine as the pipelined model sees it, a `MODEL` record."""
+def _model_record(machine: Machine) -> Any:
+    """The machine as a `MODEL` record."""
     array, memory, model = machine.array, machine.memory, record(MODEL)
     model.rows, model.columns, model.corelets = array.rows, array.columns, array.corelets
     model.macs_8bit, model.macs_16bit = array.macs_8bit, array.macs_16bit
@@ -117,17 +125,22 @@ def model_numbers(machine: Machine) -> Any:
 
 
 def _cycles(results: NDArray[Any]) -> NDArray[np.int64]:
-    """All cycles of segments."""
+    """All cycles of segments: the sum of their parts."""
     parts = results["parts"]
     return sum((parts[name] for name in PARTS.names or ()), np.zeros(results.shape, np.int64))
 
 
-def _slowest(segment: Segment, results: NDArray[Any], machine: Machine) -> LayerTime:
-    """A segment's time: the parts of the core that takes longest, the traffic of all."""
-    longest = results[int(np.argmax(_cycles(results)))]
+def _layer_time(segment: Segment, results: NDArray[Any]) -> LayerTime:
+    """A segment's time from its `SEGMENT` records (cores,): cycles of the slowest core, traffic of all."""
+    slowest = results[int(np.argmax(_cycles(results)))]
     return LayerTime(
-        segment.name, segment.phase, segment.shape,
-        Parts(*longest["parts"].item()),
-        int(results["bytes_in"].sum()), int(results["bytes_out"].sum()),
-        segment.compulsory, segment.operand_bits, int(results["executed"].sum()),
-    )  # fmt: skip
+        name=segment.name,
+        phase=segment.phase,
+        shape=segment.shape,
+        parts=Parts(*slowest["parts"].item()),
+        bytes_in=int(results["bytes_in"].sum()),
+        bytes_out=int(results["bytes_out"].sum()),
+        compulsory=segment.compulsory,
+        operand_bits=segment.operand_bits,
+        instructions=int(results["executed"].sum()),
+    )
