@@ -1,4 +1,4 @@
-"""Operands into panels and results out of them: scan, transpose, decode, encode, random words.
+"""Packing: scan operands, decode codes into panels, encode results, make random words.
 
 A panel holds PANEL rows of A (or columns of B) with k slowest, so that a kernel reads memory in order.
 All of this costs O(M·K + K·N + M·N) beside the kernel's M·N·K. Codes become floats, and floats codes, by
@@ -25,67 +25,65 @@ from hfp8sim.kernels.form import NO_EXPONENT, PANEL
 from hfp8sim.kernels.numbers import float_bits
 from hfp8sim.units.random import _G, _M1, _M2, _ONE, _S32
 
-# -- what is in an operand ---------------------------------------------------------------------------
+# -- scanning operands -------------------------------------------------------------------------------
 
 
 class Scan(NamedTuple):
-    """What one look at all codes of an operand tells."""
+    """Bounds on the elements of an operand."""
 
     largest: float  #: no finite element has a larger magnitude
     quantum: int  #: all finite elements are multiples of 2^quantum
     special: bool  #: some element is not a number
 
 
-#: What is seen in nothing.
+#: The scan of an operand whose elements are all zero, or that has none.
 NOTHING = Scan(0.0, 1 << 20, False)
 
 
 @jit
-def _extremes(codes, mask, odd_code):
-    """Over a 1-D array: the largest mag, the smallest non-zero mag (less one), whether odd_code is there.
+def _extremes(codes, mask, nan_code):
+    """Extremes of a 1-D array of codes.
 
-    All in the elements' own type, so that a vector holds as many as it can.
+    All arithmetic is in the codes' own type, so that a vector holds as many of them as possible.
+
+    Returns:
+        The largest magnitude, the smallest non-zero one less 1, and whether `nan_code` occurs.
     """
     kind = codes.dtype.type
-    low_bits, one, odd = kind(mask), kind(1), kind(odd_code)
-    high, low, apart = kind(0), kind(~kind(0)), kind(~kind(0))
+    low_bits, one, nan = kind(mask), kind(1), kind(nan_code)
+    high, low, difference = kind(0), kind(~kind(0)), kind(~kind(0))
     for i in range(codes.size):
         mag = kind(codes[i] & low_bits)
         high = max(high, mag)
         low = min(low, kind(mag - one))
-        apart = min(apart, kind(codes[i] ^ odd))
-    return np.int64(high), np.int64(low), apart == 0
+        difference = min(difference, kind(codes[i] ^ nan))
+    return np.int64(high), np.int64(low), difference == 0
 
 
 def scan(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> Scan:
-    """Look at a matrix of codes."""
+    """Bounds on the elements of a matrix of codes."""
     if codes.size == 0:
         return NOTHING
-    mask, max_mag, odd_code = _masks(fmt)
-    high, low, seen = _extremes(codes.ravel(order="K"), mask, odd_code)
-    return _seen(fmt, high, low + 1, high > max_mag or (odd_code > 0 and seen))
-
-
-@functools.lru_cache(256)
-def _masks(fmt: FloatFormat) -> tuple[int, int, int]:
-    """(all bits of a code but its sign, the largest number, the code of a NaN in the place of −0, or 0)."""
     facts = fmt.facts
-    width = facts.exponent_bits + facts.fraction_bits
-    # NaN codes lie above the largest number, but for the code of −0 in formats that have one zero.
-    minus_zero = facts.nan_code == 1 << width and facts.signed
-    return (1 << width) - 1, facts.max_mag, facts.nan_code if minus_zero else 0
+    # NaN codes are above the largest number, except the code of −0 in formats that have one zero.
+    minus_zero = facts.mag_mask + 1
+    nan_code = minus_zero if facts.signed and facts.nan_code == minus_zero else 0
+    high, low, has_nan = _extremes(codes.ravel(order="K"), facts.mag_mask, nan_code)
+    special = high > facts.max_mag or (nan_code > 0 and has_nan)
+    return _scan_of_extremes(fmt, high, low + 1, special)
 
 
 @functools.lru_cache(4096)
-def _seen(fmt: FloatFormat, largest: int, smallest: int, special: bool) -> Scan:
-    """What magnitudes from `smallest` to `largest`, and zeros, are."""
-    if smallest >= 1 << (fmt.exponent_bits + fmt.fraction_bits):  # every element is zero
+def _scan_of_extremes(fmt: FloatFormat, largest: int, smallest: int, special: bool) -> Scan:
+    """The scan of an operand whose non-zero magnitudes are from `smallest` to `largest`."""
+    if smallest > fmt.facts.mag_mask:  # every element is zero
         return NOTHING._replace(special=special)
     mag = np.asarray(min(largest, fmt.facts.max_mag), fmt.dtype)
     return Scan(float(fmt.decode(mag)), _quantum(smallest, fmt), special)
 
 
 def _quantum(mag: int, fmt: FloatFormat) -> int:
+    """The exponent of the last place of the number with a magnitude."""
     field = mag >> fmt.fraction_bits
     if field == 0 and fmt.lowest == "subnormal":
         field = 1

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from hfp8sim.errors import InputError
 from hfp8sim.kernels import TARGETS
 from hfp8sim.kernels.form import (
     Adder,
@@ -70,3 +71,12 @@ def test_unknown_name(name: str) -> None:
 
 def test_host_target_is_a_row() -> None:
     assert TARGETS[host_target().name] is host_target()
+
+
+def test_target_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("model", "generic"):
+        monkeypatch.setenv("HFP8SIM_TARGET", name)
+        assert host_target.__wrapped__() is TARGETS[name]
+    monkeypatch.setenv("HFP8SIM_TARGET", "avx512")
+    with pytest.raises(InputError, match="HFP8SIM_TARGET is 'avx512', must be generic or model"):
+        host_target.__wrapped__()
