@@ -1,8 +1,8 @@
 """The C reference (`c_ref/`) on NumPy arrays.
 
-Integers only, one scalar at a time, written from docs/numerics.md and from nothing else: slow, and the
-yardstick that every kernel is held against. It is built with the package where a C compiler is found;
-`available()` says whether it was, and every other function raises `InputError` if not.
+It is written from docs/numerics.md alone, in integers, one scalar at a time. It is slow, and every kernel is
+compared with it. It is built with the package where a C compiler is found. `available()` tells whether it was
+built; every other function raises `InputError` where it was not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.random import SOURCES
 
-#: What is missing when the C reference is.
+#: The error where the C reference was not built.
 NOT_BUILT = (
     "the C reference is not built: install a C compiler, then reinstall hfp8sim "
     "(from a source tree: python c_ref/build.py)"
@@ -103,8 +103,7 @@ def encode(
 ) -> tuple[NDArray[np.unsignedinteger[Any]], NDArray[np.uint8]]:
     """As `FloatFormat.encode`, with the flags of every element (uint8, x's shape).
 
-    Where the array function must raise (a NaN without a code, `error`) this one does too, with the
-    first index, but in fewer words.
+    It raises InputError where `FloatFormat.encode` does: for a NaN without a code, and under policy `error`.
     """
     ffi, lib = library()
     record = get_format(fmt)

@@ -1,4 +1,4 @@
-"""Running checks: on all cores, in parts, with a state file that survives an interruption."""
+"""Run checks on all cores, in parts, with a state file from which an interrupted run continues."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from hfp8sim.errors import InputError
 from hfp8sim.ops import thread_count
 from hfp8sim.verify.check import Check, Result
 
-#: Seconds between two writings of the state file.
+#: Seconds between two writes of the state file.
 SAVE_EVERY = 5.0
 
 Progress = Callable[[int, int, str], object]
 
 
 class State:
-    """What has been tried, in memory and in a file; other sources make it start anew."""
+    """Which parts have been tried and their results, in memory and in a file.
+
+    A file that was written with other sources is not used.
+    """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -50,16 +53,16 @@ class State:
             raise InputError(f"{path} is not a state file of `hfp8sim verify`") from None
 
     def missing(self, check: Check) -> list[int]:
-        """Parts that are still to be tried."""
+        """Parts that have not been tried."""
         done = self._done.get(check.name, set())
         return [i for i in range(check.parts) if i not in done]
 
     def result(self, check: Check) -> Result:
-        """What came out so far."""
+        """The result of the parts that have been tried."""
         return self._results.get(check.name, Result())
 
     def add(self, check: Check, part: int, result: Result) -> None:
-        """A part is finished."""
+        """Add the result of a part."""
         with self._lock:
             self._done.setdefault(check.name, set()).add(part)
             self._results[check.name] = self.result(check) + result
@@ -92,8 +95,10 @@ def _ranges(numbers: set[int]) -> list[list[int]]:
 
 
 def sources_digest() -> str:
-    """A digest of all sources that a check can reach, the built C reference among them: a change of any makes
-    earlier results void."""
+    """A digest of all sources that a check can reach, including the built C reference.
+
+    A change of any of them invalidates earlier results.
+    """
     return this_package().digest("hfp8sim.verify")
 
 
@@ -104,20 +109,20 @@ def run(
     state: str | Path | None = None,
     progress: Progress | None = None,
 ) -> list[tuple[Check, Result]]:
-    """Try all parts of all checks that the state file does not already hold.
+    """Try all parts of all checks, except those whose results the state file holds.
 
     Args:
         checks: rows of `hfp8sim.verify.checks`.
         threads: worker threads; all cores by default.
-        state: a file to remember results in, so that an interrupted run goes on where it stopped.
-        progress: called with (parts done, parts in all, check at work).
+        state: a file for results, from which an interrupted run continues.
+        progress: called with (parts done, parts in all, name of the running check).
 
     Returns:
         Every check with its result, in order.
 
     Raises:
-        InputError: a state file that is none.
-        KeyboardInterrupt: after the state was saved.
+        InputError: the file is not a state file.
+        KeyboardInterrupt: raised again after the state was saved.
     """
     memory = State(Path(state) if state is not None else None)
     total = sum(check.parts for check in checks)

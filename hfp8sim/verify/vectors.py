@@ -1,7 +1,7 @@
-"""Test vectors for those who build the units in hardware: one line, one case (docs/vectors.md).
+"""Test vectors for hardware designs of the units: one line is one case (docs/vectors.md).
 
 A vector set is a table; a column is a field of the vector. The same set is written as text that Verilog's
-`$readmemh` reads, and as .npz. Everything in it is a function of (unit, profile, modes, count, seed).
+`$readmemh` reads, and as .npz. Equal arguments (unit, profile, phase, modes, count, seed) give equal sets.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.mac import CHAIN, PAIR_FIRST, SUM_ORDERS, fma, fmma, operand, product, round_two
 from hfp8sim.units.random import fill_words, key
 
-#: Bits of the fields that are no codes.
+#: Widths in bits of the fields that are not codes.
 MODE_BITS, RANDOM_BITS, FLAG_BITS = 4, 24, 4
 
 
@@ -53,18 +53,18 @@ class VectorSet:
     unit: str
     fields: tuple[Field, ...]
     columns: dict[str, NDArray[np.uint32]]  #: by field: (n,), or (n, count)
-    about: dict[str, Any]  #: what the set is a function of
+    about: dict[str, Any]  #: the arguments that the set was made from
 
     def __len__(self) -> int:
         return len(self.columns[self.fields[0].name])
 
     @property
     def width(self) -> int:
-        """Bits of a line: what a Verilog memory must hold."""
+        """Bits of a line, and of a word of the Verilog memory."""
         return sum(4 * field.digits * field.count for field in self.fields)
 
     def lines(self) -> list[str]:
-        """The text: comments that say where each field lies, then one vector per line."""
+        """The text: comments with the bit range of each field, then one vector per line."""
         head = [
             f"{self.unit}: {json.dumps(self.about)}",
             f"reg [{self.width - 1}:0] vectors [0:{len(self) - 1}];",
@@ -129,7 +129,7 @@ class _Source:
         )
 
     def codes(self, fmt: FloatFormat, *shape: int) -> NDArray[np.int64]:
-        """Codes: half of them any, a quarter numbers around 1, a quarter beside the ends."""
+        """Codes: half are any code, a quarter are numbers around 1, a quarter are next to the ends of the range."""
         f = fmt.facts
         sign = self.below(1 + fmt.signed, *shape) << (fmt.exponent_bits + fmt.fraction_bits)
         top = (1 << (fmt.exponent_bits + fmt.fraction_bits)) - 1
@@ -185,7 +185,7 @@ def _add_rows(totals, chunks, modes, random, chunk_fmt, fmt, policy, r, codes, f
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What is asked for, looked up."""
+    """The arguments of `vectors`, with names resolved to records."""
 
     profile: Profile
     a: FloatFormat
@@ -211,7 +211,7 @@ class _Request:
         return np.where(draws, words, 0).astype(np.int64)
 
     def accumulators(self, fmt: FloatFormat, addends: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Accumulator codes: half any, half beside what is added to them, so that bits meet or cancel."""
+        """Accumulator codes: half are any code, half are close to the addend, so that their bits overlap or cancel."""
         size = addends.shape
         finite = np.where(np.isfinite(addends), addends, 1.0)
         shift = self.source.below(24, *size) - 12
