@@ -1,7 +1,7 @@
-"""The chunk accumulator: one output's sums, and the plain loop over a tile of outputs.
+"""The chunk accumulator: the sums of one output, and the plain loop over a tile of outputs.
 
-This is the machine's arithmetic as anyone can read it. The fast kernels of `kernels` give the same
-bits; everything that they cannot prove themselves right about comes here.
+This is the machine's arithmetic, written to be read. The vector kernels of `kernels` give the same bits. A GEMM
+for which no kernel can be proved exact is computed here.
 """
 
 from __future__ import annotations
@@ -18,19 +18,17 @@ from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.formats.vocabulary import Facts, is_stochastic, mode_number, overflow_number
 from hfp8sim.units.exact import exact_add, exact_take, register_size
 from hfp8sim.units.mac import (
-    ALIGNED,
-    CHAIN,
     INF_EXP,
-    PAIR_FIRST,
-    SUM_ORDERS,
+    SumOrder,
     aligned,
-    exceptional,
+    chain,
+    exact,
     fma,
     fmma,
+    nth_product,
     operand,
     pack_exceptional,
-    product,
-    round_two,
+    pair_first,
 )
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import (
@@ -47,34 +45,38 @@ from hfp8sim.units.random import (
     mix32,
     word,
 )
-from hfp8sim.units.sums import round_sum
+from hfp8sim.units.sums import Rounder, round_sum
 
-#: Places in the array of event counts.
-SWAMPED, OVERFLOWS, UNDERFLOWS, DRAWS = range(4)
-EVENT_KINDS = 4
+# Indices of the array of event counts.
+SWAMPED = 0  #: steps with a non-zero sum of products after which the accumulator is unchanged
+OVERFLOWS = 1  #: roundings beyond the largest number
+UNDERFLOWS = 2  #: inexact roundings below the smallest normal number
+DRAWS = 3  #: random words of stochastic roundings
+EVENT_KINDS = 4  #: length of the array
 
 
 class GemmFacts(NamedTuple):
-    """What a kernel knows of a GEMM: integers and keys only."""
+    """A GEMM as compiled code sees it: integers and keys only."""
 
-    a: Facts
+    a: Facts  #: formats of the operands, …
     b: Facts
-    acc: Facts
-    total: Facts
-    chunk_length: int
-    products: int
-    order: int
-    guard: int
-    mode: int
-    between: int
-    policy: int
-    r: int
-    source: int
-    row_key: np.uint64
+    acc: Facts  #: … of the sum of a chunk (intra-chunk), …
+    total: Facts  #: … and of the running total of chunks (inter-chunk)
+    chunk_length: int  #: products of a chunk; 0: no chunks
+    products: int  #: products of a step; 0: the whole chunk
+    order: int  #: a `SumOrder`
+    roundings: int  #: roundings of a step
+    guard: int  #: fraction bits that `aligned` sums keep
+    mode: int  #: rounding mode intra-chunk …
+    between: int  #: … and inter-chunk
+    policy: int  #: overflow policy of both
+    r: int  #: bits of a random integer
+    source: int  #: random source, an index of `SOURCES`
+    row_key: np.uint64  #: keys of the random words, intra-chunk …
     column_key: np.uint64
-    between_row_key: np.uint64
+    between_row_key: np.uint64  #: … and inter-chunk
     between_column_key: np.uint64
-    base: int  #: of the exact register …
+    base: int  #: exponent of the lowest bit of the exact register …
     limbs: int  #: … and its length
 
     @property
@@ -90,7 +92,11 @@ class GemmFacts(NamedTuple):
 def gemm_facts(
     profile: Profile, a: FloatFormat, b: FloatFormat, seed: int, stream: int
 ) -> GemmFacts:
-    """The facts of a GEMM of formats a × b under a profile."""
+    """The facts of a GEMM of formats a × b under a profile.
+
+    Raises:
+        InputError: a seed or a stream that is not in 0..2^64 − 1.
+    """
     for what, value in (("seed", seed), ("stream", stream)):
         if not 0 <= value < 1 << 64:
             raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
@@ -98,11 +104,12 @@ def gemm_facts(
         np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(site)))
         for site in (ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN)
     )
+    order = SumOrder.of(profile.sum_order)
     base, limbs = register_size(a.facts, b.facts)
     return GemmFacts(
         a.facts, b.facts,
         get_format(profile.accumulator).facts, get_format(profile.between_chunks).facts,
-        profile.chunk_length, profile.products_per_step, SUM_ORDERS.index(profile.sum_order),
+        profile.chunk_length, profile.products_per_step, int(order), order.roundings,
         profile.guard_bits, mode_number(profile.rounding), mode_number(profile.between_rounding),
         overflow_number(profile.overflow), profile.random_bits, SOURCES.index(profile.random_source),
         row, column, between_row, between_column, base, limbs,
@@ -110,178 +117,188 @@ def gemm_facts(
 
 
 @jit_inlined
-def draw(row_key, column_key, m, n, j, facts, lfsr):
-    """The r random bits of one rounding, and the output's LFSR after it."""
+def draw(mode, row_key, column_key, m, n, j, facts, lfsr):
+    """The random integer of one rounding, 0 for a mode without one, and the output's LFSR after it.
+
+    The LFSR steps at every rounding, whatever its mode.
+    """
     if facts.source == LFSR:
         lfsr = lfsr_step(lfsr)
-        return np.int64(lfsr >> np.uint64(32 - facts.r)), lfsr
-    bits = word(row_key, m, j) ^ word(column_key, n, j)
-    if facts.source == COUNTER:
-        bits = mix32(bits)
+    if not is_stochastic(mode):
+        return 0, lfsr
+    if facts.source == LFSR:
+        bits = lfsr
+    else:
+        bits = word(row_key, m, j) ^ word(column_key, n, j)
+        if facts.source == COUNTER:
+            bits = mix32(bits)
     return np.int64(bits >> np.uint64(32 - facts.r)), lfsr
 
 
 @jit_inlined
 def count(events, flags):
-    """Count a rounding's overflow and underflow."""
+    """Count the overflow and the underflow of a rounding."""
     events[OVERFLOWS] += (flags & OVERFLOWED) != 0
     events[UNDERFLOWS] += (flags & UNDERFLOWED) != 0
 
 
 @jit
-def products_vanish(sig_a, exp_a, sig_b, exp_b, first, after, limbs, facts):
-    """Whether the products of a step sum to exactly zero, or to nothing finite."""
+def sum_is_finite_and_nonzero(row, column, first, stop, limbs, base):
+    """Whether the exact sum of products first..stop − 1 is a number other than zero."""
+    if stop == first + 1:
+        sig, exp = nth_product(row, column, first)
+        return exp < INF_EXP and sig != 0
     finite = True
-    for i in range(first, after):
-        sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
+    for i in range(first, stop):
+        sig, exp = nth_product(row, column, i)
         if exp >= INF_EXP:
             finite = False
-        elif after == first + 1:
-            return sig == 0
         elif sig != 0:
-            exact_add(limbs, facts.base, sig, exp)
-    return exact_take(limbs, facts.base)[0] == 0 or not finite
+            exact_add(limbs, base, sig, exp)
+    return exact_take(limbs, base)[0] != 0 and finite
 
 
 @jit_inlined
-def step(acc, sig_a, exp_a, sig_b, exp_b, first, after, m, n, k, facts, lfsr, limbs, events):
-    """One step of one output: acc ← acc + the products of a few k. All of the arithmetic is here.
+def add_products(acc, row, column, first, stop, inner, outer, facts, limbs):
+    """acc + the products of one step, in the profile's sum order.
 
-    The step's elements are first..after−1 of the 1-D operand arrays; k is the global index of the
-    first. Returns the accumulator's code and the output's LFSR.
+    Args:
+        acc: accumulator code.
+        row, column: terms of A and B, int64 (k, 2). The step takes products first..stop − 1; missing ones are
+            +0·+0.
+        inner, outer: `Rounder`s of the step's first and second rounding; most orders have only the first.
+        limbs: the exact register, zero before and after.
+
+    Returns:
+        (code, flags of the first rounding, flags of the second rounding or 0).
     """
-    random1 = random2 = 0
-    two = facts.order == PAIR_FIRST or facts.order == CHAIN  # so two roundings in a step
-    if is_stochastic(facts.mode) or facts.source == LFSR:  # a register steps at every rounding
-        random1, lfsr = draw(facts.row_key, facts.column_key, m, n, k, facts, lfsr)
-        if two:
-            random2, lfsr = draw(facts.row_key, facts.column_key, m, n, k + 1, facts, lfsr)
-    if is_stochastic(facts.mode):
-        events[DRAWS] += 1 + two
+    if facts.order == SumOrder.ALIGNED:
+        code, flags = aligned(acc, row, column, first, stop, facts.a, facts.b, facts.guard, inner)
+        return code, flags, 0
+    if facts.products == 0:
+        code, flags = exact(row, column, first, stop, limbs, facts.base, inner)
+        return code, flags, 0
+    p = nth_product(row, column, first)
+    if facts.products == 1:
+        code, flags = fma(acc, p, inner)
+        return code, flags, 0
+    q = nth_product(row, column, first + 1) if stop > first + 1 else (0, 0)
+    if facts.order == SumOrder.PAIR_FIRST:
+        return pair_first(acc, p, q, inner, outer)
+    if facts.order == SumOrder.CHAIN:
+        return chain(acc, p, q, inner, outer)
+    code, flags = fmma(acc, p, q, inner)
+    return code, flags, 0
 
-    fmt, mode, policy, r = facts.acc, facts.mode, facts.policy, facts.r
-    if facts.order == ALIGNED:
-        code, flags = aligned(
-            acc, sig_a, exp_a, sig_b, exp_b, first, after, facts.a, facts.b, facts.guard,
-            fmt, mode, policy, r, random1,
-        )  # fmt: skip
-    elif facts.products == 0:
-        odd_sig, odd_exp = 0, 0
-        for i in range(first, after):
-            sig, exp = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
-            if exp >= INF_EXP:
-                odd_sig, odd_exp = exceptional(odd_sig, odd_exp, sig, exp)
-            elif sig != 0:
-                exact_add(limbs, facts.base, sig, exp)
-        sig, exp, sticky = exact_take(limbs, facts.base)
-        if odd_exp >= INF_EXP:
-            code, flags = pack_exceptional(odd_sig, odd_exp, fmt, policy)
-        else:
-            code, flags = round_sum(sig, exp, sticky, fmt, mode, policy, r, random1)
-    else:
-        sig1, exp1 = product(sig_a[first], exp_a[first], sig_b[first], exp_b[first])
-        sig2, exp2 = 0, 0
-        if after > first + 1:
-            i = first + 1
-            sig2, exp2 = product(sig_a[i], exp_a[i], sig_b[i], exp_b[i])
-        if two:
-            if facts.order == PAIR_FIRST:
-                part, flags = round_two(sig1, exp1, sig2, exp2, fmt, mode, policy, r, random1)
-                sig2, exp2 = operand(part, fmt)
-                part = acc
-            else:
-                part, flags = fma(acc, sig1, exp1, fmt, mode, policy, r, random1)
-            count(events, flags)
-            code, flags = fma(part, sig2, exp2, fmt, mode, policy, r, random2)
-        elif facts.products == 1:
-            code, flags = fma(acc, sig1, exp1, fmt, mode, policy, r, random1)
-        else:
-            code, flags = fmma(acc, sig1, exp1, sig2, exp2, fmt, mode, policy, r, random1)
-    count(events, flags)
-    if code == acc and operand(acc, fmt)[1] < INF_EXP:
-        events[SWAMPED] += not products_vanish(
-            sig_a, exp_a, sig_b, exp_b, first, after, limbs, facts
-        )
+
+@jit_inlined
+def step(acc, row, column, first, stop, m, n, k, facts, lfsr, limbs, events):
+    """One step of output (m, n): draw random bits, add the products, count events.
+
+    Args:
+        acc: accumulator code.
+        row, column, first, stop, limbs: see `add_products`.
+        k: global index of the step's first product.
+        lfsr: the output's register.
+        events: int64 (EVENT_KINDS,), added to.
+
+    Returns:
+        (accumulator code, register).
+    """
+    random1, lfsr = draw(facts.mode, facts.row_key, facts.column_key, m, n, k, facts, lfsr)
+    random2 = 0
+    if facts.roundings == 2:
+        random2, lfsr = draw(facts.mode, facts.row_key, facts.column_key, m, n, k + 1, facts, lfsr)
+    inner = Rounder(facts.acc, facts.mode, facts.policy, facts.r, random1)
+    outer = Rounder(facts.acc, facts.mode, facts.policy, facts.r, random2)
+
+    code, flags1, flags2 = add_products(acc, row, column, first, stop, inner, outer, facts, limbs)
+
+    if is_stochastic(facts.mode):
+        events[DRAWS] += facts.roundings
+    count(events, flags1)
+    count(events, flags2)
+    if code == acc and operand(acc, facts.acc)[1] < INF_EXP:
+        events[SWAMPED] += sum_is_finite_and_nonzero(row, column, first, stop, limbs, facts.base)
     return code, lfsr
 
 
 @jit_inlined
 def close_chunk(acc, total, m, n, c, facts, lfsr, events):
-    """Chunk c is complete: copy it into the running total (c = 0) or add it. (total, LFSR)."""
-    random = 0
-    if is_stochastic(facts.between) or facts.source == LFSR:
-        keys = facts.between_row_key, facts.between_column_key
-        random, lfsr = draw(keys[0], keys[1], m, n, c, facts, lfsr)
-        events[DRAWS] += is_stochastic(facts.between)
-    sig, exp = operand(acc, facts.acc)
-    fmt, mode, policy, r = facts.total, facts.between, facts.policy, facts.r
+    """Chunk c is complete: copy its sum to the running total (c = 0) or add it: (total, register)."""
+    keys = facts.between_row_key, facts.between_column_key
+    random, lfsr = draw(facts.between, keys[0], keys[1], m, n, c, facts, lfsr)
+    events[DRAWS] += is_stochastic(facts.between)
+    rounder = Rounder(facts.total, facts.between, facts.policy, facts.r, random)
+    x = operand(acc, facts.acc)
     if c > 0:
-        total, flags = fma(total, sig, exp, fmt, mode, policy, r, random)
-    elif exp >= INF_EXP:
-        total, flags = pack_exceptional(sig, exp, fmt, policy)
+        total, flags = fma(total, x, rounder)
+    elif x[1] >= INF_EXP:
+        total, flags = pack_exceptional(x, rounder)
     else:
-        total, flags = round_sum(sig, exp, False, fmt, mode, policy, r, random)
+        total, flags = round_sum(x[0], x[1], False, rounder)
     count(events, flags)
     return total, lfsr
 
 
 @jit
-def unpack_tile(codes, fmt, sigs, exps):
-    """Codes (i, j) as operands: sigs int64 and exps int64 of the same shape."""
+def unpack_tile(codes, fmt):
+    """The terms of codes (i, j): int64 (i, j, 2)."""
+    terms = np.empty((codes.shape[0], codes.shape[1], 2), np.int64)
     for i in range(codes.shape[0]):
         for j in range(codes.shape[1]):
-            sig, exp = operand(np.int64(codes[i, j]), fmt)
-            sigs[i, j] = sig
-            exps[i, j] = exp
+            terms[i, j, 0], terms[i, j, 1] = operand(np.int64(codes[i, j]), fmt)
+    return terms
+
+
+@jit_inlined
+def accumulate(row, column, depth, acc, total, m, n, k0, k_end, facts, register, limbs, events):
+    """Add `depth` products, k from k0 on, to output (m, n): (sum of the open chunk, total, register)."""
+    length = facts.chunk_length if facts.chunk_length > 0 else k_end
+    width = facts.products if facts.products > 0 else length
+    k, c = k0, k0 // length
+    boundary = min((c + 1) * length, k_end)
+    while k < k0 + depth:
+        stop = min(k + width, boundary, k0 + depth)
+        acc, register = step(
+            acc, row, column, k - k0, stop - k0, m, n, k, facts, register, limbs, events
+        )
+        if stop == boundary and facts.chunk_length > 0:
+            total, register = close_chunk(acc, total, m, n, c, facts, register, events)
+            acc, c = 0, c + 1
+            boundary = min(boundary + length, k_end)
+        k = stop
+    return acc, total, register
 
 
 @jit
 def gemm_tile(a, b, chunk, total, lfsr, m0, n0, k0, k_end, facts, events):
     """Add the products of K-range [k0, k0 + kt) to a tile of outputs, in place.
 
+    The result of a GEMM is `total`, or `chunk` if it has no chunks.
+
     Args:
         a, b: operand codes, (mt, kt) and (kt, nt), uint32.
-        chunk, total: the outputs' state, accumulator codes (mt, nt) uint32: the sum of the chunk that is
+        chunk, total: accumulator codes of the outputs, (mt, nt) uint32: the sum of the chunk that is
             open at k0, and the running total of closed chunks. Zero at k0 = 0.
-        lfsr: the outputs' registers, (mt, nt) uint64, `start_lfsr` at k0 = 0 (any 2-D array for other
-            random sources).
-        m0, n0, k0: place of the tile in the whole GEMM. k0 lies at a step's beginning.
-        k_end: K of the whole GEMM: there the last chunk closes.
+        lfsr: registers of the outputs, (mt, nt) uint64, from `start_lfsr` at k0 = 0. Other random sources
+            do not read it: any 2-D array will do.
+        m0, n0, k0: position of the tile in the whole GEMM. k0 is the first k of a step.
+        k_end: K of the whole GEMM, where the last chunk closes.
         facts: `GemmFacts`.
         events: int64 (EVENT_KINDS,), added to.
-
-    The result of the GEMM is `total`, or `chunk` when there are no chunks.
     """
     mt, kt = a.shape
     nt = b.shape[1]
-    sig_a, exp_a = np.empty((mt, kt), np.int64), np.empty((mt, kt), np.int64)
-    sig_b, exp_b = np.empty((nt, kt), np.int64), np.empty((nt, kt), np.int64)
-    unpack_tile(a, facts.a, sig_a, exp_a)
-    unpack_tile(b.T, facts.b, sig_b, exp_b)
+    rows, columns = unpack_tile(a, facts.a), unpack_tile(b.T, facts.b)
     limbs = np.zeros(facts.limbs, np.int64)
-    length = facts.chunk_length if facts.chunk_length > 0 else k_end
-    width = facts.products if facts.products > 0 else length
     for m in range(mt):
-        row_sig, row_exp = sig_a[m], exp_a[m]
         for n in range(nt):
-            column_sig, column_exp = sig_b[n], exp_b[n]
-            acc, running = np.int64(chunk[m, n]), np.int64(total[m, n])
             register = lfsr[m, n] if facts.source == LFSR else np.uint64(0)
-            k, c = k0, k0 // length
-            boundary = min((c + 1) * length, k_end)
-            while k < k0 + kt:
-                after = min(k + width, boundary, k0 + kt)
-                acc, register = step(
-                    acc, row_sig, row_exp, column_sig, column_exp, k - k0, after - k0,
-                    m0 + m, n0 + n, k, facts, register, limbs, events,
-                )  # fmt: skip
-                if after == boundary and facts.chunk_length > 0:
-                    running, register = close_chunk(
-                        acc, running, m0 + m, n0 + n, c, facts, register, events
-                    )
-                    acc, c = 0, c + 1
-                    boundary = min(boundary + length, k_end)
-                k = after
+            acc, running, register = accumulate(
+                rows[m], columns[n], kt, np.int64(chunk[m, n]), np.int64(total[m, n]), m0 + m, n0 + n, k0,
+                k_end, facts, register, limbs, events,
+            )  # fmt: skip
             chunk[m, n] = acc
             total[m, n] = running
             if facts.source == LFSR:
@@ -290,7 +307,7 @@ def gemm_tile(a, b, chunk, total, lfsr, m0, n0, k0, k_end, facts, events):
 
 @jit
 def start_lfsr(lfsr, m0, n0, facts):
-    """Fill the registers of a tile at (m0, n0) for the beginning of a GEMM."""
+    """Fill the registers of a tile at (m0, n0) for the start of a GEMM; uint64 (mt, nt)."""
     for m in range(lfsr.shape[0]):
         for n in range(lfsr.shape[1]):
             lfsr[m, n] = lfsr_start(facts.row_key, m0 + m, n0 + n)

@@ -1,31 +1,47 @@
-"""Exact sums of products, ready to be rounded once.
+"""Exact sums of a few terms, ready to be rounded once.
 
-A value is (sig + δ)·2^exp: `sig` a signed integer with |sig| < 2^62, and `sticky` says that 0 < δ < 1
-instead of δ = 0. So what was cut off is always *added* to sig (two's complement, cut toward −∞), and no
-subtraction needs a case of its own.
+A value is (sig + δ)·2^exp with a signed integer `sig`, |sig| < 2^62. The sticky bit says that 0 < δ < 1; without
+it δ = 0. Bits are cut toward −∞ (two's complement), so a cut part is always *added* to sig, and subtraction needs
+no case of its own.
 
-Why 62 bits are enough (operands have at most 24 significant bits, products 48): bits are cut only if
-the terms span more than 61 bits, and then the larger term tops the smaller by 2^12 at least, so the sum
-keeps at least 59 exact bits. A rounding looks at 24 + 1 + 24 + 1.
+Why 62 bits suffice: operands have at most 24 significant bits and products 48. Bits are cut only if the terms
+span more than 61 bits. Then the larger term is at least 2^12 times the smaller one, so the sum keeps at least 59
+exact bits. A rounding reads at most 24 + 1 + 24 + 1 bits: precision, guard bit, random bits, one more.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from hfp8sim._numba.jit import jit
 from hfp8sim.formats.rounding import bit_length, round_pack, scaled
+from hfp8sim.formats.vocabulary import Facts
 
+#: Bits of a significand that sums keep.
 _WIDTH = 61
+#: An exponent below that of every number.
+NO_EXPONENT = -(1 << 30)
+
+
+class Rounder(NamedTuple):
+    """One rounding: the format, the mode, the overflow policy, and a random integer of r bits."""
+
+    fmt: Facts
+    mode: int  #: a `Rounding`
+    policy: int  #: an `Overflow`
+    r: int  #: bits of `random`
+    random: int  #: read by the stochastic modes only
 
 
 @jit
 def top(sig, exp):
-    """One more than the exponent of the leading bit; far below everything for zero."""
-    return exp + bit_length(abs(sig)) if sig != 0 else -(1 << 30)
+    """One more than the exponent of the leading bit; `NO_EXPONENT` for zero."""
+    return exp + bit_length(abs(sig)) if sig != 0 else NO_EXPONENT
 
 
 @jit
 def add(sig1, exp1, sticky1, sig2, exp2, sticky2):
-    """The sum of two values, exact but for a sticky bit; at most one of them may be sticky."""
+    """The sum of two values as (sig, exp, sticky); at most one of them may be sticky."""
     if sig1 == 0:
         return sig2, exp2, sticky2
     if sig2 == 0:
@@ -38,8 +54,11 @@ def add(sig1, exp1, sticky1, sig2, exp2, sticky2):
 
 @jit
 def add3(sig1, exp1, sig2, exp2, sig3, exp3):
-    """The sum of three exact values. The two largest are added first if that is exact; else the two
-    smallest, which then lie so far below the largest that their own sticky bit does no harm."""
+    """The sum of three exact values as (sig, exp, sticky).
+
+    The two largest are added first if their sum is exact. Otherwise the two smallest are added first: they lie so
+    far below the largest that the sticky bit of their sum is below every bit that a rounding reads.
+    """
     if top(sig1, exp1) < top(sig2, exp2):
         sig1, exp1, sig2, exp2 = sig2, exp2, sig1, exp1
     if top(sig1, exp1) < top(sig3, exp3):
@@ -54,12 +73,15 @@ def add3(sig1, exp1, sig2, exp2, sig3, exp3):
 
 
 @jit
-def round_sum(sig, exp, sticky, fmt, mode, policy, r, random):
-    """Round a sum into an accumulator: (code, flags). A zero result is +0 in every mode."""
+def round_sum(sig, exp, sticky, rounder):
+    """Round a sum to an accumulator: (code, flags). A zero result is +0 in every mode."""
+    fmt = rounder.fmt
     sign = 0
     if sig < 0:
         sign, sig = 1, (-sig - 1 if sticky else -sig)
-    code, flags = round_pack(sign, sig, exp, sticky, fmt, mode, policy, r, random)
-    if code == 1 << (fmt.exponent_bits + fmt.fraction_bits) and code != fmt.nan_code:
-        code = 0
+    code, flags = round_pack(
+        sign, sig, exp, sticky, fmt, rounder.mode, rounder.policy, rounder.r, rounder.random
+    )
+    if code == fmt.mag_mask + 1 and code != fmt.nan_code:
+        code = 0  # −0
     return code, flags

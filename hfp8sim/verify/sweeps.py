@@ -17,6 +17,7 @@ from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.formats.codec import encode_one
 from hfp8sim.formats.vocabulary import Facts
 from hfp8sim.units.mac import fma, operand, product
+from hfp8sim.units.sums import Rounder
 
 Row = Callable[..., None]
 
@@ -25,7 +26,7 @@ Row = Callable[..., None]
 def product_row_of(sig, exp, random, fmt, mode, policy, r, codes, flags):  # type: ignore[no-untyped-def]
     """fma of one exact product sig·2^exp with every accumulator code."""
     for acc in range(codes.size):
-        code, flag = fma(np.int64(acc), sig, exp, fmt, mode, policy, r, random)
+        code, flag = fma(np.int64(acc), (sig, exp), Rounder(fmt, mode, policy, r, random))
         codes[acc] = code
         flags[acc] = flag
 
@@ -34,8 +35,8 @@ def product_row_of(sig, exp, random, fmt, mode, policy, r, codes, flags):  # typ
 def add_row_of(total, addend, random, fmt, mode, policy, r, codes, flags):  # type: ignore[no-untyped-def]
     """The running total of chunks plus every code of the format `addend`."""
     for code in range(codes.size):
-        sig, exp = operand(np.int64(code), addend)
-        result, flag = fma(total, sig, exp, fmt, mode, policy, r, random)
+        rounder = Rounder(fmt, mode, policy, r, random)
+        result, flag = fma(total, operand(np.int64(code), addend), rounder)
         codes[code] = result
         flags[code] = flag
 
@@ -71,10 +72,9 @@ def encode_row_any(bits, random, fmt, mode, policy, r, codes, flags):  # type: i
 def product_table(a_fmt, b_fmt, sigs, exps):  # type: ignore[no-untyped-def]
     """The exact product sig·2^exp of every pair of codes, as the units pass it to `fma`."""
     for a in range(sigs.shape[0]):
-        sig_a, exp_a = operand(np.int64(a), a_fmt)
+        x = operand(np.int64(a), a_fmt)
         for b in range(sigs.shape[1]):
-            sig_b, exp_b = operand(np.int64(b), b_fmt)
-            sigs[a, b], exps[a, b] = product(sig_a, exp_a, sig_b, exp_b)
+            sigs[a, b], exps[a, b] = product(x, operand(np.int64(b), b_fmt))
 
 
 @functools.cache

@@ -24,8 +24,18 @@ from hfp8sim.formats.vocabulary import is_stochastic, mode_number, overflow_numb
 from hfp8sim.ops import gemm
 from hfp8sim.testing.boundaries import boundary_values
 from hfp8sim.units import Profile, get_profile
-from hfp8sim.units.mac import CHAIN, PAIR_FIRST, SUM_ORDERS, fma, fmma, operand, product, round_two
+from hfp8sim.units.mac import (
+    SUM_ORDERS,
+    SumOrder,
+    chain,
+    fma,
+    fmma,
+    operand,
+    pair_first,
+    product,
+)
 from hfp8sim.units.random import fill_words, key
+from hfp8sim.units.sums import Rounder
 
 #: Widths in bits of the fields that are not codes.
 MODE_BITS, RANDOM_BITS, FLAG_BITS = 4, 24, 4
@@ -151,27 +161,23 @@ class _Source:
 @jit
 def _fma_rows(a, b, acc, modes, random, fmt_a, fmt_b, fmt, policy, r, codes, flags):  # type: ignore[no-untyped-def]
     for i in range(codes.size):
-        sig_a, exp_a = operand(a[i], fmt_a)
-        sig_b, exp_b = operand(b[i], fmt_b)
-        sig, exp = product(sig_a, exp_a, sig_b, exp_b)
-        codes[i], flags[i] = fma(acc[i], sig, exp, fmt, modes[i], policy, r, random[i])
+        p = product(operand(a[i], fmt_a), operand(b[i], fmt_b))
+        codes[i], flags[i] = fma(acc[i], p, Rounder(fmt, modes[i], policy, r, random[i]))
 
 
 @jit
 def _fmma_rows(a, b, acc, order, modes, random, fmt_a, fmt_b, fmt, policy, r, codes, flags):  # type: ignore[no-untyped-def]
     for i in range(codes.size):
-        sig1, exp1 = product(*operand(a[i, 0], fmt_a), *operand(b[i, 0], fmt_b))
-        sig2, exp2 = product(*operand(a[i, 1], fmt_a), *operand(b[i, 1], fmt_b))
-        mode, random1, random2 = modes[i], random[i, 0], random[i, 1]
-        if order == PAIR_FIRST:
-            pair, first = round_two(sig1, exp1, sig2, exp2, fmt, mode, policy, r, random1)
-            sig, exp = operand(pair, fmt)
-            code, second = fma(acc[i], sig, exp, fmt, mode, policy, r, random2)
-        elif order == CHAIN:
-            part, first = fma(acc[i], sig1, exp1, fmt, mode, policy, r, random1)
-            code, second = fma(part, sig2, exp2, fmt, mode, policy, r, random2)
+        p = product(operand(a[i, 0], fmt_a), operand(b[i, 0], fmt_b))
+        q = product(operand(a[i, 1], fmt_a), operand(b[i, 1], fmt_b))
+        inner = Rounder(fmt, modes[i], policy, r, random[i, 0])
+        outer = Rounder(fmt, modes[i], policy, r, random[i, 1])
+        if order == SumOrder.PAIR_FIRST:
+            code, first, second = pair_first(acc[i], p, q, inner, outer)
+        elif order == SumOrder.CHAIN:
+            code, first, second = chain(acc[i], p, q, inner, outer)
         else:
-            code, first = fmma(acc[i], sig1, exp1, sig2, exp2, fmt, mode, policy, r, random1)
+            code, first = fmma(acc[i], p, q, inner)
             second = 0
         codes[i], flags[i] = code, first | second
 
@@ -179,8 +185,8 @@ def _fmma_rows(a, b, acc, order, modes, random, fmt_a, fmt_b, fmt, policy, r, co
 @jit
 def _add_rows(totals, chunks, modes, random, chunk_fmt, fmt, policy, r, codes, flags):  # type: ignore[no-untyped-def]
     for i in range(codes.size):
-        sig, exp = operand(chunks[i], chunk_fmt)
-        codes[i], flags[i] = fma(totals[i], sig, exp, fmt, modes[i], policy, r, random[i])
+        rounder = Rounder(fmt, modes[i], policy, r, random[i])
+        codes[i], flags[i] = fma(totals[i], operand(chunks[i], chunk_fmt), rounder)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,7 +94,7 @@ def post_code(code, bias, flags, facts, random):
     if flags & FLAG.bias:
         sig2, exp2 = operand(np.int64(bias), facts.bias)
         if exp >= INF_EXP or exp2 >= INF_EXP:
-            sig, exp = exceptional(sig, exp, sig2, exp2)
+            sig, exp = exceptional((sig, exp), (sig2, exp2))
         else:
             sig, exp, sticky = add(sig, exp, False, sig2, exp2, False)
     elif facts.copies:
