@@ -1,1 +1,1 @@
-"""What was measured: accuracy, and the theory it is held against."""
+"""Accuracy of results, and the theory of variance retention."""

@@ -1,9 +1,9 @@
-"""How far a result is from what it should be. Formulas, with y the result and x the reference:
+"""Measures of error. With y the result and x the reference:
 
 SQNR = 10·log10(Σx² / Σ(y−x)²) dB; relative error = √(Σ(y−x)² / Σx²); cosine = Σxy / √(Σx²·Σy²);
 error in ulp = |y−x| / ulp(x), with ulp(x) the distance between neighbours of the result format at x.
 
-docs/accuracy.md says what each is good for.
+docs/accuracy.md explains when to use which.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ HISTOGRAM_BINS = (
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """One result against one reference. Elements that are NaN or infinite are left out and counted in
-    `lost`; a perfect result has an SQNR of +inf, and measures without a reference signal are NaN.
-    `histogram` counts the errors in ulp by `HISTOGRAM_BINS`."""
+    """One result against one reference.
 
-    sqnr_db: float
+    Measures that divide by the reference's energy are NaN where it has none, and all measures are NaN where
+    no result is finite.
+    """
+
+    sqnr_db: float  #: +inf for a perfect result
     relative_error: float
-    max_error: float
+    max_error: float  #: the largest |y−x|
     max_ulp: float
     mean_ulp: float
     cosine: float
-    lost: int
-    histogram: tuple[int, ...] = ()
+    lost: int  #: results that are NaN or infinite; the measures leave them out
+    histogram: tuple[int, ...] = ()  #: errors in ulp, counted by `HISTOGRAM_BINS`
 
 
 class AccuracySums:
-    """Sums that `Accuracy` is made of, so that the parts of a result can be compared piece by piece."""
+    """The running sums behind `Accuracy`: a result can be added piece by piece."""
 
     def __init__(self, fmt: FloatFormat) -> None:
         self.fmt = fmt
@@ -57,7 +59,7 @@ class AccuracySums:
 
     @standard_arithmetic
     def add(self, result: Array, reference: Array) -> None:
-        """Compare another piece; arrays of one shape."""
+        """Add a piece of the result and the same piece of the reference, arrays of one shape."""
         finite = np.isfinite(result)
         if not finite.all():
             self.lost += int(result.size - np.count_nonzero(finite))
@@ -97,8 +99,10 @@ class AccuracySums:
 
 
 def histogram(in_ulps: Array) -> NDArray[np.int64]:
-    """Counts of errors (≥ 0, in ulp) by `HISTOGRAM_BINS`. frexp gives the bin: no logarithm rounds a
-    power of two into its neighbour."""
+    """Counts of errors (≥ 0, in ulp) by `HISTOGRAM_BINS`.
+
+    The bins come from frexp, which is exact; a logarithm could round a power of two into a neighbouring bin.
+    """
     fraction, exponent = np.frexp(in_ulps)
     low, high = HISTOGRAM_POWERS[0], HISTOGRAM_POWERS[-1]
     # in_ulps is in [2^(exponent−1), 2^exponent)
@@ -115,7 +119,7 @@ def sqnr_db(signal: float, noise: float) -> float:
 
 
 def ulp(x: Array, fmt: FloatFormat) -> Array:
-    """The distance between neighbours of `fmt` around x; that of the lowest binade below it."""
+    """The distance between neighbours of `fmt` around x. Below the lowest binade it is that binade's."""
     facts = fmt.facts
     exponent = np.frexp(np.abs(x))[1] - 1
     lowest = facts.min_exp + facts.fraction_bits if fmt.lowest != "subnormal" else 1 - facts.bias

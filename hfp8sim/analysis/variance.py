@@ -1,7 +1,6 @@
 """Variance retention: how many accumulator bits a sum needs (Sakr et al., ICLR 2019, theorem 1).
 
-A sum of n zero-mean terms, each with `m_p` fraction bits, is kept in an accumulator of `m_acc` fraction
-bits. Terms much smaller than the running sum are swamped, wholly or in part, and the variance of the
+A sum of n zero-mean terms with `m_p` fraction bits each is accumulated in `m_acc` fraction bits. Terms much smaller than the running sum are swamped, wholly or in part, and the variance of the
 result falls. `retention` is Var(swamped sum) / Var(ideal sum), from the theorem of that paper.
 
 The theory assumes zero-mean terms: sums of one sign (activations after a ReLU) stall much earlier.
@@ -20,25 +19,25 @@ LOST_VARIANCE_LIMIT = 50.0
 
 
 def _two_q(x: float) -> float:
-    """2·Q(x), the chance that a standard normal exceeds x in magnitude."""
+    """2·Q(x), the probability that a standard normal exceeds x in magnitude."""
     return math.erfc(x / math.sqrt(2.0))
 
 
 @jit
 def _fully_swamped(one: float, loss: float, n: int) -> tuple[float, float]:
-    """Σ q_i and Σ (i − loss)·q_i over the steps i = 2 … n−1 beyond `loss`, where q_i is the chance that
-    full swamping, |sum| ≥ `one`·|term|, happens first at step i."""
-    weight = kept = 0.0
-    # The chance is nil until √i nears one/38; erfc of more than that is 0 in binary64.
+    """Σ q_i and Σ (i − loss)·q_i over the steps i = 2 … n−1 beyond `loss`, where q_i is the probability
+    that full swamping, |sum| ≥ `one`·|term|, first happens at step i."""
+    weight = retained = 0.0
+    # Below √i = one/38.5 the probability is 0: erfc of a larger argument underflows in binary64.
     first = max(2, int(loss) + 1, int((one / 38.5) ** 2) + 1)
     before = math.erfc(one / math.sqrt(2.0 * (first - 1)))
     for i in range(first, n):
-        here = math.erfc(one / math.sqrt(2.0 * i))
-        q = here * (1.0 - before)
+        now = math.erfc(one / math.sqrt(2.0 * i))
+        q = now * (1.0 - before)
         weight += q
-        kept += (i - loss) * q
-        before = here
-    return weight, kept
+        retained += (i - loss) * q
+        before = now
+    return weight, retained
 
 
 @functools.lru_cache(maxsize=4096)
@@ -50,25 +49,27 @@ def retention(m_acc: int, m_p: int, n: int) -> float:
     one = 2.0**m_acc
 
     def alpha(j: int) -> float:
-        """The variance that partial swamping of stage j has cost, in terms."""
+        """The variance that partial swamping up to stage j loses, in terms of the sum."""
         lost = sum(2.0**t * (2.0**t - 1) * (2.0 ** (t + 1) - 1) for t in range(1, j))
         return 2.0 ** (m_acc - 3 * m_p) / 3 * lost
 
-    weight, kept = _fully_swamped(one, alpha(m_p + 1), n)
+    weight, retained = _fully_swamped(one, alpha(m_p + 1), n)
     for j in range(2, m_p + 1):
         loss = alpha(j)
         if n > loss:
             stage = 2.0 ** (m_acc - m_p + j)
             chance = stage * _two_q(stage / 2 / math.sqrt(n)) * (1 - _two_q(stage / math.sqrt(n)))
             weight += chance
-            kept += (n - loss) * chance
+            retained += (n - loss) * chance
     none = 1 - _two_q(2.0 ** (m_acc - m_p + 1) / math.sqrt(n))
-    return (kept + n * none) / (n * (weight + none)) if weight + none else 0.0
+    return (retained + n * none) / (n * (weight + none)) if weight + none else 0.0
 
 
 def _stages(m_acc: int, m_p: int, n: int, chunk: int) -> list[tuple[int, int, int]]:
-    """(m_acc, m_p, n) of the one or two sums that a sum in chunks consists of: a chunk's, and the
-    chunks'. What a chunk hands on has log2(chunk) more significant bits than a product."""
+    """(m_acc, m_p, n) of the intra-chunk sum, and of the inter-chunk sum where there are several chunks.
+
+    The result of a chunk has log2(chunk) more significant bits than a product.
+    """
     if not chunk or n <= chunk:
         return [(m_acc, m_p, n)]
     carried = min(m_acc, m_p + round(math.log2(chunk)))

@@ -134,7 +134,7 @@ def _finite(values: Iterable[Any]) -> list[float]:
 
 
 def _ticks(top: float, unit: str = "") -> list[tuple[float, str]]:
-    return [(value, svg.count(value) + unit) for value in svg.steps(top)]
+    return [(value, svg.axis_number(value) + unit) for value in svg.round_steps(top)]
 
 
 # -- bars --------------------------------------------------------------------------------------------
@@ -265,10 +265,8 @@ def _roofline_points(rows: Sequence[Row]) -> list[svg.Point]:
     ]  # fmt: skip
 
 
-def _roofs(
-    report: ReportRecord, points: Sequence[svg.Point]
-) -> list[tuple[float, float, float, float, str]]:
-    """Lines (x1, y1, x2, y2, text): the memory's slope, the array's peak, and its peak in 16 bits."""
+def _roofs(report: ReportRecord, points: Sequence[svg.Point]) -> list[svg.Line]:
+    """Lines: the memory's slope, the array's peak, and its peak in 16 bits."""
     machine, facts = report.facts["machine"], report.facts
     clock = machine["clock_mhz"] * 1e6
     peak = 2 * facts["peak_macs_per_cycle"] * clock / 1e12

@@ -1,23 +1,24 @@
-"""Charts as inline SVG whose width is the page's: positions are per cent, so text and strokes keep their
-size on a phone and on paper, and colours are CSS classes, so they follow the page's light or dark.
+"""Charts as inline SVG, as wide as the page.
 
-Nothing here knows of reports. Classes `s0`, `s1`, … are series; what they look like stands in page.html.
+Positions are per cent, so that text and strokes keep their size on a phone and on paper. Colours are CSS
+classes, so that they follow the page's light or dark scheme: page.html defines the series `s0`, `s1`, …
+This module knows nothing of reports.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
-#: Pixels of a bar's line, of the space between rows, and of the axis below.
+#: Heights in pixels: of a bar's line, of the space between groups, and of the axis below.
 LINE, ROW_GAP, AXIS = 11, 7, 18
-#: Pixels of a label's letter, about.
+#: Approximate width of a label's letter in pixels.
 LETTER = 6.4
-#: Bars of a chart's block: page and column breaks fall between blocks, never through a bar.
+#: Bars of a chart's block. Page and column breaks fall between blocks, so that none cuts a bar.
 BLOCK = 30
-#: Per cent of the width that the longest bar takes; its figure stands in the rest.
+#: Per cent of the width that the longest bar takes; the rest is for its figure.
 REACH = 80.0
 #: Per cent of the width that a bar's figure may need on a phone.
 FIGURE = 12.0
@@ -43,8 +44,10 @@ def percent(value: float) -> str:
 
 
 def chart(name: str, described: str, height: float, content: Iterable[str], left: float = 0) -> str:
-    """An SVG element as wide as its frame, but for `left` pixels that labels take; `name` is its
-    data-plot, `described` what it shows."""
+    """An SVG element as wide as its frame without `left` pixels, which hold labels.
+
+    `name` becomes its data-plot, `described` its title for screen readers.
+    """
     return tag(
         "svg", tag("title", escape(described)) + "".join(content), class_="chart", data_plot=name,
         role="img", height=f"{height:g}",
@@ -54,7 +57,7 @@ def chart(name: str, described: str, height: float, content: Iterable[str], left
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-    """A part of a bar: its series, its length, and what a pointer on it says."""
+    """A part of a bar: its series, its length, and its tooltip."""
 
     series: int
     value: float
@@ -87,7 +90,7 @@ def bars(
     ticks: Sequence[tuple[float, str]],
     top: float,
 ) -> str:
-    """Horizontal bars, a label in front of each group: blocks of charts with one scale.
+    """Horizontal bars with a label in front of each group, in blocks of one scale.
 
     `top` is the value at full length; `ticks` are (value, text) of the axis.
     """
@@ -97,8 +100,8 @@ def bars(
         if blocks[-1] and sum(len(g.bars) for g in [*blocks[-1], group]) > BLOCK:
             blocks.append([])
         blocks[-1].append(group)
-    drawn = "".join(_block(name, described, part, ticks, top, left) for part in blocks)
-    return tag("div", drawn, class_="bars many" if len(blocks) > 1 else "bars")
+    charts = "".join(_block(name, described, part, ticks, top, left) for part in blocks)
+    return tag("div", charts, class_="bars many" if len(blocks) > 1 else "bars")
 
 
 def _block(
@@ -112,33 +115,14 @@ def _block(
     def across(value: float) -> float:
         return REACH * min(max(value, 0.0), top) / top if top else 0.0
 
-    drawn: list[str] = []
+    elements: list[str] = []
     y = 2.0
     for group in groups:
         middle = y + len(group.bars) * LINE / 2
         text = tag("title", escape(group.title or group.label)) + escape(group.label)
-        drawn.append(tag("text", text, class_="label", x=-6, y=f"{middle + 4:g}"))
+        elements.append(tag("text", text, class_="label", x=-6, y=f"{middle + 4:g}"))
         for bar in group.bars:
-            at = 0.0
-            for segment in bar.segments:
-                wide = across(segment.value)
-                drawn.append(
-                    tag(
-                        "rect", tag("title", escape(segment.hint)), class_=f"s{segment.series}",
-                        x=percent(at), y=f"{y + 1:g}", width=percent(wide), height=LINE - 2,
-                    )
-                )  # fmt: skip
-                at += wide
-            behind = at
-            if bar.mark is not None:
-                end = across(bar.mark)
-                x, hint = percent(end), tag("title", escape(bar.mark_hint))
-                drawn.append(tag("line", hint, class_="mark", x1=x, x2=x, y1=y, y2=y + LINE))
-                if 0 <= end - at < FIGURE:  # the figure would lie on the mark
-                    behind = end
-            drawn.append(
-                label(bar.figure, class_="figure", x=percent(behind), dx=5, y=f"{y + LINE - 2:g}")
-            )
+            elements += _bar(bar, y, across)
             y += LINE
         y += ROW_GAP
     grid: list[str] = []
@@ -146,10 +130,36 @@ def _block(
         x = percent(across(value))
         grid.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=y))
         grid.append(label(text, class_="tick", x=x, y=y + 12))
-    return chart(name, described, y + AXIS, grid + drawn, left)
+    return chart(name, described, y + AXIS, grid + elements, left)
 
 
-def count(value: float) -> str:
+def _bar(bar: Bar, y: float, across: Callable[[float], float]) -> list[str]:
+    """A bar's segments end to end, its mark, and its figure; `across` gives per cent of the width."""
+    elements: list[str] = []
+    end = 0.0
+    for segment in bar.segments:
+        width = across(segment.value)
+        elements.append(
+            tag(
+                "rect", tag("title", escape(segment.hint)), class_=f"s{segment.series}",
+                x=percent(end), y=f"{y + 1:g}", width=percent(width), height=LINE - 2,
+            )
+        )  # fmt: skip
+        end += width
+    figure = end
+    if bar.mark is not None:
+        mark = across(bar.mark)
+        x, hint = percent(mark), tag("title", escape(bar.mark_hint))
+        elements.append(tag("line", hint, class_="mark", x1=x, x2=x, y1=y, y2=y + LINE))
+        if 0 <= mark - end < FIGURE:  # the figure would lie on the mark
+            figure = mark
+    elements.append(
+        label(bar.figure, class_="figure", x=percent(figure), dx=5, y=f"{y + LINE - 2:g}")
+    )
+    return elements
+
+
+def axis_number(value: float) -> str:
     """A number of an axis: thousands as k, millions as M, …"""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
@@ -157,7 +167,7 @@ def count(value: float) -> str:
     return f"{value:g}"
 
 
-def steps(top: float, most: int = 5) -> list[float]:
+def round_steps(top: float, most: int = 5) -> list[float]:
     """Round numbers from 0 to `top`, at most `most` steps: 1, 2 or 5 times a power of ten."""
     if top <= 0:
         return [0.0]
@@ -171,38 +181,38 @@ def columns(
 ) -> str:
     """Vertical bars, a stack of segments for each bin, the bins' names below."""
     tallest = max((sum(s.value for s in stack) for stack in stacks), default=0.0) or 1.0
-    wide = 100.0 / len(bins)
-    drawn = [tag("line", class_="grid", x1="0%", x2="100%", y1=height, y2=height)]
+    width = 100.0 / len(bins)
+    elements = [tag("line", class_="grid", x1="0%", x2="100%", y1=height, y2=height)]
     for number, (text, stack) in enumerate(zip(bins, stacks, strict=True)):
         y = float(height)
         for segment in stack:
-            tall = (height - 14) * segment.value / tallest
-            y -= tall
-            drawn.append(
+            length = (height - 14) * segment.value / tallest
+            y -= length
+            elements.append(
                 tag(
                     "rect", tag("title", escape(segment.hint)), class_=f"s{segment.series}",
-                    x=percent((number + 0.08) * wide), width=percent(0.84 * wide), y=f"{y:.2f}",
-                    height=f"{tall:.2f}",
+                    x=percent((number + 0.08) * width), width=percent(0.84 * width), y=f"{y:.2f}",
+                    height=f"{length:.2f}",
                 )
             )  # fmt: skip
-        middle = percent((number + 0.5) * wide)
-        often = "tick" if number % 2 == 0 else "tick minor"
-        drawn.append(label(text, class_=often, x=middle, y=height + 13))
+        middle = percent((number + 0.5) * width)
+        tick = "tick" if number % 2 == 0 else "tick minor"  # phones hide the minor ones
+        elements.append(label(text, class_=tick, x=middle, y=height + 13))
         whole = sum(segment.value for segment in stack)
         if whole == tallest:
-            drawn.append(label(f"{100 * whole:.0f}%", class_="tick", x=middle, y=f"{y - 3:.2f}"))
-    return chart(name, described, height + AXIS, drawn)
+            elements.append(label(f"{100 * whole:.0f}%", class_="tick", x=middle, y=f"{y - 3:.2f}"))
+    return chart(name, described, height + AXIS, elements)
 
 
 def sparkline(counts: Sequence[int]) -> str:
     """A histogram the size of a word."""
     tallest = max(counts) or 1
-    drawn = [
+    bars = [
         tag("rect", x=4 * i, y=f"{14 - 14 * c / tallest:.1f}", width=3, height=f"{14 * c / tallest:.1f}")
         for i, c in enumerate(counts)
         if c
     ]  # fmt: skip
-    return tag("svg", "".join(drawn), class_="spark", width=4 * len(counts), height=14)
+    return tag("svg", "".join(bars), class_="spark", width=4 * len(counts), height=14)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,68 +226,92 @@ class Point:
     hint: str
 
 
+#: A line of a scatter chart: x1, y1, x2, y2, text.
+Line = tuple[float, float, float, float, str]
+
+
 def log_axes(
     name: str,
     described: str,
     points: Sequence[Point],
-    roofs: Sequence[tuple[float, float, float, float, str]],
-    axes: tuple[str, str],
+    lines: Sequence[Line],
+    titles: tuple[str, str],
     height: int = 300,
 ) -> str:
-    """A scatter chart with two logarithmic axes. `roofs` are lines (x1, y1, x2, y2, text)."""
-    xs = [p.x for p in points] + [x for roof in roofs for x in (roof[0], roof[2])]
-    ys = [p.y for p in points] + [y for roof in roofs for y in (roof[1], roof[3])]
-    (left, right), (bottom, ceiling) = _decades(xs), _decades(ys)
-
-    def across(x: float) -> str:
-        return percent(100 * (math.log10(x) - left) / (right - left))
-
-    def up(y: float) -> str:
-        return f"{height * (1 - (math.log10(y) - bottom) / (ceiling - bottom)):.2f}"
-
-    drawn = []
-    for value in _round_numbers(left, right):
-        x = across(value)
-        drawn.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=height))
-        drawn.append(label(_number(value), class_="tick", x=x, y=height + 13))
-    for value in _round_numbers(bottom, ceiling):
-        y = up(value)
-        drawn.append(tag("line", class_="grid", x1="0%", x2="100%", y1=y, y2=y))
-        drawn.append(label(_number(value), class_="label", x=-6, y=float(y) + 4))
-    for x1, y1, x2, y2, text in roofs:
-        ends = {"x1": across(x1), "y1": up(y1), "x2": across(x2), "y2": up(y2)}
-        drawn.append(tag("line", tag("title", escape(text)), class_="roof", **ends))
-        if y1 == y2:
-            drawn.append(label(text, class_="end", x="100%", y=float(up(y2)) - 5))
-        else:  # beside the upper half of a slope
-            x, y = x1**0.35 * x2**0.65, y1**0.35 * y2**0.65
-            drawn.append(label(text, class_="end", x=across(x), y=float(up(y)) - 8))
+    """A scatter chart with two logarithmic axes, whose titles are `titles`."""
+    xs = [p.x for p in points] + [x for line in lines for x in (line[0], line[2])]
+    ys = [p.y for p in points] + [y for line in lines for y in (line[1], line[3])]
+    axes = _LogAxes(_decades(xs), _decades(ys), height)
+    elements = axes.grid()
+    for line in lines:
+        elements += axes.line(*line)
     for point in points:
-        drawn.append(
+        elements.append(
             tag(
                 "circle", tag("title", escape(point.hint)), class_=f"s{point.series}",
-                cx=across(point.x), cy=up(point.y), r=f"{point.size:.1f}",
+                cx=axes.across(point.x), cy=axes.up(point.y), r=f"{point.size:.1f}",
             )
         )  # fmt: skip
-    drawn.append(label(axes[0], class_="end axis", x="100%", y=height + 28))
-    drawn.append(label(axes[1], class_="start axis", x=-40, y=-6))
-    return chart(name, described, height + 34, drawn)
+    elements.append(label(titles[0], class_="end axis", x="100%", y=height + 28))
+    elements.append(label(titles[1], class_="start axis", x=-40, y=-6))
+    return chart(name, described, height + 34, elements)
+
+
+@dataclasses.dataclass(frozen=True)
+class _LogAxes:
+    """Two logarithmic axes: the decades of x and y, and the chart's height in pixels."""
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+    height: int
+
+    def across(self, x: float) -> str:
+        """The horizontal position of a value."""
+        left, right = self.x
+        return percent(100 * (math.log10(x) - left) / (right - left))
+
+    def up(self, y: float) -> str:
+        """The vertical position of a value."""
+        bottom, top = self.y
+        return f"{self.height * (1 - (math.log10(y) - bottom) / (top - bottom)):.2f}"
+
+    def grid(self) -> list[str]:
+        """Grid lines and their numbers."""
+        elements = []
+        for value in _round_numbers(*self.x):
+            x = self.across(value)
+            elements.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=self.height))
+            elements.append(label(_number(value), class_="tick", x=x, y=self.height + 13))
+        for value in _round_numbers(*self.y):
+            y = self.up(value)
+            elements.append(tag("line", class_="grid", x1="0%", x2="100%", y1=y, y2=y))
+            elements.append(label(_number(value), class_="label", x=-6, y=float(y) + 4))
+        return elements
+
+    def line(self, x1: float, y1: float, x2: float, y2: float, text: str) -> list[str]:
+        """A line with its text: at the right end, or beside the upper half of a slope."""
+        ends = {"x1": self.across(x1), "y1": self.up(y1), "x2": self.across(x2), "y2": self.up(y2)}
+        drawing = tag("line", tag("title", escape(text)), class_="roof", **ends)
+        if y1 == y2:
+            return [drawing, label(text, class_="end", x="100%", y=float(self.up(y2)) - 5)]
+        x, y = x1**0.35 * x2**0.65, y1**0.35 * y2**0.65
+        return [drawing, label(text, class_="end", x=self.across(x), y=float(self.up(y)) - 8)]
 
 
 def _decades(values: Sequence[float]) -> tuple[float, float]:
-    """The range of an axis in powers of ten, with room at both ends."""
+    """The range of an axis in powers of ten, with a margin at both ends."""
     low, high = math.log10(min(values)), math.log10(max(values))
-    room = max(0.06 * (high - low), 0.12)
-    return low - room, high + room
+    margin = max(0.06 * (high - low), 0.12)
+    return low - margin, high + margin
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Where an axis from 10^low to 10^high has its lines: powers of ten, and 2 and 5 times them on a
-    short one."""
+    """The grid lines of an axis from 10^low to 10^high: powers of ten, on a short axis also 2 and 5
+    times them."""
     powers = range(math.floor(low), math.ceil(high) + 1)
     factors = (1, 2, 5) if high - low < 2.5 else (1,)
-    found = [factor * 10.0**power for power in powers for factor in factors]
-    return [value for value in found if low <= math.log10(value) <= high]
+    numbers = [factor * 10.0**power for power in powers for factor in factors]
+    return [value for value in numbers if low <= math.log10(value) <= high]
 
 
 def _number(value: float) -> str:

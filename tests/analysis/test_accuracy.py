@@ -41,7 +41,7 @@ def test_against_the_formulas() -> None:
     assert found.lost == 0
 
 
-def test_pieces_are_the_whole() -> None:
+def test_pieces_add_up_to_the_whole() -> None:
     rng = np.random.default_rng(0)
     y, x = rng.normal(size=(2, 100))
     whole, parts = AccuracySums(DLFLOAT), AccuracySums(DLFLOAT)
@@ -54,14 +54,14 @@ def test_pieces_are_the_whole() -> None:
     assert other.sqnr_db == pytest.approx(one.sqnr_db, rel=1e-12)
 
 
-def test_a_perfect_result_and_no_signal() -> None:
+def test_perfect_result_and_zero_reference() -> None:
     assert measured([1.0, -3.0], [1.0, -3.0]).sqnr_db == math.inf
     silent = measured([0.0], [0.0])
     assert math.isnan(silent.sqnr_db) and math.isnan(silent.cosine)
     assert math.isnan(sqnr_db(0.0, 1.0))
 
 
-def test_lost_results_are_counted_and_left_out() -> None:
+def test_nonfinite_results_are_counted_and_left_out() -> None:
     found = measured([math.nan, math.inf, 2.0], [1.0, 1.0, 2.0])
     assert (found.lost, found.max_error) == (2, 0.0)
     nothing = measured([math.nan], [1.0])
@@ -93,7 +93,7 @@ def test_every_error_falls_into_its_bin(error: float) -> None:
         assert 2.0**power <= error and (power == high or error < 2.0 ** (power + 1))
 
 
-def test_a_power_of_two_opens_its_bin() -> None:
+def test_power_of_two_is_the_lower_bound_of_its_bin() -> None:
     powers = np.array([2.0**p for p in HISTOGRAM_POWERS])
     assert histogram(powers).tolist() == [0, 0, *[1] * len(powers)]
     below = histogram(np.nextafter(powers, 0))

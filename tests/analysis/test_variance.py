@@ -1,4 +1,4 @@
-"""Variance retention: reference values, the theorem written out once more, and the known stall."""
+"""Variance retention: reference values, the theorem written out term by term, and emulated sums."""
 
 import math
 
@@ -82,7 +82,7 @@ def test_resnet18_forward_is_within_a_bit_of_the_paper() -> None:
         assert abs(needed_bits(5, n, 64) - chunked) <= 1
 
 
-def test_short_sums_and_chunks_that_are_none() -> None:
+def test_short_sums_and_single_chunks() -> None:
     assert retention(5, 5, 1) == retention(5, 5, 2) == 1.0
     assert chunked_retention(9, 5, 4608, 0) == retention(9, 5, 4608)
     assert chunked_retention(9, 5, 60, 64) == retention(9, 5, 60)
@@ -90,7 +90,7 @@ def test_short_sums_and_chunks_that_are_none() -> None:
     assert needed_bits(5, 10**6, most=9) is None
 
 
-def test_chunks_keep_what_one_long_sum_loses() -> None:
+def test_chunks_retain_more_than_one_long_sum() -> None:
     assert retention(9, 9, 65536) < 0.9 < 0.999 < chunked_retention(9, 5, 65536, 64)
     assert lost_variance(9, 5, 65536) > LOST_VARIANCE_LIMIT > lost_variance(9, 5, 64)
     assert lost_variance(5, 5, 10**6) == math.inf
@@ -109,7 +109,7 @@ def emulated(m_acc: int, n: int, rounding: str) -> float:
     return float(np.var(sums) / np.var(operand.decode(a) @ operand.decode(b)))
 
 
-def test_theory_beside_emulated_sums() -> None:
+def test_theory_against_emulated_sums() -> None:
     """What docs/accuracy.md says: with rounding to nearest the theory is the careful side, by about two
     bits; truncation, whose error always points toward zero, loses far more than it says."""
     for m_acc in (4, 5, 6, 7):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hfp8sim.report.columns import COLUMNS, GROUPS
-from hfp8sim.report.plots import COMPARED, PLOTS
+from hfp8sim.report.plots import COMPARED, PART_SERIES, PLOTS
 from hfp8sim.report.report import Report, compare
 from tests.report.samples import facts, row, sample
 
@@ -104,6 +104,13 @@ def test_light_dark_paper_and_phone() -> None:
     dark = text.split("prefers-color-scheme: dark", 1)[1].split("}", 1)[0]
     light = text.split(":root {", 1)[1].split("}", 1)[0]
     assert set(re.findall(r"--\w+(?=:)", dark)) == set(re.findall(r"--\w+(?=:)", light))
+
+
+def test_every_part_of_the_cycles_has_a_colour() -> None:
+    text = sample().to_html()
+    for series in PART_SERIES.values():
+        assert text.count(f"--s{series}:") == 2  # light and dark
+        assert f".s{series} {{" in text
 
 
 def test_names_are_text_not_markup() -> None:

@@ -1,4 +1,4 @@
-"""Layer policies: which rule fires where, and what is refused."""
+"""Layer policies: which rule applies to which layer, and bad policies."""
 
 import pytest
 
@@ -18,18 +18,18 @@ NET = Workload(
 )
 
 
-def fired(policy: object) -> list[tuple[str, str]]:
+def applied(policy: object) -> list[tuple[str, str]]:
     """Profile name and rule of every layer."""
     found = assign(NET, get_profile("hfp8"), parse(policy))  # type: ignore[arg-type]
     return [(profile.name, rule) for profile, rule in found]
 
 
-def test_no_policy_leaves_the_run_s_profile() -> None:
-    assert fired(None) == fired("") == fired({}) == [("hfp8", "")] * 4
+def test_no_policy_keeps_the_profile_of_the_run() -> None:
+    assert applied(None) == applied("") == applied({}) == [("hfp8", "")] * 4
 
 
-def test_words() -> None:
-    assert fired("first=fp16, last=exact,depthwise=fp8-2018") == [
+def test_words_name_layers_by_role() -> None:
+    assert applied("first=fp16, last=exact,depthwise=fp8-2018") == [
         ("fp16", "first"),
         ("fp8-2018", "depthwise"),
         ("hfp8", ""),
@@ -38,27 +38,27 @@ def test_words() -> None:
 
 
 def test_patterns() -> None:
-    assert fired("block1.*=fp16") == [
+    assert applied("block1.*=fp16") == [
         ("hfp8", ""),
         ("fp16", "block1.*"),
         ("fp16", "block1.*"),
         ("hfp8", ""),
     ]
-    assert fired("[hs]*=fp16")[0] == ("fp16", "[hs]*")
+    assert applied("[hs]*=fp16")[0] == ("fp16", "[hs]*")
 
 
 def test_the_first_rule_that_fits_holds() -> None:
-    assert fired("*=fp16,first=exact")[0] == ("fp16", "*")
-    assert fired("first=exact,*=fp16")[0] == ("exact", "first")
+    assert applied("*=fp16,first=exact")[0] == ("fp16", "*")
+    assert applied("first=exact,*=fp16")[0] == ("exact", "first")
 
 
-def test_a_rule_may_carry_a_record() -> None:
+def test_rule_with_a_profile_record() -> None:
     special = get_profile("fp16").replace(chunk_length=8)
     found = assign(NET, get_profile("hfp8"), parse([("first", special)]))
     assert found[0] == (special, "first")
 
 
-def test_a_layer_called_like_a_word() -> None:
+def test_layer_named_like_a_word() -> None:
     """A pattern reaches it: a word never means a name."""
     net = Workload("net", (Layer("a", "linear", 1, 1, 1), Layer("first", "linear", 1, 1, 1)))
     assert [rule for _, rule in assign(net, get_profile("hfp8"), parse("[f]irst=fp16"))] == [
@@ -67,7 +67,7 @@ def test_a_layer_called_like_a_word() -> None:
     ]
 
 
-def test_words_may_fit_nothing() -> None:
+def test_words_may_fit_no_layer() -> None:
     net = Workload("net", (Layer("a", "linear", 1, 1, 1),))
     assert assign(net, get_profile("hfp8"), parse("depthwise=fp16")) == [(get_profile("hfp8"), "")]
 
@@ -85,7 +85,7 @@ def test_words_may_fit_nothing() -> None:
         ("Stem=fp16", "did you mean stem"),
     ],
 )
-def test_refused(policy: str, says: str) -> None:
+def test_parse_refuses_bad_policies_in_one_line(policy: str, says: str) -> None:
     with pytest.raises(InputError) as refused:
-        fired(policy)
+        applied(policy)
     assert says in str(refused.value) and "\n" not in str(refused.value)

@@ -119,8 +119,8 @@ def test_stochastic_rounding_depends_on_the_seed_alone() -> None:
 
 def test_policy_rules_choose_profiles() -> None:
     report = simulate(network(), policy={"first": "fp16", "h*": "exact"})
-    fired = {row["layer"]: (row["profile"], row["rule"]) for row in report.layers}
-    assert fired == {"stem": ("fp16", "first"), "heads": ("exact", "h*"), "fc": ("hfp8", "")}
+    applied = {row["layer"]: (row["profile"], row["rule"]) for row in report.layers}
+    assert applied == {"stem": ("fp16", "first"), "heads": ("exact", "h*"), "fc": ("hfp8", "")}
     assert [p["rule"] for p in report.facts["policy"]] == ["first", "h*"]
     plain = simulate(network())
     better = {r["layer"]: r["sqnr_db"] - q["sqnr_db"] for r, q in zip(report.layers, plain.layers)}
