@@ -63,17 +63,7 @@ KNOWN_CIRCLES: set[frozenset[str]] = {
     frozenset({"machine.config", "machine.scalesim_cfg"}),
 }
 KNOWN_THIRD_PARTY: set[str] = set()
-KNOWN_PRIVATE: set[str] = {
-    "kernels.convert -> units.random._G",
-    "kernels.convert -> units.random._LOW32",
-    "kernels.convert -> units.random._ONE",
-    "kernels.convert -> units.random._S32",
-    "kernels.pack -> units.random._G",
-    "kernels.pack -> units.random._M1",
-    "kernels.pack -> units.random._M2",
-    "kernels.pack -> units.random._ONE",
-    "kernels.pack -> units.random._S32",
-}
+KNOWN_PRIVATE: set[str] = set()
 
 
 class Import(NamedTuple):

@@ -27,7 +27,7 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.vocabulary import Overflow, Rounding, mode_number, overflow_number
 from hfp8sim.kernels.form import PANEL
 from hfp8sim.kernels.pack import words_of_elements
-from hfp8sim.units.random import _G, _LOW32, _ONE, _S32
+from hfp8sim.units.random import GOLDEN_GAMMA
 
 #: Elements that are converted at once, so that their random words stay in the first-level cache.
 _BLOCK = 1024
@@ -311,9 +311,9 @@ def convert_drawn(values, key, numbers, codes):
         some = values[first : first + _BLOCK]
         for t in range(0, _BLOCK, PANEL):
             number = np.uint64(first + t)
-            counter = ((number >> _S32) << _S32) + (number & _LOW32) + _ONE
+            counter = number + np.uint64(1)
             place = words.ctypes.data + 4 * t
-            words_of_elements(key + _G * counter, zero, down, zero, zero, place, words)
+            words_of_elements(key + GOLDEN_GAMMA * counter, zero, down, zero, zero, place, words)
         n = convert_block(some, words, True, numbers, codes[first : first + _BLOCK])
         over, under, nan = over + n[0], under + n[1], nan + n[2]
     return over, under, nan

@@ -37,12 +37,13 @@ from hfp8sim.kernels.form import (
 )
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.numbers import NUMBERS
+from hfp8sim.units.random import LOWBIAS_1, LOWBIAS_2
 
 #: Modes and adders as numbers.
 _NONE, _EVEN, _AWAY, _ZERO, _RANDOM, _HASH = range(len(Mode))
 _NEAREST, _CHOP, _ODD = range(len(Adder))
 _FRACTION32, _FRACTION64 = 23, 52
-_HASH1, _HASH2, _LOW32 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B), np.uint64(0xFFFFFFFF)
+_LOW32 = np.uint64(0xFFFFFFFF)
 
 
 class Rule(NamedTuple):
@@ -172,8 +173,8 @@ def addend(row, column, rule, numbers):
     """The addend of a stochastic rounding, from a row's and a column's word (uint64)."""
     x = row ^ column
     if rule.mode == _HASH:  # mix32, see rounding.py
-        x = x * _HASH1 & _LOW32
-        x = (x ^ (x >> np.uint64(15))) * _HASH2 & _LOW32
+        x = x * LOWBIAS_1 & _LOW32
+        x = (x ^ (x >> np.uint64(15))) * LOWBIAS_2 & _LOW32
         if rule.bits == 64:
             x = x << np.uint64(32)
         x = (x >> numbers.hash_shift) & numbers.hash_keep

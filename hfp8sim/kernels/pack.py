@@ -23,7 +23,7 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.vocabulary import Facts, Lowest
 from hfp8sim.kernels.form import NO_EXPONENT, PANEL
 from hfp8sim.kernels.numbers import float_bits
-from hfp8sim.units.random import _G, _M1, _M2, _ONE, _S32
+from hfp8sim.units.random import GOLDEN_GAMMA, SPLITMIX_1, SPLITMIX_2
 
 # -- scanning operands -------------------------------------------------------------------------------
 
@@ -435,16 +435,16 @@ def _word_writer(gap: int) -> Any:
 
 def _mixed(z: Value) -> Value:
     """`mix64` of 64-bit integers, of which the 32 high bits are wanted."""
-    z = (z ^ z >> 30) * int(_M1)
-    z = (z ^ z >> 27) * int(_M2)
+    z = (z ^ z >> 30) * int(SPLITMIX_1)
+    z = (z ^ z >> 27) * int(SPLITMIX_2)
     x = (z >> 32).cut(vector(I32, z.lanes))
     return x ^ x >> 31
 
 
 #: Words of consecutive rows i …
-words_of_rows = intrinsic(_word_writer(int(_G) << 32))
+words_of_rows = intrinsic(_word_writer(int(GOLDEN_GAMMA) << 32))
 #: … and of consecutive elements j.
-words_of_elements = intrinsic(_word_writer(int(_G)))
+words_of_elements = intrinsic(_word_writer(int(GOLDEN_GAMMA)))
 
 
 @jit
@@ -461,12 +461,14 @@ def fill_words(words, first, step0, steps_per_chunk, chunk_length, products, pan
     kind = panels.dtype.type
     fold, down, up, low = words.fold, words.down, kind(words.up), kind(words.low)
     for p in range(panels.shape[0]):
-        start = words.key + _G * ((np.uint64(first + p * PANEL) << _S32) + _ONE)
+        start = words.key + GOLDEN_GAMMA * (
+            (np.uint64(first + p * PANEL) << np.uint64(32)) + np.uint64(1)
+        )
         address = panels[p].ctypes.data + at * PANEL * panels.itemsize
         chunk = step0 // steps_per_chunk
         step = step0 - chunk * steps_per_chunk
         for t in range(count):
-            argument = start + _G * np.uint64(chunk * chunk_length + step * products)
+            argument = start + GOLDEN_GAMMA * np.uint64(chunk * chunk_length + step * products)
             place = address + t * PANEL * panels.itemsize
             words_of_rows(argument, fold, down, up, low, place, panels)
             step += 1

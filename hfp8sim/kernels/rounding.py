@@ -7,8 +7,7 @@ from hfp8sim.kernels.counts import Counter
 from hfp8sim.kernels.form import OVERFLOWED, UNDERFLOWED, Adder, Mode, Overflow, Underflow
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.numbers import word_index
-
-_HASH1, _HASH2 = 0x7FEB352D, 0x846CA68B  # mix32, docs/numerics.md section 4
+from hfp8sim.units.random import LOWBIAS_1, LOWBIAS_2
 
 #: The numbers that a rounding mode takes, by mode.
 _NUMBERS_OF_MODE = {
@@ -133,11 +132,11 @@ class Rounding:
             return x
         # mix32. Its first x ^= x >> 16 is linear over xor, and both words have it already. Its last one
         # cannot reach the 16 highest bits, and no more are used.
-        x = x * _HASH1
+        x = x * int(LOWBIAS_1)
         if lanes.bits == 64:
             x = x & 0xFFFFFFFF
         x = x ^ x >> 15
-        x = x * _HASH2
+        x = x * int(LOWBIAS_2)
         if lanes.bits == 64:  # to the top of the lane, as in a lane of 32 bits
             x = x << 32
         return x >> self.registers["hash_shift"] & self.registers["hash_keep"]

@@ -18,12 +18,14 @@ ROW_COLUMN, COUNTER, LFSR = range(3)
 #: Columns and rows of lanes of the machine whose LFSRs are imitated.
 LFSR_ROWS, LFSR_COLUMNS = 8, 64
 
-_G = np.uint64(0x9E3779B97F4A7C15)
-_M1 = np.uint64(0xBF58476D1CE4E5B9)
-_M2 = np.uint64(0x94D049BB133111EB)
+#: Constants of SplitMix64 (Steele, Lea, Flood 2014): increment and multipliers.
+GOLDEN_GAMMA = np.uint64(0x9E3779B97F4A7C15)
+SPLITMIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+SPLITMIX_2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 _ONE, _LOW32 = np.uint64(1), np.uint64(0xFFFFFFFF)
-_N1, _N2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
+#: Multipliers of the 32-bit finaliser lowbias32 (Wellons 2018).
+LOWBIAS_1, LOWBIAS_2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
 _S15, _S16 = np.uint64(15), np.uint64(16)
 _GALOIS = np.uint64(0x80200003)
 
@@ -31,23 +33,23 @@ _GALOIS = np.uint64(0x80200003)
 @jit
 def mix64(z):
     """The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of uint64."""
-    z = (z ^ (z >> _S30)) * _M1
-    z = (z ^ (z >> _S27)) * _M2
+    z = (z ^ (z >> _S30)) * SPLITMIX_1
+    z = (z ^ (z >> _S27)) * SPLITMIX_2
     return z ^ (z >> _S31)
 
 
 @jit
 def mix32(x):
     """Wellons' lowbias32: a bijection of 32-bit words, held in uint64."""
-    x = ((x ^ (x >> _S16)) * _N1) & _LOW32
-    x = ((x ^ (x >> _S15)) * _N2) & _LOW32
+    x = ((x ^ (x >> _S16)) * LOWBIAS_1) & _LOW32
+    x = ((x ^ (x >> _S15)) * LOWBIAS_2) & _LOW32
     return x ^ (x >> _S16)
 
 
 @jit
 def absorb(h, x):
     """One step of the key schedule, both uint64."""
-    return mix64((h ^ x) + _G)
+    return mix64((h ^ x) + GOLDEN_GAMMA)
 
 
 @jit
@@ -61,7 +63,7 @@ def key(seed, stream, site):
 def word(key, i, j):
     """The 32-bit word of a key at 0 ≤ i, j < 2^32, as uint64."""
     counter = (np.uint64(i) << _S32) + np.uint64(j) + _ONE
-    return mix64(key + _G * counter) >> _S32
+    return mix64(key + GOLDEN_GAMMA * counter) >> _S32
 
 
 @jit
