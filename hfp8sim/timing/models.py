@@ -11,8 +11,8 @@ write a function and register it:
     register(TimeModel("roofline", "the longer of computing and moving", closed_form=roofline))
 
 From then on `simulate(..., time_model="roofline")`, `time_layer`, `time_program`, the command line and
-every report take it. A model that ships with the package is a row of `_SHIPPED` instead, and its name
-stands in `hfp8sim.machine.TIME_MODELS`, so that a machine's file may choose it as its own.
+every report take it. A model that ships with the package is a row of `_SHIPPED` instead. Its name is also
+listed in `hfp8sim.machine.TIME_MODELS`, so that a machine's file may choose it as its own.
 """
 
 from __future__ import annotations

@@ -277,7 +277,7 @@ def _stored(
         return _unfolded(tensor, view.image, groups, rows, columns)
     if view.block == 0:
         return _plain(tensor, view, groups, rows, columns)
-    # Side by side stand blocks of `block` columns, which the tensor has one below the other.
+    # The matrix consists of blocks of `block` columns, which the tensor stores one below the other.
     blocks = np.arange(len(columns) // view.block)[:: -1 if view.turned else 1]
     block_rows = blocks[:, None] * (view.block_step // view.pitch) + rows
     stored = _plain(tensor, view, groups, block_rows.ravel(), np.arange(view.block))
