@@ -7,6 +7,7 @@ constants of the compiled kernels are all derived from `INSTRUCTIONS` and `CSRS`
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,27 +69,27 @@ class Instruction:
     def __post_init__(self) -> None:
         assert self.unit in ("", *UNITS), self.unit
 
-    @property
+    @functools.cached_property
     def multiplies(self) -> bool:
         """Whether it multiplies operands A and B."""
         return self.unit == "array"
 
-    @property
+    @functools.cached_property
     def computes(self) -> bool:
         """Whether it computes values, rather than moves or selects them."""
         return self.unit in ("array", "post")
 
-    @property
+    @functools.cached_property
     def writes_dram(self) -> bool:
         """Whether it stores to DRAM."""
         return self.unit == "DMA out"
 
-    @property
+    @functools.cached_property
     def writes_csr(self) -> bool:
         """Whether it writes a control register."""
         return any(field.kind == "csr" for field in self.fields)
 
-    @property
+    @functools.cached_property
     def opens_loop(self) -> bool:
         """Whether the words that follow it are the body of a loop."""
         return any(field.kind == "body" for field in self.fields)

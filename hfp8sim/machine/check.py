@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hfp8sim._numba.jit import jit
-from hfp8sim._numba.layouts import enumerate_names, layout, record
+from hfp8sim._numba.layouts import enumerate_names, layout, record, tuple_type
 from hfp8sim.errors import InputError
 from hfp8sim.isa import LINE, Decoded, Program, decode, instruction_text, word_format
 from hfp8sim.isa.encoding import meaningful
@@ -206,6 +206,7 @@ _WALK = layout(
     instructions=np.int64,  # executed, HALT included
     stale_operands=np.int64,  # `Findings.overwritten`
 )
+_WalkResult = tuple_type("_WalkResult", _WALK)
 _MULTIPLIES = opcodes_with("multiplies")
 _BARRIER, _WRITES_CSR = opcodes_with("barrier"), opcodes_with("writes_csr")
 
@@ -359,12 +360,13 @@ def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -
     words, walk = program.words.astype(np.int64), record(_WALK)
     core, regs, boxes = start(words, 0, 1, machine.array.columns, size)
     _walk(words, core, regs, boxes, record(RESOLVED), written, cleared, MAX_STEPS, walk)
-    index, access = int(walk.index), int(walk.access)
-    if walk.fault != FAULT.none:
-        raise refuse(program, index, fault_text(walk.fault))
-    if access != _ACCESS.sound:
+    result = _WalkResult(*walk.item())
+    if result.fault != FAULT.none:
+        raise refuse(program, result.index, fault_text(result.fault))
+    if result.access != _ACCESS.sound:
         limits = {_ACCESS.accumulators: cleared.size, _ACCESS.too_long: MAX_STEPS}
-        text = list(_ACCESS_TEXTS.values())[access]
-        limit = limits.get(access, written.size)
-        raise refuse(program, index, text.format(first=walk.first, last=walk.last, limit=limit))
-    return Findings(int(walk.instructions), bool(walk.stale_operands))
+        limit = limits.get(result.access, written.size)
+        text = list(_ACCESS_TEXTS.values())[result.access]
+        reason = text.format(first=result.first, last=result.last, limit=limit)
+        raise refuse(program, result.index, reason)
+    return Findings(result.instructions, bool(result.stale_operands))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hfp8sim._numba.jit import jit
-from hfp8sim._numba.layouts import RANGE, SPAN, enumerate_names, layout, record
+from hfp8sim._numba.layouts import RANGE, SPAN, enumerate_names, layout
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS, reset_registers
 
 # -- the resolved instruction ------------------------------------------------------------------------
@@ -226,12 +226,17 @@ def new_core(
     Returns:
         A `CORE` record, int64 register values by CSR number, and a `BOX` record for each port.
     """
-    core = record(CORE)
-    core.number, core.cores = number, cores
-    core.row_bytes, core.dram_bytes = row_bytes, dram_bytes
-    core.slots[:] = -1
-    core.sums.slot = core.result.slot = -1
-    return core, _RESET.copy(), np.zeros(len(OPERANDS), BOX)
+    cores_array = np.zeros(
+        1, CORE
+    )  # Python assigns fields of an array faster than those of a record.
+    for name, value in (
+        ("number", number), ("cores", cores), ("row_bytes", row_bytes), ("dram_bytes", dram_bytes),
+        ("slots", -1),
+    ):  # fmt: skip
+        cores_array[name] = value
+    for buffer in ("sums", "result"):
+        cores_array[buffer]["slot"] = -1
+    return cores_array[0], _RESET.copy(), np.zeros(len(OPERANDS), BOX)
 
 
 # -- small arithmetic --------------------------------------------------------------------------------
