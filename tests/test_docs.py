@@ -1,4 +1,4 @@
-"""The documentation is what the code says: generated pages, repeated examples, a site without dead links."""
+"""The documentation agrees with the code: generated pages, examples, names of files, links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_table_escapes_bars() -> None:
     assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |\n"
 
 
-def test_filled_replaces_what_is_between_the_markers() -> None:
+def test_filled() -> None:
     page = "1\n<!-- a -->\nold\n<!-- /a -->\n2\n"
     assert filled(page, a="new \\1\n") == page.replace("old", "new \\1")
     with pytest.raises(ValueError, match="the page has 0 places for b, not one"):
@@ -38,19 +38,34 @@ def test_changed_output_is_written() -> None:
     assert examples.refreshed(page).endswith('$ cat a.toml\nname = "x"\n```\n')
 
 
-def test_lines_that_a_page_leaves_out_stay_out() -> None:
+def test_omitted_lines_stay_omitted() -> None:
     page = "```text\n# file: a\n1\n2\n3\n4\n```\n```console\n$ cat a\n1\n…\nold\n```\n"
     assert examples.refreshed(page).endswith("$ cat a\n1\n…\n4\n```\n")
 
 
-def test_tutorials_for_three_kinds_of_user() -> None:
+def test_named_files_exist() -> None:
+    """Files and folders that a page names in backquotes; `kernels/form.py` is relative to the package."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]
+    folders = ("hfp8sim", "c_ref", "tests", "docs", "benchmarks", "examples")
+    names = {path.name for folder in folders for path in (ROOT / folder).rglob("*")}
+    missing = [
+        f"{page.name}: {name}"
+        for page in pages
+        for name in re.findall(r"`([\w./-]+(?:\.(?:py|c|h)|/))`", page.read_text("utf-8"))
+        if not any((root / name).exists() for root in (ROOT, ROOT / "hfp8sim"))
+        and ("/" in name or name not in names)
+    ]
+    assert missing == []
+
+
+def test_tutorials() -> None:
     pages = {path.stem: path.read_text("utf-8") for path in (DOCS / "tutorials").glob("*.md")}
     assert set(pages) == {"architect", "researcher", "ml-engineer"}
     for text in pages.values():
         assert text.count("$ hfp8sim ") >= 4
 
 
-def test_the_site_builds_without_network_or_dead_links(tmp_path: Path) -> None:
+def test_site_builds(tmp_path: Path) -> None:
     warnings = site.build(tmp_path)
     assert warnings == []
     pages = {path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")}
