@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from docs.pages.markdown import filled, table
-from hfp8sim.machine.config import get_machine, machines, number_fields
+from hfp8sim.machine.catalog import get_machine, machines
+from hfp8sim.machine.config import number_fields
 from hfp8sim.timing import MODELS
 
 PAGE = Path(__file__).parents[1] / "machine.md"

@@ -16,7 +16,8 @@ from hfp8sim.isa import Program, ProgramLayer, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
 from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
-from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.catalog import get_machine
+from hfp8sim.machine.config import Machine
 from hfp8sim.network import Layer, PhaseGemm, phase_gemm
 from hfp8sim.units.profile import Profile, get_profile
 

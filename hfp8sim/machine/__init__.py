@@ -1,7 +1,8 @@
 """The machine: its configuration and its executor. How long it takes stands in `hfp8sim.timing`. See docs/machine.md."""
 
+from hfp8sim.machine.catalog import get_machine, machines
 from hfp8sim.machine.check import check
-from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine, machines
+from hfp8sim.machine.config import TIME_MODELS, Machine
 from hfp8sim.machine.executor import Execution, execute
 
 __all__ = [

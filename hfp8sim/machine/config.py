@@ -8,11 +8,8 @@ table in docs/machine.md are derived from it. A preset's values that are not pub
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tomllib
 from collections.abc import Iterable
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError, unknown
@@ -172,44 +169,12 @@ _TEXTS = ("name", "summary", "time_model")
 _LISTS = ("assumed", "notes")
 
 
-def machines() -> list[str]:
-    """Names of the shipped machines; the first is the default."""
-    folder = resources.files(__package__) / "presets"
-    names = sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
-    return sorted(names, key=lambda name: name != "rapid-core")
-
-
-def get_machine(name: str | Path | Machine = "rapid-core") -> Machine:
-    """A machine by name, from a `.toml` file, or from a SCALE-Sim `.cfg`; a record is handed through.
+def from_toml(content: bytes, where: str) -> Machine:
+    """The machine that a TOML text describes.
 
     Raises:
-        InputError: an unknown name, an unreadable file, a key that is unknown, missing or out of range.
+        InputError: a key that is unknown, missing or out of range; the message begins with `where`.
     """
-    if isinstance(name, Machine):
-        return name
-    path = Path(name)
-    if path.suffix == ".cfg":
-        from hfp8sim.machine.scalesim_cfg import load_cfg
-
-        return load_cfg(path)
-    if path.suffix == ".toml":
-        try:
-            return from_toml(path.read_bytes(), str(path))
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror}") from None
-    return _preset(str(name))
-
-
-@functools.cache
-def _preset(name: str) -> Machine:
-    if name not in machines():
-        raise unknown("machine", name, [*machines(), "a path ending in .toml or .cfg"])
-    preset = resources.files(__package__) / "presets" / f"{name}.toml"
-    return from_toml(preset.read_bytes(), f"preset {name}")
-
-
-def from_toml(content: bytes, where: str) -> Machine:
-    """The machine a TOML text describes; `where` stands before every complaint."""
     try:
         table = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

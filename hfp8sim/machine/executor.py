@@ -18,8 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.segments import segments
+from hfp8sim.machine.catalog import get_machine
 from hfp8sim.machine.check import MAX_STEPS, Findings, examine
-from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.config import Machine
 from hfp8sim.machine.core import Core
 from hfp8sim.machine.interpreter import effect, run
 from hfp8sim.machine.multiplier import Plans

@@ -7,7 +7,8 @@ import functools
 
 from hfp8sim.errors import located
 from hfp8sim.lowering.programs import compulsory_bytes, lower_gemm
-from hfp8sim.machine.config import Machine, get_machine
+from hfp8sim.machine.catalog import get_machine
+from hfp8sim.machine.config import Machine
 from hfp8sim.network import Layer, PhaseGemm, phase_gemm
 from hfp8sim.timing.models import TimeModel, get_model
 from hfp8sim.timing.parts import LayerTime

@@ -23,8 +23,9 @@ from collections.abc import Callable
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.isa import Program
 from hfp8sim.isa.segments import segments
+from hfp8sim.machine.catalog import get_machine
 from hfp8sim.machine.check import check
-from hfp8sim.machine.config import TIME_MODELS, Machine, get_machine
+from hfp8sim.machine.config import TIME_MODELS, Machine
 from hfp8sim.network import GemmShape
 from hfp8sim.timing import pipelined_driver, scalesim
 from hfp8sim.timing.parts import LayerTime, Parts, Timing
