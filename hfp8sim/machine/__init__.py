@@ -1,4 +1,4 @@
-"""The machine: its configuration and its executor. How long it takes stands in `hfp8sim.timing`. See docs/machine.md."""
+"""The machine: configurations, static checks and the executor (docs/machine.md). `hfp8sim.timing` has its time."""
 
 from hfp8sim.machine.catalog import get_machine, machines
 from hfp8sim.machine.check import check

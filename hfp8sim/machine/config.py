@@ -1,8 +1,8 @@
-"""Machines: what an accelerator consists of, as frozen records read from TOML.
+"""Machines: the configuration of an accelerator, as frozen records read from TOML.
 
-Every key stands once, with its meaning and its allowed range; the records, the checks of a file and the
-table in docs/machine.md are derived from it. A preset's values that are not public are listed in its
-`assumed`, in the file and in the record.
+Each key is declared once, with its meaning and its range. The checks of a machine file and the table in
+docs/machine.md are derived from the declarations. `assumed` lists the keys of a preset whose values are not
+public.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def _number(low: int, high: int, meaning: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """The multiply-accumulate array of a core. Weights stand still, partial sums pass down its rows."""
+    """The weight-stationary multiply-accumulate array of a core. Partial sums pass down its rows."""
 
     rows: int = _number(1, 1024, "rows of processing elements: the depth of a dot product")
     columns: int = _number(1, 1024, "lanes across, and bytes of a scratchpad row")
-    corelets: int = _number(1, 64, "arrays of a core; they share the rows of A among them")
+    corelets: int = _number(1, 64, "arrays of a core, which share the rows of A")
     macs_8bit: int = _number(1, 64, "multiply-accumulates per lane and cycle, operands of ≤ 8 bits")
     macs_16bit: int = _number(1, 64, "the same with an operand of more than 8 bits")
 
@@ -46,12 +46,12 @@ class Memory:
     bytes_per_cycle: int = _number(
         1, 1 << 16, "bytes the DRAM channel moves per cycle, both ways together"
     )
-    latency: int = _number(0, 1 << 20, "cycles until the first byte of a load has come")
+    latency: int = _number(0, 1 << 20, "cycles until the first byte of a load arrives")
 
 
 @dataclasses.dataclass(frozen=True)
 class Post:
-    """The unit behind the accumulators: bias, activation, scale, rounding."""
+    """The unit that finishes sums: bias, activation, scale, rounding."""
 
     lanes: int = _number(1, 1 << 16, "results per cycle and core")
 
@@ -61,7 +61,10 @@ SECTIONS = {"array": Array, "memory": Memory, "post": Post}
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A configuration. `replace(**{"memory.latency": 0})` gives another; bad values raise `InputError`."""
+    """The configuration of a machine. Values out of range raise `InputError`.
+
+    `replace(**{"memory.latency": 0})` returns a changed copy; `machine["memory.latency"]` reads a key.
+    """
 
     name: str
     array: Array
@@ -69,7 +72,7 @@ class Machine:
     post: Post
     cores: int = _number(1, 1024, "cores; they share one program and one DRAM channel")
     clock_mhz: int = _number(1, 100_000, "clock")
-    time_model: str = TIME_MODELS[0]  #: the one used unless another is asked for
+    time_model: str = TIME_MODELS[0]  #: used if no other is chosen
     summary: str = ""
     assumed: tuple[str, ...] = ()  #: keys whose values are not public
     notes: tuple[str, ...] = ()
@@ -110,7 +113,7 @@ class Machine:
         return getattr(owner, name)
 
     def replace(self, **values: Any) -> Machine:
-        """Another machine with some values changed, by dotted key; unknown keys raise `InputError`."""
+        """A copy with some values changed, by dotted key; unknown keys raise `InputError`."""
         known = [key for key, _ in number_fields()] + ["name", "time_model", "summary"]
         top: dict[str, Any] = {}
         for key, value in values.items():
@@ -151,7 +154,7 @@ class Machine:
         return 2 * self.macs_per_cycle(bits) * self.clock_mhz / 1e6
 
     def seconds(self, cycles: int) -> float:
-        """How long so many cycles take."""
+        """The time of a number of cycles."""
         return cycles / (self.clock_mhz * 1e6)
 
 

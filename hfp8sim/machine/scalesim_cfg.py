@@ -13,9 +13,12 @@ _DATAFLOWS = ("os", "ws", "is")
 
 
 def load_cfg(path: Path) -> Machine:
-    """The machine of a `.cfg`: array, SRAM sizes, dataflow and bandwidth; `notes` say what was left out.
+    """The machine of a `.cfg`: array, SRAM sizes, dataflow and bandwidth. `notes` lists what is not represented.
 
-    The three SRAMs become one scratchpad, since ours is shared. A word is a byte, as there.
+    The three SRAMs become one scratchpad, because our scratchpad is shared. A word is one byte, as in SCALE-Sim.
+
+    Raises:
+        InputError: an unreadable file, or a key that is missing or out of range.
     """
     parser = configparser.ConfigParser(strict=False, interpolation=None)
     try:
@@ -54,8 +57,8 @@ def load_cfg(path: Path) -> Machine:
     for other in parser.sections():
         if other not in ("general", "architecture_presets", "run_presets"):
             notes.append(f"section [{other}] ignored")
-    named = parser.get("general", "run_name", fallback="")  # may go over several lines
-    name = " ".join(named.split()).strip(" \"'") or path.stem
+    run_name = parser.get("general", "run_name", fallback="")  # It may span several lines.
+    name = " ".join(run_name.split()).strip(" \"'") or path.stem
     try:
         return Machine(
             name=name,

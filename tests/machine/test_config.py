@@ -7,7 +7,8 @@ import pytest
 from docs.pages.machine import keys, page, presets
 from hfp8sim.errors import InputError
 from hfp8sim.machine import Machine, get_machine, machines
-from hfp8sim.machine.config import from_toml, number_fields
+from hfp8sim.machine.catalog import from_toml
+from hfp8sim.machine.config import number_fields
 
 _PRESET = """
 name = "mine"
