@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from docs.pages.markdown import table
 from hfp8sim.formats import get_format
-from hfp8sim.units.profile import FIELDS, PHASES, Profile, get_profile, profiles
+from hfp8sim.units.profile import MEANINGS, PHASES, Profile, get_profile, profiles
 
 _HEAD = """# Profiles
 
@@ -14,26 +14,6 @@ A profile is the set of choices that a GEMM is computed with; what each does to 
 [numerics](numerics.md), section 3. `--profile NAME` takes one, `--set FIELD=VALUE` changes a field, and
 so does `hs.get_profile("hfp8").replace(chunk_length=32)`.
 """
-
-_MEANING = {
-    "name": "how it is called",
-    "a_format": "of activations",
-    "b_format": "of weights",
-    "error_format": "of errors, in the two backward phases",
-    "accumulator": "format of the running sum inside a chunk",
-    "between_chunks": "format of the running total of chunks",
-    "chunk_length": "products in a chunk; 0: no chunks",
-    "products_per_step": "products that share a rounding; 0: the whole chunk",
-    "sum_order": "`fused`, `pair-first`, `chain` or `aligned`",
-    "guard_bits": "fraction bits that `aligned` sums keep",
-    "rounding": "inside a chunk",
-    "between_rounding": "of the running total, and of the first chunk's copy",
-    "random_bits": "r of a stochastic rounding, 1..24",
-    "random_source": "`row-column`, `counter` or `lfsr`",
-    "overflow": "policy of the accumulators",
-    "operand_rounding": "of tensors into operand formats",
-    "operand_overflow": "policy of that",
-}
 
 
 def page() -> str:
@@ -47,8 +27,8 @@ def page() -> str:
 
 def _fields(named: list[Profile]) -> str:
     rows = [
-        (f"`{field}`", _MEANING[field], *(_value(getattr(p, field)) for p in named))
-        for field in FIELDS
+        (f"`{field}`", MEANINGS[field], *(_value(getattr(p, field)) for p in named))
+        for field in MEANINGS
         if field != "name"
     ]
     return table(("field", "meaning", *(p.name for p in named)), rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import field
 from typing import Any
 
 from hfp8sim.errors import InputError, unknown
@@ -10,36 +11,57 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
 from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
 from hfp8sim.network.records import PHASES
-from hfp8sim.units.mac import SUM_ORDERS
+from hfp8sim.registry import Registry
+from hfp8sim.units.mac import SUM_ORDERS, SumOrder
 from hfp8sim.units.random import SOURCES
+
+
+def _means(text: str) -> dict[str, str]:
+    return {"meaning": text}
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """How a GEMM is computed, and how its operands come about. Formats are names or records.
+    """How a GEMM is computed, and how its operands are rounded. Formats are names or records.
 
-    Every field can be replaced: `get_profile("hfp8").replace(chunk_length=32)`. Inconsistent fields
-    raise `InputError`.
+    `MEANINGS` has the meaning of each field. Every field can be replaced:
+    `get_profile("hfp8").replace(chunk_length=32)`. Fields that contradict each other raise `InputError`.
     """
 
-    name: str
-    summary: str = dataclasses.field(default="", compare=False)
-    a_format: str | FloatFormat = "hfp8-143"  #: activations
-    b_format: str | FloatFormat = "hfp8-143"  #: weights
-    error_format: str | FloatFormat = "hfp8-152"  #: errors, in the two backward phases
-    accumulator: str | FloatFormat = "dlfloat16"  #: running sum inside a chunk
-    between_chunks: str | FloatFormat = "dlfloat16"  #: running total of chunks
-    chunk_length: int = 64  #: products per chunk; 0: no chunks
-    products_per_step: int = 1  #: products per rounding; 0: the whole chunk
-    sum_order: str = "fused"  #: one of `SUM_ORDERS`
-    guard_bits: int = 0  #: fraction bits that `aligned` sums keep
-    rounding: str = "nearest-away"  #: inside a chunk
-    between_rounding: str = ""  #: between chunks; empty: as inside
-    random_bits: int = 13  #: random bits of a stochastic rounding, 1..24
-    random_source: str = "row-column"  #: one of `SOURCES`
-    overflow: str = "special"  #: policy of the accumulators
-    operand_rounding: str = "nearest-away"  #: of tensors into operand formats
-    operand_overflow: str = "saturate"
+    name: str = field(metadata=_means("its name"))
+    summary: str = field(default="", compare=False)
+    a_format: str | FloatFormat = field(default="hfp8-143", metadata=_means("of activations"))
+    b_format: str | FloatFormat = field(default="hfp8-143", metadata=_means("of weights"))
+    error_format: str | FloatFormat = field(
+        default="hfp8-152", metadata=_means("of errors, in the two backward phases")
+    )
+    accumulator: str | FloatFormat = field(
+        default="dlfloat16", metadata=_means("format of the running sum inside a chunk")
+    )
+    between_chunks: str | FloatFormat = field(
+        default="dlfloat16", metadata=_means("format of the running total of chunks")
+    )
+    chunk_length: int = field(default=64, metadata=_means("products in a chunk; 0: no chunks"))
+    products_per_step: int = field(
+        default=1, metadata=_means("products that share a rounding; 0: the whole chunk")
+    )
+    sum_order: str = field(
+        default="fused", metadata=_means("`fused`, `pair-first`, `chain` or `aligned`")
+    )
+    guard_bits: int = field(default=0, metadata=_means("fraction bits that `aligned` sums keep"))
+    rounding: str = field(default="nearest-away", metadata=_means("inside a chunk"))
+    between_rounding: str = field(
+        default="", metadata=_means("of the running total, and of the first chunk's copy")
+    )
+    random_bits: int = field(default=13, metadata=_means("r of a stochastic rounding, 1..24"))
+    random_source: str = field(
+        default="row-column", metadata=_means("`row-column`, `counter` or `lfsr`")
+    )
+    overflow: str = field(default="special", metadata=_means("policy of the accumulators"))
+    operand_rounding: str = field(
+        default="nearest-away", metadata=_means("of tensors into operand formats")
+    )
+    operand_overflow: str = field(default="saturate", metadata=_means("policy of that"))
 
     def __post_init__(self) -> None:
         if not self.between_rounding:
@@ -48,27 +70,36 @@ class Profile:
             raise unknown("sum order", self.sum_order, SUM_ORDERS)
         if self.random_source not in SOURCES:
             raise unknown("random source", self.random_source, SOURCES)
-        for field in ("chunk_length", "products_per_step", "guard_bits", "random_bits"):
-            value = getattr(self, field)
+        problem = self._integer_problem() or self._step_problem() or self._accumulator_problem()
+        if problem:
+            raise InputError(f"profile {self.name}: {problem}")
+        for fmt in (self.a_format, self.b_format, self.error_format):
+            check_mode(
+                get_format(fmt), self.operand_rounding, self.operand_overflow, self.random_bits
+            )
+
+    def _integer_problem(self) -> str:
+        for name in ("chunk_length", "products_per_step", "guard_bits", "random_bits"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise InputError(
-                    f"profile {self.name}: {field} is {value!r}, must be an integer ≥ 0"
-                )
+                return f"{name} is {value!r}, must be an integer ≥ 0"
         if not 1 <= self.random_bits <= MAX_RANDOM_BITS:
-            raise InputError(
-                f"profile {self.name}: random_bits is {self.random_bits}, must be 1..{MAX_RANDOM_BITS}"
-            )
+            return f"random_bits is {self.random_bits}, must be 1..{MAX_RANDOM_BITS}"
+        return ""
+
+    def _step_problem(self) -> str:
+        """Why the sum order cannot take that many products, or ""."""
         n, order = self.products_per_step, self.sum_order
-        if order in ("pair-first", "chain") and n != 2:
-            raise InputError(f"profile {self.name}: sum_order={order!r} needs products_per_step=2")
+        if SumOrder.of(order).roundings == 2 and n != 2:
+            return f"sum_order={order!r} needs products_per_step=2"
         if order == "fused" and n > 2:
-            raise InputError(
-                f"profile {self.name}: fused steps take 1 or 2 products, or 0 for a whole chunk, not {n}"
-            )
+            return f"fused steps take 1 or 2 products, or 0 for a whole chunk, not {n}"
         if order == "aligned" and not (1 <= n <= 64 and 1 <= self.guard_bits <= 48):
-            raise InputError(
-                f"profile {self.name}: aligned steps take 1..64 products and 1..48 guard bits"
-            )
+            return "aligned steps take 1..64 products and 1..48 guard bits"
+        return ""
+
+    def _accumulator_problem(self) -> str:
+        """Why a format cannot hold sums, or ""; raises for a mode that it does not support."""
         for fmt, rounding in (
             (self.accumulator, self.rounding),
             (self.between_chunks, self.between_rounding),
@@ -76,20 +107,14 @@ class Profile:
             record = get_format(fmt)
             check_mode(record, rounding, self.overflow, self.random_bits)
             if not record.signed or record.zero == "none" or not record.has_nan:
-                raise InputError(
-                    f"profile {self.name}: {record.name} cannot accumulate: "
-                    "it needs a sign, a zero and a NaN"
-                )
-        for fmt in (self.a_format, self.b_format, self.error_format):
-            check_mode(
-                get_format(fmt), self.operand_rounding, self.operand_overflow, self.random_bits
-            )
+                return f"{record.name} cannot accumulate: it needs a sign, a zero and a NaN"
+        return ""
 
     def replace(self, **fields: Any) -> Profile:
         """Another profile with some fields changed; `InputError` for an unknown field."""
-        for field in fields:
-            if field not in FIELDS:
-                raise unknown("profile field", field, FIELDS)
+        for name in fields:
+            if name not in FIELDS:
+                raise unknown("profile field", name, FIELDS)
         if "rounding" in fields and "between_rounding" not in fields:
             if self.between_rounding == self.rounding:
                 fields["between_rounding"] = fields["rounding"]
@@ -120,14 +145,17 @@ class Profile:
         whole, rest = divmod(k, length)
         return whole * -(-length // width) + -(-rest // width)
 
+    def chunks(self, k: int) -> int:
+        """Chunks of one output whose sum has length k; 0 without chunks."""
+        return -(-k // self.chunk_length) if self.chunk_length else 0
+
     def draws(self, k: int) -> int:
         """Random words that one output uses whose sum has length k."""
         inside, between = (
             is_stochastic(mode_number(mode)) for mode in (self.rounding, self.between_rounding)
         )
-        per_step = 2 if self.sum_order in ("pair-first", "chain") else 1
-        chunks = -(-k // self.chunk_length) if self.chunk_length else 0
-        return self.steps(k) * per_step * inside + chunks * between
+        per_step = SumOrder.of(self.sum_order).roundings
+        return self.steps(k) * per_step * inside + self.chunks(k) * between
 
     @property
     def stochastic(self) -> bool:
@@ -136,32 +164,29 @@ class Profile:
         return any(is_stochastic(mode) for mode in modes)
 
 
-#: Names of the fields that `replace` and `--set` take.
-FIELDS = tuple(f.name for f in dataclasses.fields(Profile) if f.name != "summary")
+#: The meaning of each field that `replace` and `--set` take.
+MEANINGS: dict[str, str] = {
+    entry.name: entry.metadata["meaning"] for entry in dataclasses.fields(Profile) if entry.metadata
+}
+#: The names of these fields.
+FIELDS = tuple(MEANINGS)
 
-_PROFILES: dict[str, Profile] = {}
+PROFILES: Registry[Profile] = Registry("profile")
 
 
 def register_profile(profile: Profile) -> Profile:
-    """Make a profile known by its name; `InputError` if the name means another one."""
-    if _PROFILES.get(profile.name, profile) != profile:
-        raise InputError(f"profile name {profile.name!r} is taken by a different profile")
-    _PROFILES[profile.name] = profile
-    return profile
+    """Make a profile known by its name, and return it; `InputError` if another one has that name."""
+    return PROFILES.register(profile)
 
 
 def profiles() -> list[str]:
     """Names of all profiles, in order of registration."""
-    return list(_PROFILES)
+    return PROFILES.names()
 
 
 def get_profile(name: str | Profile) -> Profile:
-    """A profile by name; a record is handed through."""
-    if isinstance(name, Profile):
-        return name
-    if name not in _PROFILES:
-        raise unknown("profile", name, profiles())
-    return _PROFILES[name]
+    """The profile with that name, or `InputError`; a record is returned as it is."""
+    return name if isinstance(name, Profile) else PROFILES.find(name)
 
 
 for _profile in (

@@ -1,7 +1,7 @@
-"""The random source: every word is a pure function of what is rounded (docs/numerics.md, section 4).
+"""Random words as pure functions of what is rounded (docs/numerics.md, section 4).
 
-Counter-based, so that tiles, threads and order cannot change a bit; and the look-alike of a hardware
-LFSR. All words are 32 bits wide; a rounding with r random bits uses the top r of them.
+The generators are counter-based, so tiles, threads and the order of work cannot change a bit. One source imitates
+the LFSRs of hardware lanes. A word has 32 bits; a rounding with r random bits uses its top r bits.
 """
 
 from __future__ import annotations
@@ -10,12 +10,16 @@ import numpy as np
 
 from hfp8sim._numba.jit import jit
 
-#: Which rounding a word is for.
-ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN, CONVERT, UPDATE = range(6)
-#: Where a GEMM's words come from; the index is the number kernels and the C reference see.
+# Sites: the rounding that a word is for.
+ACCUMULATE_ROW, ACCUMULATE_COLUMN = 0, 1  #: the accumulator, intra-chunk
+BETWEEN_ROW, BETWEEN_COLUMN = 2, 3  #: the running total of chunks, inter-chunk
+CONVERT = 4  #: a conversion
+UPDATE = 5  #: a weight update
+
+#: Public names of the random sources of a GEMM; a name's index is its number.
 SOURCES = ("row-column", "counter", "lfsr")
-ROW_COLUMN, COUNTER, LFSR = range(3)
-#: Columns and rows of lanes of the machine whose LFSRs are imitated.
+ROW_COLUMN, COUNTER, LFSR = 0, 1, 2
+#: Rows and columns of lanes of the machine whose LFSRs are imitated.
 LFSR_ROWS, LFSR_COLUMNS = 8, 64
 
 #: Constants of SplitMix64 (Steele, Lea, Flood 2014): increment and multipliers.
@@ -27,6 +31,7 @@ _ONE, _LOW32 = np.uint64(1), np.uint64(0xFFFFFFFF)
 #: Multipliers of the 32-bit finaliser lowbias32 (Wellons 2018).
 LOWBIAS_1, LOWBIAS_2 = np.uint64(0x7FEB352D), np.uint64(0x846CA68B)
 _S15, _S16 = np.uint64(15), np.uint64(16)
+#: Feedback mask of the Galois LFSR.
 _GALOIS = np.uint64(0x80200003)
 
 
@@ -74,16 +79,16 @@ def lfsr_step(x):
 
 @jit
 def lfsr_start(row_key, m, n):
-    """The register of the lane that computes output (m, n), before its first rounding."""
+    """The LFSR of the lane that computes output (m, n), before its first rounding."""
     lane = (m % LFSR_ROWS) * LFSR_COLUMNS + n % LFSR_COLUMNS
     block = (m // LFSR_ROWS) * 65536 + n // LFSR_COLUMNS
     start = word(row_key, block, lane)
-    return start if start else _ONE  # a register of zeros would stay so
+    return start if start else _ONE  # a register of zeros never leaves zero
 
 
 @jit
 def fill_words(key, start, words):
-    """words[t] = the word of element number start + t, for conversions; uint64 keys, uint32 array."""
+    """Fill `words` (uint32) with the words of elements start, start + 1, … of a conversion."""
     for t in range(words.size):
         index = np.uint64(start) + np.uint64(t)
         words[t] = word(key, index >> _S32, index & _LOW32)
