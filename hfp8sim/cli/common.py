@@ -95,10 +95,10 @@ def console(stderr: bool = False) -> Any:
     """A rich console, `LIST_WIDTH` wide where it is no terminal."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if not stderr and not made.is_terminal:
-        made.width = LIST_WIDTH
-    return made
+    terminal = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if not stderr and not terminal.is_terminal:
+        terminal.width = LIST_WIDTH
+    return terminal
 
 
 def list_table(headings: tuple[str, ...], numbers: tuple[str, ...] = (), wrap: bool = True) -> Any:
@@ -116,9 +116,9 @@ def print_out(show: Callable[[Any], object]) -> None:
     """Show on the standard output: as wide as a terminal is, elsewhere as `plain_text`."""
     from hfp8sim.report.table import plain_text
 
-    shown = console()
-    if shown.is_terminal:
-        show(shown)
+    terminal = console()
+    if terminal.is_terminal:
+        show(terminal)
     else:
         sys.stdout.write(plain_text(show))
 
@@ -161,11 +161,11 @@ def progress_bar(label: str) -> Iterator[Any]:
         TimeRemainingColumn,
     )
 
-    shown = console(stderr=True)
+    terminal = console(stderr=True)
     with Progress(
         TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
         TimeRemainingColumn(), TextColumn("left · {task.fields[what]}"),
-        console=shown, transient=True, disable=not shown.is_terminal,
+        console=terminal, transient=True, disable=not terminal.is_terminal,
     ) as bar, compile_notice():  # fmt: skip
         task = bar.add_task(label, total=None, what="")
         yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)

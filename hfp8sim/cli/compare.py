@@ -1,4 +1,4 @@
-"""`hfp8sim compare`: reports side by side, read from files or made by varying options."""
+"""`hfp8sim compare`: reports side by side, read from files or computed for varied options."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _deliver(both: Comparison, form: str, out: Path | None, names: Sequence[str]
     from hfp8sim.report.comparison_table import print_comparison
 
     if form == "table" and out is None:
-        print_out(lambda shown: print_comparison(both, names, shown))
+        print_out(lambda terminal: print_comparison(both, names, terminal))
         return
     content = COMPARISON_FORMS[form].render(both, names)
     suffix = COMPARISON_FORMS[form].suffix

@@ -61,7 +61,7 @@ def machines() -> None:
     models = list_table(("time model", "what it is"))
     for name, model in MODELS.items():
         models.add_row(name, model.summary)
-    shown = console()
-    shown.print(presets)
-    shown.print()
-    shown.print(models)
+    terminal = console()
+    terminal.print(presets)
+    terminal.print()
+    terminal.print(models)

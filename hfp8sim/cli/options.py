@@ -87,7 +87,7 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", help="write the report into this directory")
 ]
 
-#: `--phase` and `--max-macs` where they are not given.
+#: The defaults of `--phase` and `--max-macs`.
 ALL_PHASES, MAX_MACS = "fwd,dgrad,wgrad", 1 << 28
 
 

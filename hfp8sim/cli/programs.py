@@ -112,12 +112,12 @@ def post_options(assignments: list[str] | None) -> Finish:
     from hfp8sim.lowering import Finish
     from hfp8sim.simulation.variants import split_list
 
-    known = [field.name for field in dataclasses.fields(Finish)]
+    fields = [field.name for field in dataclasses.fields(Finish)]
     values: dict[str, Any] = {}
     for text in split_list(",".join(assignments or [])):
         key, _, value = text.partition("=")
-        if key not in known:
-            raise unknown("field", key, known, of="--post")
+        if key not in fields:
+            raise unknown("field", key, fields, of="--post")
         try:
             values[key] = _post_value(key, value)
         except (ValueError, KeyError):
@@ -197,7 +197,7 @@ def execute(
     from hfp8sim.timing import time_program
     from hfp8sim.timing.trace import trace
 
-    code, chosen = read_program(program), get_machine(machine)
+    code, target = read_program(program), get_machine(machine)
     if (inputs is None) == (draw is None):
         raise InputError("give either the inputs' .npz or --draw SEED")
     codes = read_arrays(inputs) if inputs is not None else drawn_inputs(code, draw or 0)
@@ -205,13 +205,13 @@ def execute(
         check_inputs(code, codes)
     with located(program), compile_notice():
         execution = execute_program(
-            code, codes, chosen, threads=threads, count=True, log=print if log else None
+            code, codes, target, threads=threads, count=True, log=print if log else None
         )
-        time = time_program(code, chosen)
+        time = time_program(code, target)
     if out is not None:
         write_arrays(out, execution.outputs)
     if timeline is not None:
-        write_text(timeline, trace(code, chosen))
+        write_text(timeline, trace(code, target))
     print_execution(code, execution, out)
     console().print()
     console().print(time_table(time))
@@ -221,17 +221,17 @@ def print_execution(program: Program, execution: Execution, out: Path | None) ->
     """What was executed and counted, and a line for each output."""
     import dataclasses
 
-    shown = console()
-    shown.print(
+    terminal = console()
+    terminal.print(
         f"{execution.instructions:,} instructions, {execution.macs:,} multiply-accumulates "
         f"({execution.gated:,} with a zero operand)"
     )
     assert execution.events is not None
     counts = dataclasses.asdict(execution.events)
-    shown.print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    terminal.print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
     for name, result in execution.outputs.items():
         place = f" in {out}" if out else ""
-        shown.print(f"{name}: {program[name].format} codes {result.shape}{place}")
+        terminal.print(f"{name}: {program[name].format} codes {result.shape}{place}")
 
 
 def time_table(time: Timing) -> Any:

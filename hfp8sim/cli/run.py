@@ -88,7 +88,7 @@ def run(
 
 
 def _check_timeline(path: Path | None, options: RunOptions) -> None:
-    """`InputError` if a timeline is asked for that cannot be made or written, before the run starts."""
+    """`InputError` if a timeline is asked for that is impossible or cannot be written, before the run starts."""
     from hfp8sim.files import check_folder
     from hfp8sim.machine import get_machine
     from hfp8sim.timing import check_timeline
@@ -142,7 +142,7 @@ def deliver(report: Report, form: str, out: Path | None, names: Sequence[str] = 
     from hfp8sim.report.table import print_report
 
     if form == "table" and out is None:
-        print_out(lambda shown: print_report(report, shown))
+        print_out(lambda terminal: print_report(report, terminal))
         return
     content = FORMS[form].render(report, names)
     middle = ".partial" if report.partial else ""
@@ -179,9 +179,9 @@ def theory(
     from hfp8sim.simulation import predictions
     from hfp8sim.simulation.variants import split_list
 
-    chosen = chosen_profile(profile, set_)
-    rows = predictions(load(workload, batch, dim), chosen, split_list(phase), policy)
+    arithmetic = chosen_profile(profile, set_)
+    rows = predictions(load(workload, batch, dim), arithmetic, split_list(phase), policy)
     if as_csv:
         sys.stdout.write(render_csv(rows))
     else:
-        print_out(lambda shown: print_theory(rows, shown))
+        print_out(lambda terminal: print_theory(rows, terminal))

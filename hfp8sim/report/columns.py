@@ -121,8 +121,8 @@ def _bound_by(rows: Sequence[Row], total: Row) -> str | None:
 
 
 def _swamped_share(rows: Sequence[Row], total: Row) -> float | None:
-    known = total.get("steps") and "swamped" in total
-    return total["swamped"] / total["steps"] if known else None
+    counted = total.get("steps") and "swamped" in total
+    return total["swamped"] / total["steps"] if counted else None
 
 
 def _gated_share(rows: Sequence[Row], total: Row) -> float | None:

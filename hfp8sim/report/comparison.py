@@ -79,12 +79,12 @@ def check_reports(reports: Sequence[ReportRecord]) -> None:
 
 def check_columns(names: Iterable[str]) -> tuple[str, ...]:
     """Column names that a comparison can show, `DEFAULT` for none; `InputError` for others."""
-    chosen = tuple(names)
-    known = [name for name in FLAT if BY_NAME[name].short and BY_NAME[name].kind is not str]
-    for name in chosen:
-        if name not in known:
-            raise unknown("column", name, known)
-    return chosen or DEFAULT
+    columns = tuple(names)
+    numeric = [name for name in FLAT if BY_NAME[name].short and BY_NAME[name].kind is not str]
+    for name in columns:
+        if name not in numeric:
+            raise unknown("column", name, numeric)
+    return columns or DEFAULT
 
 
 def change_sign(name: str) -> str:

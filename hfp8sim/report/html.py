@@ -183,15 +183,15 @@ def _headings(group: str, columns: Sequence[Column], sparklines: bool) -> list[d
 
 def _cell(column: Column, row: Row, operands: list[str]) -> dict[str, Any]:
     value = row.get(column.name)
-    shown = cell_text(column, value)
+    content = cell_text(column, value)
     if column.name == "tensors":
-        shown = f"[{operands.index(_origin(row)) + 1}]" if value else ""
+        content = f"[{operands.index(_origin(row)) + 1}]" if value else ""
     elif row.get("phase") is None and missing(value):
-        shown = ""
+        content = ""
     elif column.name == "rule":
-        shown = value or ""
-    sortable = value if isinstance(value, int | float) and not missing(value) else shown
-    return {"text": shown, "sort": sortable, "number": column.kind is not str}
+        content = value or ""
+    sortable = value if isinstance(value, int | float) and not missing(value) else content
+    return {"text": content, "sort": sortable, "number": column.kind is not str}
 
 
 def _run_facts(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -250,13 +250,13 @@ def _compared_table(both: ComparisonRecord, name: str) -> dict[str, Any]:
 
 def _compared_cells(column: Column, values: list[Any]) -> list[dict[str, Any]]:
     """The first run's value, then each other run's value and its change."""
-    known = not all(missing(value) for value in values)
+    any_value = not all(missing(value) for value in values)
     cells: list[dict[str, Any]] = []
     for number, value in enumerate(values):
         sortable = value if not missing(value) else ""
-        shown = cell_text(column, value) if known else ""
-        cells.append({"text": shown, "sort": sortable, "number": True})
+        content = cell_text(column, value) if any_value else ""
+        cells.append({"text": content, "sort": sortable, "number": True})
         if number:
-            change = change_text(column, values[0], value) if known else ""
+            change = change_text(column, values[0], value) if any_value else ""
             cells.append({"text": change, "sort": "", "number": True})
     return cells

@@ -104,11 +104,11 @@ def _document(content: str, where: str) -> dict[str, Any]:
     return document
 
 
-def _row(given: Any, where: str) -> Row:
+def _row(value: Any, where: str) -> Row:
     """A row of the document, every value of its column's kind."""
-    if not isinstance(given, dict):
-        raise InputError(f"{where} is {given!r}; it must be an object by column name")
-    row = {name: _value(name, value, where) for name, value in given.items()}
+    if not isinstance(value, dict):
+        raise InputError(f"{where} is {value!r}; it must be an object by column name")
+    row = {name: _value(name, item, where) for name, item in value.items()}
     for name in IDENTITY:
         if row.get(name) is None:
             raise InputError(f"{where}: {name} is missing")

@@ -103,14 +103,14 @@ def shortened(name: str, width: int) -> str:
 
 def fields(report: ReportRecord) -> list[Field]:
     """The columns a terminal can show, in order. A column without any value is left out."""
-    shown: list[Field] = []
+    columns: list[Field] = []
     for column in COLUMNS:
         if column.rank and any(row.get(column.name) not in (None, "") for row in report.layers):
             numeric = column.kind is not str
-            shown.append((column.short, column.rank, numeric, _writer(column.name)))
+            columns.append((column.short, column.rank, numeric, _writer(column.name)))
         if column.name == "phase":
-            shown.append(("M×N×K", 2, True, shape_text))
-    return shown
+            columns.append(("M×N×K", 2, True, shape_text))
+    return columns
 
 
 def _writer(name: str) -> Callable[[Row], str]:
@@ -132,32 +132,32 @@ def table(report: ReportRecord, width: int = 100) -> Table:
     If that is too long, columns of the highest rank are dropped; then layer names are shortened.
     """
     rows = report.rows()
-    shown, name_width = _fitting(fields(report), rows, width)
-    made = new_table()
-    for title, _, numeric, _ in shown:
-        made.add_column(title, justify="right" if numeric else "left", no_wrap=True)
+    columns, name_width = _fitting(fields(report), rows, width)
+    grid = new_table()
+    for title, _, numeric, _ in columns:
+        grid.add_column(title, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         last = row is rows[-1]
-        cells = [write(row) for *_, write in shown]
+        cells = [write(row) for *_, write in columns]
         cells[0] = shortened(cells[0], name_width)
-        made.add_row(*cells, style="bold" if last else None, end_section=row is rows[-2])
-    return made
+        grid.add_row(*cells, style="bold" if last else None, end_section=row is rows[-2])
+    return grid
 
 
-def _fitting(shown: list[Field], rows: list[Row], width: int) -> tuple[list[Field], int]:
+def _fitting(columns: list[Field], rows: list[Row], width: int) -> tuple[list[Field], int]:
     """The columns that fit into `width`, and the characters of the layers' names."""
-    widths = {f[0]: max(cell_len(f[0]), *(cell_len(f[3](row)) for row in rows)) for f in shown}
+    widths = {f[0]: max(cell_len(f[0]), *(cell_len(f[3](row)) for row in rows)) for f in columns}
     longest = widths.pop("layer")
 
     def others() -> int:
-        return sum(widths[f[0]] + GAP for f in shown if f[0] != "layer")
+        return sum(widths[f[0]] + GAP for f in columns if f[0] != "layer")
 
-    for rank in sorted({f[1] for f in shown} - {1}, reverse=True):
+    for rank in sorted({f[1] for f in columns} - {1}, reverse=True):
         if min(longest, NAME_MIN) + others() > width or (
             rank > 2 and min(longest, NAME_FAIR) + others() > width
         ):
-            shown = [f for f in shown if f[1] != rank]
-    return shown, max(NAME_MIN, min(longest, NAME_MAX, width - others()))
+            columns = [f for f in columns if f[1] != rank]
+    return columns, max(NAME_MIN, min(longest, NAME_MAX, width - others()))
 
 
 # -- around the rows ---------------------------------------------------------------------------------
@@ -232,14 +232,14 @@ def provenance(report: ReportRecord) -> list[str]:
 
 def footer(report: ReportRecord, headings: Iterable[str]) -> Table:
     """Below a table with these headings: the operands, what the figures mean, and notes."""
-    shown = set(headings)
-    if {"SQNR", "sum SQNR"} & shown:
-        shown.add("total")
+    terms = set(headings)
+    if {"SQNR", "sum SQNR"} & terms:
+        terms.add("total")
     grid = Table.grid(padding=(0, GAP, 0, 0))
     grid.add_column(no_wrap=True)
     grid.add_column()
     groups = {"operands": provenance(report)}
-    groups |= {term: [meaning] for term, meaning in LEGEND.items() if term in shown}
+    groups |= {term: [meaning] for term, meaning in LEGEND.items() if term in terms}
     groups |= {"notes": list(report.notes)}
     for term, texts in groups.items():
         for number, line in enumerate(texts):

@@ -91,8 +91,8 @@ def measure(
 class _Product:
     """What stands for a task in the emulation.
 
-    A layer whose tensors are known and that is not sampled is emulated as it is, a convolution unfolded
-    by the machine's addresses. Otherwise a plain GEMM of the drawn or sampled operand matrices is.
+    A layer that carries its tensors and is not sampled is emulated as it is: the machine's addresses unfold a
+    convolution. Any other task becomes a plain GEMM of the drawn or sampled operand matrices.
     """
 
     layer: Layer  #: with the tensors that are multiplied
@@ -109,8 +109,8 @@ def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
     reference = np.matmul(a.astype(np.float64), b.astype(np.float64))
     depth = a.shape[2]
     work = phase_gemm(layer, phase)
-    known = all(view.tensor in layer.tensors for view in (work.a, work.b))
-    if reference.size * depth != task.macs or not known:
+    complete = all(view.tensor in layer.tensors for view in (work.a, work.b))
+    if reference.size * depth != task.macs or not complete:
         a_format, b_format = profile.operand_formats(phase)
         profile = profile.replace(a_format=a_format, b_format=b_format)
         layer, phase = _gemm_layer(layer.name, a, b), "fwd"

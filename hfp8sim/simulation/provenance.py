@@ -37,7 +37,7 @@ class Settings:
 def facts(settings: Settings) -> dict[str, Any]:
     """The settings and versions in JSON's own types; docs/report.schema.json describes them."""
     machine = settings.machine
-    known = {
+    values = {
         "workload": settings.workload.name,
         "digest": digest(settings.workload),
         "machine": dataclasses.asdict(machine),
@@ -59,7 +59,7 @@ def facts(settings: Settings) -> dict[str, Any]:
             "numba": sys.modules["numba"].__version__,
         },
     }
-    plain: dict[str, Any] = json.loads(json.dumps(known))
+    plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
 
 

@@ -50,7 +50,7 @@ def list_tasks(
     Raises:
         InputError: a rule that names no layer of the workload.
     """
-    chosen = tuple(phases)
+    selected = tuple(phases)
     layers = list(enumerate(zip(workload.layers, assign(workload, profile, rules), strict=True)))
     forward, backward = PHASES[:1], PHASES[1:]
     return [
@@ -58,5 +58,5 @@ def list_tasks(
         for order, direction in ((layers, forward), (layers[::-1], backward))
         for index, (layer, (own, rule)) in order
         for phase in direction
-        if phase in chosen and phase in layer.phases
+        if phase in selected and phase in layer.phases
     ]

@@ -34,9 +34,9 @@ def changed_profile(profile: str | Profile, assignments: Sequence[str]) -> Profi
     Raises:
         InputError: an unknown profile or field, or a value that the field cannot take.
     """
-    chosen = get_profile(profile)
-    fields = dict(_assignment(text, chosen) for text in split_list(",".join(assignments)))
-    return chosen.replace(**fields) if fields else chosen
+    base = get_profile(profile)
+    fields = dict(_assignment(text, base) for text in split_list(",".join(assignments)))
+    return base.replace(**fields) if fields else base
 
 
 def _assignment(text: str, profile: Profile) -> tuple[str, Any]:
