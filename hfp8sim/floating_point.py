@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import platform
+import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -36,7 +36,7 @@ def _library() -> Any:
 
 
 _LIBRARY = _library()
-_X86 = platform.machine().lower() in ("x86_64", "amd64")
+_X86 = _LIBRARY is not None and os.uname().machine in ("x86_64", "amd64")
 
 
 def _is_standard(saved: bytes) -> bool:

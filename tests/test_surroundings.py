@@ -153,6 +153,7 @@ def metrics() -> Iterator[tuple[str, bytes]]:
 def runs() -> Iterator[tuple[str, bytes]]:
     layers = (hs.Layer("fc", "linear", m=20, n=12, k=33), hs.Layer("fc2", "linear", m=9, n=5, k=12))
     report = hs.simulate(hs.Workload("small", layers), profile="hfp8", seed=4, threads=2)
+    yield "report", (report.to_json() + report.to_csv() + str(report)).encode()
     yield "simulate", pickle.dumps([list(row.items()) for row in report.layers])
 
 

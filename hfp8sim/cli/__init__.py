@@ -12,6 +12,7 @@ import typer
 from hfp8sim.cli import compare, formats, programs, proofs, run, workloads
 from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, nothing_written, say
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 
 __all__ = ["app", "compare", "formats", "main", "programs", "proofs", "run", "workloads"]
 
@@ -51,6 +52,7 @@ def main() -> None:
     sys.exit(_status())
 
 
+@standard_arithmetic
 def _status() -> int:
     """Run the command; print what went wrong in one line; return the exit status."""
     try:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from hfp8sim.floating_point import standard_arithmetic
+
 _T = TypeVar("_T")
 
 #: Seconds after which the caller looks again whether its helpers have ended.
@@ -43,6 +45,7 @@ class _Shared:
             while work is not None:
                 work(self.parts.get_nowait())
 
+    @standard_arithmetic
     def help(self) -> None:
         """`run` on a helper's thread. It enters itself in `active` before it looks whether the work is closed,
         and `close` closes before it looks at `active`: one of the two sees the other."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hfp8sim.errors import InputError
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.report.columns import FLAT
 from hfp8sim.report.comparison import ComparisonRecord, check_reports, distinguish
 from hfp8sim.report.forms import COMPARISON_FORMS, FORMS
@@ -31,26 +32,32 @@ class Report(ReportRecord):
     def __str__(self) -> str:
         return self.to_text()
 
+    @standard_arithmetic
     def to_text(self, width: int = TEXT_WIDTH) -> str:
         """The table that the command line prints, in lines of at most `width` characters."""
         return render_table(self, width)
 
+    @standard_arithmetic
     def to_csv(self, names: Sequence[str] = FLAT) -> str:
         """Comma-separated rows with a header; floats as short as they round-trip, missing values empty."""
         return FORMS["csv"].render(self, names)
 
+    @standard_arithmetic
     def to_scalesim(self) -> str:
         """The rows as SCALE-Sim's COMPUTE_REPORT.csv; `InputError` for a report without cycles."""
         return FORMS["scalesim"].render(self, None)
 
+    @standard_arithmetic
     def to_json(self) -> str:
         """The whole report as JSON (docs/report.schema.json); NaN and missing values are null."""
         return FORMS["json"].render(self, None)
 
+    @standard_arithmetic
     def to_html(self) -> str:
         """One self-contained page; `InputError` without the extra `report`."""
         return FORMS["html"].render(self, None)
 
+    @standard_arithmetic
     def to_timeline(self) -> str:
         """A Chrome/Perfetto trace of the run under the `pipelined` model, as JSON text.
 
@@ -61,6 +68,7 @@ class Report(ReportRecord):
         return render_timeline(self)
 
     @classmethod
+    @standard_arithmetic
     def from_json(cls, content: str, where: str = "report") -> Report:
         """The report that `to_json` wrote; `where` begins every message.
 
@@ -84,19 +92,23 @@ class Report(ReportRecord):
 class Comparison(ComparisonRecord):
     """Two or more reports side by side; `hs.compare` makes it."""
 
+    @standard_arithmetic
     def to_text(self, names: Sequence[str] = ()) -> str:
         """The tables that the command line prints; `names` are the columns shown layer by layer."""
         return COMPARISON_FORMS["table"].render(self, names)
 
+    @standard_arithmetic
     def to_csv(self) -> str:
         """Every row of every report, with its run's label in front."""
         return COMPARISON_FORMS["csv"].render(self, None)
 
+    @standard_arithmetic
     def to_html(self) -> str:
         """One self-contained page; `InputError` without the extra `report`."""
         return COMPARISON_FORMS["html"].render(self, None)
 
 
+@standard_arithmetic
 def compare(reports: Sequence[ReportRecord], labels: Iterable[str] | None = None) -> Comparison:
     """Put reports side by side. Labels name the facts in which the runs differ, unless they are given.
 

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.network.records import Workload
 from hfp8sim.workloads.models import MODELS, build
 from hfp8sim.workloads.readers.table import READERS, find_reader, known_suffixes
@@ -24,6 +25,7 @@ def workloads() -> dict[str, str]:
     return _TRACES | {name: model.about for name, model in MODELS.items()}
 
 
+@standard_arithmetic
 def load_workload(
     source: str | os.PathLike[str],
     batch: int | None = None,
