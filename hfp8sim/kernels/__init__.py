@@ -35,11 +35,12 @@ from hfp8sim.kernels.stream import (
     view,
     zero_steps,
 )
-from hfp8sim.kernels.target import TARGETS, Target, host_target
+from hfp8sim.kernels.target import BLOCKING, TARGETS, Target, host_target
 from hfp8sim.kernels.workers import share, slices
 from hfp8sim.kernels.zero_products import nonzero
 
 __all__ = [
+    "BLOCKING",
     "EVENTS",
     "GEOMETRY",
     "MACS_PER_CALL",

@@ -143,6 +143,36 @@ def add_range(stream, a, b, k0, k_count):
 
 
 @jit
+def _describe_panels(record, panels):
+    """Fill in a `macrokernel.PANELS`."""
+    record.values, record.exponents = panels.values.ctypes.data, panels.exponents.ctypes.data
+    record.words, record.chunk_words = panels.words.ctypes.data, panels.chunk_words.ctypes.data
+    record.depth = panels.values.shape[1]
+    record.steps, record.chunks = panels.words.shape[1], panels.chunk_words.shape[1]
+
+
+@jit
+def _describe_job(job, function, a, b, chunk, total, numbers, counts):
+    """Fill in what of a `JOB` does not depend on the range of k."""
+    job.function = function
+    _describe_panels(job.a, a)
+    _describe_panels(job.b, b)
+    job.chunk, job.total = chunk.ctypes.data, total.ctypes.data
+    job.numbers, job.counts = numbers.ctypes.data, counts.ctypes.data
+
+
+@jit
+def _describe_stream(address, functions, a, b, chunk, total, numbers, counts, encoder):
+    """Fill in the addresses of a `STREAM`; functions: packing A, packing B, encoding, macrokernel."""
+    stream = stream_at(address)
+    stream.a.function, stream.b.function, stream.out.function = functions[:3]
+    _describe_panels(stream.a.panels, a)
+    _describe_panels(stream.b.panels, b)
+    _describe_job(stream.kernel, functions[3], a, b, chunk, total, numbers, counts)
+    stream.out.encoder, stream.out.total = encoder.ctypes.data, total.ctypes.data
+
+
+@jit
 def _add(address, a, b, k0, k_count):
     add_range(stream_at(address), a, b, k0, k_count)
 
@@ -189,16 +219,13 @@ class Stream:
     def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:
         plan, table = self.plan, self.table
         assert plan.kernel is not None
-        for side, panels, fmt in zip("ab", (self.a, self.b), self.formats):
-            packing = table[side]
-            packing["function"] = address(packer(fmt.dtype.itemsize, int(plan.lane)))
-            packing["panels"] = table["kernel"][side] = _panels_record(panels)
-        kernel, out, sums = table["kernel"], table["out"], self.accumulators
-        kernel["function"] = plan.function
-        kernel["chunk"], kernel["total"] = sums.chunk.ctypes.data, sums.total.ctypes.data
-        kernel["numbers"], kernel["counts"] = plan.numbers.ctypes.data, self.counts.ctypes.data
-        out["function"] = address(result_encoder(self.formats[2].dtype.itemsize))
-        out["encoder"], out["total"] = self._encoder.ctypes.data, sums.total.ctypes.data
+        fill_a, fill_b = (packer(fmt.dtype.itemsize, int(plan.lane)) for fmt in self.formats[:2])
+        encode = result_encoder(self.formats[2].dtype.itemsize)
+        _describe_stream(
+            self.address, (address(fill_a), address(fill_b), address(encode), plan.function),
+            self.a, self.b, self.accumulators.chunk, self.accumulators.total,
+            plan.numbers, self.counts, self._encoder,
+        )  # fmt: skip
         table["products"], table["chunk_length"] = plan.products, plan.chunk_length
         table["max_rows"], table["max_columns"] = rows, columns
         table["max_k"], table["depth"] = max_k, depth
@@ -237,13 +264,6 @@ def view(codes: Codes, first: int = 0) -> View:
     return codes.ctypes.data, *codes.strides, first, codes.shape[0]
 
 
-def _panels_record(panels: Panels) -> tuple[int, ...]:
-    """The fields of a `macrokernel.PANELS`."""
-    values, words, chunk_words = panels.values, panels.words, panels.chunk_words
-    addresses = [array.ctypes.data for array in panels]
-    return *addresses, values.shape[1], words.shape[1], chunk_words.shape[1]
-
-
 # -- packed panels -----------------------------------------------------------------------------------
 
 
@@ -261,17 +281,25 @@ def accumulate(
         subtracted from the first.
     """
     per_chunk, step0 = plan.steps_per_chunk, plan.step_number(k0)
-    counts, job = np.zeros(EVENTS, np.int64), np.zeros(1, JOB)
-    job["function"] = plan.function
-    job["a"], job["b"] = _panels_record(a), _panels_record(b)
-    job["chunk"], job["total"] = sums.chunk.ctypes.data, sums.total.ctypes.data
-    job["numbers"], job["counts"] = plan.numbers.ctypes.data, counts.ctypes.data
-    job["row_panels"], job["column_panels"] = sums.total.shape[:2]
-    job["steps"] = a.values.shape[1] // plan.products
-    job["steps_left"], job["steps_per_chunk"] = per_chunk - step0 % per_chunk, per_chunk
-    job["closes"], job["from_zero"], job["keeps_chunks"] = last, sums.whole, not sums.whole
-    call(plan.function, job.ctypes.data)
+    counts = np.zeros(EVENTS, np.int64)
+    _accumulate(
+        np.zeros(1, JOB), plan.function, a, b, sums.chunk, sums.total, plan.numbers, counts,
+        a.values.shape[1] // plan.products, per_chunk - step0 % per_chunk, per_chunk, last, sums.whole,
+    )  # fmt: skip
     return counts
+
+
+@jit
+def _accumulate(
+    table, function, a, b, chunk, total, numbers, counts, steps, left, per_chunk, last, whole
+):  # fmt: skip
+    """Run a kernel on packed panels; `table` is an array of one `JOB`."""
+    job = table[0]
+    _describe_job(job, function, a, b, chunk, total, numbers, counts)
+    job.row_panels, job.column_panels = total.shape[0], total.shape[1]
+    job.steps, job.steps_left, job.steps_per_chunk = steps, left, per_chunk
+    job.closes, job.from_zero, job.keeps_chunks = last, whole, not whole
+    call(function, address_of(job))
 
 
 _WORKSPACE = Workspace()

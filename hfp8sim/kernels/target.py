@@ -77,6 +77,7 @@ class Blocking(NamedTuple):
         64  #: … but it has at least so many rows, for each of which B's panels are read once
     )
     panel_bytes: int = 1 << 25  #: of packed panels of one operand that are held at once
+    stream_bytes: int = 1 << 23  #: of packed values of A and B in the stream of a machine's tile
     macs_worth_threads: int = (
         1 << 22
     )  #: multiply-accumulates below which a second thread costs more than it gains

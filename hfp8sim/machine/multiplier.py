@@ -28,7 +28,7 @@ from hfp8sim.units.profile import Profile
 Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
 #: Bytes of packed values of A and B that a stream holds at most.
-_WAITING_BYTES = 1 << 23
+_STREAM_BYTES = kernels.BLOCKING.stream_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ class FastSum:
         self.product, plan = product, product.plan
         count, columns = rows[1] - rows[0], tile.n[1]
         lanes = PANEL * (kernels.count_panels(count) + kernels.count_panels(columns))
-        max_k = min(max(_WAITING_BYTES // (plan.lane_bytes * lanes), tile.k[1]), product.depth)
+        max_k = min(max(_STREAM_BYTES // (plan.lane_bytes * lanes), tile.k[1]), product.depth)
         #: One record, see `tiles.TILES`.
         self.table = np.zeros(1, tiles.TILES)
         self.stream = kernels.Stream(

@@ -98,7 +98,7 @@ STOCHASTIC_CHUNKS_OF_5 = get_profile("rapid").replace(rounding="stochastic", chu
 @pytest.mark.parametrize("name", ["linear", "plain", "recurrent"])
 def test_sums_continue_across_ranges_of_k(name, phase, profile, waiting, monkeypatch):
     """Ranges of k enter the kernel one by one or a few together; they end inside of chunks or with them."""
-    monkeypatch.setattr(multiplier, "_WAITING_BYTES", waiting)
+    monkeypatch.setattr(multiplier, "_STREAM_BYTES", waiting)
     depth, profile = LAYERS[name].shape(phase).k, get_profile(profile)
     chunk, step = profile.chunk_length, profile.products_per_step
     granule = step if step and chunk % step == 0 else chunk

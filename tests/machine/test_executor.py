@@ -66,7 +66,7 @@ def test_events_and_gated_macs_are_counted():
 @pytest.mark.parametrize("profile", ["hfp8", "rapid"])
 def test_k_ranges_count_their_own_events(profile, monkeypatch):
     """Tiles of rows, columns and k whose sums are carried on, by threads that split them and by one."""
-    monkeypatch.setattr(multiplier, "_WAITING_BYTES", 1)
+    monkeypatch.setattr(multiplier, "_STREAM_BYTES", 1)
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     layer = Layer("fc", "linear", 50, 33, 200)
     codes = layer_inputs(layer, "fwd", profile, np.random.default_rng(11))
