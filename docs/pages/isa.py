@@ -19,19 +19,19 @@ _HEAD = """# Instruction set
 
 Generated from `hfp8sim/isa/table.py`; do not edit.
 
-An instruction is one 64-bit word. Meaning is strictly in order: an instruction sees everything before
-it and nothing after it, on whatever machine it runs. How long it takes is the business of the time
-models ([machine](machine.md)), which read the same stream.
+An instruction is one 64-bit word. Its meaning depends on all instructions before it and on none after it,
+on every machine. The time models ([machine](machine.md)) read the same words and define how long an
+instruction takes.
 
-Bits 63..56 of a word are the opcode, bits 55..48 its flags. Bits without a meaning are zero; a word that
-has others set is no instruction. Scratchpad and accumulators are addressed in rows of array width;
-positions of fields do not depend on it. DRAM is addressed in lines of 64 bytes.
+Bits 63..56 of a word are the opcode, bits 55..48 its flags. All bits without a meaning must be zero.
+Scratchpad and accumulators are addressed in rows of array width. The places of fields in the word do not
+depend on that width. DRAM is addressed in lines of 64 bytes.
 
-The machine works on *tiles*. Control registers say how large the GEMM is and how large a tile; loops
-say which tile is current; LD, ST, LDW, MM, CV, CLR and POST work on the current tile. So a layer is a few
-dozen words, whatever its size. Buffers turn through slots (`.slots`, `.slot_rows`): LD, CLR and POST
-turn theirs before they fill it, and who reads reads the slot that was filled last. With two slots the
-next tile comes in while this one computes.
+The machine works on *tiles*. Control registers hold the sizes of the GEMM and of a tile. Loops select the
+current tile. LD, ST, LDW, MM, CV, CLR and POST work on the current tile. So a layer is a few dozen words,
+whatever its size. A buffer rotates through its slots (`.slots`, `.slot_rows`): LD, CLR and POST rotate their
+buffer to the next slot before they fill it. An instruction that reads a buffer reads the slot that was
+filled last. With two slots (double buffering), the next tile loads while the current one computes.
 """
 
 

@@ -1,4 +1,4 @@
-"""Text and words undo each other, for every word there is; errors point at their place."""
+"""The assembler inverts the disassembler for every word; errors name line and column."""
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def test_reserved_bits_are_refused(word):
 
 
 def _clean(word):
-    """The word with all bits cleared that its opcode gives no meaning."""
+    """The word with all bits cleared that have no meaning for its opcode."""
     row = next(r for r in INSTRUCTIONS if r.opcode == word >> 56)
     mask = 0xFF << 56
     for field in row.fields:

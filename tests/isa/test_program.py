@@ -1,4 +1,4 @@
-"""The container: files whole or not at all, DRAM images, programs one after the other."""
+"""Program files, DRAM images and joined programs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The table itself: no two rows, fields or registers get in each other's way."""
+"""The instruction table: unique opcodes, fields and registers that do not overlap, fixed numbers."""
 
 import itertools
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Programs are refused before they run, with the instruction's index, its text and the reason."""
+"""The static checks refuse programs with the instruction's index, its text and the reason."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_example_is_accepted():
 
 
 def test_change_of_depth_is_refused():
-    """The first half of k, and then no more is wanted: refused."""
+    """Register k must not shrink between the tiles and POST."""
     head = HEAD.replace("csrw tile.m, 4", "csrw tile.m, 8")
     half = "ld a, s[0]\nclr c[0]\nloop k, 1 {\nld b, s[10]\nldw s[10]\nmm c[0], s[0]\n}\n"
     end = "post s[20], c[0]\nst s[20]\nhalt\n"
@@ -134,7 +134,7 @@ def test_error_names_index_text_and_layer():
 
 
 def test_unwritten_rows_are_refused():
-    """A slot that turns without being loaded holds nothing."""
+    """A box that a later register value makes larger reaches into rows that LD did not fill."""
     text = HEAD + "csrw a.slots, 2\ncsrw a.slot_rows, 5\n" + BODY
     check(assemble(text), get_machine())
     stale = text.replace(

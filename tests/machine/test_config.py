@@ -1,4 +1,4 @@
-"""Machines: presets, ranges, files that are wrong, SCALE-Sim configurations."""
+"""Machines: presets, ranges, wrong files and SCALE-Sim configurations."""
 
 from pathlib import Path
 
@@ -7,8 +7,7 @@ import pytest
 from docs.pages.machine import keys, page, presets
 from hfp8sim.errors import InputError
 from hfp8sim.machine import Machine, get_machine, machines
-from hfp8sim.machine.catalog import from_toml
-from hfp8sim.machine.config import number_fields
+from hfp8sim.machine.config import from_toml, number_fields
 
 _PRESET = """
 name = "mine"

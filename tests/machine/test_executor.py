@@ -1,4 +1,4 @@
-"""The executor: programs by hand, the log, counts, several layers, cores, and bad inputs."""
+"""The executor: hand-written programs, the log, counts, several layers and cores, and bad inputs."""
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_events_and_gated_macs_are_counted():
 
 @pytest.mark.parametrize("profile", ["hfp8", "rapid"])
 def test_k_ranges_count_their_own_events(profile, monkeypatch):
-    """Tiles of rows, columns and k whose sums are carried on, by threads that split them and by one."""
+    """Tiles of rows, columns and k, whose sums continue from range to range, on one thread and on several."""
     monkeypatch.setattr(multiplier, "_STREAM_BYTES", 1)
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     layer = Layer("fc", "linear", 50, 33, 200)
@@ -79,7 +79,7 @@ def test_k_ranges_count_their_own_events(profile, monkeypatch):
 
 
 def test_csrw_between_tiles_changes_the_stream():
-    """The same tiles again, without a fence: their sums draw from another stream."""
+    """A program repeats its tiles without a fence: the second sums draw from another stream."""
     head = HEAD + "csrw acc.rounding, stochastic-a\ncsrw random.bits, 13\n"
     tiles = BODY.replace("halt", "")
     inputs = operands()
@@ -117,7 +117,7 @@ csrw chunk, 8
 
 @pytest.mark.parametrize("port", ["a", "b"])
 def test_operand_loaded_plain_and_transposed(port):
-    """As it is stored, and then transposed, without a register written in between."""
+    """The program loads an operand as stored, and then transposed, without writing a register in between."""
     plain = (
         "loop i, 2 {\nclr c[0]\nloop k, 2 {\nld a, s[0]\nld b, s[40]\nldw s[40]\nmm c[0], s[0]\n}\n"
     )
@@ -134,7 +134,7 @@ def test_operand_loaded_plain_and_transposed(port):
 
 
 def test_compiled_loop_returns_for_interrupts(monkeypatch):
-    """After so many multiply-accumulates; what was begun goes on."""
+    """The loop returns after a number of multiply-accumulates, and continues with the same bits."""
     layer = Layer("fc", "linear", 50, 33, 200)
     codes = layer_inputs(layer, "fwd", "hfp8", np.random.default_rng(12))
     program = lower_layer(layer, "fwd", tile=(10, 11, 64))
@@ -189,7 +189,7 @@ def test_undistributed_layer_runs_once():
 
 
 def test_result_overwrites_operand_in_dram():
-    """In place: the first rows' result becomes part of the operand of the second ones. In order."""
+    """The first tile's result is stored over rows of x that the second tile loads later."""
     text = HEAD.replace("csrw c.base, 12", "csrw c.base, 2")
     inputs = operands()
     done = execute(assemble(text + BODY), inputs)
@@ -225,7 +225,7 @@ def test_bad_inputs_are_refused():
 
 
 def test_threads_share_a_tile():
-    """One output tile, enough work for threads: the same bits and the same counts."""
+    """One output tile with enough work for threads gives the same bits and counts."""
     rng = np.random.default_rng(11)
     layer = Layer.from_conv("c", Conv(8, 24, 24, 16, 48, (3, 3), padding=(1, 1, 1, 1)))
     for profile in ("hfp8", "hopper-fp8"):
@@ -241,7 +241,7 @@ def test_threads_share_a_tile():
 
 
 def test_post_overwrites_operand_in_scratchpad():
-    """POST's rows lie where operand a does: the second tile of columns reads results as operands."""
+    """POST writes to the rows of operand a: the second tile of columns reads results as operands."""
     text = HEAD.replace("csrw tile.m, 4", "csrw tile.n, 8").replace(
         "csrw tile.k, 16", "csrw chunk, 8"
     )
@@ -267,7 +267,7 @@ halt
 
 
 def test_operand_loaded_under_other_registers():
-    """The base changes after the load: the array reads what was loaded."""
+    """The base register changes after the load: the array still reads the loaded rows."""
     text = HEAD.replace('"x" @0 hfp8-143 8x32', '"x" @0 hfp8-143 8x32') + BODY
     text = text.replace("csrw tile.m, 4\n", "").replace(
         "loop i, 2 {\nld a, s[0]", "ld a, s[0]\ncsrw a.base, 4"

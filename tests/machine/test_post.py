@@ -1,4 +1,4 @@
-"""POST against the exact twin: bias, scale, one rounding, relu, clamp, for every sum."""
+"""POST against the oracle in exact fractions: bias, scale, one rounding, relu and clamp."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ RESULTS = ("hfp8-143", "hfp8-152-hw", "e4m3fn", "e5m2", "e4m3fnuz", "dlfloat16",
 
 
 def expected_code(code, bias, conversion, active, random):
-    """docs/isa.md's sentence on POST, in fractions."""
+    """The result of a sum as docs/isa.md defines POST, in exact fractions."""
     fmt, sums = conversion.result, conversion.sums
     mode, policy = MODES[conversion.mode], OVERFLOW[conversion.policy]
     plain = not active & FLAG.bias
@@ -152,7 +152,7 @@ def test_impossible_result_formats_are_refused():
 
 
 def test_next_layer_reads_post_result():
-    """Two layers by hand: the first one's hfp8 result is the second one's operand."""
+    """The hfp8 result of one layer is the operand of the next."""
     rng = np.random.default_rng(2)
     one, two = Layer("one", "linear", 10, 12, 30), Layer("two", "linear", 10, 8, 12)
     first = layer_inputs(one, "fwd", "hfp8", rng)

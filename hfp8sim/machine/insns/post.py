@@ -26,14 +26,14 @@ from hfp8sim.units.random import CONVERT, key, word
 from hfp8sim.units.sums import add
 
 _FLAGS = FLAG.bias | FLAG.relu | FLAG.clamp
-#: Sums of at most this many bits go through a table, where nothing but the sum decides.
+#: Sums of at most this many bits are converted by a table, if the result depends on nothing else.
 _TABLE_BITS = 16
 _CONVERT = CONVERT
 _NO_TABLE = np.zeros(0, np.uint32)
 
 
 class PostFacts(NamedTuple):
-    """A conversion as the kernel sees it."""
+    """A `Conversion` as integers and `Facts`, for compiled code."""
 
     sums: Facts
     result: Facts
@@ -49,7 +49,7 @@ class PostFacts(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def post_facts(conversion: Conversion) -> PostFacts:
-    """The facts of a conversion."""
+    """The conversion for compiled code."""
     return PostFacts(
         conversion.sums.facts, conversion.result.facts, (conversion.bias or conversion.result).facts,
         conversion.mode, conversion.policy, conversion.random_bits, conversion.scale,
@@ -59,7 +59,7 @@ def post_facts(conversion: Conversion) -> PostFacts:
 
 @functools.lru_cache(maxsize=64)
 def post_table(conversion: Conversion, flags: int) -> NDArray[np.uint32]:
-    """The result of every sum, uint32 (2**bits,); empty where more than the sum decides."""
+    """The result of every sum, uint32 (2**bits,); empty if the result depends on more than the sum."""
     if conversion.sums.bits > _TABLE_BITS or flags & FLAG.bias or is_stochastic(conversion.mode):
         return _NO_TABLE
     table = np.empty(1 << conversion.sums.bits, np.uint32)
@@ -75,7 +75,7 @@ def _fill_table(table, flags, facts):
 
 @jit
 def ordered(code, fmt):
-    """Codes of numbers as integers in the order of their values."""
+    """An integer for the code of a number; integers are in the order of the values."""
     width = fmt.exponent_bits + fmt.fraction_bits
     mag = code & ((1 << width) - 1)
     return -mag if fmt.signed and code >> width & 1 else mag
@@ -85,8 +85,8 @@ def ordered(code, fmt):
 def post_code(code, bias, flags, facts, random):
     """The result of one sum: round(2^scale · (sum + bias)), then relu, then clamp.
 
-    A sum that is exactly zero stays +0; one that rounds to zero keeps its sign, as in any conversion. A
-    NaN stays; in a format without one it becomes code 0.
+    A sum that is exactly zero stays +0. A sum that rounds to zero keeps its sign. A NaN stays NaN; in a format
+    without NaN it becomes code 0.
     """
     fmt = facts.result
     sig, exp = operand(np.int64(code), facts.sums)
@@ -131,7 +131,7 @@ def activate(code, flags, facts):
 
 @jit
 def post_tile(sums, biases, flags, facts, table, seed, stream, first, pitch, results):
-    """A tile of results.
+    """Convert the sums of a tile to results.
 
     Args:
         sums: codes (mt, nt) uint32.
