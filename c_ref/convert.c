@@ -36,21 +36,31 @@ static bool convert_element(const layout *from, const layout *to, uint64_t code,
     return ref_is_error(raised, how.overflow) != 0;
 }
 
+/* One of `narrow` and `wide` holds the n codes, the other is NULL. */
+static int64_t convert_array(const ref_format *source, const uint32_t *narrow,
+                             const uint64_t *wide, int64_t n, const ref_format *target,
+                             rounding how, const uint32_t *random, uint32_t *out, uint8_t *flags)
+{
+    const layout from = layout_of(source), to = layout_of(target);
+    int64_t first_error = -1;
+    for (int64_t i = 0; i < n; i++) {
+        const uint64_t code = narrow ? narrow[i] : wide[i];
+        how.random = random ? random[i] : 0;
+        const bool error =
+            convert_element(&from, &to, code, how, &out[i], flags ? &flags[i] : NULL);
+        if (error && first_error < 0)
+            first_error = i;
+    }
+    return first_error;
+}
+
 int64_t ref_convert_array(const ref_format *source, const uint32_t *codes, int64_t n,
                           const ref_format *target, int32_t mode, int32_t overflow,
                           int32_t random_bits, const uint32_t *random, uint32_t *out,
                           uint8_t *flags)
 {
-    const layout from = layout_of(source), to = layout_of(target);
-    int64_t first = -1;
-    for (int64_t i = 0; i < n; i++) {
-        const rounding how = {mode, overflow, random_bits, random ? random[i] : 0};
-        const bool error =
-            convert_element(&from, &to, codes[i], how, &out[i], flags ? &flags[i] : NULL);
-        if (error && first < 0)
-            first = i;
-    }
-    return first;
+    return convert_array(source, codes, NULL, n, target,
+                         (rounding){mode, overflow, random_bits, 0}, random, out, flags);
 }
 
 int64_t ref_convert_array64(const ref_format *source, const uint64_t *codes, int64_t n,
@@ -58,16 +68,8 @@ int64_t ref_convert_array64(const ref_format *source, const uint64_t *codes, int
                             int32_t random_bits, const uint32_t *random, uint32_t *out,
                             uint8_t *flags)
 {
-    const layout from = layout_of(source), to = layout_of(target);
-    int64_t first = -1;
-    for (int64_t i = 0; i < n; i++) {
-        const rounding how = {mode, overflow, random_bits, random ? random[i] : 0};
-        const bool error =
-            convert_element(&from, &to, codes[i], how, &out[i], flags ? &flags[i] : NULL);
-        if (error && first < 0)
-            first = i;
-    }
-    return first;
+    return convert_array(source, NULL, codes, n, target,
+                         (rounding){mode, overflow, random_bits, 0}, random, out, flags);
 }
 
 FLATTEN void ref_convert_sweep(const ref_format *source, uint64_t start, int64_t count,

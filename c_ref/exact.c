@@ -32,12 +32,12 @@ static number multiply(number a, number b)
 static void accumulate(uint64_t *limbs, size_t count, uint64_t significand, int32_t shift,
                        bool subtract)
 {
-    const size_t at = (size_t)shift / 64;
+    const size_t limb = (size_t)shift / 64;
     const int32_t offset = shift % 64;
     const uint64_t part[2] = {significand << offset, offset ? significand >> (64 - offset) : 0};
     uint64_t carry = 0;
-    for (size_t i = at; i < count; i++) {
-        const uint64_t addend = i - at < 2 ? part[i - at] : 0, old = limbs[i];
+    for (size_t i = limb; i < count; i++) {
+        const uint64_t addend = i - limb < 2 ? part[i - limb] : 0, old = limbs[i];
         if (subtract) {
             limbs[i] = old - addend - carry;
             carry = old < addend || (old == addend && carry);
@@ -45,7 +45,7 @@ static void accumulate(uint64_t *limbs, size_t count, uint64_t significand, int3
             limbs[i] = old + addend + carry;
             carry = limbs[i] < old || (limbs[i] == old && carry);
         }
-        if (i - at >= 1 && !carry)
+        if (i - limb >= 1 && !carry)
             break;
     }
 }
@@ -84,7 +84,7 @@ static number read_out(uint64_t *limbs, size_t count, int32_t exponent)
     return x;
 }
 
-/* What a first walk over the terms finds out: the exceptional ones and the register's extent. */
+/* What a first pass over the terms finds: exceptional terms, and the extent of the register. */
 typedef struct survey {
     bool not_a_number;
     bool infinite[2]; /* +, - */
@@ -94,28 +94,28 @@ typedef struct survey {
 
 static const survey NOTHING = {false, {false, false}, INT32_MAX, INT32_MIN};
 
-static void look_at(survey *seen, number term)
+static void survey_term(survey *found, number term)
 {
     if (term.kind == NAN_KIND)
-        seen->not_a_number = true;
+        found->not_a_number = true;
     if (term.kind == INFINITE)
-        seen->infinite[term.negative] = true;
+        found->infinite[term.negative] = true;
     if (term.kind != FINITE)
         return;
     const int32_t end = term.exponent + bit_length(term.significand);
-    seen->lowest = term.exponent < seen->lowest ? term.exponent : seen->lowest;
-    seen->highest = end > seen->highest ? end : seen->highest;
+    found->lowest = term.exponent < found->lowest ? term.exponent : found->lowest;
+    found->highest = end > found->highest ? end : found->highest;
 }
 
 /* NaN, 0 * infinity (a NaN term) and infinity - infinity give NaN; else an infinite term wins; a
- * sum of zeros is zero. Returns whether that decides the sum. */
-static bool settled(const survey *seen, number *sum)
+ * sum of zeros is zero. Returns whether one of these cases applies; then *sum is the sum. */
+static bool is_exceptional_or_zero(const survey *found, number *sum)
 {
-    if (seen->not_a_number || (seen->infinite[0] && seen->infinite[1]))
+    if (found->not_a_number || (found->infinite[0] && found->infinite[1]))
         *sum = (number){.kind = NAN_KIND};
-    else if (seen->infinite[0] || seen->infinite[1])
-        *sum = (number){.kind = INFINITE, .negative = seen->infinite[1]};
-    else if (seen->lowest > seen->highest)
+    else if (found->infinite[0] || found->infinite[1])
+        *sum = (number){.kind = INFINITE, .negative = found->infinite[1]};
+    else if (found->lowest > found->highest)
         *sum = (number){.kind = ZERO};
     else
         return false;
@@ -130,10 +130,10 @@ typedef struct fixed_point {
     int32_t lowest;
 } fixed_point;
 
-static void clear(fixed_point *total, const survey *seen)
+static void clear(fixed_point *total, const survey *found)
 {
-    total->width = (size_t)(seen->highest - seen->lowest + 63) / 64 + 1;
-    total->lowest = seen->lowest;
+    total->width = (size_t)(found->highest - found->lowest + 63) / 64 + 1;
+    total->lowest = found->lowest;
     for (size_t i = 0; i < total->width; i++)
         total->limbs[i] = 0;
 }
@@ -147,14 +147,14 @@ static void add(fixed_point *total, number term)
 
 static number exact_sum(const number *terms, size_t count)
 {
-    survey seen = NOTHING;
+    survey found = NOTHING;
     number sum;
     for (size_t i = 0; i < count; i++)
-        look_at(&seen, terms[i]);
-    if (settled(&seen, &sum))
+        survey_term(&found, terms[i]);
+    if (is_exceptional_or_zero(&found, &sum))
         return sum;
     fixed_point total;
-    clear(&total, &seen);
+    clear(&total, &found);
     for (size_t i = 0; i < count; i++)
         add(&total, terms[i]);
     return read_out(total.limbs, total.width, total.lowest);
@@ -173,11 +173,11 @@ static number sum_of_two(number x, number y)
             return x;
         if (x.kind == ZERO && y.kind == FINITE)
             return y;
-        survey seen = NOTHING;
+        survey found = NOTHING;
         number sum = {.kind = ZERO};
-        look_at(&seen, x);
-        look_at(&seen, y);
-        settled(&seen, &sum);
+        survey_term(&found, x);
+        survey_term(&found, y);
+        is_exceptional_or_zero(&found, &sum);
         return sum;
     }
     const int32_t move_x = leading_zeros(x.significand) - 2,
@@ -204,13 +204,13 @@ uint32_t ref_dot(const ref_format *a_format, const uint32_t *a, const ref_format
 {
     const layout from_a = layout_of(a_format), from_b = layout_of(b_format);
     const layout target = layout_of(format);
-    survey seen = NOTHING;
+    survey found = NOTHING;
     number sum;
     for (int64_t i = 0; i < n; i++)
-        look_at(&seen, multiply(unpack(&from_a, a[i]), unpack(&from_b, b[i])));
-    if (!settled(&seen, &sum)) {
+        survey_term(&found, multiply(unpack(&from_a, a[i]), unpack(&from_b, b[i])));
+    if (!is_exceptional_or_zero(&found, &sum)) {
         fixed_point total;
-        clear(&total, &seen);
+        clear(&total, &found);
         for (int64_t i = 0; i < n; i++)
             add(&total, multiply(unpack(&from_a, a[i]), unpack(&from_b, b[i])));
         sum = read_out(total.limbs, total.width, total.lowest);

@@ -8,7 +8,7 @@ typedef struct task {
     const ref_profile *profile;
     layout a, b, accumulator, between;
     uint64_t keys[4]; /* by site */
-    number *products; /* room for a step's products and the accumulator */
+    number *products; /* space for a step's products and the accumulator */
 } task;
 
 /* Everything that belongs to one output. */
@@ -59,29 +59,31 @@ static number_kind sum_kind(const number *terms, size_t count)
 }
 
 /* Products k = first .. first + count - 1 of one output. */
-static uint64_t walk_step(const task *t, output *o, uint64_t acc, size_t count, uint64_t first)
+static uint64_t accumulate_step(const task *t, output *o, uint64_t acc, size_t count,
+                                uint64_t first)
 {
     const ref_profile *p = t->profile;
-    const bool two = p->sum_order == REF_PAIR_FIRST || p->sum_order == REF_CHAIN;
     uint32_t random[2] = {draw(t, o, p->rounding, REF_SITE_ACCUMULATE_ROW, first), 0};
-    if (two)
+    if (rounds_twice(p->sum_order))
         random[1] = draw(t, o, p->rounding, REF_SITE_ACCUMULATE_ROW, first + 1);
 
     const number_kind before = unpack(&t->accumulator, acc).kind;
-    const bool could_move = (before == ZERO || before == FINITE) &&
-                            sum_kind(t->products, count) == FINITE;
+    /* Finite terms with a non-zero sum of products: an unchanged accumulator then is swamped. */
+    const bool can_be_swamped = (before == ZERO || before == FINITE) &&
+                                sum_kind(t->products, count) == FINITE;
     uint32_t raised[2];
     const uint64_t after =
         step(p, &t->accumulator, acc, t->products, count, random, raised);
-    o->events->swamped += could_move && after == acc;
+    o->events->swamped += can_be_swamped && after == acc;
     count_flags(o, raised[0]);
     count_flags(o, raised[1]);
     note_nan(o, &t->accumulator, after);
     return after;
 }
 
-/* Chunk number `chunk`, finished, joins the running total: the first one is copied. */
-static uint64_t join(const task *t, output *o, uint64_t total, uint64_t acc, uint64_t chunk)
+/* Adds chunk number `chunk` to the running total; the first one is copied. */
+static uint64_t close_chunk(const task *t, output *o, uint64_t total, uint64_t acc,
+                            uint64_t chunk)
 {
     const ref_profile *p = t->profile;
     const rounding how = {p->between_rounding, p->overflow, p->random_bits,
@@ -97,8 +99,8 @@ static uint64_t join(const task *t, output *o, uint64_t total, uint64_t acc, uin
 }
 
 /* One output: a is its row of A, b its column of B (every stride-th code). */
-FLATTEN static uint32_t walk(const task *t, output *o, const uint32_t *a, const uint32_t *b,
-                             int64_t stride, int64_t k)
+FLATTEN static uint32_t compute_output(const task *t, output *o, const uint32_t *a,
+                                       const uint32_t *b, int64_t stride, int64_t k)
 {
     const ref_profile *p = t->profile;
     const int64_t chunk_length = p->chunk_length ? p->chunk_length : k;
@@ -112,10 +114,10 @@ FLATTEN static uint32_t walk(const task *t, output *o, const uint32_t *a, const 
             for (int64_t i = 0; i < count; i++)
                 t->products[i] = multiply(unpack(&t->a, a[first + i]),
                                           unpack(&t->b, b[(first + i) * stride]));
-            acc = walk_step(t, o, acc, (size_t)count, (uint64_t)first);
+            acc = accumulate_step(t, o, acc, (size_t)count, (uint64_t)first);
         }
         if (p->chunk_length)
-            total = join(t, o, total, acc, (uint64_t)(start / chunk_length));
+            total = close_chunk(t, o, total, acc, (uint64_t)(start / chunk_length));
     }
     return (uint32_t)(p->chunk_length ? total : acc);
 }
@@ -128,14 +130,14 @@ int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *
         return 1;
     /* A step has at most min(products_per_step, K) products, and the accumulator. */
     const int64_t per_step = profile->products_per_step;
-    const size_t room = (size_t)(per_step && per_step < k ? per_step : k) + 1;
+    const size_t terms = (size_t)(per_step && per_step < k ? per_step : k) + 1;
     ref_events counts = {0};
     task t = {.profile = profile,
               .a = layout_of(&profile->a),
               .b = layout_of(&profile->b),
               .accumulator = layout_of(&profile->accumulator),
               .between = layout_of(&profile->between),
-              .products = malloc(room * sizeof(number))};
+              .products = malloc(terms * sizeof(number))};
     if (!t.products)
         return 2;
     for (uint64_t site = 0; site < 4; site++)
@@ -144,7 +146,7 @@ int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *
         for (int64_t j = 0; j < n; j++) {
             output o = {.m = (uint64_t)i, .n = (uint64_t)j, .events = &counts};
             o.lfsr = ref_lfsr_start(seed, stream, o.m, o.n);
-            out[i * n + j] = walk(&t, &o, a + i * k, b + j, n, k);
+            out[i * n + j] = compute_output(&t, &o, a + i * k, b + j, n, k);
             if (flags)
                 flags[i * n + j] = (uint8_t)o.flags;
         }

@@ -14,7 +14,7 @@ typedef enum { ZERO, FINITE, INFINITE, NAN_KIND } number_kind;
  *
  * A number that a sum hands to round_pack may be *jammed*: too many bits for the significand, so
  * its lowest bit says that the true value lies strictly between its two even neighbours. That is
- * harmless where at least F + r + 4 bits stand from the highest to the lowest: no mode looks
+ * harmless if the significand has at least F + r + 4 bits: no mode looks
  * below 2^-(r+2) quanta except for "is there anything". 24 + 24 + 4 < 61. */
 typedef struct number {
     number_kind kind;

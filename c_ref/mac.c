@@ -1,6 +1,12 @@
 /* mac.c: the multiply-accumulate steps (numerics.md 3). */
 #include "internal.h"
 
+/* Whether a step of the order rounds twice; all other orders round once. */
+static bool rounds_twice(int32_t sum_order)
+{
+    return sum_order == REF_PAIR_FIRST || sum_order == REF_CHAIN;
+}
+
 const char *ref_profile_problem(const ref_profile *profile)
 {
     const ref_format *formats[4] = {&profile->a, &profile->b, &profile->accumulator,
@@ -20,8 +26,7 @@ const char *ref_profile_problem(const ref_profile *profile)
         return "chunk_length and products_per_step must be at least 0, guard_bits 0..64";
     if (profile->sum_order < 0 || profile->sum_order > 3)
         return "sum_order must be 0..3";
-    if ((profile->sum_order == REF_PAIR_FIRST || profile->sum_order == REF_CHAIN) &&
-        profile->products_per_step != 2)
+    if (rounds_twice(profile->sum_order) && profile->products_per_step != 2)
         return "sum orders pair-first and chain take two products per step";
     if (profile->sum_order == REF_ALIGNED && profile->products_per_step == 0)
         return "only fused takes all products of a chunk in one step";
@@ -66,7 +71,7 @@ static uint64_t step(const ref_profile *profile, const layout *accumulator, uint
     const rounding second = {first.mode, first.overflow, first.random_bits, random[1]};
     flags[0] = flags[1] = 0;
 
-    if (profile->sum_order == REF_PAIR_FIRST || profile->sum_order == REF_CHAIN) {
+    if (rounds_twice(profile->sum_order)) {
         const number p0 = count > 0 ? products[0] : nothing;
         const number p1 = count > 1 ? products[1] : nothing;
         const bool chain = profile->sum_order == REF_CHAIN;

@@ -150,16 +150,17 @@ static number unpack(const layout *d, uint64_t code)
     return x;
 }
 
-/* Step 4. The fraction nu between the neighbours is given as scaled = floor(nu * 2^(r+1)) and
- * whether anything is left below; r = 0 for the modes without random bits. */
-static bool rounds_away(rounding how, uint64_t scaled, bool left, bool lower_is_odd, bool negative)
+/* Step 4. The fraction nu between the neighbours is given as scaled = floor(nu * 2^(r+1)); sticky
+ * says that nu has further bits. r = 0 for the modes without random bits. */
+static bool rounds_away(rounding how, uint64_t scaled, bool sticky, bool lower_is_odd,
+                        bool negative)
 {
     const int32_t r = how.random_bits;
-    const bool inexact = scaled != 0 || left;
+    const bool inexact = scaled != 0 || sticky;
     const uint64_t whole = scaled >> 1; /* floor(nu * 2^r) */
     switch (how.mode) {
     case REF_NEAREST_EVEN:
-        return scaled == 1 && (left || lower_is_odd);
+        return scaled == 1 && (sticky || lower_is_odd);
     case REF_NEAREST_AWAY:
         return scaled == 1;
     case REF_TOWARD_POSITIVE:
@@ -173,7 +174,7 @@ static bool rounds_away(rounding how, uint64_t scaled, bool left, bool lower_is_
     case REF_STOCHASTIC_B:
         return scaled + 2 * (uint64_t)how.random + 1 >= (uint64_t)1 << (r + 1);
     case REF_STOCHASTIC_C: {
-        const bool up = (scaled & 1) && (left || (whole & 1));
+        const bool up = (scaled & 1) && (sticky || (whole & 1));
         return whole + up + how.random >= (uint64_t)1 << r;
     }
     default: /* toward zero */
@@ -181,17 +182,17 @@ static bool rounds_away(rounding how, uint64_t scaled, bool left, bool lower_is_
     }
 }
 
-/* floor(x * 2^(scale + r + 1)) of a normalised significand that is known to leave it; *left: is
- * there a rest. */
+/* floor(x * 2^(scale + r + 1)) for x = significand * 2^exponent, where that cuts bits off; *sticky:
+ * whether one of them is set. */
 static uint64_t scaled_down(uint64_t significand, int32_t exponent, int32_t scale, int32_t r,
-                            bool *left)
+                            bool *sticky)
 {
     const int32_t shift = -(exponent + scale + r + 1);
     if (shift >= 64) {
-        *left = true;
+        *sticky = true;
         return 0;
     }
-    *left = (significand & ones(shift)) != 0;
+    *sticky = (significand & ones(shift)) != 0;
     return significand >> shift;
 }
 
@@ -203,13 +204,28 @@ static bool rises_to_smallest(const layout *d, number x, rounding how)
         return true;
     if (!is_stochastic(how.mode))
         return rounds_away(how, 0, true, false, x.negative);
-    /* min = odd * 2^at */
+    /* min = factor * 2^exponent */
     const bool shared = d->format.lowest == REF_LOWEST_NORMAL && f > 0;
-    const uint64_t odd = shared ? ((uint64_t)1 << f) + 1 : 1;
-    const int32_t at = shared ? -bias - f : 1 - bias;
-    bool left;
-    const uint64_t units = scaled_down(x.significand, x.exponent, -at, how.random_bits, &left);
-    return rounds_away(how, units / odd, left || units % odd != 0, false, x.negative);
+    const uint64_t factor = shared ? ((uint64_t)1 << f) + 1 : 1;
+    const int32_t exponent = shared ? -bias - f : 1 - bias;
+    bool sticky;
+    const uint64_t units =
+        scaled_down(x.significand, x.exponent, -exponent, how.random_bits, &sticky);
+    return rounds_away(how, units / factor, sticky || units % factor != 0, false, x.negative);
+}
+
+/* Whether subnormal numbers fill the lowest binade. */
+static bool is_gradual(const layout *d)
+{
+    return d->format.zero != REF_ZERO_NONE && d->format.lowest == REF_LOWEST_SUBNORMAL;
+}
+
+/* The magnitude code below which a rounded result becomes zero. */
+static int64_t smallest_code(const layout *d)
+{
+    if (d->format.zero == REF_ZERO_NONE || is_gradual(d))
+        return 0;
+    return d->format.lowest == REF_LOWEST_FLUSH ? (int64_t)1 << d->format.fraction_bits : 1;
 }
 
 /* Steps 2 to 5: the magnitude code, with unlimited exponents above; *inexact is set if it is not
@@ -217,8 +233,7 @@ static bool rises_to_smallest(const layout *d, number x, rounding how)
 static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *inexact)
 {
     const int32_t f = d->format.fraction_bits, bias = d->format.bias;
-    const int32_t lowest = d->format.lowest;
-    const bool gradual = d->format.zero != REF_ZERO_NONE && lowest == REF_LOWEST_SUBNORMAL;
+    const bool gradual = is_gradual(d);
     const bool nearest = how.mode == REF_NEAREST_EVEN || how.mode == REF_NEAREST_AWAY;
     int32_t binade = x.exponent + 63; /* floor(log2 |X|) */
     int32_t drop = 63 - f;
@@ -232,7 +247,7 @@ static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *i
             drop = 63;
         }
     }
-    const uint64_t lower = significand >> drop, rest = significand & ones(drop);
+    const uint64_t lower = significand >> drop, discarded = significand & ones(drop);
     /* The lower neighbour's code. An exponent field below 1 belongs to the binade of -bias, where
      * the code starts at 0 in every format that has numbers there. */
     int64_t code;
@@ -241,28 +256,19 @@ static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *i
     else
         code = (int64_t)(binade + bias - 1) * ((int64_t)1 << f) + (int64_t)lower;
 
-    if (!gradual) {
-        const int64_t smallest = d->format.zero == REF_ZERO_NONE ? 0
-                                 : lowest == REF_LOWEST_FLUSH    ? (int64_t)1 << f
-                                                                 : 1;
-        if (code < smallest && (!nearest || d->format.zero == REF_ZERO_NONE)) {
-            *inexact = true;
-            return rises_to_smallest(d, x, how) ? (uint64_t)smallest : 0;
-        }
-        const int32_t r = how.random_bits;
-        const bool left = (rest & ones(drop - r - 1)) != 0;
-        code += rounds_away(how, rest >> (drop - r - 1), left, code & 1, x.negative);
-        *inexact = rest != 0 || code < smallest;
-        return code < smallest ? 0 : (uint64_t)code;
+    const int64_t smallest = smallest_code(d);
+    if (code < smallest && !gradual && (!nearest || d->format.zero == REF_ZERO_NONE)) {
+        *inexact = true;
+        return rises_to_smallest(d, x, how) ? (uint64_t)smallest : 0;
     }
     const int32_t r = how.random_bits;
-    const bool left = (rest & ones(drop - r - 1)) != 0;
-    code += rounds_away(how, rest >> (drop - r - 1), left, code & 1, x.negative);
-    *inexact = rest != 0;
-    return (uint64_t)code;
+    const bool sticky = (discarded & ones(drop - r - 1)) != 0;
+    code += rounds_away(how, discarded >> (drop - r - 1), sticky, code & 1, x.negative);
+    *inexact = discarded != 0 || code < smallest;
+    return code < smallest ? 0 : (uint64_t)code;
 }
 
-/* No number stands for X: NaN, or 0 under saturate (step 1). */
+/* The format has no number for X: NaN, or 0 under saturate (step 1). */
 static uint64_t invalid(const layout *d, int32_t overflow, uint32_t *flags)
 {
     *flags |= REF_INVALID;
@@ -273,7 +279,7 @@ static uint64_t invalid(const layout *d, int32_t overflow, uint32_t *flags)
     return d->has_nan ? d->nan : 0;
 }
 
-/* Step 6. `clamps`: the direction of rounding points toward zero. */
+/* Step 6. `clamps`: the direction of rounding points toward zero, so the largest number stays. */
 static uint64_t overflowed(const layout *d, int32_t policy, bool clamps, uint64_t sign,
                            uint32_t *flags)
 {
