@@ -27,7 +27,8 @@ ELEMENTS: dict[str, str | FixedPoint] = {
     "mxfp4": "e2m1", "mxint8": MXINT8,
 }  # fmt: skip
 
-_SCALE_BIAS, _SCALE_NAN, _SCALE_TOP = 127, 0xFF, 254
+_SCALE_BIAS = 127
+_SCALE_NAN = 0xFF  # the code of NaN in `e8m0`
 
 
 @dataclasses.dataclass(frozen=True)
