@@ -1,5 +1,8 @@
 """The table of columns: consistent in itself, and the texts of its values."""
 
+import subprocess
+import sys
+
 import pytest
 
 from hfp8sim.report.columns import (
@@ -83,3 +86,35 @@ def test_shape_text() -> None:
     assert shape_text({"m": 2, "n": 3, "k": 4, "groups": 1}) == "2×3×4"
     assert shape_text({"m": 2, "n": 3, "k": 4, "groups": 32}) == "32·2×3×4"
     assert shape_text({"layer": "total"}) == ""
+
+
+#: A program that adds a column before anything else reads the table.
+ADD_COLUMN = """
+import hfp8sim.report.columns as columns
+
+column = columns.Column(
+    "time", "energy_uj", "µJ", "energy of the array and the memory", total=columns.SUM, short="energy"
+)
+columns.COLUMNS += (column,)
+columns.BY_NAME["energy_uj"] = column
+columns.FLAT += ("energy_uj",)
+
+from docs.pages import columns as page
+from hfp8sim.report import schema
+from hfp8sim.report.comparison import check_columns
+from hfp8sim.report.report import Report, compare
+from tests.report.samples import facts, row
+
+rows = [row(name, "fwd") | {"energy_uj": 1.5} for name in ("a", "b")]
+report = Report(rows, facts())
+assert report.total["energy_uj"] == 3.0
+assert report.to_csv().splitlines()[0].endswith("energy_uj")
+assert Report.from_json(report.to_json()).layers == rows
+assert "energy of the array" in report.to_html()
+assert "energy_uj" in schema.document() and "`energy_uj`" in page.page()
+assert "energy A" in compare([report, report]).to_text(check_columns(["energy_uj"]))
+"""
+
+
+def test_new_column_reaches_every_form() -> None:
+    subprocess.run([sys.executable, "-c", ADD_COLUMN], check=True)
