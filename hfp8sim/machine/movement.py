@@ -181,7 +181,7 @@ def join_blocks(regs, box, op, scratchpad, row_bytes, joined):
 
 @jit
 def _fill_geometry(geometry, box, regs, group):
-    """The geometry of operand A's image box, one group of it, in an array of one `GEOMETRY`."""
+    """Fill in the geometry of one group of operand A's image box: an array of one `GEOMETRY`."""
     g = geometry[0]
     g.image_height, g.image_width = regs[CSR.image_height], regs[CSR.image_width]
     g.channels, g.pixel_pitch = regs[CSR.image_channels], box.columns.count
@@ -197,8 +197,10 @@ def _fill_geometry(geometry, box, regs, group):
 
 @jit
 def unfold(scratchpad, row_bytes, box, regs, group, row, rows, column, columns, unfolded):
-    """CV: rows × columns of the unfolded matrix of one group, from the lines in the scratchpad, row by row
-    into the bytes `unfolded`."""
+    """Write rows × columns of one group's im2col matrix to the bytes `unfolded`, row by row.
+
+    The image is operand A's box in the scratchpad.
+    """
     geometry = np.zeros(1, kernels.GEOMETRY)
     _fill_geometry(geometry, box, regs, group)
     base = box.row * row_bytes
