@@ -14,8 +14,8 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import inspect
 import pickle
 import shutil
 import sys
@@ -23,7 +23,7 @@ import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import llvmlite
 import numba
@@ -59,39 +59,52 @@ def root_folder() -> Path | None:
     return root
 
 
+class _Key(NamedTuple):
+    """What the compiled functions of one module are kept under."""
+
+    sources: frozenset[str]  #: the modules that the module can reach
+    stamp: str  #: digest of their contents and of the versions of the compiler
+    folder: str  #: below the root folder
+
+
+@functools.cache
+def _key(root: Path, module: str, file: str) -> _Key:
+    """The key of the functions of a module, whose source is `file`."""
+    package = this_package()
+    if module.split(".")[0] == package.name:
+        sources, digest = package.reachable(module), package.digest(module)
+    else:  # outside the package: its own file, and all of the package
+        sources, digest = package.reachable(package.name) | {module}, package.digest(package.name)
+        digest += hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    stamp = hashlib.sha256(f"{_VERSIONS} {digest}".encode()).hexdigest()
+    return _Key(sources, stamp, str(root / f"{module}-{stamp[:16]}"))
+
+
 class _Locator(_CacheLocator):  # type: ignore[misc]
     """Folder and key of a function: its module and the digest of the sources that the module can reach."""
 
     def __init__(self, root: Path, function: Callable[..., Any]) -> None:
-        module = function.__module__
-        package = this_package()
-        if module.split(".")[0] == package.name:
-            self.sources = package.reachable(module)
-            digest = package.digest(module)
-        else:  # outside the package: its own file, and all of the package
-            self.sources = package.reachable(package.name) | {module}
-            digest = package.digest(package.name)
-            digest += hashlib.sha256(Path(inspect.getfile(function)).read_bytes()).hexdigest()
-        self._stamp = hashlib.sha256(f"{_VERSIONS} {digest}".encode()).hexdigest()
-        self._module = module
-        self._folder = root / f"{module}-{self._stamp[:16]}"
+        self._module = function.__module__
+        self._key = _key(root, self._module, function.__code__.co_filename)
+        self.sources = self._key.sources
         self._line = function.__code__.co_firstlineno
 
     def get_cache_path(self) -> str:
-        return str(self._folder)
+        return self._key.folder
 
     def get_source_stamp(self) -> str:
-        return self._stamp
+        return self._key.stamp
 
     def get_disambiguator(self) -> str:
         return str(self._line)
 
     def ensure_cache_path(self) -> None:
         """Make the folder; a new one takes the place of the module's oldest."""
-        if self._folder.is_dir():
+        folder = Path(self._key.folder)
+        if folder.is_dir():
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        states = [p for p in self._folder.parent.iterdir() if p.name.startswith(f"{self._module}-")]
+        folder.mkdir(parents=True, exist_ok=True)
+        states = [p for p in folder.parent.iterdir() if p.name.startswith(f"{self._module}-")]
         for state in sorted(states, key=_modified, reverse=True)[_STATES_KEPT:]:
             shutil.rmtree(state, ignore_errors=True)
 

@@ -55,6 +55,7 @@ class Package:
         self._paths = {self._module(path): path for path in folder.rglob("*.py")}
         self._sources = self._read(index)
         self._reached: dict[str, frozenset[str]] = {}
+        self._digests: dict[str, str] = {}
 
     def _module(self, path: Path) -> str:
         parts = path.relative_to(self._folder.parent).with_suffix("").parts
@@ -90,10 +91,12 @@ class Package:
 
     def digest(self, module: str) -> str:
         """A digest of the contents of all sources that `module` can reach."""
-        digest = hashlib.sha256()
-        for name in sorted(self.reachable(module)):
-            digest.update(f"{name}:{self._digest(name)};".encode())
-        return digest.hexdigest()
+        found = self._digests.get(module)
+        if found is None:
+            names = sorted(self.reachable(module))
+            text = "".join(f"{name}:{self._digest(name)};" for name in names)
+            found = self._digests[module] = hashlib.sha256(text.encode()).hexdigest()
+        return found
 
     def _members(self, module: str) -> list[str]:
         inside = [name for name in self._paths if name.startswith(f"{module}.")]
