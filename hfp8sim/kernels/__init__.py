@@ -1,12 +1,12 @@
 """Fast GEMMs: the arithmetic of `units`, at a good part of the speed of float32 BLAS.
 
-`plan` chooses a kernel from a look at the operands (`scan`) and proves it right; docs/speed.md has the
-proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
+`plan` chooses a kernel from facts about the operands (`scan`) and proves that it is exact; docs/speed.md has
+the proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
 (`begin_range`, `is_packed`, `pack_codes`, `end_range`, `encode_codes` on a `STREAM`). The bits are those of
 the plain integer loop. `unfold` is im2col.
 
-`pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the steps of a stream by themselves,
-for proofs and measurements.
+`pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the single steps of a stream, for
+proofs and measurements.
 """
 
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED

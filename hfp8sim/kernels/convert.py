@@ -216,7 +216,7 @@ def convert_lanes(typingctx, stochastic, source, random, how, codes, target):  #
         source: address of the float32.
         random: address of R of each element, uint32, if `stochastic`.
         how: address of a record of ROUNDER.
-        codes: an array that says how wide codes are.
+        codes: an array with the dtype of codes.
         target: address of the codes.
 
     Returns:

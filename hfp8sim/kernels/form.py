@@ -1,7 +1,7 @@
 """What a kernel computes (`Form`), how its sums are laid out in registers (`Tiling`), and shared constants.
 
 A form is proved from number formats, bounds and depth alone (`select.py`; docs/speed.md, "Why each path is
-exact"). No processor occurs in it; `target.py` is the file that knows processors.
+exact"). No processor occurs in it; all facts about processors are in `target.py`.
 """
 
 from __future__ import annotations
@@ -120,9 +120,9 @@ class Underflow(StrEnum):
     FLUSH = "flush"
     """The processor flushes it to zero: it is subnormal in the lane."""
     BIT = "bit"
-    """A bit of the lane's exponent field tells it: the smallest number is scaled to 2."""
+    """It is detected by a bit of the lane's exponent field: the smallest number is scaled to 2."""
     EDGE = "edge"
-    """The processor flushes smaller sums; the sum just below the smallest number is told by bits."""
+    """The processor flushes smaller sums; the sum just below the smallest number is detected by its bits."""
     COMPARE = "compare"
     """Each sum is compared with the smallest number."""
 
@@ -133,7 +133,7 @@ class Underflow(StrEnum):
 
     @property
     def tests_bits(self) -> bool:
-        """Whether bits of the sum tell that it is too small."""
+        """Whether a sum that is too small is detected by its bits."""
         return self in (Underflow.BIT, Underflow.EDGE)
 
 
@@ -154,8 +154,8 @@ class Counting(StrEnum):
     EVENTS = "events"
     """Each step is compared with the sum before it, and with what it adds."""
     UNCHANGED = "unchanged"
-    """Each step is compared with the sum before it alone. Steps that add zero are then counted as swamped,
-    too; `zero_products.py` tells how many those are."""
+    """Each step is compared with the sum before it alone. Steps that add zero are then counted as swamped
+    too; `zero_products.py` counts those."""
 
 
 class RoundingForm(NamedTuple):
@@ -216,5 +216,5 @@ class Tiling(NamedTuple):
     vectors: int  #: vectors of columns in a row of it
     #: Rows that are added to before a row is rounded (software pipelining); 0: each step rounds its own sums.
     lag: int
-    #: Sums that are added, then rounded, before the code goes on to others.
+    #: Scheduling group: sums whose multiply-adds are issued together, followed by their roundings.
     group: int

@@ -2,7 +2,7 @@
 
 Row (image, p, q) and column (r, s, channel) of the unfolded matrix hold the pixel of line
 p·stride_height + r·dilation_height − pad_top, and likewise across, of the image as the filter sees it:
-pixels `gap` apart with zeros between, and zeros around. `workloads.operands.unfold` says the same in NumPy.
+pixels `gap` apart with zeros between, and zeros around. `workloads.operands.unfold` computes the same in NumPy.
 """
 
 from __future__ import annotations

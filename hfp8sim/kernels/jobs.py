@@ -1,6 +1,6 @@
 """Packing operands and encoding results, as functions that are called through addresses.
 
-Each takes the address of a record that says what to do, as the macrokernel does (`macrokernel.JOB`). A loop
+Each takes the address of a record of its arguments, as the macrokernel does (`macrokernel.JOB`). A loop
 over them is compiled once, whatever the kernel, its lanes and the codes.
 """
 

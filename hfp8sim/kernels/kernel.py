@@ -2,7 +2,7 @@
 
 Names follow XNNPACK's manner: `f32_away_chop_8x3v_lag5__avx512dq` has lanes of float32, rounds to nearest, ties
 away from zero, after an adder that chops; its tile has 8 rows of 3 vectors, rounding lags 5 rows behind; and it
-is made for AVX-512DQ. What is usual is left out; the rest is said in this order:
+is compiled for AVX-512DQ. Defaults are left out; the order of the parts is:
 
     lane · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
     · overflow · underflow · opening · counting · target

@@ -194,7 +194,7 @@ def tile(
         b_stride: elements from a panel of columns to the next, in `b` and `b_exponents`.
         columns_stride: likewise in `columns`.
         chunks_stride: likewise in `chunk_columns`.
-        wide: False: run the kernel's `narrow` form, for columns that are left over.
+        wide: False: run the kernel's `narrow` form, for columns that wide tiles leave over.
     """
     if not isinstance(name, types.StringLiteral):
         return None

@@ -183,11 +183,11 @@ def decode_block(typingctx, transposed_, codes, source, step, decoder, panels, t
 
     Args:
         transposed_: a literal; True: with lanes and vectors exchanged.
-        codes: an array that says how wide codes are.
+        codes: an array with the dtype of codes.
         source: address of the first vector.
         step: bytes from one vector to the next.
         decoder: a `Decoder`.
-        panels: an array that says how wide floats are.
+        panels: an array with the dtype of panels.
         target: address of the first result; they follow one another.
     """
     element = vector(integer(codes.dtype.bitwidth), PANEL)
@@ -346,7 +346,7 @@ def encode_lanes(typingctx, source, encoder, codes, target):  # type: ignore[no-
     Args:
         source: address of the float32.
         encoder: an `Encoder`.
-        codes: an array that says how wide codes are.
+        codes: an array with the dtype of codes.
         target: address of the codes.
     """
     element = vector(integer(codes.dtype.bitwidth), PANEL)
@@ -406,10 +406,10 @@ def encode_panels(panels, encoder, codes):
 
 
 def _word_writer(gap: int) -> Any:
-    """An intrinsic that stores PANEL random words, as `Words` says, whose arguments of `mix64` are `gap` apart.
+    """An intrinsic that stores PANEL random words in the form of `Words`, whose arguments of `mix64` are `gap` apart.
 
     Its arguments: that of `mix64` for the first word; fold, down, up and low; the address to store to; and an
-    array that says how wide the stored words are.
+    array with the dtype of the stored words.
     """
 
     def write(typingctx, start, fold, down, up, low, address, target):  # type: ignore[no-untyped-def]

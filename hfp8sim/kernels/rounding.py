@@ -36,8 +36,8 @@ class Rounding:
         self.underflow, self.overflow = form.underflow, form.overflow
         if self.overflow is not Overflow.IMPOSSIBLE and (inter or form.exact_chunks):
             self.overflow = Overflow.REPLACE  # once a chunk: its cost does not matter
-        #: Whether the largest magnitude of each sum is recorded: a NaN stays whatever is added, so it is enough
-        #: to know at the chunk's end how large the sum has been.
+        #: Whether the largest magnitude of each sum is recorded. Overflow to NaN is sticky, so it is enough to
+        #: test that magnitude at the chunk's end.
         self.watched = self.overflow is Overflow.NAN
         self.registers: dict[str, Value] = {}
 
@@ -67,7 +67,7 @@ class Rounding:
         """a·b + c (b None: a + c) by the adder.
 
         `Adder.ODD`: the direction is down, and −(−a − c) is the upper neighbour of the sum. Of two different
-        neighbours one is odd, and stands for everything between them (rounding to odd).
+        neighbours the odd one is the sum rounded to odd.
         """
         low = a + c if b is None else a.times_plus(b, c)
         if self.adder is not Adder.ODD:

@@ -90,7 +90,7 @@ def _no_numbers() -> Numbers:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """The choice for one GEMM, and all that a kernel must be told. `str` gives one line."""
+    """The choice for one GEMM, and all that its kernel needs. `str` gives one line."""
 
     kernel: Kernel | None  #: None: the plain integer loop
     why: str
@@ -103,7 +103,7 @@ class Plan:
 
     @property
     def name(self) -> str:
-        """A short name of the path, for people."""
+        """A readable name of the path."""
         if self.kernel is None:
             return "plain integer loop"
         form, products = self.kernel.form, self.kernel.form.products
@@ -210,11 +210,11 @@ def plan(
     Args:
         profile: the arithmetic.
         a_format, b_format: of the operands.
-        a, b: what `scan` saw in them; where a GEMM is run piece by piece, in the whole of them, or in a
-            piece, if `chunk` and `total` tell what was there before it.
+        a, b: facts that `scan` found. If a GEMM is run piece by piece, they are those of the whole operands,
+            or of a piece, if `chunk` and `total` describe the accumulators before it.
         depth: K, the number of products of an output.
         events: events are to be counted.
-        chunk, total: what `scan` saw in the accumulators that are there already.
+        chunk, total: facts of the accumulators' present values.
         on: the target; the processor's own by default.
     """
     if numba.config.DISABLE_JIT:  # type: ignore[attr-defined]
@@ -250,7 +250,7 @@ class Problem(NamedTuple):
     largest: float  #: P
     width: int  #: w
     quantum: int  #: g
-    unrounded: int  #: likewise of sums in which nothing has been rounded yet
+    unrounded: int  #: the common quantum of sums in which nothing has been rounded yet
     target: Target
 
     @property
@@ -343,7 +343,7 @@ def _require_float32_format(fmt: FloatFormat) -> None:
 
 
 def _require_known_sums(profile: Profile) -> None:
-    """Kernels know the order of the sums, and the source of the random words."""
+    """Kernels implement the order of the sums and the source of the random words."""
     if profile.sum_order not in ("fused", "aligned"):
         raise NoKernel(f"sum order {profile.sum_order} has no kernel")
     if profile.random_source == "lfsr" and profile.stochastic:
@@ -351,7 +351,7 @@ def _require_known_sums(profile: Profile) -> None:
 
 
 def _mode(mode: str, source: str) -> Mode:
-    """A rounding mode as kernels know it."""
+    """The kernels' mode of a rounding mode and a source of random words."""
     if mode in ("stochastic", "stochastic-a", "stochastic-b"):
         return Mode.RANDOM if source == "row-column" else Mode.HASH
     modes = {"nearest-even": Mode.EVEN, "nearest-away": Mode.AWAY, "toward-zero": Mode.ZERO}
@@ -429,8 +429,11 @@ def _opening(problem: Problem, step: StepForm, underflow: Underflow) -> Opening:
 
 
 def _counting(problem: Problem, overflow: Overflow) -> Counting:
-    """How events are counted: without a look at what each step adds, where adding zero leaves every sum
-    unchanged (all are numbers), and where rows and columns alone tell how often zero is added."""
+    """How events are counted.
+
+    One comparison a step is enough if adding zero leaves every sum unchanged, which holds for numbers, and if
+    the steps that add zero can be counted from rows and columns.
+    """
     narrow = max(fmt.bits for fmt in problem.formats) <= TABLE_BITS
     zeros_known = problem.products == 1 or (problem.products == 2 and narrow)
     unchanged = zeros_known and overflow is Overflow.IMPOSSIBLE
@@ -570,9 +573,9 @@ def _require_random_bits(rounding: str, mode: Mode, r: int, dropped: int) -> Non
     """The bits that a stochastic rounding drops are at least as many as its random bits."""
     if not mode.stochastic:
         return
-    seen = r + 1 if rounding == "stochastic-b" else r
-    if seen > dropped:
-        raise NoKernel(f"{seen} random bits, but a lane has {dropped} below the last kept one")
+    needed = r + 1 if rounding == "stochastic-b" else r
+    if needed > dropped:
+        raise NoKernel(f"{needed} random bits, but a lane has {dropped} below the last kept one")
     if mode is Mode.HASH and (r > 16 or rounding == "stochastic-b"):
         raise NoKernel(f"{rounding} with {r} hashed bits has no kernel")
 

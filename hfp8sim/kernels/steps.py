@@ -268,7 +268,7 @@ def _swamped(tile: Tile, old: Value, new: Value, s: Value, product: Value) -> Va
     same = old.equals(new)
     if tile.kernel.counting is Counting.UNCHANGED:
         return same
-    if tile.form.order is Order.SERIAL:  # an exact sum tells whether something was added
+    if tile.form.order is Order.SERIAL:  # an exact sum changes if something is added
         same = same & s.differs(old)
     else:
         same = same & product.differs(tile.step.zero())

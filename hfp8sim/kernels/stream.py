@@ -181,7 +181,7 @@ def _add(address, a, b, k0, k_count):
 
 
 class Stream:
-    """Panels and accumulators of a block of outputs, and the record that compiled code knows them by.
+    """Panels and accumulators of a block of outputs, and the record through which compiled code accesses them.
 
     Args:
         plan: its kernel is not None.

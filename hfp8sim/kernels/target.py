@@ -1,8 +1,8 @@
 """Everything that depends on the processor: one row of `TARGETS` per instruction set.
 
-A row says how wide vectors are, which register tile each class of forms gets, how the rounding direction is
-set, which extra instructions may be used, and the sizes that blocking takes from the caches. (The counterpart
-in BLIS is a configuration, `config/*/bli_cntx_init_*.c`.) To support another processor, add a row, and where
+A row gives the width of vectors, the register tile of each class of forms, the way in which the rounding
+direction is set, the extra instructions that may be used, and the block sizes that follow from the caches. The
+counterpart in BLIS is a configuration, `config/*/bli_cntx_init_*.c`. To support another processor, add a row, and where
 `Direction` has no member for it, a member and its instructions in `_numba/simd.py`.
 """
 
@@ -99,11 +99,11 @@ class Target(NamedTuple):
     tiles: Tiles
     flush: bool = False  #: can flush subnormal results to zero
     vrange: bool = False  #: has VRANGE, which selects by magnitude
-    #: The constraint of a vector register in inline assembly, where code keeps the order it is written in.
-    #: LLVM orders 512-bit code badly: it puts all multiplications of a step before all roundings.
+    #: The constraint of a vector register in inline assembly, for targets whose code keeps its order.
+    #: LLVM schedules 512-bit code badly: it puts all multiplications of a step before all roundings.
     ordered: str = ""
-    #: Of every eight sums, those that nearest-even rounds by multiplications. The other spelling of the same
-    #: bits, by subtractions, loads other execution ports.
+    #: Of every eight sums, those that nearest-even rounds by multiplications. The equivalent sequence of
+    #: subtractions uses other execution ports.
     multiplied: tuple[int, ...] = (0, 2, 5)
     implementation: Implementation = Implementation.VECTORS
     blocking: Blocking = BLOCKING
@@ -119,8 +119,8 @@ class Target(NamedTuple):
 
 
 _X86 = ("x86_64", "amd64")
-#: 32 registers hold two dozen sums, operands, and what a rounding needs: the more sums there are, the less a
-#: step waits for the one before.
+#: 32 registers hold 24 sums, operands, and the numbers of a rounding. More independent sums hide more of the
+#: latency from one step to the next.
 _TILES_32 = Tiles((8, 3), (4, 3), (16, 1), (8, 1), (8, 1))
 _TILES_16 = Tiles((8, 1), (8, 1), (8, 1), (8, 1), (8, 1))
 _TILES_LOOPS = Tiles((16, 1), (16, 1), (16, 1), (16, 1), (16, 1))
@@ -136,7 +136,7 @@ def _x86(
     )  # fmt: skip
 
 
-#: Instruction sets, the first that a processor has is taken.
+#: Instruction sets; the first one that the processor has is used.
 _ROWS = (
     _x86("avx512dq", "avx512f avx512dq fma", 16, _TILES_32, vrange=True, ordered="v"),
     _x86("avx512", "avx512f fma", 16, _TILES_32, ordered="v"),

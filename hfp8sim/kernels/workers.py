@@ -1,11 +1,11 @@
 """Worker threads: the parts of one piece of work, shared among the caller and a few helpers.
 
 The caller and its helpers each take the next part until none is left (work stealing), so that no thread
-waits for one that the system has put aside. `share` returns, or raises, only when no helper works on its
+waits for one that the system has suspended. `share` returns, or raises, only when no helper works on its
 parts any more: they write into the caller's buffers.
 
 The threads are daemons of this module. `concurrent.futures` does not survive an interrupt in the wrong
-place: one between the start of a thread and its registration leaves a thread that nobody wakes at exit,
+place: one between the start of a thread and its registration leaves a thread that is never woken at exit,
 and the process hangs.
 """
 
@@ -22,19 +22,19 @@ from hfp8sim.floating_point import standard_arithmetic
 
 _T = TypeVar("_T")
 
-#: Seconds after which the caller looks again whether its helpers have ended.
+#: Seconds after which the caller checks again whether its helpers have ended.
 _JOIN_SECONDS = 0.1
 
 
 class _Shared:
-    """One piece of work and those who help with it."""
+    """One piece of work and the threads that help with it."""
 
     def __init__(self, work: Callable[[Any], object], parts: Sequence[Any]) -> None:
         self.parts: SimpleQueue[Any] = SimpleQueue()
         for part in parts:
             self.parts.put(part)
         self.work: Callable[[Any], object] | None = work
-        self.active: list[object] = []  # one entry for each helper at work
+        self.active: list[object] = []  # one entry for each running helper
         self.ended: SimpleQueue[None] = SimpleQueue()  # an entry when a helper has ended
         self.errors: list[BaseException] = []
 
@@ -47,8 +47,11 @@ class _Shared:
 
     @standard_arithmetic
     def help(self) -> None:
-        """`run` on a helper's thread. It enters itself in `active` before it looks whether the work is closed,
-        and `close` closes before it looks at `active`: one of the two sees the other."""
+        """`run` on a helper's thread.
+
+        The helper enters `active` before it reads `work`, and `close` clears `work` before it reads `active`.
+        Either the helper finds no work, or `close` waits for it.
+        """
         entry = object()
         self.active.append(entry)
         try:

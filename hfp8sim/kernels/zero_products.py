@@ -1,16 +1,16 @@
-"""How many steps add zero, from rows of A and columns of B alone: O((M + N)·K), no output is looked at.
+"""The number of steps that add zero, computed from rows of A and columns of B in O((M + N)·K).
 
 A step is swamped if it adds something other than zero and leaves the sum unchanged. With one comparison a
-kernel can count the steps that leave the sum unchanged; a second one would tell whether there was anything
-to add. Where no sum is ever NaN or infinite, a step that adds zero does leave the sum unchanged. So a kernel
-may count both kinds of steps, and those that add zero are counted here and subtracted.
+kernel can count the steps that leave the sum unchanged; a second one would test whether the addend is zero.
+If no sum is ever NaN or infinite, a step that adds zero leaves the sum unchanged. A kernel may then count both
+kinds of steps, and the steps that add zero are counted here and subtracted.
 
 Steps of one product: a product is zero if one of its factors is. For one k, the products that are not zero
 number (rows that are not zero) times (columns that are not zero).
 
 Steps of two products: they sum to zero if the row's pair (a₀, a₁) and the column's pair (b₀, b₁) are
-orthogonal, a₀·b₀ + a₁·b₁ = 0. For pairs other than (0, 0) this depends on slopes alone: a₀/a₁ = −b₁/b₀. So each
-slope has an id, and a step's count is, for each column, the number of rows with its id. Codes of 8 bits
+orthogonal, a₀·b₀ + a₁·b₁ = 0. For pairs other than (0, 0) this depends on slopes alone: a₀/a₁ = −b₁/b₀. Each
+slope therefore has an id, and a step's count is, for each column, the number of rows with its id. Codes of 8 bits
 make 2^16 pairs, few enough for a table of their ids.
 """
 

@@ -95,7 +95,7 @@ def explain(
 ) -> kernels.Plan:
     """How `gemm` would compute this product: which kernel, and why it is right. `str` gives one line.
 
-    Arguments and errors are those of `gemm`; nothing is computed but a look at the operands.
+    Arguments and errors are those of `gemm`. Only the operands are scanned; no product is computed.
     """
     return _plan(check_operands(a, b, profile, a_format, b_format), events)
 
