@@ -162,14 +162,20 @@ def _describe_job(job, function, a, b, chunk, total, numbers, counts):
 
 
 @jit
-def _describe_stream(address, functions, a, b, chunk, total, numbers, counts, encoder):
-    """Fill in the addresses of a `STREAM`; functions: packing A, packing B, encoding, macrokernel."""
+def _describe_stream(
+    address, function, pack_a, pack_b, encode, a, b, chunk, total, numbers, counts, encoder,
+    products, chunk_length, depth, max_rows, max_columns, max_k,
+):  # fmt: skip
+    """Fill in a `STREAM`, but for the packing parameters. The first arguments are addresses."""
     stream = stream_at(address)
-    stream.a.function, stream.b.function, stream.out.function = functions[:3]
+    stream.a.function, stream.b.function, stream.out.function = pack_a, pack_b, encode
     _describe_panels(stream.a.panels, a)
     _describe_panels(stream.b.panels, b)
-    _describe_job(stream.kernel, functions[3], a, b, chunk, total, numbers, counts)
+    _describe_job(stream.kernel, function, a, b, chunk, total, numbers, counts)
     stream.out.encoder, stream.out.total = encoder.ctypes.data, total.ctypes.data
+    stream.products, stream.chunk_length, stream.depth = products, chunk_length, depth
+    stream.max_rows, stream.max_columns, stream.max_k = max_rows, max_columns, max_k
+    stream.packed_a.group = stream.packed_b.group = -1
 
 
 @jit
@@ -217,19 +223,16 @@ class Stream:
         self.set_keys(keys)
 
     def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:
-        plan, table = self.plan, self.table
+        plan = self.plan
         assert plan.kernel is not None
-        fill_a, fill_b = (packer(fmt.dtype.itemsize, int(plan.lane)) for fmt in self.formats[:2])
-        encode = result_encoder(self.formats[2].dtype.itemsize)
+        a_format, b_format, result_format = self.formats
         _describe_stream(
-            self.address, (address(fill_a), address(fill_b), address(encode), plan.function),
-            self.a, self.b, self.accumulators.chunk, self.accumulators.total,
-            plan.numbers, self.counts, self._encoder,
+            self.address, plan.function, address(packer(a_format.dtype.itemsize, int(plan.lane))),
+            address(packer(b_format.dtype.itemsize, int(plan.lane))),
+            address(result_encoder(result_format.dtype.itemsize)),
+            self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
+            self.counts, self._encoder, plan.products, plan.chunk_length, depth, rows, columns, max_k,
         )  # fmt: skip
-        table["products"], table["chunk_length"] = plan.products, plan.chunk_length
-        table["max_rows"], table["max_columns"] = rows, columns
-        table["max_k"], table["depth"] = max_k, depth
-        self.forget_packed()
 
     def set_keys(self, keys: tuple[Keys, Keys]) -> None:
         """Pack with the random words of these keys from here on."""

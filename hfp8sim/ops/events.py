@@ -40,7 +40,8 @@ class Events:
     @classmethod
     def of(cls, counts: NDArray[np.int64], nan: int) -> Events:
         """From the units' counts (EVENT_KINDS,), and the number of outputs that are NaN."""
-        return cls(nan=nan, **{name: int(counts[place]) for name, place in _PLACES.items()})
+        values = counts.tolist()
+        return cls(nan=nan, **{name: values[place] for name, place in _PLACES.items()})
 
     def __add__(self, other: Events) -> Events:
         sums = (x + y for x, y in zip(dataclasses.astuple(self), dataclasses.astuple(other)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import field
 from typing import Any
 
@@ -151,11 +152,16 @@ class Profile:
 
     def draws(self, k: int) -> int:
         """Random words that one output uses whose sum has length k."""
+        of_step, of_chunk = self._draws
+        return self.steps(k) * of_step + self.chunks(k) * of_chunk
+
+    @functools.cached_property
+    def _draws(self) -> tuple[int, int]:
+        """Random words of a step, and of a chunk's addition to the running total."""
         inside, between = (
             is_stochastic(mode_number(mode)) for mode in (self.rounding, self.between_rounding)
         )
-        per_step = SumOrder.of(self.sum_order).roundings
-        return self.steps(k) * per_step * inside + self.chunks(k) * between
+        return SumOrder.of(self.sum_order).roundings * inside, int(between)
 
     @property
     def stochastic(self) -> bool:
