@@ -9,8 +9,6 @@ from __future__ import annotations
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
-from hfp8sim._numba.simd import CHOP, DOWN, NEAREST
-
 #: Rows of A, or columns of B, in a panel: element (k, i) of a panel is at index k·PANEL + i.
 PANEL = 16
 #: Panels of columns that the widest register tile covers.
@@ -92,11 +90,6 @@ class Adder(StrEnum):
     """Toward zero."""
     ODD = "odd"
     """To odd: computed rounded down and rounded up; of two different results the odd one is taken."""
-
-    @property
-    def direction(self) -> str:
-        """The processor's rounding direction, as `_numba.simd` names it."""
-        return {"near": NEAREST, "chop": CHOP, "odd": DOWN}[self.value]
 
 
 class Overflow(StrEnum):

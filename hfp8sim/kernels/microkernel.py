@@ -43,7 +43,7 @@ from hfp8sim._numba.simd import ADDRESS, I64, Block, Code, Value, function
 from hfp8sim.kernels.form import Opening
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.model import loops
-from hfp8sim.kernels.steps import Tile, close_chunk, write_step
+from hfp8sim.kernels.steps import DIRECTIONS, Tile, close_chunk, write_step
 from hfp8sim.kernels.target import Direction, Implementation
 
 #: The addresses that a microkernel takes, see `tile`.
@@ -99,7 +99,7 @@ class _Range:
         if kernel.strict:
             mxcsr = kernel.target.direction is Direction.MXCSR
             code.save_environment(mxcsr, kernel.form.underflow.flushes)
-            code.set_direction(kernel.form.intra.adder.direction)
+            code.set_direction(DIRECTIONS[kernel.form.intra.adder])
         self.tile.begin()
         self._chunks()
         if kernel.strict:

@@ -10,13 +10,27 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from hfp8sim._numba.simd import F32, F64, I32, I64, Code, Lanes, Pointer, Type, Value
+from hfp8sim._numba.simd import (
+    CHOP,
+    DOWN,
+    F32,
+    F64,
+    I32,
+    I64,
+    NEAREST,
+    Code,
+    Lanes,
+    Pointer,
+    Type,
+    Value,
+)
 from hfp8sim.kernels.counts import Counter, MaskRing, Totals
 from hfp8sim.kernels.form import (
     EVENTS,
     NO_EXPONENT,
     PANEL,
     SWAMPED,
+    Adder,
     Counting,
     Lane,
     Order,
@@ -25,6 +39,8 @@ from hfp8sim.kernels.form import (
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.rounding import Rounding, load_number
 
+#: The rounding direction of each adder.
+DIRECTIONS = {Adder.NEAREST: NEAREST, Adder.CHOP: CHOP, Adder.ODD: DOWN}
 #: What a step adds to sum i, given the sum: the unrounded sum, and the products' own sum.
 _Add = Callable[[int, Value], tuple[Value, Value]]
 
@@ -388,7 +404,7 @@ def close_chunk(tile: Tile, number: Value, values: list[Value]) -> list[Value]:
         sums = [total.narrowed(s) for s in sums]
     intra, inter = tile.form.intra.adder, tile.form.inter.adder
     if inter != intra:
-        tile.code.set_direction(inter.direction)
+        tile.code.set_direction(DIRECTIONS[inter])
     word = _chunk_words(tile, number)
     for i, ((r, v), value) in enumerate(zip(tile.cells, sums, strict=True)):
         old = total.load(operands.pointers["total"], operands.cell(r, v), total.floats)
@@ -397,7 +413,7 @@ def close_chunk(tile: Tile, number: Value, values: list[Value]) -> list[Value]:
         new = tile.inter.round(s, random, i, [old, value], counter)
         total.store(new, operands.pointers["total"], operands.cell(r, v))
     if inter != intra:
-        tile.code.set_direction(intra.direction)
+        tile.code.set_direction(DIRECTIONS[intra])
     zeros = [tile.step.zero()] * (len(state.sums) + len(state.most))
     return [*zeros, *state.counts, *state.masks]
 
