@@ -37,7 +37,7 @@ def verify(
     """Compare the compiled units and kernels with the C reference. Exit status 1 if anything differs.
 
     The fast tier takes less than a minute. --exhaustive tries every triple of a multiply-accumulate, every
-    pair of an addition and every binary32 of a conversion; interrupted, it goes on where it stopped.
+    pair of an addition and every binary32 of a conversion; after an interrupt it resumes.
     """
     from hfp8sim import verify as module
     from hfp8sim.files import cache_folder

@@ -131,10 +131,10 @@ def write_partial(partial: PartialReport, form: str, names: Sequence[str]) -> No
     done = f"interrupted after {len(report.layers)} of {report.planned} rows"
     if partial.path is None:
         deliver(with_command(report, partial.command), form, None, names)
-        say(f"{done}; with --out they are kept, and --resume goes on from there")
+        say(f"{done}; with --out they are kept, and --resume continues from them")
     else:
         partial.write(report)
-        say(f"{done}; {partial.path} holds them, --resume goes on from there")
+        say(f"{done}; {partial.path} holds them, --resume continues from them")
 
 
 def deliver(report: Report, form: str, out: Path | None, names: Sequence[str] = ()) -> None:

@@ -95,7 +95,7 @@ def pack_invalid(fmt, policy):
 def pack_overflow(sign, toward_zero, fmt, policy):
     """(code, flags) beyond the largest number: that number, infinity, or NaN (step 6).
 
-    `toward_zero` says that the direction of rounding keeps the largest number.
+    `toward_zero`: the direction of rounding keeps the largest number.
     """
     flags = OVERFLOWED | INEXACT
     if policy == Overflow.SATURATE or toward_zero or (fmt.inf_mag < 0 and fmt.nan_code < 0):

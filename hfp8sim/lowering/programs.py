@@ -79,7 +79,7 @@ def lower_layer(
 
     Raises:
         InputError: an unknown name, a size that no register holds, or a layer no tile of which fits the
-            machine; the message says what the smallest tile needs.
+            machine; the message gives what the smallest tile needs.
     """
     machine, profile, work = get_machine(machine), get_profile(profile), phase_gemm(layer, phase)
     for name, value in (("seed", seed), ("stream", stream)):

@@ -1,6 +1,6 @@
 """Static checks: a program is refused before it runs if any of its instructions would fail.
 
-`check_words` looks at each word once: opcodes, registers and their values, formats, loops. `check` also
+`check_words` checks each word once: opcodes, registers and their values, formats, loops. `check` also
 executes the addresses of the whole program on one core, without values: every tile, row and DRAM address.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"

@@ -15,7 +15,7 @@ from typing import Any
 from hfp8sim.errors import InputError, unknown
 
 #: Names of the time models that a machine's file may choose. `hfp8sim.timing.MODELS` has their functions,
-#: and docs/machine.md says what each assumes.
+#: and docs/machine.md describes what each assumes.
 TIME_MODELS = ("pipelined", "scalesim-os", "scalesim-ws", "scalesim-is")
 
 #: Scratchpad and accumulator rows are addressed by 16 bits.

@@ -147,7 +147,7 @@ OUTCOME = enumerate_names(
     "post",  # Python computes the results of POST
     "fence",  # all cores wait for each other
     "halt",  # the program has ended
-    "fault",  # `WORK.fault` tells which
+    "fault",  # `WORK.fault` holds which
     "limit",  # as many instructions as were asked for
     "interruptible",  # much time may have passed: Python handles signals, then calls again
 )

@@ -1,6 +1,6 @@
 """Matrix tiles through the kernels, in compiled code.
 
-This file says where a tile's operands lie; `hfp8sim.kernels` packs, multiplies and encodes them. The
+This file computes where a tile's operands are; `hfp8sim.kernels` packs, multiplies and encodes them. The
 record `TILES` is filled in by `multiplier` once for many tiles.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg"

@@ -1,6 +1,6 @@
 """The three matrix products of a layer: each phase's GEMM, and where its operands lie in the tensors.
 
-`phase_gemm` is the only place that says how a layer becomes matrices. Lowering turns its views into
+`phase_gemm` is the only place that defines how a layer becomes matrices. Lowering turns its views into
 addresses in DRAM, `hfp8sim.workloads.operands` turns them into NumPy arrays.
 
 Activations and errors are NHWC, weights (R, S, C/groups, F). A layer that is no convolution has X (M, K),

@@ -133,7 +133,7 @@ def _time_tiles(report: ReportRecord) -> list[tuple[str, str, str]]:
 
 
 def _operands(rows: Sequence[Row]) -> list[str]:
-    """Where operands came from: each wording once. The column `sample` says how many were taken."""
+    """Where operands came from: each wording once. The column `sample` gives how many were taken."""
     return list(dict.fromkeys(filter(None, map(_origin, rows))))
 
 

@@ -1,4 +1,4 @@
-"""What variance-retention theory says of every layer's sums: as a table in the terminal, and as CSV."""
+"""What variance-retention theory predicts for every layer's sums, as a table in the terminal, and as CSV."""
 
 from __future__ import annotations
 

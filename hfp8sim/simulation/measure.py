@@ -89,7 +89,7 @@ def measure(
 
 @dataclasses.dataclass(frozen=True)
 class _Product:
-    """What stands for a task in the emulation.
+    """The product that is emulated for a task.
 
     A layer that carries its tensors and is not sampled is emulated as it is: the machine's addresses unfold a
     convolution. Any other task becomes a plain GEMM of the drawn or sampled operand matrices.

@@ -23,7 +23,7 @@ def predictions(
     phases: Iterable[str] = PHASES,
     policy: PolicyLike | None = None,
 ) -> list[Row]:
-    """What variance-retention theory says of every layer's sums; shapes are enough.
+    """What variance-retention theory predicts for every layer's sums. It needs shapes alone.
 
     A row has the keys of `report.theory.PREDICTED`: the retention of the profile's accumulator and the
     fraction bits that would be enough, as one sum (`normal`) and in chunks of the profile's length.

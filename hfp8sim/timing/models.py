@@ -65,7 +65,7 @@ class TimeModel:
 
     @property
     def has_timeline(self) -> bool:
-        """Whether the model says when each instruction runs."""
+        """Whether the model gives the cycles in which each instruction runs."""
         return self.timeline is not None
 
     def time_program(self, program: Program, machine: Machine) -> Timing:

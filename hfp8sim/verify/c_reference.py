@@ -1,7 +1,7 @@
 """The C reference (`c_ref/`) on NumPy arrays.
 
 It is written from docs/numerics.md alone, in integers, one scalar at a time. It is slow, and every kernel is
-compared with it. It is built with the package where a C compiler is found. `available()` tells whether it was
+compared with it. It is built with the package where a C compiler is found. `available()` returns whether it was
 built; every other function raises `InputError` where it was not.
 """
 

@@ -249,7 +249,7 @@ def _columns(**columns: NDArray[Any]) -> dict[str, NDArray[np.uint32]]:
 
 
 def _convert(q: _Request) -> VectorSet:
-    """binary32 to the operand format, saturating as the profile says."""
+    """binary32 to the operand format, saturating as the profile defines."""
     fmt, r = q.a, q.profile.random_bits
     near = boundary_values(fmt, limit=512)
     with np.errstate(over="ignore"):
