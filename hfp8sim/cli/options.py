@@ -25,7 +25,26 @@ BatchOption = Annotated[
 ]
 DimOption = Annotated[
     list[str] | None,
-    typer.Option("--dim", metavar="NAME=SIZE", help="the size of an ONNX model's free dimension"),
+    typer.Option(
+        "--dim",
+        metavar="NAME=SIZE",
+        help="the size of an ONNX model's free dimension, by its name or by INPUT:AXIS",
+    ),
+]
+InputOption = Annotated[
+    list[str] | None,
+    typer.Option("--input", metavar="NAME=1x3x48x320", help="the shape of an ONNX model's input"),
+]
+InputsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--inputs",
+        metavar="[NAME=]FILE",
+        help="run an ONNX model on this array (.npy), or on arrays by input name (.npz)",
+    ),
+]
+AllowPartialOption = Annotated[
+    bool, typer.Option("--allow-partial", help="run a model of which products cannot be read")
 ]
 MachineOption = Annotated[
     str, typer.Option("--machine", help="a preset's name, a TOML file, or a SCALE-Sim .cfg")
@@ -107,10 +126,28 @@ class RunOptions:
     threads: ThreadsOption = None
     max_macs: MaxMacsOption = MAX_MACS
     time_only: TimeOnlyOption = False
+    input_: InputOption = None
+    inputs: InputsOption = None
+    allow_partial: AllowPartialOption = False
 
     def load(self, workload: str) -> Workload:
-        """The workload of the argument, the batch and the free dimensions."""
-        return load(workload, self.batch, self.dim)
+        """The workload of the argument, the batch and the free dimensions.
+
+        Raises `InputError` if products of it cannot be read, unless `--allow-partial` is given.
+        """
+        from hfp8sim.cli.common import say
+
+        loaded = load(
+            workload, self.batch, self.dim, self.input_, self.inputs, time_only=self.time_only
+        )
+        if loaded.missing and not self.allow_partial:
+            for reason in loaded.missing[1:]:
+                say(f"missing: {reason}")
+            count = f"{len(loaded.missing)} product{'s' if len(loaded.missing) > 1 else ''}"
+            raise InputError(
+                f"{loaded.missing[0]}; {count} missing, --allow-partial runs the others"
+            )
+        return loaded
 
     def arithmetic(self) -> Profile:
         """The profile with the fields of `--set`."""
@@ -159,21 +196,65 @@ def with_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return expanded
 
 
-def load(workload: str, batch: int | None, dims: list[str] | None) -> Workload:
-    """The workload that the argument and the two options name."""
+def load(
+    workload: str,
+    batch: int | None,
+    dims: list[str] | None,
+    shapes: list[str] | None = None,
+    files: list[str] | None = None,
+    *,
+    time_only: bool = False,
+) -> Workload:
+    """The workload that the argument and the options name; its values are left out if `time_only`."""
     from hfp8sim.workloads import load_workload
 
-    return load_workload(workload, batch, sizes(dims))
+    if files and not workload.lower().endswith(".onnx"):
+        raise InputError(f"{workload}: --inputs goes with an ONNX model")
+    inputs = input_arrays(files)
+    values = False if time_only else True if inputs else None
+    return load_workload(
+        workload, batch, sizes(dims, shapes), inputs=inputs, values=values, weights=not time_only
+    )
 
 
-def sizes(dims: list[str] | None) -> dict[str, int]:
-    """`name=size` texts as a dict."""
-    by_name = {}
+def input_arrays(files: list[str] | None) -> dict[str, Any]:
+    """The arrays of `--inputs`, by input name; one that is given without a name has the name ""."""
+    import numpy as np
+
+    from hfp8sim.cli.common import read_arrays
+
+    arrays: dict[str, Any] = {}
+    for text in files or ():
+        name, _, path = ("", "", text) if Path(text).exists() else text.rpartition("=")
+        if Path(path).suffix.lower() != ".npy":
+            arrays |= read_arrays(Path(path))
+            continue
+        try:
+            # Mapped first, since that compares the size that the file declares with its own.
+            arrays[name] = np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or 'not an .npy file'}") from None
+        except (ValueError, EOFError):
+            raise InputError(f"{path}: torn, or not an .npy file of a plain array") from None
+    return arrays
+
+
+def sizes(
+    dims: list[str] | None, shapes: list[str] | None = None
+) -> dict[str, int | tuple[int, ...]]:
+    """Texts `name=size` and `name=1x3x48x320` as a dict."""
+    by_name: dict[str, int | tuple[int, ...]] = {}
     for text in dims or ():
         name, equals, size = text.rpartition("=")
         if not equals or not size.isdecimal():
             raise InputError(f"--dim {text!r}: write it as name=size, as in sequence=128")
         by_name[name] = int(size)
+    for text in shapes or ():
+        name, equals, shape = text.rpartition("=")
+        numbers = shape.lower().split("x")
+        if not equals or not all(number.isdecimal() for number in numbers):
+            raise InputError(f"--input {text!r}: write it as name=shape, as in x=1x3x48x320")
+        by_name[name] = tuple(map(int, numbers))
     return by_name
 
 

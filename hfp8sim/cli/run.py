@@ -70,7 +70,7 @@ def run(
     profile, common, names = options.arithmetic(), options.common(), csv_columns(columns, form)
     _check_timeline(timeline, options)
     loaded = options.load(workload)
-    for warning in loaded.warnings if form != "table" or out else ():
+    for warning in (*loaded.alerts, *loaded.warnings) if form != "table" or out else ():
         say(warning)  # the table shows them as notes
     if resume and out is None:
         raise InputError("--resume needs --out, the directory with the partial report")

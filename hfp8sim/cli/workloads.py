@@ -8,9 +8,15 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli.common import app, console, list_table, read_arrays, say
-from hfp8sim.cli.options import BatchOption, DimOption, WorkloadArgument, load, sizes
-from hfp8sim.errors import InputError
+from hfp8sim.cli.common import app, console, list_table, say
+from hfp8sim.cli.options import (
+    BatchOption,
+    DimOption,
+    InputOption,
+    InputsOption,
+    WorkloadArgument,
+    load,
+)
 
 
 class Kind(enum.StrEnum):
@@ -38,23 +44,15 @@ def convert(
     ] = "",
     batch: BatchOption = None,
     dim: DimOption = None,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(help="run an ONNX model on the arrays of this .npz to record its tensors"),
-    ] = None,
+    input_: InputOption = None,
+    inputs: InputsOption = None,
 ) -> None:
     """Write a workload as another file: a trace with all its tensors, or a list for SCALE-Sim."""
     from hfp8sim.simulation.variants import split_list
-    from hfp8sim.workloads import load_onnx, save_workload
+    from hfp8sim.workloads import save_workload
 
-    if inputs is None:
-        loaded = load(workload, batch, dim)
-    elif workload.lower().endswith(".onnx"):
-        arrays = read_arrays(inputs)
-        loaded = load_onnx(workload, batch, sizes(dim), inputs=arrays, values=True)
-    else:
-        raise InputError(f"{workload}: --inputs goes with an ONNX model")
-    for warning in loaded.warnings:
+    loaded = load(workload, batch, dim, input_, inputs)
+    for warning in (*loaded.alerts, *loaded.warnings):
         say(warning)
     wrote = save_workload(target, loaded, kind and kind.value, split_list(phase) if phase else None)
     print(f"{target}: {wrote}")

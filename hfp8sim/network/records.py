@@ -205,8 +205,9 @@ class Layer:
         w    weights       conv (R, S, C/groups, F)       else ([groups,] K, N); recurrent (K, N)
         dy   errors        conv (batch, P, Q, F)          else ([groups,] M, N)
 
-    where `[groups,]` is present when groups > 1. `origin` says in words where they came from. Layers
-    can be pickled and deep-copied.
+    where `[groups,]` is present when groups > 1. `origin` says in words where they came from.
+    `unread` holds, by tensor, why one that the source has could not be read. Layers can be pickled and
+    deep-copied.
     """
 
     name: str
@@ -219,6 +220,7 @@ class Layer:
     phases: tuple[str, ...] = PHASES
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     origin: str = "captured"
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_conv(cls, name: str, conv: Conv, **fields: Any) -> Layer:
@@ -240,6 +242,10 @@ class Layer:
         object.__setattr__(self, "phases", tuple(p for p in PHASES if p in phases))
         tensors = {key: self._tensor(key, value) for key, value in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(tensors))
+        for key in self.unread:
+            if key not in TENSORS:
+                raise unknown("tensor", key, list(TENSORS), of=f"layer {self.name!r}")
+        object.__setattr__(self, "unread", dict(self.unread))
 
     def _set_shape(self, owner: str) -> None:
         """Check the GEMM's sizes, and that they are those of the convolution if there is one."""
@@ -327,17 +333,25 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """A named sequence of layers, with `notes` on its origin and `warnings` of its reader."""
+    """A named sequence of layers, with what its reader has to say.
+
+    Attributes:
+        notes: on the workload's origin.
+        warnings: what is not as the source has it, such as values that could not be read.
+        missing: products of the source that are no layers here, each with the reason.
+    """
 
     name: str
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "notes", tuple(self.notes))
         object.__setattr__(self, "warnings", tuple(self.warnings))
+        object.__setattr__(self, "missing", tuple(self.missing))
         if not self.layers:
             raise InputError(f"workload {self.name!r} has no layer; it needs at least one")
         seen: set[str] = set()
@@ -345,6 +359,18 @@ class Workload:
             if layer.name in seen:
                 raise InputError(f"workload {self.name!r}: two layers are named {layer.name!r}")
             seen.add(layer.name)
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """What makes the workload differ from its source: products that are missing, values not known."""
+        lines = [f"missing: {reason}" for reason in self.missing]
+        for key, role in (("w", "weights"), ("x", "activations"), ("dy", "errors")):
+            unread = {layer.name: layer.unread[key] for layer in self.layers if key in layer.unread}
+            if unread:
+                names = _listed([repr(name) for name in unread])
+                reasons = _listed(list(dict.fromkeys(unread.values())), "; ")
+                lines.append(f"not known: {role} of {names} are drawn instead: {reasons}")
+        return tuple(lines)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)
@@ -374,6 +400,12 @@ class Workload:
     def parameters(self) -> int:
         """Weights of all layers; biases, normalisation and embeddings are not counted."""
         return sum(layer.parameters for layer in self.layers)
+
+
+def _listed(texts: list[str], separator: str = ", ", most: int = 6) -> str:
+    """The first few texts, and the number of the others."""
+    rest = len(texts) - most
+    return separator.join(texts[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def distinct(names: Iterable[str]) -> list[str]:

@@ -53,7 +53,8 @@ def render(report: ReportRecord) -> str:
         operands=_operands(rows),
         run_facts=_run_facts(facts),
         columns=[c for c in COLUMNS if c.short],
-        notes=report.notes,
+        alerts=report.alerts,
+        notes=report.remarks,
     )
 
 

@@ -28,6 +28,10 @@ class Origin(NamedTuple):
     seed: int
 
 
+#: How notes begin that say in what the run differs from what was asked for; they are shown first.
+_ALERTS = ("missing: ", "not known: ")
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class ReportRecord:
     """The data of a report.
@@ -50,6 +54,16 @@ class ReportRecord:
     def partial(self) -> bool:
         """Whether rows are missing."""
         return self.planned is not None and len(self.layers) < self.planned
+
+    @property
+    def alerts(self) -> list[str]:
+        """Notes on products that are missing and on values that are not known."""
+        return [note for note in self.notes if note.startswith(_ALERTS)]
+
+    @property
+    def remarks(self) -> list[str]:
+        """The other notes."""
+        return [note for note in self.notes if not note.startswith(_ALERTS)]
 
     @property
     def name(self) -> str:

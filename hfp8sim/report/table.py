@@ -55,6 +55,8 @@ def print_report(report: ReportRecord, console: Console) -> None:
     console.print(heading(report))
     if report.partial:
         console.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
+    for alert in report.alerts:
+        console.print(Text(alert, style="bold"))
     rows = table(report, console.width)
     console.print(rows)
     console.print(Text(summary(report)))
@@ -240,7 +242,7 @@ def footer(report: ReportRecord, headings: Iterable[str]) -> Table:
     grid.add_column()
     groups = {"operands": provenance(report)}
     groups |= {term: [meaning] for term, meaning in LEGEND.items() if term in terms}
-    groups |= {"notes": list(report.notes)}
+    groups |= {"notes": report.remarks}
     for term, texts in groups.items():
         for number, line in enumerate(texts):
             grid.add_row(Text("" if number else term), Text(line))

@@ -104,7 +104,7 @@ class _Run:
                 f"{workload.name} has no layer with phase {', '.join(settings.phases)}"
             )
         self.facts = facts(settings)
-        self.notes = (*workload.notes, *workload.warnings)
+        self.notes = (*workload.alerts, *workload.notes, *workload.warnings)
         self.origin = Origin(
             tuple(task.lowering() for task in self.tasks),
             settings.machine, settings.time_model, settings.seed,

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
+
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.network.records import Workload
 from hfp8sim.workloads.models import MODELS, build
+from hfp8sim.workloads.readers.onnx_model import Dims
 from hfp8sim.workloads.readers.table import READERS, find_reader, known_suffixes
 from hfp8sim.workloads.readers.trace import load_trace
 
@@ -29,7 +32,11 @@ def workloads() -> dict[str, str]:
 def load_workload(
     source: str | os.PathLike[str],
     batch: int | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Dims | None = None,
+    *,
+    inputs: Mapping[str, np.ndarray] | None = None,
+    values: bool | None = None,
+    weights: bool = True,
 ) -> Workload:
     """A shipped workload by name, or one read from a path.
 
@@ -40,12 +47,17 @@ def load_workload(
         source: a name or a path. `"resnet50@32"` is `"resnet50"` with `batch=32`.
         batch: the mini-batch of a network that ships as shapes, or the size of an ONNX model's free
             first dimension; 1 if not given.
-        dims: sizes of an ONNX model's other free dimensions, by name.
+        dims: sizes of an ONNX model's other free dimensions; see `load_onnx`.
+        inputs: arrays of an ONNX model's inputs, by name.
+        values: whether to run an ONNX model for its activations; None decides by its size.
+        weights: whether to read an ONNX model's weights. False is for time alone: nothing is evaluated.
 
     Raises `InputError` of one line for everything that cannot be read.
     """
     text = os.fspath(source)
     name, suffix = _split_batch(text)
+    if inputs and Path(text).suffix.lower() != ".onnx":
+        raise InputError(f"{text}: inputs are for ONNX models")
     if name in MODELS:
         if dims:
             raise InputError(f"{name} has no free dimension; dims are for ONNX models")
@@ -61,7 +73,7 @@ def load_workload(
     _check_path(path)
     reader = find_reader(path)
     if reader.has_dimensions:
-        return reader.load(path, batch, dims)
+        return reader.load(path, batch, dims, inputs=inputs, values=values, weights=weights)
     _refuse_dimensions(text, batch, dims)
     return reader.load(path)
 
@@ -88,6 +100,6 @@ def _check_path(path: Path) -> None:
     raise unknown("workload", str(path), list(workloads()))
 
 
-def _refuse_dimensions(text: str, batch: int | None, dims: Mapping[str, int] | None) -> None:
+def _refuse_dimensions(text: str, batch: int | None, dims: Dims | None) -> None:
     if batch is not None or dims:
         raise InputError(f"{text}: batch and dims are for ONNX models and for {', '.join(MODELS)}")

@@ -197,7 +197,9 @@ class _Tensor:
         name = _TENSOR_NAMES[self.key]
         if self.values is not None:
             return f"{name} {self.layer.origin}"
-        return f"{name} drawn from {distribution(self.layer, self.key).words}, seed {self.seed}"
+        drawn = f"drawn from {distribution(self.layer, self.key).words}, seed {self.seed}"
+        reason = self.layer.unread.get(self.key)
+        return f"{name} not known ({reason}), {drawn}" if reason else f"{name} {drawn}"
 
     def image(self, n: int) -> np.ndarray:
         """Image `n` of a convolution's x or dy: (height, width, channels)."""

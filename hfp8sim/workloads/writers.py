@@ -158,7 +158,7 @@ def _restricted(workload: Workload, phases: tuple[str, ...]) -> Workload:
     """The workload with the given phases alone; layers that have none of them are left out."""
     common = ((layer, [p for p in layer.phases if p in phases]) for layer in workload)
     layers = tuple(layer.replace(phases=tuple(ps)) for layer, ps in common if ps)
-    return Workload(workload.name, layers, workload.notes, workload.warnings)
+    return Workload(workload.name, layers, workload.notes, workload.warnings, workload.missing)
 
 
 def _write_conv_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:

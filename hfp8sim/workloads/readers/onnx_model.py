@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,15 @@ import numpy as np
 
 from hfp8sim.errors import InputError, one_line, unknown
 from hfp8sim.network.records import MAX_SIZE
+from hfp8sim.workloads.readers.onnx_fold import fold_constants
+from hfp8sim.workloads.readers.onnx_tensors import StoredTensors
 
 
 def import_onnx() -> Any:
     """The package `onnx`; `InputError` where it is not installed."""
     try:
         import onnx
+        import onnx.inliner
         import onnx.reference
         import onnx.shape_inference
     except ImportError:
@@ -49,94 +52,227 @@ def _names_in(graph: Any) -> Iterator[Any]:
     yield from (tensor.name for tensor in graph.initializer)
 
 
+#: ONNX's own operators that hold products: they are replaced by their definition.
+_EXPANDED = ("Attention", "CausalConvWithState", "FlexAttention", "LinearAttention")
+#: Domain of the functions that hold these definitions until they are inlined, and ONNX's own domains.
+_EXPANSION = "hfp8sim.expanded"
+_OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.preview")
+#: From this version on, stored tensors need not be inputs of the graph too.
+_IR_VERSION = 8
+
+
 def prepare_model(
-    onnx: Any,
-    model: Any,
-    folder: Path,
-    batch: int | None,
-    dims: dict[str, int],
-    arrays: Mapping[str, np.ndarray],
+    onnx: Any, model: Any, tensors: StoredTensors, arrays: Mapping[str, np.ndarray]
 ) -> list[str]:
     """Complete the model in place; returns warnings on what could not be completed.
 
-    Loads external weights from `folder`, fixes the free dimensions, inlines functions and infers the
-    shapes of all values. Raises `InputError` for a dimension that stays free.
+    Moves the stored tensors to `tensors`, inlines functions, infers the shapes of all values and folds
+    constants.
     """
     warnings: list[str] = []
-    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if external:
-        try:
-            onnx.external_data_helper.load_external_data_for_model(model, str(folder))
-        except Exception as error:  # missing, short or unreadable: the shapes are known without it
-            warnings.append(f"external weights not read: {one_line(error)}")
-    _fix_dimensions(model, batch, dims, arrays)
     try:
         if model.functions:
-            import onnx.inliner
-
             model.CopyFrom(onnx.inliner.inline_local_functions(model))
-        # Intermediate shapes in the file may be those of another batch.
-        del model.graph.value_info[:]
-        model.CopyFrom(onnx.shape_inference.infer_shapes(model, data_prop=True))
     except Exception as error:  # several types, some raised from C++
-        warnings.append(f"shape inference stopped: {one_line(error)}")
+        warnings.append(f"functions not inlined: {one_line(error)}")
+    model.ir_version = max(model.ir_version, _IR_VERSION)
+    tensors.take(model.graph)
+    expanded = [n for n in model.graph.node if n.op_type in _EXPANDED and n.domain in _OWN_DOMAINS]
+    if expanded:
+        warnings += fold_constants(onnx, model, tensors, arrays)
+        warnings += _expand(onnx, model)
+    return warnings + fold_constants(onnx, model, tensors, arrays)
+
+
+def _expand(onnx: Any, model: Any) -> list[str]:
+    """Replace operators of `_EXPANDED` by ONNX's own definition; returns warnings."""
+    entries = (*model.graph.input, *model.graph.value_info, *model.graph.output)
+    types = {entry.name: entry.type for entry in entries}
+    for tensor in model.graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
+    versions = {imported.domain: imported.version for imported in model.opset_import}
+    warnings, named = [], set[str]()
+    whole = type(model)()
+    whole.CopyFrom(model)
+    for index, node in enumerate(whole.graph.node):
+        if node.op_type not in _EXPANDED or node.domain not in _OWN_DOMAINS:
+            continue
+        try:
+            domain = node.domain.removesuffix("ai.onnx")
+            schema = onnx.defs.get_schema(node.op_type, versions.get(domain, 1), domain)
+            inputs = [types[name].SerializeToString() if name else b"" for name in node.input]
+            known = schema.context_dependent_function_opset_versions
+            fitting = [version for version in known if version <= versions.get("", 1)]
+            data = schema.get_context_dependent_function_with_opset_version(
+                max(fitting, default=min(known)), node.SerializeToString(), inputs
+            )
+        except Exception as error:  # several types, some raised from C++
+            warnings.append(f"{node.op_type} not expanded: {one_line(error)}")
+            continue
+        function = whole.functions.add()
+        function.ParseFromString(data)
+        named |= _name_products(function, node.name or next(filter(None, node.output), "attention"))
+        function.name = node.op_type = f"{node.op_type}_{index}"
+        function.domain = node.domain = _EXPANSION
+    if whole.functions:
+        whole.opset_import.append(onnx.helper.make_opsetid(_EXPANSION, 1))
+        try:
+            model.CopyFrom(onnx.inliner.inline_local_functions(whole))
+        except Exception as error:
+            warnings.append(f"operators not expanded: {one_line(error)}")
+    for node in model.graph.node:
+        name, _, number = node.name.rpartition("__")  # the inliner appends the number of the call
+        if name in named and number.isdecimal():
+            node.name = name
     return warnings
 
 
-def _fix_dimensions(
-    model: Any, batch: int | None, dims: dict[str, int], arrays: Mapping[str, np.ndarray]
+def _name_products(function: Any, label: str) -> set[str]:
+    """Name the products of an expanded operator after it, attention's two as qk and pv; all new names."""
+    products = [node for node in function.node if node.op_type in ("MatMul", "Conv")]
+    names = ("qk", "pv") if "ttention" in function.name and len(products) == 2 else None
+    for index, node in enumerate(products):
+        node.name = f"{label}.{names[index] if names else index}"
+    return {node.name for node in products}
+
+
+#: A size by the name of a free dimension, by `INPUT:AXIS`, or all sizes of an input.
+Dims = Mapping[str, int | Sequence[int]]
+
+
+def fix_dimensions(
+    model: Any, batch: int | None, dims: Dims, arrays: Mapping[str, np.ndarray]
 ) -> None:
-    """Give every free dimension of the inputs a size: that of an array, of `dims`, or the batch."""
-    for name, size in {**dims, "batch": 1 if batch is None else batch}.items():
-        if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= MAX_SIZE:
-            raise InputError(f"dimension {name!r} is {size!r}; it must be a whole number from 1")
+    """Give every free dimension of the inputs a size: that of an array, of `dims`, or the batch.
+
+    Raises `InputError` that names all dimensions that stay free, and for what does not fit the model.
+    """
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = {entry.name: entry for entry in model.graph.input if entry.name not in initializers}
     for name in arrays:
         if name not in inputs:
             raise unknown("input", name, list(inputs))
-    free: set[str] = set()
-    batched = False
+    sizes = _Sizes(batch, dims)
     for name, entry in inputs.items():
-        shape = entry.type.tensor_type.shape.dim
-        array = arrays.get(name)
+        sizes.read(name, entry, arrays.get(name))
+    for name, entry in inputs.items():
+        sizes.fix(name, entry)
+    sizes.check()
+
+
+class _Sizes:
+    """Sizes of free dimensions, by name and by input and axis."""
+
+    def __init__(self, batch: int | None, dims: Dims) -> None:
+        self.batch = batch
+        self.given = dict(dims)
+        for name, size in [*self.given.items(), ("batch", 1 if batch is None else batch)]:
+            for each in size if isinstance(size, tuple | list) else (size,):
+                if isinstance(each, bool) or not isinstance(each, int) or not 1 <= each <= MAX_SIZE:
+                    raise InputError(
+                        f"dimension {name!r} is {each!r}; it must be a whole number from 1"
+                    )
+        self.named: dict[str, tuple[int, str]] = {}  #: a size and the input that has it, by name
+        self.used: set[str] = set()
+        self.free: dict[str, None] = {}  #: names of all free dimensions
+        self.missing: dict[str, list[str]] = {}  #: names of those without a size, by input
+        self.batched = False
+
+    def read(self, name: str, entry: Any, array: np.ndarray | None) -> None:
+        """Check what is given for an input, and give its free dimensions the sizes that fix them."""
+        if not entry.type.HasField("tensor_type"):
+            return
+        tensor = entry.type.tensor_type
+        given = self.given.get(name)
+        shape = tuple(given) if isinstance(given, tuple | list) else None
+        if shape is not None:
+            self.used.add(name)
         if array is not None:
-            _check_array(name, shape, array)
-        for axis, dim in enumerate(shape):
-            if dim.HasField("dim_value") and dim.dim_value > 0:
+            if shape is not None and shape != array.shape:
+                raise InputError(f"input {name!r} has shape {array.shape}, but {shape} is given")
+            shape = array.shape
+        if shape is not None:
+            if not tensor.HasField("shape"):
+                tensor.shape.SetInParent()
+                for _ in shape:
+                    tensor.shape.dim.add()
+            _check_shape(name, tensor.shape.dim, shape)
+        for axis, dim in enumerate(tensor.shape.dim):
+            if _is_fixed(dim):
                 continue
-            free.add(dim.dim_param)
-            if array is not None:
-                dim.dim_value = array.shape[axis]
-            elif dim.dim_param in dims:
-                dim.dim_value = dims[dim.dim_param]
-            elif axis == 0:
-                dim.dim_value = 1 if batch is None else batch
-                batched = True
-            else:
-                raise _free_dimension(name, dim.dim_param, axis)
-    if batch is not None and not batched:
-        raise InputError(f"batch is {batch}, but no input has a free first dimension")
-    for name in dims:
-        if name not in free:
-            raise unknown("free dimension", name, sorted(filter(None, free)) or ["(none is free)"])
+            place = f"{name}:{axis}"
+            self.free[dim.dim_param or place] = None
+            size = shape[axis] if shape is not None else self.given.get(place)
+            if place in self.given:
+                self.used.add(place)
+            if size is None and dim.dim_param in self.given:
+                size = self.given[dim.dim_param]
+            if dim.dim_param in self.given:
+                self.used.add(dim.dim_param)
+            if not isinstance(size, int):
+                continue
+            self._name(dim.dim_param, size, name)
+            dim.dim_value = size
 
-
-def _check_array(name: str, shape: Any, array: np.ndarray) -> None:
-    """Raise `InputError` if an array does not have the axes and fixed sizes of its input."""
-    if array.ndim != len(shape):
-        raise InputError(f"input {name!r} has {array.ndim} axes; the model's has {len(shape)}")
-    for axis, dim in enumerate(shape):
-        fixed = dim.HasField("dim_value") and dim.dim_value > 0
-        if fixed and array.shape[axis] != dim.dim_value:
+    def _name(self, label: str, size: int, owner: str) -> None:
+        """Note the size of a named dimension; `InputError` where two inputs differ."""
+        known = self.named.setdefault(label, (size, owner)) if label else (size, owner)
+        if known[0] != size:
             raise InputError(
-                f"input {name!r} has size {array.shape[axis]} along axis {axis}; "
+                f"dimension {label!r} is {known[0]} in {known[1]!r} and {size} in {owner!r}"
+            )
+
+    def fix(self, name: str, entry: Any) -> None:
+        """Give an input's other free dimensions a size: that of the same name, or the batch."""
+        for axis, dim in enumerate(entry.type.tensor_type.shape.dim):
+            if _is_fixed(dim):
+                continue
+            label = dim.dim_param
+            if axis == 0 and label not in self.named:
+                self.batched = True
+                self._name(label, 1 if self.batch is None else self.batch, name)
+                dim.dim_value = 1 if self.batch is None else self.batch
+            elif label in self.named:
+                self.batched = self.batched or axis == 0
+                dim.dim_value = self.named[label][0]
+            else:
+                self.missing.setdefault(name, []).append(label or f"{name}:{axis}")
+
+    def check(self) -> None:
+        """`InputError` for dimensions that stay free, and for sizes that no dimension takes."""
+        if self.missing:
+            raise _free_dimensions(self.missing)
+        if self.batch is not None and not self.batched:
+            raise InputError(f"batch is {self.batch}, but no input has a free first dimension")
+        for name in self.given:
+            if name not in self.used:
+                raise unknown("free dimension", name, sorted(self.free) or ["(none is free)"])
+
+
+def _is_fixed(dim: Any) -> bool:
+    return bool(dim.HasField("dim_value") and dim.dim_value > 0)
+
+
+def _check_shape(name: str, dims: Any, shape: tuple[int, ...]) -> None:
+    """Raise `InputError` if a shape does not have the axes and fixed sizes of its input."""
+    if len(shape) != len(dims):
+        raise InputError(f"input {name!r} has {len(shape)} axes; the model's has {len(dims)}")
+    for axis, dim in enumerate(dims):
+        if _is_fixed(dim) and shape[axis] != dim.dim_value:
+            raise InputError(
+                f"input {name!r} has size {shape[axis]} along axis {axis}; "
                 f"the model's has {dim.dim_value}"
             )
 
 
-def _free_dimension(name: str, label: str, axis: int) -> InputError:
-    return InputError(
-        f"input {name!r} has a free dimension {label or axis!r}; give its size, "
-        f"as in dims={{{label or 'name'!r}: 128}} or --dim {label or 'name'}=128"
-    )
+def _free_dimensions(missing: Mapping[str, list[str]]) -> InputError:
+    """All dimensions without a size, each named once, and how to give them."""
+    labels = list(dict.fromkeys(label for names in missing.values() for label in names))
+    owners = [
+        f"input {name!r} has a free dimension {' and '.join(map(repr, names))}"
+        for name, names in missing.items()
+    ]
+    sizes = ", ".join(f"{label!r}: 128" for label in labels)
+    options = " ".join(f"--dim {label}=128" for label in labels)
+    their = "its size" if len(labels) == 1 else "their sizes"
+    return InputError(f"{', '.join(owners)}; give {their}, as in dims={{{sizes}}} or {options}")

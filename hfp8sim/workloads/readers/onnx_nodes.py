@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +11,54 @@ import numpy as np
 from hfp8sim.errors import InputError, one_line
 from hfp8sim.network.records import PHASES, Conv, Layer, same_padding
 from hfp8sim.workloads.readers import nests, tensor_layouts
-from hfp8sim.workloads.readers.onnx_graph import Graph, NodeSkipped
+from hfp8sim.workloads.readers.onnx_evaluate import bodies, needed_names
+from hfp8sim.workloads.readers.onnx_graph import Graph, NodeSkipped, ShapeUnknown
 
-#: Arranges the values of a graph as a layer's tensors, by key; None for a value that is not known.
-Tensors = Callable[[Graph], Mapping[str, "np.ndarray | None"]]
 #: Changes the order of an array's axes.
 Arrange = Callable[[np.ndarray], np.ndarray]
+
+#: What each tensor of a layer is, in words.
+_ROLES = {"x": "activations", "w": "weights"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A value of the model, and the scale and zero point that make it real where it is quantised."""
+
+    name: str
+    scale: str = ""
+    zero: str = ""
+    axis: int = -1  #: the axis that a scale or zero point of several elements belongs to
+
+    def read(self, graph: Graph) -> np.ndarray | None:
+        """The real values as float32; None where they are not known."""
+        array = graph.value(self.name)
+        if (
+            array is None or array.dtype.kind not in "fViu"
+        ):  # V: bfloat16, 8-bit floats, 4-bit integers
+            return None
+        with np.errstate(over="ignore"):  # `Layer` refuses an infinity and names its index
+            real = np.asarray(array, np.float32)
+        for name, combine in ((self.zero, np.subtract), (self.scale, np.multiply)):
+            if name:
+                parameter = graph.value(name)
+                if parameter is None:
+                    return None
+                real = combine(real, self._spread(np.asarray(parameter, np.float32), real.ndim))
+        return real
+
+    def _spread(self, parameter: np.ndarray, axes: int) -> np.ndarray:
+        """A scale or zero point as it applies to every element along `axis`."""
+        if parameter.ndim != 1 or parameter.size == 1 or axes < 2:
+            return parameter if parameter.ndim != 1 or parameter.size > 1 else parameter[0]
+        shape = [1] * axes
+        shape[self.axis] = parameter.size
+        return parameter.reshape(shape)
+
+    @property
+    def names(self) -> list[str]:
+        """All values of the model that it is made of."""
+        return [name for name in (self.name, self.scale, self.zero) if name]
 
 
 @dataclass
@@ -24,39 +66,118 @@ class PendingLayer:
     """A layer without its tensors, which are known only after the model has run."""
 
     layer: Layer
-    inputs: tuple[str, ...]  #: names of the values that its tensors are made of
-    tensors: Tensors = field(repr=False)
+    parts: dict[str, tuple[Source, Arrange]] = field(repr=False)
 
-    def finish(self, name: str, graph: Graph, origin: str) -> Layer:
-        """The layer with its name, and with the tensors whose values `graph` knows."""
-        tensors = {key: value for key, value in self.tensors(graph).items() if value is not None}
-        return self.layer.replace(name=name, tensors=tensors, origin=origin)
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the values that its tensors are made of."""
+        return [name for source, _ in self.parts.values() for name in source.names]
+
+    def finish(self, name: str, graph: Graph, run: str) -> Layer:
+        """The layer with its name, and with the tensors whose values can be found.
+
+        `run` says on which input the model ran; it is "" if it did not. A tensor that should be known and
+        is not leaves its reason in the layer's `unread`.
+        """
+        tensors, unread, origins = {}, {}, dict[str, None]()
+        for key, (source, arrange) in self.parts.items():
+            array = source.read(graph)
+            constant = source.name in graph.constant
+            if array is not None:
+                tensors[key] = arrange(array)
+                origins["the model's initialisers" if constant else run or "a given input"] = None
+            elif constant or run:
+                unread[key] = _reason(graph, source)
+        order = sorted(origins, key=lambda words: words != "the model's initialisers")
+        origin = "from " + " and ".join(order) if order else "shape alone, from the model"
+        return self.layer.replace(name=name, tensors=tensors, origin=origin, unread=unread)
 
 
-def read_nodes(graph: Graph) -> list[PendingLayer]:
-    """The layers of every node that is a matrix product, in the model's order.
+def _reason(graph: Graph, source: Source) -> str:
+    """Why a value could not be found."""
+    for name in source.names:
+        if name in graph.failures:
+            return graph.failures[name]
+    return f"{source.name!r} has no numeric values"
 
-    Nodes that cannot be read are named in `graph.warnings`.
+
+@dataclass
+class Reading:
+    """What the nodes of a model gave.
+
+    Attributes:
+        layers: the products that could be read, in the model's order.
+        missing: nodes with products that could not be read, each with the reason.
+        shapeless: values whose shapes are not known, and whose products are therefore missing.
     """
-    layers: list[PendingLayer] = []
+
+    layers: list[PendingLayer] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    shapeless: list[str] = field(default_factory=list)
+
+
+def read_nodes(graph: Graph) -> Reading:
+    """The layers of every node that is a matrix product."""
+    reading = Reading()
     for index, node in enumerate(graph.model.graph.node):
         label = node.name or next((name for name in node.output if name), f"{node.op_type}_{index}")
         title = f"node {label!r} of type {node.op_type}"
-        if node.domain not in ("", "ai.onnx") or any(a.HasField("g") for a in node.attribute):
-            graph.warnings.append(f"{title} is not looked into; skipped")
-            continue
-        if node.op_type in UNREAD_OPERATORS:
-            graph.warnings.append(
-                f"node {label!r}: products inside {node.op_type} are not read; skipped"
-            )
-        read = NODE_READERS.get(node.op_type)
+        read = _reader(node)
         if read is None:
+            if reason := _unread_products(graph, node):
+                reading.missing.append(f"{title}: {reason}")
             continue
         try:
-            layers += read(graph, Node(graph, node, label))
+            reading.layers += read(graph, Node(graph, node, label))
         except (NodeSkipped, InputError) as reason:
-            graph.warnings.append(f"{title}: {reason}; skipped")
-    return layers
+            reading.missing.append(f"{title}: {reason}")
+            if isinstance(reason, ShapeUnknown):
+                reading.shapeless += [name for name in node.input if name]
+    return reading
+
+
+def _reader(node: Any) -> Callable[[Graph, Node], list[PendingLayer]] | None:
+    """The function that reads a node; None where it is no known product."""
+    if node.domain in ("", "ai.onnx"):
+        return NODE_READERS.get(node.op_type)
+    if node.domain == "com.microsoft":
+        return MICROSOFT_READERS.get(node.op_type)
+    return None
+
+
+def _unread_products(graph: Graph, node: Any) -> str:
+    """Why products in a node are not read; "" if there are none."""
+    if inner := _inner_products(node):
+        where = f"{inner} product{'s' if inner > 1 else ''} inside of it"
+        if node.op_type == "If":
+            inputs = _inputs_of(graph, node.input[0]) if node.input else []
+            given = f" the input {', '.join(map(repr, inputs))}" if inputs else "computed values"
+            return f"{where} not read, since its condition depends on {given.strip()}"
+        return f"{where} not read, since it runs them a number of times that depends on values"
+    if node.domain in ("", "ai.onnx", "ai.onnx.preview"):
+        return "products inside of it are not read" if node.op_type in UNREAD_OPERATORS else ""
+    if (node.domain, node.op_type) in WITHOUT_PRODUCTS or node.domain == "ai.onnx.preview.training":
+        return ""
+    if node.domain == "ai.onnx.ml":
+        return "its products are not read" if node.op_type in ML_PRODUCTS else ""
+    return f"the operators of {node.domain!r} are not known here; it may hold products"
+
+
+def _inner_products(node: Any) -> int:
+    """Products in the bodies of a node, and operators that may hold some."""
+    return sum(
+        _inner_products(inside)
+        or int(_reader(inside) is not None or inside.op_type in UNREAD_OPERATORS)
+        for body in bodies(node)
+        for inside in body.node
+    )
+
+
+def _inputs_of(graph: Graph, name: str) -> list[str]:
+    """Inputs of the model that a value depends on."""
+    order = graph.evaluator.ancestors([name], {})
+    used = {n for index in order for n in needed_names(graph.model.graph.node[index])} | {name}
+    return [entry for entry in graph.input_names if entry in used]
 
 
 class Node:
@@ -77,6 +198,10 @@ class Node:
         if index >= len(self.inputs) or not self.inputs[index]:
             raise NodeSkipped(f"input {index} is missing")
         return str(self.inputs[index])
+
+    def optional(self, index: int) -> str:
+        """The name of an input, "" if it is missing."""
+        return str(self.inputs[index]) if index < len(self.inputs) else ""
 
     def integer(self, name: str, default: int) -> int:
         value = self.attributes.get(name, default)
@@ -186,20 +311,27 @@ class _Windows:
     def layer(self, graph: Graph, conv: Conv, arrange_weights: Arrange) -> list[PendingLayer]:
         """The layer of this node."""
 
-        def tensors(values: Graph) -> dict[str, np.ndarray | None]:
-            return {
-                "x": _arranged(values.value(self.x_name), self.x, tensor_layouts.nhwc),
-                "w": _arranged(values.value(self.w_name), self.w, arrange_weights),
-            }
-
         layer = Layer.from_conv(self.node.label, conv, phases=_phases(graph, self.x_name))
-        return [PendingLayer(layer, (self.x_name, self.w_name), tensors)]
+        x, w = _sources(self.node, self.x_name, self.w_name, axes=(1, 0))
+        parts = {
+            "x": (x, lambda array: tensor_layouts.nhwc(array.reshape(self.x))),
+            "w": (w, lambda array: arrange_weights(array.reshape(self.w))),
+        }
+        return [PendingLayer(layer, parts)]
 
 
-def _arranged(
-    array: np.ndarray | None, shape: Sequence[int], arrange: Arrange
-) -> np.ndarray | None:
-    return None if array is None else arrange(array.reshape(shape))
+def _sources(node: Node, x: str, w: str, axes: tuple[int, int]) -> tuple[Source, Source]:
+    """The two operands of a node with the scales and zero points of a quantised one.
+
+    `axes` are those that a scale of several elements belongs to.
+    """
+    if node.op_type in ("QLinearConv", "QLinearMatMul"):
+        x_scale, x_zero, w_scale, w_zero = (node.input(index) for index in (1, 2, 4, 5))
+        return Source(x, x_scale, x_zero, axes[0]), Source(w, w_scale, w_zero, axes[1])
+    if node.op_type in ("ConvInteger", "MatMulInteger"):
+        x_zero, w_zero = (node.optional(index) for index in (2, 3))
+        return Source(x, "", x_zero, axes[0]), Source(w, "", w_zero, axes[1])
+    return Source(x), Source(w)
 
 
 def _conv(graph: Graph, node: Node) -> list[PendingLayer]:
@@ -248,7 +380,7 @@ def _gemm(graph: Graph, node: Node) -> list[PendingLayer]:
         raise NodeSkipped(f"operands of shapes {a_shape} and {b_shape} are no matrices")
     a_loops = ["k", "m"] if node.integer("transA", 0) else ["m", "k"]
     b_loops = ["n", "k"] if node.integer("transB", 0) else ["k", "n"]
-    return _product(graph, node.label, (a, a_loops), (b, b_loops), ["m", "n"])
+    return _product(graph, node, (a, a_loops), (b, b_loops), ["m", "n"])
 
 
 def _matmul(graph: Graph, node: Node) -> list[PendingLayer]:
@@ -258,12 +390,14 @@ def _matmul(graph: Graph, node: Node) -> list[PendingLayer]:
     if not a_shape or not b_shape:
         raise NodeSkipped("an operand is a scalar")
     a_loops, b_loops, out = nests.matmul_loops(len(a_shape), len(b_shape))
-    return _product(graph, node.label, (a, a_loops), (b, b_loops), out)
+    return _product(graph, node, (a, a_loops), (b, b_loops), out)
 
 
 def _einsum(graph: Graph, node: Node) -> list[PendingLayer]:
+    if len(node.inputs) == 1:  # a transposition, a diagonal or a sum, no product
+        return []
     a_loops, b_loops, out = nests.einsum_loops(node.text("equation", ""))
-    return _product(graph, node.label, (node.input(0), a_loops), (node.input(1), b_loops), out)
+    return _product(graph, node, (node.input(0), a_loops), (node.input(1), b_loops), out)
 
 
 #: A value's name and the labels of its axes.
@@ -271,26 +405,19 @@ Operand = tuple[str, list[str]]
 
 
 def _product(
-    graph: Graph, label: str, a: Operand, b: Operand, out: list[str]
+    graph: Graph, node: Node, a: Operand, b: Operand, out: list[str]
 ) -> list[PendingLayer]:
     """A product of two tensors with labelled axes. If only the first is constant, it is the weight."""
+    sources = _sources(node, a[0], b[0], axes=(-2, -1))
     if a[0] in graph.constant and b[0] not in graph.constant:
-        a, b = b, a
+        a, b, sources = b, a, sources[::-1]
     product = nests.Product.of(graph.shape(a[0]), a[1], graph.shape(b[0]), b[1], out)
     shape = product.shape
     constant = b[0] in graph.constant
     kind = ("linear" if shape.groups == 1 else "gemm") if constant else "matmul"
-
-    def tensors(values: Graph) -> dict[str, np.ndarray | None]:
-        x, w = values.value(a[0]), values.value(b[0])
-        return {
-            "x": None if x is None else product.a(x),
-            "w": None if w is None else product.b(w),
-        }
-
     phases = _phases(graph, a[0])
-    layer = Layer(label, kind, shape.m, shape.n, shape.k, shape.groups, phases=phases)
-    return [PendingLayer(layer, (a[0], b[0]), tensors)]
+    layer = Layer(node.label, kind, shape.m, shape.n, shape.k, shape.groups, phases=phases)
+    return [PendingLayer(layer, {"x": (sources[0], product.a), "w": (sources[1], product.b)})]
 
 
 def _recurrent(graph: Graph, node: Node) -> list[PendingLayer]:
@@ -312,22 +439,21 @@ def _recurrent(graph: Graph, node: Node) -> list[PendingLayer]:
             phases=_phases(graph, x),
         )  # fmt: skip
         state = Layer(f"{name}.recurrent", "recurrent", batch, gates * hidden, hidden, steps)
-        layers.append(PendingLayer(inputs, (x, w), _recurrent_tensors(direction, w, inputs, x)))
-        layers.append(PendingLayer(state, (r,), _recurrent_tensors(direction, r, state)))
+        weights = Source(w), _weights_of(direction)
+        image = Source(x), _reshaped(inputs.tensor_shape("x"))
+        layers.append(PendingLayer(inputs, {"x": image, "w": weights}))
+        layers.append(PendingLayer(state, {"w": (Source(r), _weights_of(direction))}))
     return layers
 
 
-def _recurrent_tensors(direction: int, w: str, layer: Layer, x: str = "") -> Tensors:
-    """Tensors of one direction: its part of the weights, and the inputs if `x` names them."""
+def _reshaped(shape: tuple[int, ...]) -> Arrange:
+    """Gives an array the shape."""
+    return lambda array: array.reshape(shape)
 
-    def tensors(values: Graph) -> dict[str, np.ndarray | None]:
-        weights, image = values.value(w), values.value(x)
-        return {
-            "x": None if image is None else image.reshape(layer.tensor_shape("x")),
-            "w": None if weights is None else weights[direction].T,
-        }
 
-    return tensors
+def _weights_of(direction: int) -> Arrange:
+    """Takes one direction's part of the weights, reduction first."""
+    return lambda weights: weights[direction].T
 
 
 #: The function that reads a node of each operator.
@@ -345,5 +471,26 @@ NODE_READERS: dict[str, Callable[[Graph, Node], list[PendingLayer]]] = {
     "GRU": _recurrent,
     "RNN": _recurrent,
 }
+#: The same for the operators of onnxruntime's own domain that are one of those with an activation.
+MICROSOFT_READERS: dict[str, Callable[[Graph, Node], list[PendingLayer]]] = {
+    "FusedConv": _conv,
+    "FusedGemm": _gemm,
+}
 #: Operators with products inside that are not read.
-UNREAD_OPERATORS = ("Attention", "DeformConv", "LinearAttention")
+UNREAD_OPERATORS = (
+    "Attention", "CausalConvWithState", "DeformConv", "FlexAttention", "LinearAttention"
+)  # fmt: skip
+#: Operators of ai.onnx.ml with products inside.
+ML_PRODUCTS = ("LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor")
+#: Operators of other domains that hold no product.
+WITHOUT_PRODUCTS = {
+    ("com.microsoft", name)
+    for name in (
+        "BiasAdd", "BiasGelu", "BiasSplitGelu", "DequantizeLinear", "FastGelu", "Gelu", "GroupNorm",
+        "Inverse", "Pad", "QLinearAdd", "QLinearAveragePool", "QLinearConcat",
+        "QLinearGlobalAveragePool", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid",
+        "QLinearSoftmax", "QuantizeLinear", "QuickGelu", "RotaryEmbedding", "SkipGroupNorm",
+        "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", "Trilu", "Unique",
+        "EmbedLayerNormalization",
+    )
+}  # fmt: skip

@@ -25,7 +25,7 @@ class Reader(NamedTuple):
     """One kind of file that `load_workload` reads."""
 
     suffixes: tuple[str, ...]  #: endings of such files, in lower case with the dot
-    #: `load(path)`, or `load(path, batch, dims)` if `has_dimensions`
+    #: `load(path)`; if `has_dimensions`, `load(path, batch, dims, inputs=, values=, weights=)`
     load: Callable[..., Workload]
     about: str  #: what such a file is, as Markdown for docs/workloads.md
     tensors: str  #: which tensors it holds, in words

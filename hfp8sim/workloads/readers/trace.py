@@ -3,6 +3,7 @@
 Both hold `manifest.json` and an array `LAYER.TENSOR.npy` for each tensor; LAYER is the layer's index:
 
     {"format": "hfp8sim-trace", "version": 1, "name": "...", "notes": ["..."],
+     "missing": ["products of the source that are no layers, and why"],
      "layers": [{"name": "conv1", "kind": "conv2d", "conv": {"batch": 32, "height": 8, ...},
                  "phases": ["fwd", "wgrad"], "origin": "captured", "tensors": ["x", "w", "dy"]},
                 {"name": "fc1", "kind": "linear", "m": 32, "n": 64, "k": 128, "groups": 1, ...}]}
@@ -63,7 +64,14 @@ _DAMAGE = (
 )
 
 #: Keys of the manifest's objects and the types of their values.
-_TOP_KEYS = {"format": str, "version": int, "name": str, "notes": list, "layers": list}
+_TOP_KEYS = {
+    "format": str,
+    "version": int,
+    "name": str,
+    "notes": list,
+    "layers": list,
+    "missing": list,
+}
 _LAYER_KEYS = {
     "name": str,
     "kind": str,
@@ -75,6 +83,7 @@ _LAYER_KEYS = {
     "phases": list,
     "origin": str,
     "tensors": list,
+    "unread": dict,
 }
 _CONV_KEYS = {f.name: object for f in dataclasses.fields(Conv)}
 _CONV_OPTIONAL = {f.name for f in dataclasses.fields(Conv) if f.default is not dataclasses.MISSING}
@@ -118,11 +127,12 @@ def _manifest(workload: Workload) -> bytes:
             record["conv"] = dataclasses.asdict(layer.conv)
         else:
             record |= {"m": layer.m, "n": layer.n, "k": layer.k, "groups": layer.groups}
-        return record | {
+        record |= {
             "phases": layer.phases,
             "origin": layer.origin,
             "tensors": list(layer.tensors),
         }
+        return record | ({"unread": layer.unread} if layer.unread else {})
 
     document = {
         "format": FORMAT,
@@ -131,6 +141,8 @@ def _manifest(workload: Workload) -> bytes:
         "notes": workload.notes,
         "layers": [entry(layer) for layer in workload],
     }
+    if workload.missing:
+        document["missing"] = workload.missing
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -203,18 +215,19 @@ def _open_archive(source: Path) -> zipfile.ZipFile:
 
 def _read(open_file: Opener) -> Workload:
     document = _read_manifest(open_file)
-    _check_keys(document, _TOP_KEYS, optional={"notes"})
+    _check_keys(document, _TOP_KEYS, optional={"notes", "missing"})
     if document["format"] != FORMAT:
         raise InputError(f"format is {document['format']!r}; it must be {FORMAT!r}")
     if document["version"] != VERSION:
         raise InputError(f"version is {document['version']}; this release reads version {VERSION}")
-    notes = document.get("notes", [])
-    if not all(isinstance(note, str) for note in notes):
-        raise InputError("notes must be a list of texts")
+    notes, missing = document.get("notes", []), document.get("missing", [])
+    for key, texts in (("notes", notes), ("missing", missing)):
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError(f"{key} must be a list of texts")
     layers = [
         _read_layer(index, entry, open_file) for index, entry in enumerate(document["layers"])
     ]
-    return Workload(document["name"], tuple(layers), tuple(notes))
+    return Workload(document["name"], tuple(layers), tuple(notes), missing=tuple(missing))
 
 
 def _read_manifest(open_file: Opener) -> Any:
@@ -265,7 +278,7 @@ def _check_layer(entry: Any) -> None:
     """Raise `InputError` for keys, kind, phases or tensors that a layer does not have."""
     is_conv = isinstance(entry, dict) and "conv" in entry
     absent = {"m", "n", "k", "groups"} if is_conv else {"conv", "groups"}
-    _check_keys(entry, _LAYER_KEYS, absent | {"phases", "origin", "tensors"})
+    _check_keys(entry, _LAYER_KEYS, absent | {"phases", "origin", "tensors", "unread"})
     if is_conv and (extra := {"m", "n", "k", "groups"} & set(entry)):
         raise InputError(f"has conv, so {min(extra)!r} must not be given as well")
     if is_conv and entry["kind"] != "conv2d":
@@ -273,6 +286,8 @@ def _check_layer(entry: Any) -> None:
     if entry["kind"] not in KINDS:
         raise unknown("layer kind", entry["kind"], list(KINDS))
     check_phases(entry.get("phases", PHASES))
+    if not all(isinstance(reason, str) for reason in entry.get("unread", {}).values()):
+        raise InputError("unread must give a text for each tensor")
     for key in entry.get("tensors", []):
         if key not in TENSORS:
             raise unknown("tensor", key, list(TENSORS))
@@ -291,6 +306,7 @@ def _make_layer(entry: Mapping[str, Any], conv: Conv | None) -> Layer:
     fields = {
         "phases": tuple(entry.get("phases", PHASES)),
         "origin": entry.get("origin", "captured"),
+        "unread": entry.get("unread", {}),
     }
     if conv is not None:
         return Layer.from_conv(entry["name"], conv, **fields)

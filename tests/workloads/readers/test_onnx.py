@@ -278,7 +278,7 @@ def test_generated_input_depends_on_seed(tmp_path: Path) -> None:
 
 def test_shapes_only(tmp_path: Path) -> None:
     workload = load_onnx(chain(tmp_path), values=False)
-    assert [set(layer.tensors) for layer in workload] == [{"w"}, {"w"}, set()]
+    assert [set(layer.tensors) for layer in workload] == [{"w"}, {"w"}, {"w"}]
     assert workload[0].origin == "from the model's initialisers"
 
 
@@ -341,7 +341,8 @@ def test_external_weights(tmp_path: Path) -> None:
     without = load_onnx(target)
     assert [layer.shape() for layer in without] == [layer.shape() for layer in whole]
     assert all("w" not in layer.tensors for layer in without)
-    assert "external weights not read" in without.warnings[0]
+    assert "not known: weights of 'conv1', 'conv2', 'fc' are drawn instead" in without.alerts[0]
+    assert "external file big.bin is missing" in without.alerts[0]
 
 
 def test_quantised_convolutions(tmp_path: Path) -> None:
@@ -355,9 +356,11 @@ def test_quantised_convolutions(tmp_path: Path) -> None:
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     onnx.save(helper.make_model(graph), str(tmp_path / "q.onnx"))
-    layer = load_onnx(tmp_path / "q.onnx")[0]
+    x = np.arange(192, dtype=np.uint8).reshape(1, 3, 8, 8)
+    layer = load_onnx(tmp_path / "q.onnx", inputs={"x": x})[0]
     assert layer.shape() == (1, 36, 4, 27)
-    assert not layer.tensors
+    assert (layer.tensors["w"] == 0.5).all()
+    np.testing.assert_array_equal(layer.tensors["x"], x.transpose(0, 2, 3, 1) * np.float32(0.5))
 
 
 def test_unread_nodes_warn(tmp_path: Path) -> None:
@@ -371,9 +374,9 @@ def test_unread_nodes_warn(tmp_path: Path) -> None:
     weights = {"w3": integers(2, 2, 3, 3, 3), "w": integers(5, 6)}
     workload = load_onnx(save(tmp_path / "m.onnx", nodes, inputs, weights, ["a", "y", "z"]))
     assert [layer.name for layer in workload] == ["fc"]
-    joined = "\n".join(workload.warnings)
+    joined = "\n".join(workload.missing)
     assert "'volume' of type Conv: it has 3 spatial axes" in joined
-    assert "'fancy' of type FancyOp is not looked into" in joined
+    assert "'fancy' of type FancyOp: the operators of 'com.example' are not known" in joined
     assert "'behind' of type MatMul: the shape of 'b' is not known" in joined
 
 

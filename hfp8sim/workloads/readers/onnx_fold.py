@@ -1,0 +1,243 @@
+"""Constants of an ONNX graph, computed before anything else: shapes behind them become known.
+
+Constant nodes become stored tensors. Nodes of small constants, and `Shape` of a known shape, are computed.
+A branch (`If`) whose condition is known is replaced by the nodes of the branch that is taken. Large
+constants, such as transposed or dequantised weights, are left to be computed when they are asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from hfp8sim.errors import one_line
+from hfp8sim.workloads.readers.onnx_evaluate import (
+    Evaluator,
+    NodeFailed,
+    bodies,
+    is_random,
+    run_node,
+)
+from hfp8sim.workloads.readers.onnx_tensors import StoredTensors, UnreadableTensor
+
+#: Elements of a constant up to which it is computed at once and shown to shape inference.
+_SMALL = 4096
+#: Nodes that a condition on given inputs may depend on.
+_CONDITION_NODES = 256
+#: Rounds of inference and folding; a round beyond the second one finds what the one before uncovered.
+_ROUNDS = 32
+
+
+def fold_constants(
+    onnx: Any, model: Any, tensors: StoredTensors, arrays: Mapping[str, np.ndarray]
+) -> list[str]:
+    """Infer shapes and fold constants in turn until nothing changes; returns warnings.
+
+    `arrays` are given inputs. They decide branches, but are no constants of the model.
+    """
+    for _ in range(_ROUNDS):
+        # Intermediate shapes in the file may be those of another batch.
+        del model.graph.value_info[:]
+        try:
+            model.CopyFrom(onnx.shape_inference.infer_shapes(model, data_prop=True))
+        except Exception as error:  # several types, some raised from C++
+            return [f"shape inference stopped: {one_line(error)}"]
+        if not _Folder(onnx, model, tensors, arrays).fold():
+            break
+    return []
+
+
+def known_shapes(model: Any) -> dict[str, tuple[int, ...]]:
+    """Sizes of the values whose sizes are all known."""
+    shapes = {}
+    for entry in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        tensor = entry.type.tensor_type
+        if tensor.HasField("shape"):
+            sizes = tuple(dim.dim_value for dim in tensor.shape.dim)
+            if all(size > 0 for size in sizes):
+                shapes[entry.name] = sizes
+    return shapes
+
+
+class _Folder:
+    """One pass over the nodes of a graph, in order."""
+
+    def __init__(
+        self, onnx: Any, model: Any, tensors: StoredTensors, arrays: Mapping[str, np.ndarray]
+    ) -> None:
+        self.onnx, self.model, self.tensors, self.arrays = onnx, model, tensors, arrays
+        self.shapes = known_shapes(model)
+        self.small: dict[str, np.ndarray | None] = {}
+        self.changed = False
+
+    def fold(self) -> bool:
+        """Replace the graph's nodes; whether any was folded."""
+        self.names = _all_names(self.model.graph)
+        self.evaluator = Evaluator(self.onnx, self.model, self.tensors, self.shapes)
+        waiting, kept = deque(self.model.graph.node), []
+        while waiting:
+            node = waiting.popleft()
+            standard = node.domain in ("", "ai.onnx")
+            taken = self._branch(node) if standard and node.op_type == "If" else None
+            if taken is not None:
+                waiting.extendleft(reversed(taken))
+                self.changed = True
+            elif standard and self._fold_node(node):
+                self.changed = True
+            else:
+                kept.append(node)
+        if self.changed:
+            copies = [self._copy(node) for node in kept]
+            del self.model.graph.node[:]
+            self.model.graph.node.extend(copies)
+        return self.changed
+
+    def _copy(self, node: Any) -> Any:
+        copy = self.onnx.NodeProto()
+        copy.CopyFrom(node)
+        return copy
+
+    def _fold_node(self, node: Any) -> bool:
+        """Whether the node's outputs became stored tensors."""
+        if node.op_type == "Constant" and len(node.attribute) == 1 and len(node.output) == 1:
+            attribute = node.attribute[0]
+            if attribute.name == "value":
+                self._store(node.output[0], attribute.t)
+                return True
+            if attribute.name == "sparse_value":
+                sparse = self.onnx.GraphProto().sparse_initializer.add()
+                sparse.CopyFrom(attribute.sparse_tensor)
+                sparse.values.name = node.output[0]
+                self.model.graph.sparse_initializer.append(sparse)
+                self.tensors.take(self.model.graph)
+                return True
+        if bodies(node) or is_random(node):
+            return False
+        inputs = self._inputs(node)
+        if inputs is None:
+            return False
+        if any(prod(self.shapes.get(name, ())) > _SMALL for name in node.output):
+            return False
+        try:
+            results = run_node(self.onnx, node, inputs, self.model.opset_import)
+            arrays = [np.asarray(value) for value in results]
+            if any(array.size > _SMALL or array.dtype == object for array in arrays):
+                return False
+            protos = [
+                self.onnx.numpy_helper.from_array(array, name)
+                for name, array in zip(node.output, arrays, strict=True)
+            ]
+        except (NodeFailed, TypeError, ValueError, KeyError, NotImplementedError):
+            return False
+        for name, proto in zip(node.output, protos, strict=True):
+            if name:
+                self._store(name, proto)
+        return True
+
+    def _inputs(self, node: Any) -> dict[str, Any] | None:
+        """The node's operands if all are small constants; `Shape` and `Size` need the shape alone."""
+        if node.op_type in ("Shape", "Size") and len(node.input) == 1:
+            shape = self.shapes.get(node.input[0])
+            if shape is None and node.input[0] in self.tensors.protos:
+                shape = self.tensors.dims(node.input[0])
+            if shape is not None:
+                return {node.input[0]: np.broadcast_to(np.zeros((), np.float32), shape)}
+        inputs = {name: self._small_value(name) for name in node.input if name}
+        known = {name: value for name, value in inputs.items() if value is not None}
+        return known if len(known) == len(inputs) else None
+
+    def _small_value(self, name: str) -> np.ndarray | None:
+        """A small stored tensor; None for any other value."""
+        if name not in self.small:
+            self.small[name] = None
+            if name in self.tensors.protos and prod(self.tensors.dims(name)) <= _SMALL:
+                # What cannot be read is said where the value is asked for.
+                with contextlib.suppress(UnreadableTensor, ValueError):
+                    self.small[name] = self.tensors.read(name)
+        return self.small[name]
+
+    def _store(self, name: str, proto: Any) -> None:
+        self.tensors.protos.pop(name, None)
+        tensor = self.model.graph.initializer.add()
+        tensor.CopyFrom(proto)
+        tensor.name = name
+        self.tensors.take(self.model.graph)
+        self.small.pop(name, None)
+
+    # --- branches ---------------------------------------------------------------------------------
+
+    def _branch(self, node: Any) -> list[Any] | None:
+        """The nodes of the branch that is taken; None if the condition is not known."""
+        if len(node.input) != 1:
+            return None
+        condition = self._condition(node.input[0])
+        graphs = {a.name: a.g for a in node.attribute}
+        graph = graphs.get("then_branch" if condition else "else_branch")
+        if condition is None or graph is None or len(graph.output) != len(node.output):
+            return None
+        return self._inlined(node, graph)
+
+    def _condition(self, name: str) -> bool | None:
+        value = self._small_value(name)
+        if value is None:
+            count = len(self.evaluator.ancestors([name], self.arrays))
+            if 0 < count <= _CONDITION_NODES or name in self.arrays:
+                found = Evaluator(self.onnx, self.model, self.tensors, self.shapes)
+                value = found.compute([name], self.arrays).get(name)
+        if value is None or np.size(value) != 1:
+            return None
+        return bool(np.asarray(value).item())
+
+    def _inlined(self, node: Any, graph: Any) -> list[Any]:
+        """Copies of a branch's nodes, with names that are free outside, and Identity nodes behind them."""
+        stored = [t.name for t in graph.initializer]
+        stored += [t.values.name for t in graph.sparse_initializer]
+        inner = stored + [name for inside in graph.node for name in inside.output if name]
+        new = {}
+        for name in inner:
+            unique, count = name, 1
+            while unique in self.names:
+                count += 1
+                unique = f"{name}_{count}"
+            self.names.add(unique)
+            new[name] = unique
+        for tensor in graph.initializer:
+            self._store(new[tensor.name], tensor)
+        for sparse in graph.sparse_initializer:
+            copy = self.model.graph.sparse_initializer.add()
+            copy.CopyFrom(sparse)
+            copy.values.name = new[sparse.values.name]
+        self.tensors.take(self.model.graph)
+        copies = [self._copy(inside) for inside in graph.node]
+        for copy in copies:
+            _rename(copy, new)
+        return copies + [
+            self.onnx.helper.make_node("Identity", [new.get(source.name, source.name)], [target])
+            for source, target in zip(graph.output, node.output, strict=True)
+            if target
+        ]
+
+
+def _all_names(graph: Any) -> set[str]:
+    """Every value's name in a graph, those inside of bodies apart."""
+    names = {entry.name for entry in (*graph.input, *graph.initializer, *graph.output)}
+    for node in graph.node:
+        names.update(node.input, node.output)
+    return names
+
+
+def _rename(node: Any, new: Mapping[str, str]) -> None:
+    """Replace names in a node and in its bodies."""
+    for names in (node.input, node.output):
+        for index, name in enumerate(names):
+            names[index] = new.get(name, name)
+    for body in bodies(node):
+        for inside in body.node:
+            _rename(inside, new)
+        for output in body.output:
+            output.name = new.get(output.name, output.name)
