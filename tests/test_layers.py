@@ -50,6 +50,7 @@ THIRD_PARTY = {
     "llvmlite": {"_numba"},
     "torch": {"workloads.readers.torch_capture", "workloads.readers.torch_handlers"},
     "onnx": {"workloads.readers.onnx_model"},
+    "onnxruntime": {"workloads.readers.onnx_evaluate"},
     "jinja2": {"report"},
     "rich": {"cli", "report.table", "report.comparison_table", "report.theory"},
     "typer": {"cli"},
