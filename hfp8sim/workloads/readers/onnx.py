@@ -79,9 +79,9 @@ def load_onnx(
         candidates = list(runners(evaluator))
         model = load_model(onnx, source)
         arrays = _named(model, arrays)
-        fix_dimensions(model, batch, dims or {}, arrays)
+        was_free = fix_dimensions(model, batch, dims or {}, arrays)
         tensors = StoredTensors(onnx, source.parent)
-        warnings = prepare_model(onnx, model, tensors, arrays)
+        warnings = prepare_model(onnx, model, tensors, arrays, was_free)
         graph = Graph(onnx, model, tensors, NODE_READERS)
         reading = read_nodes(graph)
         notes = [f"ONNX model {source}"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -34,15 +34,21 @@ _ROUNDS = 32
 
 
 def fold_constants(
-    onnx: Any, model: Any, tensors: StoredTensors, arrays: Mapping[str, np.ndarray]
+    onnx: Any,
+    model: Any,
+    tensors: StoredTensors,
+    arrays: Mapping[str, np.ndarray],
+    declared: Sequence[Any] = (),
 ) -> list[str]:
     """Infer shapes and fold constants in turn until nothing changes; returns warnings.
 
-    `arrays` are given inputs. They decide branches, but are no constants of the model.
+    `arrays` are given inputs. They decide branches, but are no constants of the model. `declared` are
+    types and shapes of intermediate values that inference cannot find.
     """
     for _ in range(_ROUNDS):
         # Intermediate shapes in the file may be those of another batch.
         del model.graph.value_info[:]
+        model.graph.value_info.extend(declared)
         try:
             model.CopyFrom(onnx.shape_inference.infer_shapes(model, data_prop=True))
         except Exception as error:  # several types, some raised from C++

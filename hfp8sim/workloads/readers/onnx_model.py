@@ -62,9 +62,16 @@ _IR_VERSION = 8
 
 
 def prepare_model(
-    onnx: Any, model: Any, tensors: StoredTensors, arrays: Mapping[str, np.ndarray]
+    onnx: Any,
+    model: Any,
+    tensors: StoredTensors,
+    arrays: Mapping[str, np.ndarray],
+    was_free: bool,
 ) -> list[str]:
     """Complete the model in place; returns warnings on what could not be completed.
+
+    If no dimension of the model was free, the shapes that it declares behind operators of other domains
+    are taken over, as inference does not know these operators.
 
     Moves the stored tensors to `tensors`, inlines functions, infers the shapes of all values and folds
     constants.
@@ -75,13 +82,25 @@ def prepare_model(
             model.CopyFrom(onnx.inliner.inline_local_functions(model))
     except Exception as error:  # several types, some raised from C++
         warnings.append(f"functions not inlined: {one_line(error)}")
+    declared = [] if was_free else _declared_by_others(model)
     model.ir_version = max(model.ir_version, _IR_VERSION)
     tensors.take(model.graph)
     expanded = [n for n in model.graph.node if n.op_type in _EXPANDED and n.domain in _OWN_DOMAINS]
     if expanded:
-        warnings += fold_constants(onnx, model, tensors, arrays)
+        warnings += fold_constants(onnx, model, tensors, arrays, declared)
         warnings += _expand(onnx, model)
-    return warnings + fold_constants(onnx, model, tensors, arrays)
+    return warnings + fold_constants(onnx, model, tensors, arrays, declared)
+
+
+def _declared_by_others(model: Any) -> list[Any]:
+    """Types and shapes that the model declares for results of operators that are not ONNX's own."""
+    nodes = [node for node in model.graph.node if node.domain not in _OWN_DOMAINS]
+    names = {name for node in nodes for name in node.output}
+    copies = [type(entry)() for entry in model.graph.value_info if entry.name in names]
+    entries = [entry for entry in model.graph.value_info if entry.name in names]
+    for copy, entry in zip(copies, entries, strict=True):
+        copy.CopyFrom(entry)
+    return copies
 
 
 def _expand(onnx: Any, model: Any) -> list[str]:
@@ -142,10 +161,10 @@ Dims = Mapping[str, int | Sequence[int]]
 
 def fix_dimensions(
     model: Any, batch: int | None, dims: Dims, arrays: Mapping[str, np.ndarray]
-) -> None:
+) -> bool:
     """Give every free dimension of the inputs a size: that of an array, of `dims`, or the batch.
 
-    Raises `InputError` that names all dimensions that stay free, and for what does not fit the model.
+    Returns whether any dimension was free. Raises `InputError` that names all dimensions that stay free, and for what does not fit the model.
     """
     initializers = {tensor.name for tensor in model.graph.initializer}
     inputs = {entry.name: entry for entry in model.graph.input if entry.name not in initializers}
@@ -158,6 +177,7 @@ def fix_dimensions(
     for name, entry in inputs.items():
         sizes.fix(name, entry)
     sizes.check()
+    return bool(sizes.free) or sizes.batched
 
 
 class _Sizes:
