@@ -9,7 +9,7 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.network import Layer, Workload
-from hfp8sim.workloads import capture, operands
+from hfp8sim.workloads import capture, operands, readers
 
 try:
     import torch
@@ -24,6 +24,7 @@ needs_torch = pytest.mark.skipif(torch is None, reason="torch is not installed")
 def test_missing_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "hfp8sim.workloads.readers.torch_capture", raising=False)
+    monkeypatch.delattr(readers, "torch_capture", raising=False)
     with pytest.raises(InputError, match=r'pip install "hfp8sim\[torch\]"'):
         capture(None, None)
 
