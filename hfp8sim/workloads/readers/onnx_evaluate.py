@@ -13,6 +13,8 @@ from hfp8sim.workloads.readers.onnx_tensors import MAX_ELEMENTS, StoredTensors, 
 
 #: onnx implements these from the given opset on; older versions are the same operator with fewer options.
 _IMPLEMENTED_FROM = {"QuantizeLinear": 21, "DequantizeLinear": 21}
+#: Steps of a Loop up to which it is run.
+_MAX_STEPS = 10**6
 #: Operators whose result differs from run to run.
 _RANDOM = ("Bernoulli", "Multinomial")
 
@@ -83,6 +85,10 @@ def _entry(helper: Any, name: str, value: Any) -> Any:
 
 def _check_growth(node: Any, inputs: Mapping[str, Any]) -> None:
     """`NodeFailed` where a node of a few numbers would give a huge tensor."""
+    if node.op_type == "Loop" and node.input[0]:
+        steps = np.asarray(inputs[node.input[0]]).max(initial=0)
+        if steps > _MAX_STEPS:
+            raise NodeFailed(f"Loop: its {steps} steps are too many")
     if node.op_type not in ("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad"):
         return
     operands = [np.asarray(inputs[name]) for name in node.input if name]

@@ -1,8 +1,8 @@
 """Constants of an ONNX graph, computed before anything else: shapes behind them become known.
 
 Constant nodes become stored tensors. Nodes of small constants, and `Shape` of a known shape, are computed.
-A branch (`If`) whose condition is known is replaced by the nodes of the branch that is taken. Large
-constants, such as transposed or dequantised weights, are left to be computed when they are asked for.
+A branch (`If`) whose condition is known is replaced by the nodes of the branch that is taken, and a loop
+with products whose steps can be counted by its steps. Large constants, such as transposed or dequantised weights, are left to be computed when they are asked for.
 """
 
 from __future__ import annotations
@@ -29,6 +29,13 @@ from hfp8sim.workloads.readers.onnx_tensors import StoredTensors, UnreadableTens
 _SMALL = 4096
 #: Nodes that a condition on given inputs may depend on.
 _CONDITION_NODES = 256
+#: Nodes that all steps of a loop together may have, to be written out one by one.
+_UNROLLED_NODES = 8192
+#: Operators that make it worth while to write out a loop.
+_PRODUCTS = (
+    "Conv", "ConvInteger", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger",
+    "QLinearConv", "QLinearMatMul", "RNN",
+)  # fmt: skip
 #: Rounds of inference and folding; a round beyond the second one finds what the one before uncovered.
 _ROUNDS = 32
 
@@ -80,6 +87,8 @@ class _Folder:
         self.shapes = known_shapes(model)
         self.small: dict[str, np.ndarray | None] = {}
         self.changed = False
+        versions = {imported.domain: imported.version for imported in model.opset_import}
+        self.version = versions.get("", versions.get("ai.onnx", 1))
 
     def fold(self) -> bool:
         """Replace the graph's nodes; whether any was folded."""
@@ -89,7 +98,7 @@ class _Folder:
         while waiting:
             node = waiting.popleft()
             standard = node.domain in ("", "ai.onnx")
-            taken = self._branch(node) if standard and node.op_type == "If" else None
+            taken = self._taken(node) if standard else None
             if taken is not None:
                 waiting.extendleft(reversed(taken))
                 self.changed = True
@@ -102,6 +111,17 @@ class _Folder:
             del self.model.graph.node[:]
             self.model.graph.node.extend(copies)
         return self.changed
+
+    def _taken(self, node: Any) -> list[Any] | None:
+        """What a branch or a loop is replaced by; None if that is not known."""
+        if node.op_type == "If":
+            return self._branch(node)
+        if node.op_type not in ("Scan", "Loop") or not _holds_products(node):
+            return None
+        try:
+            return self._steps(node)
+        except (IndexError, ValueError, TypeError):  # inputs and outputs that do not fit the body
+            return None
 
     def _copy(self, node: Any) -> Any:
         copy = self.onnx.NodeProto()
@@ -200,11 +220,28 @@ class _Folder:
         return bool(np.asarray(value).item())
 
     def _inlined(self, node: Any, graph: Any) -> list[Any]:
-        """Copies of a branch's nodes, with names that are free outside, and Identity nodes behind them."""
+        """Copies of a branch's nodes, and Identity nodes that give its results the node's names."""
+        copies, results = self._instance(graph, {})
+        return copies + self._identities(results, node.output)
+
+    def _identities(self, sources: Sequence[str], targets: Sequence[str]) -> list[Any]:
+        return [
+            self.onnx.helper.make_node("Identity", [source], [target])
+            for source, target in zip(sources, targets, strict=True)
+            if target
+        ]
+
+    def _instance(
+        self, graph: Any, bound: Mapping[str, str], suffix: str = ""
+    ) -> tuple[list[Any], list[str]]:
+        """Copies of a body's nodes with names that are free outside, and the names of its outputs.
+
+        `bound` gives the outer value of each input. `suffix` is appended to the nodes' names.
+        """
         stored = [t.name for t in graph.initializer]
         stored += [t.values.name for t in graph.sparse_initializer]
         inner = stored + [name for inside in graph.node for name in inside.output if name]
-        new = {}
+        new = dict(bound)
         for name in inner:
             unique, count = name, 1
             while unique in self.names:
@@ -222,11 +259,167 @@ class _Folder:
         copies = [self._copy(inside) for inside in graph.node]
         for copy in copies:
             _rename(copy, new)
-        return copies + [
-            self.onnx.helper.make_node("Identity", [new.get(source.name, source.name)], [target])
-            for source, target in zip(graph.output, node.output, strict=True)
-            if target
-        ]
+            if suffix:
+                copy.name = f"{copy.name or next(filter(None, copy.output), copy.op_type)}{suffix}"
+        return copies, [new.get(output.name, output.name) for output in graph.output]
+
+    # --- loops ------------------------------------------------------------------------------------
+
+    def _steps(self, node: Any) -> list[Any] | None:
+        """The nodes of a Scan or a Loop, step by step; None if their number is not known or large."""
+        attributes = {a.name: a for a in node.attribute}
+        if "body" not in attributes:
+            return None
+        unroll = self._scan if node.op_type == "Scan" else self._loop
+        return unroll(node, attributes["body"].g, attributes)
+
+    def _scan(self, node: Any, body: Any, attributes: Mapping[str, Any]) -> list[Any] | None:
+        if self.version < 9 or "num_scan_inputs" not in attributes:
+            return None
+        scanned = attributes["num_scan_inputs"].i
+        states = len(node.input) - scanned
+        if not 0 < scanned <= len(node.input) or states > len(body.output):
+            return None
+        axes = list(attributes["scan_input_axes"].ints) if "scan_input_axes" in attributes else []
+        axes = axes or [0] * scanned
+        sources = node.input[states:]
+        shapes = [self._shape(name) for name in sources]
+        if len(axes) != scanned or any(
+            shape is None or not -len(shape) <= axis < len(shape)
+            for shape, axis in zip(shapes, axes, strict=True)
+        ):
+            return None
+        counts = {shape[axis] for shape, axis in zip(shapes, axes, strict=True) if shape}
+        if len(counts) != 1 or not self._is_short(count := counts.pop(), body):
+            return None
+        backward = _directions(attributes, "scan_input_directions", scanned)
+        current, nodes, results = list(node.input[:states]), list[Any](), list[list[str]]()
+        for step in range(count):
+            slices = []
+            for source, axis, from_end in zip(sources, axes, backward, strict=True):
+                index = self._number(count - 1 - step if from_end else step)
+                name = self._new_name(f"{source}_{step}")
+                slices.append(name)
+                make = self.onnx.helper.make_node
+                nodes.append(make("Gather", [source, index], [name], axis=axis))
+            bound = dict(zip((e.name for e in body.input), [*current, *slices], strict=True))
+            copies, outputs = self._instance(body, bound, f"[{step}]")
+            nodes += copies
+            current = outputs[:states]
+            results.append(outputs[states:])
+        out_axes = (
+            list(attributes["scan_output_axes"].ints) if "scan_output_axes" in attributes else []
+        )
+        reverse = _directions(attributes, "scan_output_directions", len(node.output) - states)
+        nodes += self._identities(current, node.output[:states])
+        return nodes + self._stacked(results, node.output[states:], out_axes, reverse)
+
+    def _loop(self, node: Any, body: Any, attributes: Mapping[str, Any]) -> list[Any] | None:
+        """The steps of a Loop whose number is constant and whose condition stays true."""
+        count = self._small_value(node.input[0]) if node.input[0] else None
+        given = node.input[1] if len(node.input) > 1 else ""
+        condition = self._small_value(given) if given else np.array(True)
+        if count is None or condition is None or not np.asarray(condition).all():
+            return None
+        steps = int(np.asarray(count).item())
+        if not self._is_short(steps, body) or not _stays_true(self.onnx, body):
+            return None
+        truth = self._stored_array("true", np.array(True))
+        current, nodes, results = list(node.input[2:]), list[Any](), list[list[str]]()
+        for step in range(steps):
+            operands = [self._number(step), truth, *current]
+            bound = dict(zip((e.name for e in body.input), operands, strict=True))
+            copies, outputs = self._instance(body, bound, f"[{step}]")
+            nodes += copies
+            current = outputs[1 : 1 + len(current)]
+            results.append(outputs[1 + len(current) :])
+        states = len(current)
+        nodes += self._identities(current, node.output[:states])
+        return nodes + self._stacked(results, node.output[states:], [], [])
+
+    def _stacked(
+        self,
+        results: list[list[str]],
+        targets: Sequence[str],
+        axes: list[int],
+        backward: list[bool],
+    ) -> list[Any]:
+        """Nodes that stack the results of all steps along a new axis."""
+        nodes, make = list[Any](), self.onnx.helper.make_node
+        for index, target in enumerate(targets):
+            if not target:
+                continue
+            axis = axes[index] if axes else 0
+            place = self._stored_array("axis", np.array([axis], np.int64))
+            parts = [self._new_name(f"{target}_{step}") for step in range(len(results))]
+            for step, part in enumerate(parts):
+                source = results[step][index]
+                if self.version >= 13:
+                    nodes.append(make("Unsqueeze", [source, place], [part]))
+                else:
+                    nodes.append(make("Unsqueeze", [source], [part], axes=[axis]))
+            if backward and backward[index]:
+                parts.reverse()
+            nodes.append(make("Concat", parts, [target], axis=axis))
+        return nodes
+
+    def _is_short(self, steps: int, body: Any) -> bool:
+        return 1 <= steps <= _UNROLLED_NODES // max(1, len(body.node))
+
+    def _shape(self, name: str) -> tuple[int, ...] | None:
+        stored = name in self.tensors.protos
+        return self.tensors.dims(name) if stored else self.shapes.get(name)
+
+    def _new_name(self, name: str) -> str:
+        unique, count = name, 1
+        while unique in self.names:
+            count += 1
+            unique = f"{name}_{count}"
+        self.names.add(unique)
+        return unique
+
+    def _number(self, value: int) -> str:
+        """The name of a stored whole number."""
+        return self._stored_array(f"number_{value}", np.int64(value))
+
+    def _stored_array(self, name: str, array: Any) -> str:
+        name = self._new_name(name)
+        self._store(name, self.onnx.numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+
+def _holds_products(node: Any) -> bool:
+    """Whether there is a product in a node's bodies."""
+    return any(
+        inside.op_type in _PRODUCTS or _holds_products(inside)
+        for body in bodies(node)
+        for inside in body.node
+    )
+
+
+def _directions(attributes: Mapping[str, Any], name: str, count: int) -> list[bool]:
+    """Whether a scan goes backward, for each of its inputs or outputs."""
+    given = list(attributes[name].ints) if name in attributes else []
+    return [bool(direction) for direction in given] or [False] * count
+
+
+def _stays_true(onnx: Any, body: Any) -> bool:
+    """Whether a Loop's body hands its condition on, or gives a constant that is true."""
+    name, entry = body.output[0].name, body.input[1].name
+    producers = {output: node for node in body.node for output in node.output}
+    stored = {tensor.name: tensor for tensor in body.initializer}
+    while name != entry:
+        node = producers.get(name)
+        if name in stored:
+            return bool(onnx.numpy_helper.to_array(stored[name]).all())
+        if node is None:
+            return False
+        if node.op_type == "Constant" and node.attribute[0].name == "value":
+            return bool(onnx.numpy_helper.to_array(node.attribute[0].t).all())
+        if node.op_type not in ("Identity", "Cast"):
+            return False
+        name = node.input[0]
+    return True
 
 
 def _all_names(graph: Any) -> set[str]:

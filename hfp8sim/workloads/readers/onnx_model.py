@@ -196,6 +196,7 @@ class _Sizes:
         self.used: set[str] = set()
         self.free: dict[str, None] = {}  #: names of all free dimensions
         self.missing: dict[str, list[str]] = {}  #: names of those without a size, by input
+        self.fixed: set[tuple[str, int]] = set()  #: inputs and axes with a size, which may be 0
         self.batched = False
 
     def read(self, name: str, entry: Any, array: np.ndarray | None) -> None:
@@ -233,6 +234,7 @@ class _Sizes:
                 continue
             self._name(dim.dim_param, size, name)
             dim.dim_value = size
+            self.fixed.add((name, axis))
 
     def _name(self, label: str, size: int, owner: str) -> None:
         """Note the size of a named dimension; `InputError` where two inputs differ."""
@@ -245,7 +247,7 @@ class _Sizes:
     def fix(self, name: str, entry: Any) -> None:
         """Give an input's other free dimensions a size: that of the same name, or the batch."""
         for axis, dim in enumerate(entry.type.tensor_type.shape.dim):
-            if _is_fixed(dim):
+            if _is_fixed(dim) or (name, axis) in self.fixed:
                 continue
             label = dim.dim_param
             if axis == 0 and label not in self.named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -153,7 +154,7 @@ def _unread_products(graph: Graph, node: Any) -> str:
             inputs = _inputs_of(graph, node.input[0]) if node.input else []
             given = f" the input {', '.join(map(repr, inputs))}" if inputs else "computed values"
             return f"{where} not read, since its condition depends on {given.strip()}"
-        return f"{where} not read, since it runs them a number of times that depends on values"
+        return f"{where} not read, since the number of its steps is not constant, or large"
     if node.domain in ("", "ai.onnx", "ai.onnx.preview"):
         return "products inside of it are not read" if node.op_type in UNREAD_OPERATORS else ""
     if (node.domain, node.op_type) in WITHOUT_PRODUCTS or node.domain == "ai.onnx.preview.training":
@@ -396,8 +397,32 @@ def _matmul(graph: Graph, node: Node) -> list[PendingLayer]:
 def _einsum(graph: Graph, node: Node) -> list[PendingLayer]:
     if len(node.inputs) == 1:  # a transposition, a diagonal or a sum, no product
         return []
-    a_loops, b_loops, out = nests.einsum_loops(node.text("equation", ""))
+    ranks = [len(graph.shape(name)) for name in node.inputs]
+    equation = _explicit(node.text("equation", ""), ranks)
+    a_loops, b_loops, out = nests.einsum_loops(equation)
     return _product(graph, node, (node.input(0), a_loops), (node.input(1), b_loops), out)
+
+
+def _explicit(equation: str, ranks: Sequence[int]) -> str:
+    """An equation with its result, and with letters in place of `...`."""
+    terms, arrow, result = equation.replace(" ", "").partition("->")
+    parts = terms.split(",")
+    if len(parts) != len(ranks):
+        return equation
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    counts = [
+        rank - len(part) + 3 for part, rank in zip(parts, ranks, strict=True) if "..." in part
+    ]
+    width = max(counts, default=0)
+    if min(counts, default=0) < 0 or width > len(free):
+        return equation
+    lead = "".join(free[:width])
+    for index, (part, rank) in enumerate(zip(parts, ranks, strict=True)):
+        parts[index] = part.replace("...", lead[width - max(0, rank - len(part) + 3) :])
+    if not arrow:
+        letters = [letter for letter in sorted(set("".join(parts))) if letter not in lead]
+        result = "..." + "".join(x for x in letters if "".join(parts).count(x) == 1)
+    return f"{','.join(parts)}->{result.replace('...', lead)}"
 
 
 #: A value's name and the labels of its axes.

@@ -195,6 +195,10 @@ def test_matmul_shapes_and_sums(tmp_path: Path, x: tuple, w: tuple, shape: tuple
         ("bqhd,bkhd->bhqk", (2, 4, 3, 5), (2, 6, 3, 5), (6, 4, 6, 5)),
         ("bsd,dhe->bshe", (2, 4, 5), (5, 3, 6), (1, 8, 18, 5)),
         ("ij,kj->ki", (4, 5), (6, 5), (1, 4, 6, 5)),
+        ("...ij,...jk->...ik", (2, 3, 4, 5), (2, 3, 5, 6), (6, 4, 6, 5)),
+        ("...ij,jk->...ik", (2, 3, 4, 5), (5, 6), (1, 24, 6, 5)),
+        ("ij,jk", (4, 5), (5, 6), (1, 4, 6, 5)),
+        ("i,i", (5,), (5,), (1, 1, 1, 5)),
     ],
 )
 def test_einsum(tmp_path: Path, equation: str, x: tuple, w: tuple, shape: tuple) -> None:

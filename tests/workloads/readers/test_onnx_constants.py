@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hfp8sim.errors import InputError
 from hfp8sim.workloads import load_onnx
 from tests.workloads.readers.test_onnx import forward, integers, nchw
 
@@ -275,6 +276,76 @@ def test_branch_chosen_by_a_given_input(tmp_path: Path) -> None:
     workload = load_onnx(path)
     assert [layer.name for layer in workload] == ["outer"]
     assert "its condition depends on the input 'rate'" in workload.missing[0]
+
+
+def step_body(loop: bool) -> Any:
+    """h' = x·w + h and its double, as the body of a Loop or a Scan; x is (2, 5), h is (2, 5)."""
+    nodes = [
+        helper.make_node("MatMul", ["xt", "w"], ["p"], name="step"),
+        helper.make_node("Add", ["p", "h"], ["hn"]),
+        helper.make_node("Add", ["hn", "hn"], ["out"]),
+    ]
+    info = helper.make_tensor_value_info
+    inputs, outputs = (
+        [info("h", FLOAT, (2, 5))],
+        [info("hn", FLOAT, (2, 5)), info("out", FLOAT, (2, 5))],
+    )
+    if loop:
+        nodes.insert(0, helper.make_node("Gather", ["x", "i"], ["xt"], axis=0))
+        nodes.append(helper.make_node("Identity", ["c"], ["co"]))
+        inputs = [info("i", TensorProto.INT64, ()), info("c", TensorProto.BOOL, ()), *inputs]
+        outputs = [info("co", TensorProto.BOOL, ()), *outputs]
+    else:
+        inputs.append(info("xt", FLOAT, (2, 5)))
+    return helper.make_graph(nodes, "body", inputs, outputs)
+
+
+@pytest.mark.parametrize("opset", [11, 17])
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("loop", [False, True])
+def test_steps_of_a_loop(tmp_path: Path, loop: bool, backward: bool, opset: int) -> None:
+    if loop:
+        node = helper.make_node("Loop", ["n", "", "h0"], ["hn", "all"], body=step_body(True))
+        backward = False
+    else:
+        node = helper.make_node(
+            "Scan", ["h0", "x"], ["hn", "all"], body=step_body(False), num_scan_inputs=1,
+            scan_input_directions=[int(backward)], scan_output_directions=[int(backward)],
+        )  # fmt: skip
+    nodes = [node, helper.make_node("MatMul", ["all", "v"], ["y"], name="after")]
+    weights = {
+        "w": integers(5, 5), "v": integers(5, 3, seed=2), "h0": integers(2, 5, seed=3),
+        "n": np.int64(3),
+    }  # fmt: skip
+    path = model_of(tmp_path / "m.onnx", nodes, {"x": (3, 2, 5)}, weights, opset)
+    x = integers(3, 2, 5, seed=4)
+    workload = load_onnx(path, inputs={"x": x}, evaluator="onnx")
+    assert not workload.alerts
+    assert [layer.name for layer in workload] == ["step[0]", "step[1]", "step[2]", "after"]
+    for step in range(3):
+        np.testing.assert_array_equal(
+            workload[step].tensors["x"], x[2 - step if backward else step]
+        )
+    h, results = weights["h0"], []
+    for xt in x[::-1] if backward else x:
+        h = xt @ weights["w"] + h
+        results.append(2 * h)
+    stacked = np.stack(results[::-1] if backward else results)
+    np.testing.assert_array_equal(workload["after"].tensors["x"], stacked.reshape(6, 5))
+
+
+def test_loop_of_many_steps_is_missing(tmp_path: Path) -> None:
+    node = helper.make_node("Loop", ["n", "", "h0"], ["hn", "all"], body=step_body(True))
+    nodes = [node, helper.make_node("MatMul", ["hn", "v"], ["y"], name="after")]
+    weights = {
+        "w": integers(5, 5), "v": integers(5, 3, seed=2), "h0": integers(2, 5, seed=3),
+        "n": np.int64(2**40),
+    }  # fmt: skip
+    path = model_of(tmp_path / "m.onnx", nodes, {"x": (3, 2, 5)}, weights)
+    with pytest.raises(InputError) as caught:
+        load_onnx(path, evaluator="onnx")
+    assert "the number of its steps is not constant, or large" in str(caught.value)
+    assert "'after' of type MatMul: the shape of 'hn' is not known" in str(caught.value)
 
 
 @pytest.mark.parametrize("present", [False, True])
