@@ -92,6 +92,8 @@ def _check_growth(node: Any, inputs: Mapping[str, Any]) -> None:
     if node.op_type not in ("ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad"):
         return
     operands = [np.asarray(inputs[name]) for name in node.input if name]
+    if node.op_type == "Pad" and len(node.input) > 3 and not node.input[2]:
+        operands.insert(2, np.zeros(()))
     try:
         elements = _grown_elements(node.op_type, operands)
     except (ArithmeticError, ValueError, IndexError, TypeError) as error:
@@ -109,8 +111,21 @@ def _grown_elements(op_type: str, operands: list[np.ndarray]) -> int:
         return int((limit - start) / step) + 1
     if op_type == "OneHot":
         return first.size * int(operands[1].item())
-    repeats = [abs(int(count)) + (op_type == "Pad") for count in operands[1].ravel()]
-    return first.size * prod(max(1, count) for count in repeats) if len(operands) > 1 else 0
+    if len(operands) < 2:
+        return 0
+    counts = [int(count) for count in operands[1].ravel()]
+    if op_type == "Tile":
+        return first.size * prod(counts)
+    if op_type == "Expand":
+        axes = max(first.ndim, len(counts))
+        own, other = ([1] * (axes - len(shape)) + list(shape) for shape in (first.shape, counts))
+        return prod(map(max, own, other))
+    axes = len(counts) // 2
+    where = operands[3].ravel() if len(operands) > 3 else np.arange(axes)
+    sizes = list(first.shape)
+    for place, axis in enumerate(where.tolist()):
+        sizes[axis] += counts[place] + counts[axes + place]
+    return prod(max(0, size) for size in sizes)
 
 
 class Evaluator:

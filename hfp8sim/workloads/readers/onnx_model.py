@@ -89,7 +89,22 @@ def prepare_model(
     if expanded:
         warnings += fold_constants(onnx, model, tensors, arrays, declared)
         warnings += _expand(onnx, model)
-    return warnings + fold_constants(onnx, model, tensors, arrays, declared)
+    warnings += fold_constants(onnx, model, tensors, arrays, declared)
+    _name_states(model)
+    return warnings
+
+
+def _name_states(model: Any) -> None:
+    """Give the states of every recurrent node a name, so that a run can give their values."""
+    used = {name for node in model.graph.node for name in node.output}
+    for index, node in enumerate(model.graph.node):
+        if node.op_type not in ("LSTM", "GRU", "RNN") or node.domain not in _OWN_DOMAINS:
+            continue
+        if not node.output:
+            node.output.append("")
+        if not node.output[0]:
+            name = f"{node.name or node.op_type}.states"
+            node.output[0] = name if name not in used else f"{name}_{index}"
 
 
 def _declared_by_others(model: Any) -> list[Any]:
@@ -222,17 +237,18 @@ class _Sizes:
             if _is_fixed(dim):
                 continue
             place = f"{name}:{axis}"
-            self.free[dim.dim_param or place] = None
+            label = _label(dim)
+            self.free[label or place] = None
             size = shape[axis] if shape is not None else self.given.get(place)
             if place in self.given:
                 self.used.add(place)
-            if size is None and dim.dim_param in self.given:
-                size = self.given[dim.dim_param]
-            if dim.dim_param in self.given:
-                self.used.add(dim.dim_param)
+            if size is None and label in self.given:
+                size = self.given[label]
+            if label in self.given:
+                self.used.add(label)
             if not isinstance(size, int):
                 continue
-            self._name(dim.dim_param, size, name)
+            self._name(label, size, name)
             dim.dim_value = size
             self.fixed.add((name, axis))
 
@@ -249,7 +265,7 @@ class _Sizes:
         for axis, dim in enumerate(entry.type.tensor_type.shape.dim):
             if _is_fixed(dim) or (name, axis) in self.fixed:
                 continue
-            label = dim.dim_param
+            label = _label(dim)
             if axis == 0 and label not in self.named:
                 self.batched = True
                 self._name(label, 1 if self.batch is None else self.batch, name)
@@ -269,6 +285,11 @@ class _Sizes:
         for name in self.given:
             if name not in self.used:
                 raise unknown("free dimension", name, sorted(self.free) or ["(none is free)"])
+
+
+def _label(dim: Any) -> str:
+    """The name of a free dimension; "" for signs such as `?`, which exporters write everywhere."""
+    return str(dim.dim_param) if any(map(str.isalpha, dim.dim_param)) else ""
 
 
 def _is_fixed(dim: Any) -> bool:

@@ -62,6 +62,37 @@ class Source:
         return [name for name in (self.name, self.scale, self.zero) if name]
 
 
+@dataclass(frozen=True)
+class States(Source):
+    """The state that a recurrent node multiplies at every step, from all states that it gives."""
+
+    initial: str = ""  #: the first state; zeros if there is none
+    direction: int = 0
+    backward: bool = False
+    batch_first: bool = False
+
+    def read(self, graph: Graph) -> np.ndarray | None:
+        """(steps, batch, hidden) in the order of the computation."""
+        states = super().read(graph)
+        if states is None:
+            return None
+        if self.batch_first:
+            states = states.transpose(1, 2, 0, 3)
+        own = states[::-1, self.direction] if self.backward else states[:, self.direction]
+        first = np.zeros_like(own[0])
+        if self.initial:
+            given = Source(self.initial).read(graph)
+            if given is None:
+                return None
+            first = given[:, self.direction] if self.batch_first else given[self.direction]
+        return np.concatenate([first[None], own[:-1]])
+
+    @property
+    def names(self) -> list[str]:
+        """The node's result and the first state."""
+        return [name for name in (self.name, self.initial) if name]
+
+
 @dataclass
 class PendingLayer:
     """A layer without its tensors, which are known only after the model has run."""
@@ -186,7 +217,7 @@ class Node:
 
     def __init__(self, graph: Graph, node: Any, label: str) -> None:
         self.label, self.op_type = label, node.op_type
-        self.inputs = list(node.input)
+        self.inputs, self.outputs = list(node.input), list(node.output)
         try:
             self.attributes = {
                 a.name: graph.onnx.helper.get_attribute_value(a) for a in node.attribute
@@ -467,7 +498,15 @@ def _recurrent(graph: Graph, node: Node) -> list[PendingLayer]:
         weights = Source(w), _weights_of(direction)
         image = Source(x), _reshaped(inputs.tensor_shape("x"))
         layers.append(PendingLayer(inputs, {"x": image, "w": weights}))
-        layers.append(PendingLayer(state, {"w": (Source(r), _weights_of(direction))}))
+        parts: dict[str, tuple[Source, Arrange]] = {"w": (Source(r), _weights_of(direction))}
+        if not node.optional(4):  # the lengths of the sequences, if they differ
+            backward = direction == 1 or node.text("direction", "forward") == "reverse"
+            source = States(
+                node.outputs[0], initial=node.optional(5), direction=direction,
+                backward=backward, batch_first=bool(node.integer("layout", 0)),
+            )  # fmt: skip
+            parts["x"] = source, _reshaped(state.tensor_shape("x"))
+        layers.append(PendingLayer(state, parts))
     return layers
 
 

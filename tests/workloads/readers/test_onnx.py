@@ -240,6 +240,36 @@ def test_recurrent_nodes(tmp_path: Path, op: str, gates: int) -> None:
     np.testing.assert_array_equal(workload[3].tensors["w"], r[1].T)
 
 
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
+@pytest.mark.parametrize(("op", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
+def test_recurrent_states(tmp_path: Path, op: str, gates: int, direction: str, given: bool) -> None:
+    """The recurrent product's activations are the states of the step before."""
+    weights = {
+        "w": integers(1, gates * 3, 5) / np.float32(8),
+        "r": integers(1, gates * 3, 3, seed=3) / np.float32(8),
+        "h0": integers(1, 2, 3, seed=4),
+    }
+    x = integers(7, 2, 5)
+    inputs = ["x", "w", "r", "", "", "h0"] if given else ["x", "w", "r"]
+    node = helper.make_node(
+        op, inputs, ["", "last"], name="rnn", hidden_size=3, direction=direction
+    )
+    path = save(tmp_path / "m.onnx", [node], {"x": x.shape}, weights, ["last"])
+    states = load_onnx(path, inputs={"x": x}, evaluator="onnx")["rnn.recurrent"]
+    if "x" not in states.tensors:  # onnx's evaluator has no backward recurrence
+        assert direction == "reverse" and "x" in states.unread
+        return
+    # Each state is the last one of a model that stops there.
+    for step in range(1, 7):
+        part = x[:step] if direction == "forward" else x[-step:]
+        short = save(tmp_path / "s.onnx", [node], {"x": part.shape}, weights, ["last"])
+        last = ReferenceEvaluator(str(short)).run(["last"], {"x": part})[0]
+        np.testing.assert_allclose(states.tensors["x"][step], last.reshape(2, 3), atol=1e-6)
+    first = weights["h0"][0] if given else np.zeros((2, 3))
+    np.testing.assert_array_equal(states.tensors["x"][0], first)
+
+
 def chain(folder: Path, x: tuple[Any, ...] = (2, 1, 8, 8)) -> Path:
     """Two convolutions and a fully connected layer whose weight is transposed and cast on the way."""
     nodes = [

@@ -371,6 +371,24 @@ def test_attention_is_expanded(tmp_path: Path, present: bool) -> None:
     np.testing.assert_allclose(forward(workload[1]).reshape(y.shape), y, rtol=1e-5, atol=1e-6)
 
 
+def test_weights_that_are_padded_expanded_and_tiled(tmp_path: Path) -> None:
+    """Results as large as their operands are computed, however large the numbers in them are."""
+    big = integers(500, 400)
+    nodes = [
+        helper.make_node("Expand", ["big", "shape"], ["e"]),
+        helper.make_node("Pad", ["e", "pads"], ["p"]),
+        helper.make_node("Tile", ["p", "twice"], ["w"]),
+        MATMUL,
+    ]
+    stored = {
+        "big": big, "shape": np.int64([500, 400]), "pads": np.int64([0, 0, 0, 1000]),
+        "twice": np.int64([1, 2]),
+    }  # fmt: skip
+    path = model_of(tmp_path / "m.onnx", nodes, {"x": (4, 500)}, stored)
+    padded = np.concatenate([big, np.zeros((500, 1000))], 1)
+    np.testing.assert_array_equal(weights_of(path), np.tile(padded, (1, 2)))
+
+
 def test_huge_constant_is_not_computed(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("ConstantOfShape", ["s"], ["big"]),

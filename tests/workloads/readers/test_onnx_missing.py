@@ -285,6 +285,14 @@ def test_wrong_dimensions(tmp_path: Path, dims: dict[str, Any], says: str) -> No
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_dimensions_with_a_sign_for_a_name(tmp_path: Path) -> None:
+    """Paddle writes `?` for every free dimension; they are not equal."""
+    path = chain(tmp_path, ("?", 1, "?", "?"))
+    assert load_onnx(path, dims={"x": (2, 1, 8, 6)})[0].m == 96
+    with pytest.raises(InputError, match="--dim x:2=128 --dim x:3=128"):
+        load_onnx(path)
+
+
 def unranked(path: Path) -> Path:
     nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")]
     return model_of(path, nodes, {"x": None}, {"w": integers(5, 6)})
