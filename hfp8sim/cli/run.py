@@ -180,7 +180,10 @@ def theory(
     from hfp8sim.simulation.variants import split_list
 
     arithmetic = chosen_profile(profile, set_)
-    rows = predictions(load(workload, batch, dim), arithmetic, split_list(phase), policy)
+    loaded = load(workload, batch, dim)
+    for alert in loaded.alerts:
+        say(alert)
+    rows = predictions(loaded, arithmetic, split_list(phase), policy)
     if as_csv:
         sys.stdout.write(render_csv(rows))
     else:

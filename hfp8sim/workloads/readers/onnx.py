@@ -202,6 +202,7 @@ class _Execution:
         found = self._values(wanted, candidates) if wanted else {}
         before = set(graph.shapes)
         graph.adopt(self.feeds | found)
+        graph.was_run = True
         if not reading.shapeless:
             return reading
         computed = [name for name in reading.shapeless if name in graph.constant]

@@ -28,6 +28,7 @@ class Graph:
         types: ONNX element types of inputs, outputs and intermediate values.
         tensors: the model's own tensors.
         values: arrays of values that depend on an input: inputs, and what running the model gave.
+        was_run: whether the model was run to find values and shapes.
         constant: names of values that depend on no input of the model.
         trained: names of values that depend on an input and on a trained parameter.
         failures: why a value could not be found, by its name.
@@ -46,6 +47,7 @@ class Graph:
             if all(size > 0 for size in tensor.dims):
                 self.shapes[name] = tuple(tensor.dims)
         self.values: dict[str, np.ndarray] = {}
+        self.was_run = False
         self.evaluator = Evaluator(onnx, model, tensors, self.shapes)
         self.failures = self.evaluator.failures
         self.constant, self.trained = self._dependencies(products)
@@ -72,7 +74,9 @@ class Graph:
     def shape(self, name: str) -> tuple[int, ...]:
         """The sizes of a value; `ShapeUnknown` where they are not known."""
         if name not in self.shapes:
-            raise ShapeUnknown(f"the shape of {name!r} is not known")
+            reason = f": {self.failures[name]}" if name in self.failures else ""
+            how = reason if self.was_run else " without running the model"
+            raise ShapeUnknown(f"the shape of {name!r} is not known{how}")
         return self.shapes[name]
 
     def adopt(self, values: Mapping[str, Any]) -> None:
