@@ -655,7 +655,7 @@ def test_interrupt_leaves_a_resumable_report(
     assert (status, said) == (130, "")
     first, second = err.splitlines()
     assert "stopping after this layer" in first
-    assert "interrupted after 4 of 9 rows" in second and "--resume goes on" in second
+    assert "interrupted after 4 of 9 rows" in second and "--resume continues" in second
     (path,) = out.iterdir()
     part = json.loads(path.read_text("utf-8"))
     assert path.name == "gemms.partial.json" and part["partial"]

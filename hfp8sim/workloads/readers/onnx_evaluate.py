@@ -50,6 +50,11 @@ def needed_names(node: Any) -> list[str]:
 def run_node(onnx: Any, node: Any, inputs: Mapping[str, Any], opsets: Sequence[Any]) -> list[Any]:
     """The outputs of one node in onnx's evaluator; `NodeFailed` where it cannot be computed."""
     _check_growth(node, inputs)
+    if node.domain == "com.microsoft" and node.op_type in _IMPLEMENTED_FROM:
+        own = onnx.NodeProto()
+        own.CopyFrom(node)
+        own.domain = ""  # ONNX's operator of today has all of its types
+        node = own
     if node.op_type == "GlobalMaxPool":
         return [_largest_per_channel(inputs[node.input[0]])]
     helper = onnx.helper

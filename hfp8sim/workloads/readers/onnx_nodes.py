@@ -422,6 +422,11 @@ def _matmul(graph: Graph, node: Node) -> list[PendingLayer]:
     if not a_shape or not b_shape:
         raise NodeSkipped("an operand is a scalar")
     a_loops, b_loops, out = nests.matmul_loops(len(a_shape), len(b_shape))
+    for loops, transposed in ((a_loops, "transA"), (b_loops, "transB")):  # of FusedMatMul
+        if node.integer(transposed, 0) and len(loops) > 1:
+            loops[-2:] = loops[:-3:-1]
+    if node.integer("transBatchA", 0) or node.integer("transBatchB", 0):
+        raise NodeSkipped("transBatchA and transBatchB are not read")
     return _product(graph, node, (a, a_loops), (b, b_loops), out)
 
 
@@ -539,6 +544,7 @@ NODE_READERS: dict[str, Callable[[Graph, Node], list[PendingLayer]]] = {
 MICROSOFT_READERS: dict[str, Callable[[Graph, Node], list[PendingLayer]]] = {
     "FusedConv": _conv,
     "FusedGemm": _gemm,
+    "FusedMatMul": _matmul,
 }
 #: Operators with products inside that are not read.
 UNREAD_OPERATORS = (

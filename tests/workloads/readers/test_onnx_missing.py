@@ -16,7 +16,7 @@ from tests.workloads.readers.test_onnx import chain, forward, integers
 from tests.workloads.readers.test_onnx_constants import constant, model_of
 
 onnx = pytest.importorskip("onnx")
-from onnx import TensorProto, helper  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 FLOAT = TensorProto.FLOAT
 
@@ -405,6 +405,37 @@ def test_shapes_and_inputs_on_the_command_line(tmp_path: Path, call: Call) -> No
     assert status == 2 and "write it as name=shape, as in x=1x3x48x320" in err
     status, _, err = call("run", path, "--inputs", tmp_path / "none.npy")
     assert status == 2 and err.count("\n") == 1
+
+
+def test_operators_of_onnxruntime(tmp_path: Path) -> None:
+    """FusedMatMul is a MatMul with transpositions; its own DequantizeLinear has 16-bit integers."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], domain="com.microsoft"),
+            helper.make_node(
+                "FusedMatMul", ["x", "w"], ["y"], name="fused", domain="com.microsoft",
+                transA=1, transB=1,
+            ),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", FLOAT, (2, 5, 4))],
+        [helper.make_tensor_value_info("y", FLOAT, (2, 4, 6))],
+        [
+            numpy_helper.from_array(integers(6, 5).astype(np.int16), "q"),
+            numpy_helper.from_array(np.float32(0.5), "s"),
+            numpy_helper.from_array(np.int16(1), "z"),
+        ],
+        value_info=[helper.make_tensor_value_info("w", FLOAT, (6, 5))],
+    )  # fmt: skip
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    path = tmp_path / "m.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=imports), str(path))
+    x, w = integers(2, 5, 4, seed=2), (integers(6, 5) - 1) * np.float32(0.5)
+    workload = load_onnx(path, inputs={"x": x})
+    assert not workload.alerts
+    np.testing.assert_array_equal(
+        forward(workload[0])[0].reshape(2, 4, 6), x.transpose(0, 2, 1) @ w.T
+    )
 
 
 def test_model_without_layers_says_why(tmp_path: Path) -> None:
