@@ -106,6 +106,8 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", help="write the report into this directory")
 ]
 
+#: Missing products that a refusal names.
+_MOST_LINES = 6
 #: The defaults of `--phase` and `--max-macs`.
 ALL_PHASES, MAX_MACS = "fwd,dgrad,wgrad", 1 << 28
 
@@ -141,8 +143,10 @@ class RunOptions:
             workload, self.batch, self.dim, self.input_, self.inputs, time_only=self.time_only
         )
         if loaded.missing and not self.allow_partial:
-            for reason in loaded.missing[1:]:
-                say(f"missing: {reason}")
+            for line in (*loaded.warnings, *loaded.missing[1:_MOST_LINES]):
+                say(line)
+            if len(loaded.missing) > _MOST_LINES:
+                say(f"and {len(loaded.missing) - _MOST_LINES} more; `convert` lists all")
             count = f"{len(loaded.missing)} product{'s' if len(loaded.missing) > 1 else ''}"
             raise InputError(
                 f"{loaded.missing[0]}; {count} missing, --allow-partial runs the others"

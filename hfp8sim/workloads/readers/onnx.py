@@ -95,6 +95,8 @@ def load_onnx(
                 f"activations not computed: {_macs(reading) / 1e9:.3g} GMAC forward or large tensors; "
                 "load_onnx(..., values=True) or convert --inputs computes them"
             )
+        if reading.shapeless:
+            warnings += _why_shapeless(onnx, model)
         if not reading.layers:
             raise InputError(_no_layer(graph, reading))
         layers = _finished(graph, reading, run) if weights else _without_tensors(reading)
@@ -150,6 +152,15 @@ def _without_tensors(reading: Reading) -> tuple[Layer, ...]:
         pending.layer.replace(name=name, origin="shape alone, from the model")
         for name, pending in zip(names, reading.layers, strict=True)
     )
+
+
+def _why_shapeless(onnx: Any, model: Any) -> list[str]:
+    """What stops shape inference, if a node's operands do not fit: such as the two of an addition."""
+    try:
+        onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except Exception as error:  # several types, some raised from C++
+        return [f"shape inference: {one_line(error)}"]
+    return []
 
 
 def _no_layer(graph: Graph, reading: Reading) -> str:

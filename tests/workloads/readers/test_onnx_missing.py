@@ -407,6 +407,23 @@ def test_shapes_and_inputs_on_the_command_line(tmp_path: Path, call: Call) -> No
     assert status == 2 and err.count("\n") == 1
 
 
+def test_what_stops_inference_is_said(tmp_path: Path, call: Call) -> None:
+    """Operands of an addition that do not fit, as for an image size that a network cannot take."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"], name="fc"),
+        helper.make_node("Add", ["h", "x"], ["s"], name="sum"),
+        *(helper.make_node("MatMul", ["s", "w"], [f"y{i}"], name=f"n{i}") for i in range(9)),
+    ]
+    path = model_of(tmp_path / "m.onnx", nodes, {"x": (4, 5)}, {"w": integers(5, 6)})
+    workload = load_onnx(path, evaluator="onnx")
+    assert len(workload.missing) == 9
+    assert "the shape of 's' is not known: Add" in workload.missing[0]
+    assert "name: sum" in workload.warnings[0]
+    status, out, err = call("run", path, "--time-only")
+    assert (status, out) == (2, "")
+    assert "name: sum" in err and "and 3 more" in err and "9 products missing" in err
+
+
 def test_operators_of_onnxruntime(tmp_path: Path) -> None:
     """FusedMatMul is a MatMul with transpositions; its own DequantizeLinear has 16-bit integers."""
     graph = helper.make_graph(
