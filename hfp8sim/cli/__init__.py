@@ -12,7 +12,6 @@ import typer
 from hfp8sim.cli import compare, formats, programs, proofs, run, workloads
 from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, nothing_written, say
 from hfp8sim.errors import InputError
-from hfp8sim.floating_point import standard_arithmetic
 
 __all__ = ["app", "compare", "formats", "main", "programs", "proofs", "run", "workloads"]
 
@@ -52,7 +51,6 @@ def main() -> None:
     sys.exit(_status())
 
 
-@standard_arithmetic
 def _status() -> int:
     """Run the command; print what went wrong in one line; return the exit status."""
     try:
