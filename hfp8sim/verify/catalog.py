@@ -71,13 +71,13 @@ def _gemm_check() -> Check:
         rng = np.random.default_rng([7, i])
         a, b = _codes(rng, fmt_a, (9, 150), kind), _codes(rng, fmt_b, (150, 18), kind)
         options = {"a_format": fmt_a, "b_format": fmt_b, "seed": i, "stream": 1}
-        want, counts, _ = reference.gemm(a, b, profile, **options)  # type: ignore[arg-type]
+        expected, counts, _ = reference.gemm(a, b, profile, **options)  # type: ignore[arg-type]
         where = f"{name} {phase}, {kind} operands, seed {i}"
-        got = gemm(a, b, profile, **options, threads=1)  # type: ignore[call-overload]
-        result = differences(lambda j: f"{where}, output {divmod(j, 18)}", (got, want))
+        product = gemm(a, b, profile, **options, threads=1)  # type: ignore[call-overload]
+        result = differences(lambda j: f"{where}, output {divmod(j, 18)}", (product, expected))
         if kind != "numbers" or name == "hfp8":  # kernels that count are compiled separately
             counted, events = gemm(a, b, profile, **options, threads=1, events=True)  # type: ignore[call-overload]
-            result += differences(lambda j: f"{where}, output {divmod(j, 18)}", (counted, want))
+            result += differences(lambda j: f"{where}, output {divmod(j, 18)}", (counted, expected))
             if events != counts:
                 result += Result(0, 1, f"{where}: {events} ≠ {counts}")
         return result
@@ -154,11 +154,11 @@ def _convert_sample() -> Check:
                 bits, word, fmt.facts, mode_number(mode), overflow_number(policy), 13, codes, flags
             )
             random_bits = np.full(values.shape, word) if mode.startswith("stochastic") else None
-            want, want_flags = reference.encode(values, fmt, mode, policy, random_bits, 13)
+            expected, expected_flags = reference.encode(values, fmt, mode, policy, random_bits, 13)
             result += differences(
                 lambda j, m=mode, p=policy: f"{float(values[j]).hex()} to {fmt.name}, {m}, {p}",  # type: ignore[misc]
-                (codes, want),
-                (flags, want_flags),
+                (codes, expected),
+                (flags, expected_flags),
             )
         return result
 
@@ -172,12 +172,14 @@ def _random_check() -> Check:
     def part(i: int) -> Result:
         ffi, lib = reference.library()
         n = 1 << 16
-        words, want = np.empty(n, np.uint32), np.empty(n, np.uint32)
+        words, expected = np.empty(n, np.uint32), np.empty(n, np.uint32)
         key = np.uint64(random.key(np.uint64(i), np.uint64(2 * i + 1), np.uint64(random.CONVERT)))
         start = (1 << 32) - n // 2
         random.fill_words(key, np.uint64(start), words)
-        lib.ref_convert_random(i, 2 * i + 1, 24, start, n, ffi.cast("uint32_t *", want.ctypes.data))
-        result = differences(lambda j: f"word {start + j} of seed {i}", (words >> 8, want))
+        lib.ref_convert_random(
+            i, 2 * i + 1, 24, start, n, ffi.cast("uint32_t *", expected.ctypes.data)
+        )
+        result = differences(lambda j: f"word {start + j} of seed {i}", (words >> 8, expected))
         registers = np.empty((n, 2), np.uint32)
         x = y = 1 + i
         for j in range(1000):

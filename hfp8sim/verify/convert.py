@@ -63,10 +63,12 @@ class ConvertSweep:
             (codes, expected[0]),
             (flags, expected[1]),
         ]
-        if (how := rounder(self.fmt, self.rounding, self.overflow, self.bits)) is not None:
+        if (parameters := rounder(self.fmt, self.rounding, self.overflow, self.bits)) is not None:
             values = np.arange(start, start + count, dtype=np.uint32).view(np.float32)
             random = np.full(count, word, np.uint32) if mode == Rounding.STOCHASTIC_A else None
-            fast = convert_float32(values, how, self.fmt.dtype, random).codes.astype(np.uint32)
+            fast = convert_float32(values, parameters, self.fmt.dtype, random).codes.astype(
+                np.uint32
+            )
             pairs.append((fast, expected[0]))
         return differences(lambda i: f"binary32 {start + i:#010x}, R = {word}", *pairs)
 

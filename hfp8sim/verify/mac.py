@@ -120,22 +120,22 @@ class MacSweep:
         return self._rows[key]
 
     def part(self, a: int, columns: NDArray[np.int64] | None = None) -> Result:
-        """Every b (or those of `columns`) and every accumulator code."""
+        """Every accumulator code with every b, or with those of `columns`."""
         self._prepare()
-        every = np.arange(1 << self.b.bits) if columns is None else columns
+        b_codes = np.arange(1 << self.b.bits) if columns is None else columns
         result = Result()
-        for start in range(0, every.size, _BLOCK):
-            result += self._block(a, every[start : start + _BLOCK])
+        for start in range(0, b_codes.size, _BLOCK):
+            result += self._block(a, b_codes[start : start + _BLOCK])
         return result
 
-    def _block(self, a: int, every: NDArray[np.int64]) -> Result:
+    def _block(self, a: int, b_codes: NDArray[np.int64]) -> Result:
         size = 1 << self.acc.bits
-        rows = np.empty((every.size, size), np.uint16)
+        rows = np.empty((b_codes.size, size), np.uint16)
         flags = np.empty(size, np.uint8)
         records = [reference.c_format(fmt) for fmt in (self.a, self.b, self.acc)]
         ffi, lib = reference.library()
         result = Result()
-        for i, b in enumerate(map(int, every)):
+        for i, b in enumerate(map(int, b_codes)):
             lib.ref_fma_sweep(
                 records[0], a, records[1], b, records[2], self.mode, self.policy, self.bits,
                 int(self.words[a, b]), ffi.cast("uint16_t *", rows[i].ctypes.data),
@@ -151,7 +151,7 @@ class MacSweep:
                     (plain_flags, flags),
                 )
         for tested in self.kernels:
-            result += self._run_kernel(a, every, rows, tested)
+            result += self._run_kernel(a, b_codes, rows, tested)
         return result
 
     def _name(self, a: int, b: int, acc: int) -> str:
@@ -196,7 +196,7 @@ class MacSweep:
         return tested
 
     def _run_kernel(
-        self, a: int, every: NDArray[np.int64], rows: NDArray[np.uint16], tested: TestedKernel
+        self, a: int, b_codes: NDArray[np.int64], rows: NDArray[np.uint16], tested: TestedKernel
     ) -> Result:
         """Compare a float kernel with the C reference's rows, for every b and every reachable accumulator.
 
@@ -204,28 +204,28 @@ class MacSweep:
         """
         plan, codes = tested.plan, tested.codes
         # The accumulators are the columns, so that rows of results are the C reference's rows.
-        b_codes = every.astype(self.b.dtype)[:, None]
-        a_codes = np.full((codes.size, 1), a, self.a.dtype)
-        left = kernels.pack_operand(plan, b_codes, self.b, _ZERO_KEYS, of_a=True)
-        right = kernels.pack_operand(plan, a_codes, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
-        state = kernels.allocate_accumulators(plan, every.size, codes.size, memory=_MEMORY)
+        b_rows = b_codes.astype(self.b.dtype)[:, None]
+        a_rows = np.full((codes.size, 1), a, self.a.dtype)
+        left = kernels.pack_operand(plan, b_rows, self.b, _ZERO_KEYS, of_a=True)
+        right = kernels.pack_operand(plan, a_rows, self.a, _ZERO_KEYS, of_a=False, memory=_MEMORY)
+        state = kernels.allocate_accumulators(plan, b_codes.size, codes.size, memory=_MEMORY)
         filled = np.zeros(state.chunk.shape[1] * kernels.PANEL, plan.lane_float)
         filled[: codes.size] = tested.lanes
         state.chunk[:] = filled.reshape(1, -1, 1, kernels.PANEL)
-        if (how := plan.words(True).of_steps) is not None:
+        if (shifts := plan.words(True).of_steps) is not None:
             words = np.zeros((left.values.shape[0], 1, kernels.PANEL), np.int64)
-            words.reshape(-1)[: every.size] = self.words[a, every]
-            left = left._replace(words=(words << how.up | how.low).astype(plan.lane_word))
+            words.reshape(-1)[: b_codes.size] = self.words[a, b_codes]
+            left = left._replace(words=(words << shifts.up | shifts.low).astype(plan.lane_word))
             right = right._replace(words=np.zeros(right.words.shape, plan.lane_word))
         kernels.accumulate(plan, left, right, state, last=True)
-        result = _MEMORY.array("result", (every.size, codes.size), np.uint16)
+        result = _MEMORY.array("result", (b_codes.size, codes.size), np.uint16)
         kernels.encode(state.total, self.acc.facts, plan.scale, result)
         expected = rows if codes.size == rows.shape[1] else rows[:, codes]
         if np.array_equal(result, expected):
             return Result()
         wrong = result != expected
         i, j = (int(n) for n in np.argwhere(wrong)[0])
-        name = self._name(a, int(every[i]), int(codes[j]))
+        name = self._name(a, int(b_codes[i]), int(codes[j]))
         return Result(
             0, int(wrong.sum()), f"kernel, {name}: {result[i, j]:#x} ≠ {expected[i, j]:#x}"
         )

@@ -124,41 +124,41 @@ def run(
         InputError: the file is not a state file.
         KeyboardInterrupt: raised again after the state was saved.
     """
-    memory = State(Path(state) if state is not None else None)
+    results = State(Path(state) if state is not None else None)
     total = sum(check.parts for check in checks)
-    done = total - sum(len(memory.missing(check)) for check in checks)
+    done = total - sum(len(results.missing(check)) for check in checks)
     saved = time.monotonic()
     workers = thread_count(threads)
     try:
         with ThreadPoolExecutor(workers) as pool:
-            waiting: dict[Future[Result], tuple[Check, int]] = {}
+            pending: dict[Future[Result], tuple[Check, int]] = {}
             try:
                 for check in checks:
-                    for part in memory.missing(check):
-                        while len(waiting) > workers:
-                            done += _collect(waiting, memory)
-                        waiting[pool.submit(check.part, part)] = check, part
+                    for part in results.missing(check):
+                        while len(pending) > workers:
+                            done += _collect(pending, results)
+                        pending[pool.submit(check.part, part)] = check, part
                         if progress is not None:
                             progress(done, total, check.name)
                         if time.monotonic() - saved > SAVE_EVERY:
-                            memory.save()
+                            results.save()
                             saved = time.monotonic()
-                    while waiting:
-                        done += _collect(waiting, memory)
+                    while pending:
+                        done += _collect(pending, results)
                     check.done()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
     finally:
-        memory.save()
+        results.save()
     if progress is not None:
         progress(done, total, "")
-    return [(check, memory.result(check)) for check in checks]
+    return [(check, results.result(check)) for check in checks]
 
 
-def _collect(waiting: dict[Future[Any], tuple[Check, int]], memory: State) -> int:
-    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
+def _collect(pending: dict[Future[Any], tuple[Check, int]], results: State) -> int:
+    finished, _ = wait(pending, return_when=FIRST_COMPLETED)
     for future in finished:
-        check, part = waiting.pop(future)
-        memory.add(check, part, future.result())
+        check, part = pending.pop(future)
+        results.add(check, part, future.result())
     return len(finished)

@@ -63,7 +63,7 @@ class VectorSet:
     unit: str
     fields: tuple[Field, ...]
     columns: dict[str, NDArray[np.uint32]]  #: by field: (n,), or (n, count)
-    about: dict[str, Any]  #: the arguments that the set was made from
+    about: dict[str, Any]  #: the arguments that the set was vector_set from
 
     def __len__(self) -> int:
         return len(self.columns[self.fields[0].name])
@@ -269,10 +269,10 @@ def _convert(q: _Request) -> VectorSet:
     with np.errstate(invalid="ignore"):
         values = bits.astype(np.uint32).view(np.float32).astype(np.float64)
     for mode in set(modes.tolist()):
-        at = modes == mode
-        words = random[at] if is_stochastic(int(mode)) else None
-        codes[at], flags[at] = encode(
-            values[at], fmt, MODES[mode], q.profile.operand_overflow, words, r
+        selected = modes == mode
+        words = random[selected] if is_stochastic(int(mode)) else None
+        codes[selected], flags[selected] = encode(
+            values[selected], fmt, MODES[mode], q.profile.operand_overflow, words, r
         )
     fields = (
         *_head(r), Field("x", 32, "binary32"), *_tail(fmt),
@@ -411,12 +411,12 @@ def vectors(
     fmt_a, fmt_b = record.operand_formats(phase)
     chosen = tuple(MODES[mode_number(mode)] for mode in (modes or MODES))
     request = _Request(record, fmt_a, fmt_b, chosen, count, _Source(seed, unit))
-    made = UNITS[unit](request)
+    vector_set = UNITS[unit](request)
     about = {
         "profile": record.name, "phase": phase, "overflow": _policy(unit, record),
         "random_bits": record.random_bits, "count": count, "seed": seed,
-    } | made.about  # fmt: skip
-    return dataclasses.replace(made, about=about)
+    } | vector_set.about  # fmt: skip
+    return dataclasses.replace(vector_set, about=about)
 
 
 def _policy(unit: str, profile: Profile) -> str:
@@ -427,13 +427,13 @@ def write(
     folder: str | Path,
     units: Sequence[str] = tuple(UNITS),
     profile: str | Profile = "hfp8",
-    **how: Any,
+    **options: Any,
 ) -> list[Path]:
-    """Write `UNIT.hex` and `UNIT.npz` for every unit into a folder; arguments as of `vectors`."""
+    """Write `UNIT.hex` and `UNIT.npz` for every unit into a folder; `options` are those of `vectors`."""
     paths = []
     for unit in units:
-        made = vectors(unit, profile, **how)
+        vector_set = vectors(unit, profile, **options)
         paths += [
-            made.write_text(Path(folder) / f"{unit}.hex"), made.write_npz(Path(folder) / f"{unit}.npz")
+            vector_set.write_text(Path(folder) / f"{unit}.hex"), vector_set.write_npz(Path(folder) / f"{unit}.npz")
         ]  # fmt: skip
     return paths
