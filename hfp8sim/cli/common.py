@@ -51,7 +51,7 @@ def command_line() -> str:
 
 
 def read_text(path: Path) -> str:
-    """A text file, or one line on why not."""
+    """The text of a file; `InputError` if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
@@ -61,7 +61,7 @@ def read_text(path: Path) -> str:
 
 
 def read_arrays(path: Path) -> dict[str, Any]:
-    """The arrays of an .npz file, or one line on why not."""
+    """The arrays of an .npz file; `InputError` if it cannot be read."""
     import zipfile
 
     import numpy as np

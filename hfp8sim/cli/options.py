@@ -66,7 +66,7 @@ TimeModelOption = Annotated[
     str | None,
     typer.Option(
         "--time-model",
-        # A test compares the names with the registry, which would take long to import here.
+        # A literal: to import the registry here would slow down `--help`. A test compares the names.
         help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own",
     ),
 ]
@@ -222,7 +222,7 @@ def load(
 
 
 def input_arrays(files: list[str] | None) -> dict[str, Any]:
-    """The arrays of `--inputs`, by input name; one that is given without a name has the name ""."""
+    """The arrays of `--inputs`, by input name; the name is "" for an array that is given without one."""
     import numpy as np
 
     from hfp8sim.cli.common import read_arrays

@@ -1,4 +1,4 @@
-"""`hfp8sim verify` and `hfp8sim vectors`: proof for this machine, and cases for others."""
+"""`hfp8sim verify` compares with the C reference; `hfp8sim vectors` writes test vectors for hardware."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def verify(
     threads: Annotated[int | None, typer.Option("--threads", help="all cores by default")] = None,
     state: Annotated[
         Path | None,
-        typer.Option("--state", help="where --exhaustive remembers how far it came"),
+        typer.Option("--state", help="the file with the results so far of --exhaustive"),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="forget what was tried before")] = False,
 ) -> int:
@@ -51,14 +51,14 @@ def verify(
         for check in checks:
             print(f"{check.name}: {check.inputs}; {check.against}")
         return 0
-    memory = state or (cache_folder() / "verify-state.json" if exhaustive else None)
-    if memory is not None and fresh:
-        memory.unlink(missing_ok=True)
+    state_path = state or (cache_folder() / "verify-state.json" if exhaustive else None)
+    if state_path is not None and fresh:
+        state_path.unlink(missing_ok=True)
     try:
         with progress_bar("verify") as progress:
-            results = module.run(checks, threads=threads, state=memory, progress=progress)
+            results = module.run(checks, threads=threads, state=state_path, progress=progress)
     except KeyboardInterrupt:
-        say(f"interrupted; {memory} remembers what was tried" if memory else "interrupted")
+        say(f"interrupted; {state_path} holds the results so far" if state_path else "interrupted")
         sys.exit(INTERRUPTED)
     console().print(summary(results))
     return DIFFERED if any(result.differed for _, result in results) else 0

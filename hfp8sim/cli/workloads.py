@@ -54,8 +54,10 @@ def convert(
     loaded = load(workload, batch, dim, input_, inputs)
     for warning in (*loaded.alerts, *loaded.warnings):
         say(warning)
-    wrote = save_workload(target, loaded, kind and kind.value, split_list(phase) if phase else None)
-    print(f"{target}: {wrote}")
+    summary = save_workload(
+        target, loaded, kind and kind.value, split_list(phase) if phase else None
+    )
+    print(f"{target}: {summary}")
 
 
 @app.command()

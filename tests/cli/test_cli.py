@@ -819,7 +819,7 @@ def test_interrupted_verify_names_its_state_file(
     command = ["verify", "--exhaustive", "--threads", 1, "--state", state]
     status, out, err = run(*command)
     assert (status, out) == (130, "")
-    assert err == f"hfp8sim: interrupted; {state} remembers what was tried\n"
+    assert err == f"hfp8sim: interrupted; {state} holds the results so far\n"
     assert 0 < len(seen) < 40
     status, out, err = run(*command)
     assert (status, err) == (0, "") and " 400 " in out
