@@ -1,7 +1,7 @@
 """Variance retention: how many accumulator bits a sum needs (Sakr et al., ICLR 2019, theorem 1).
 
-A sum of n zero-mean terms with `m_p` fraction bits each is accumulated in `m_acc` fraction bits. Terms much smaller than the running sum are swamped, wholly or in part, and the variance of the
-result falls. `retention` is Var(swamped sum) / Var(ideal sum), from the theorem of that paper.
+A sum of n zero-mean terms with `m_p` fraction bits each is accumulated in `m_acc` fraction bits. Terms much
+smaller than the running sum are swamped, wholly or in part, and the variance of the result falls. `retention` is Var(swamped sum) / Var(ideal sum), from the theorem of that paper.
 
 The theory assumes zero-mean terms: sums of one sign (activations after a ReLU) stall much earlier.
 """
@@ -24,15 +24,15 @@ def _two_q(x: float) -> float:
 
 
 @jit
-def _fully_swamped(one: float, loss: float, n: int) -> tuple[float, float]:
+def _fully_swamped(ratio: float, loss: float, n: int) -> tuple[float, float]:
     """Σ q_i and Σ (i − loss)·q_i over the steps i = 2 … n−1 beyond `loss`, where q_i is the probability
-    that full swamping, |sum| ≥ `one`·|term|, first happens at step i."""
+    that full swamping, |sum| ≥ `ratio`·|term|, first happens at step i."""
     weight = retained = 0.0
-    # Below √i = one/38.5 the probability is 0: erfc of a larger argument underflows in binary64.
-    first = max(2, int(loss) + 1, int((one / 38.5) ** 2) + 1)
-    before = math.erfc(one / math.sqrt(2.0 * (first - 1)))
+    # Below √i = ratio/38.5 the probability is 0: erfc of a larger argument underflows in binary64.
+    first = max(2, int(loss) + 1, int((ratio / 38.5) ** 2) + 1)
+    before = math.erfc(ratio / math.sqrt(2.0 * (first - 1)))
     for i in range(first, n):
-        now = math.erfc(one / math.sqrt(2.0 * i))
+        now = math.erfc(ratio / math.sqrt(2.0 * i))
         q = now * (1.0 - before)
         weight += q
         retained += (i - loss) * q
@@ -46,14 +46,14 @@ def retention(m_acc: int, m_p: int, n: int) -> float:
     """VRR(m_acc, m_p, n) of an ordinary sum of n terms, in [0, 1]."""
     if n <= 2:
         return 1.0
-    one = 2.0**m_acc
+    ratio = 2.0**m_acc
 
     def alpha(j: int) -> float:
         """The variance that partial swamping up to stage j loses, in terms of the sum."""
         lost = sum(2.0**t * (2.0**t - 1) * (2.0 ** (t + 1) - 1) for t in range(1, j))
         return 2.0 ** (m_acc - 3 * m_p) / 3 * lost
 
-    weight, retained = _fully_swamped(one, alpha(m_p + 1), n)
+    weight, retained = _fully_swamped(ratio, alpha(m_p + 1), n)
     for j in range(2, m_p + 1):
         loss = alpha(j)
         if n > loss:
@@ -92,7 +92,7 @@ def lost_variance(m_acc: int, m_p: int, n: int) -> float:
 @standard_arithmetic
 def needed_bits(m_p: int, n: int, chunk: int = 0, most: int = 23) -> int | None:
     """The smallest number of accumulator fraction bits, from m_p up, with v < 50 for a sum of n terms;
-    None if `most` does not do. With chunks each of the two sums must meet the rule."""
+    None if `most` bits are not enough. With chunks each of the two sums must meet the rule."""
     for m_acc in range(m_p, most + 1):
         if (
             max(lost_variance(*stage) for stage in _stages(m_acc, m_p, n, chunk))

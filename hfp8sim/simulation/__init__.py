@@ -1,7 +1,7 @@
 """A workload through the machine, to a report.
 
-`simulate` runs a whole network; `emulate` is the seam below it: tensors in, the machine's result out, without
-references, sampling or reports. Training, sweeps and co-simulation call it.
+`simulate` runs a whole network. It calls `emulate` for each layer and phase: tensors in, the machine's result
+out, without references, sampling or reports. Training loops, sweeps and co-simulation may call `emulate` directly.
 """
 
 from hfp8sim.simulation.run import Interrupted, simulate

@@ -45,11 +45,11 @@ def resumed_rows(report: Report, facts: dict[str, Any], tasks: Sequence[Task]) -
     for key in (*facts, *(k for k in report.facts if k not in facts)):
         if key == "command":
             continue
-        there, here = report.facts.get(key), facts.get(key)
+        in_report, in_run = report.facts.get(key), facts.get(key)
         if key == "versions":  # Python's and NumPy's change no bit
-            there, here = (v and {"hfp8sim": v.get("hfp8sim")} for v in (there, here))
-        if there != here:
-            raise InputError(f"cannot resume: {_difference(key, there, here)}")
+            in_report, in_run = (v and {"hfp8sim": v.get("hfp8sim")} for v in (in_report, in_run))
+        if in_report != in_run:
+            raise InputError(f"cannot resume: {_difference(key, in_report, in_run)}")
     for row, task in zip(report.layers, tasks):
         if (row["layer"], row["phase"]) != (task.layer.name, task.phase):
             raise InputError(
@@ -61,15 +61,15 @@ def resumed_rows(report: Report, facts: dict[str, Any], tasks: Sequence[Task]) -
     return list(report.layers)
 
 
-def _difference(key: str, there: Any, here: Any) -> str:
+def _difference(key: str, in_report: Any, in_run: Any) -> str:
     """The first difference between two values of a fact, in words."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for name in (*here, *there):
-            if there.get(name) != here.get(name):
-                return _difference(f"{key}.{name}", there.get(name), here.get(name))
+    if isinstance(in_report, dict) and isinstance(in_run, dict):
+        for name in (*in_run, *in_report):
+            if in_report.get(name) != in_run.get(name):
+                return _difference(f"{key}.{name}", in_report.get(name), in_run.get(name))
     if key == "digest":
         return "the workload has changed since"
-    return f"{key} is {there!r} in the partial report and {here!r} in this run"
+    return f"{key} is {in_report!r} in the partial report and {in_run!r} in this run"
 
 
 # -- on disk -----------------------------------------------------------------------------------------

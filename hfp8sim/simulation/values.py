@@ -1,6 +1,6 @@
 """`emulate`: the tensors of one layer in one phase through the machine's arithmetic, codes out.
 
-The way through the machine (program and executor) and the direct way (`ops`) give the same bits.
+The machine (program and executor) and the direct product (`ops`) give the same bits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The registry of time models, and the two questions that every model answers.
+"""The registry of time models, and the two functions of every model: the time of a program, and of a GEMM.
 
-A time model is one `TimeModel` in `MODELS`; nothing else in the package knows a model's name. To add one,
-write a function and register it:
+A time model is one `TimeModel` in `MODELS`. To add one, write a function and register it:
 
     def roofline(shape: GemmShape, machine: Machine, operand_bits: int, compulsory: int) -> Parts:
         compute = ceil(shape.macs / machine.macs_per_cycle(operand_bits))
@@ -43,13 +42,13 @@ Timeline = Callable[[Program, Machine], list[Span]]
 
 @dataclasses.dataclass(frozen=True)
 class TimeModel:
-    """A way to say how long a layer takes: from its GEMM alone, or from its program's instructions."""
+    """A function that gives the cycles of a layer, from its GEMM alone or from its program's instructions."""
 
     name: str
     summary: str  #: one line for tables and help texts
     closed_form: ClosedForm | None = None  #: exactly one of these two is given
     program_timer: ProgramTimer | None = None
-    timeline: Timeline | None = None  #: None: the model knows no instructions
+    timeline: Timeline | None = None  #: None: the model reads no instructions
     knows_memory: bool = False  #: whether bandwidth and latency of DRAM change its cycles
 
     def __post_init__(self) -> None:
@@ -126,7 +125,7 @@ def get_model(name: str) -> TimeModel:
 
 
 def check_timeline(name: str) -> None:
-    """`InputError` for an unknown time model, or one that knows no instructions."""
+    """`InputError` for an unknown time model, or one that reads no instructions."""
     if not get_model(name).has_timeline:
         others = " or ".join(other for other, model in MODELS.items() if model.has_timeline)
         raise InputError(

@@ -1,4 +1,4 @@
-"""State of the `pipelined` time model: when units are free, when rows are ready, and who has the DRAM channel.
+"""State of the `pipelined` time model: when units are free, when rows are ready, and when the DRAM channel is busy.
 
 Times are cycles since the segment began.
 """
@@ -25,7 +25,7 @@ MODEL = layout(
     macs_16bit=np.int64,
     post_lanes=np.int64,  # results of POST per cycle
     bytes_per_cycle=np.int64,  # of the DRAM channel
-    latency=np.int64,  # cycles until the first byte of a load has come
+    latency=np.int64,  # cycles until the first byte of a load arrives
 )
 
 #: Cycles by what the array did or waited for, a field for each of `Parts`.
@@ -62,12 +62,12 @@ REGION = layout(
     began=np.int64,  # when POST began to read them
     blocked=np.int64,  # 1: POST had to wait for room in the scratchpad first
 )
-#: Regions in the order of their first use. The oldest gives way when there is no room.
+#: Regions in the order of their first use. If the table is full, `find_region` reuses one.
 REGIONS = layout(count=np.int64, entries=(REGION, (_MAX_REGIONS,)))
 
 #: Cycles in which the DRAM channel is busy.
 INTERVAL = layout(start=np.int64, end=np.int64)
-#: A store that has not asked for the channel yet. Loads behind it in the program may be served before it.
+#: A store that has no cycles of the channel yet. Loads after it in the program may get earlier ones.
 STORE = layout(
     rows=SPAN,  # that it reads
     ready=np.int64,  # when they are written
@@ -83,11 +83,11 @@ CLOCKS = layout(
     post_free=np.int64,
     weights_free=np.int64,
     last_block=np.int64,  # start of the last block of weights in the array
-    weights_start=np.int64,  # when the first block of the selected weights began to come in
+    weights_start=np.int64,  # when the first block of the selected weights began to load
     weights_ready=np.int64,  # when it is in the shadow plane; 0: the weights have been used
     result_ready=np.int64,  # when the last sums have left the array
     loaded=np.int64,  # when the last load is complete
-    floor=np.int64,  # nothing starts earlier: the times of regions that gave way
+    floor=np.int64,  # nothing starts earlier: the latest times of regions that were dropped
 )
 
 #: The state of one core.
@@ -148,8 +148,8 @@ def hold_until(pipe, rows, time):
 def find_region(pipe, regions, rows):
     """The region that begins at the first of some rows; a new one if there is none.
 
-    If the table is full, the region that was free first gives way, and nothing starts before its times any
-    more.
+    If the table is full, the region that was free first is dropped. `clocks.floor` keeps its times: nothing starts
+    before them.
     """
     oldest = 0
     for i in range(regions.count):
@@ -234,7 +234,7 @@ def reserve_channel(pipe, start, cycles):
 
 @jit
 def _prune(pipe):
-    """Drop busy intervals that no transfer can come before any more."""
+    """Drop busy intervals that end before every later transfer starts."""
     past, ended = min(pipe.clocks.load_free, pipe.clocks.store_free), 0
     while ended < pipe.intervals and pipe.busy[ended].end < past:
         ended += 1
@@ -249,7 +249,7 @@ def _prune(pipe):
 
 @jit
 def issue_store(pipe, spans):
-    """The store that has waited longest takes the channel."""
+    """Issue the store that has waited longest: reserve its cycles of the channel."""
     store, clocks = pipe.stores[0], pipe.clocks
     start = max(clocks.store_free, store.ready)
     end = reserve_channel(pipe, start, store.cycles)
@@ -265,14 +265,14 @@ def issue_store(pipe, spans):
 
 @jit
 def issue_stores_before(pipe, spans, time):
-    """The stores that ask for the channel no later than some time take it."""
+    """Issue the stores whose rows are ready no later than some time."""
     while pipe.waiting > 0 and max(pipe.clocks.store_free, pipe.stores[0].ready) <= time:
         issue_store(pipe, spans)
 
 
 @jit
 def issue_stores_of(pipe, spans, rows):
-    """The stores that read some rows take the channel, and all stores before them."""
+    """Issue the stores that read some rows, and all stores before them."""
     count = 0
     for i in range(pipe.waiting):
         if overlap(pipe.stores[i].rows, rows):

@@ -1,4 +1,4 @@
-"""The `pipelined` time model: the instruction stream through units that work beside each other.
+"""The `pipelined` time model: the instruction stream through units that work at the same time.
 
 Each unit executes its instructions in program order: loads, weights, array, post, stores. An instruction
 starts when its unit is free, the rows it reads have been written, and the rows it writes have been read by
