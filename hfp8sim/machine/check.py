@@ -92,7 +92,7 @@ class _Words:
         if row.writes_dram and self.shared and not any(loop.spread for loop in self.loops):
             raise InputError("every core would store this: it must be in the spread loop")
         if row.barrier:
-            self._pass(row, index)
+            self._pass_barrier(row, index)
 
     def _write(self, address: int, value: int) -> None:
         """CSRW: the register exists, may hold the value, and no loop is open."""
@@ -123,8 +123,8 @@ class _Words:
             )
         loops.append(_Loop(counter, stop, spread))
 
-    def _pass(self, row: Instruction, index: int) -> None:
-        """FENCE and HALT: no loop is open. What comes up to the next one may be shared by cores."""
+    def _pass_barrier(self, row: Instruction, index: int) -> None:
+        """FENCE and HALT: no loop is open. The words up to the next barrier may hold a spread loop."""
         if self.loops:
             raise InputError(f"{row.mnemonic} must not be in a loop")
         self.halted = row.opcode == OP.halt
@@ -192,7 +192,7 @@ _ACCESS_TEXTS = {
     "accumulators": "accumulator rows {first}..{last} are touched, the machine has {limit}",
     "unwritten": "scratchpad row {first} is read before anything wrote it",
     "uncleared": "accumulator row {first} is used before it was cleared",
-    "too_long": "the program runs on after {limit} instructions: more than a machine is given here",
+    "too_long": "the program does not end within {limit} instructions",
 }
 _ACCESS = enumerate_names("Access", *_ACCESS_TEXTS)
 
@@ -204,7 +204,7 @@ _WALK = layout(
     first=np.int64,  # refused rows: the first and the last one
     last=np.int64,
     instructions=np.int64,  # executed, HALT included
-    stale_operands=np.int64,  # `Findings.overwritten`
+    stale_operands=np.int64,  # `Findings.stale_operands`
 )
 _WalkResult = tuple_type("_WalkResult", _WALK)
 _MULTIPLIES = opcodes_with("multiplies")
@@ -341,13 +341,13 @@ def check(program: Program, machine: Machine, dram_bytes: int | None = None) -> 
 
 
 class Findings(NamedTuple):
-    """What the checks find out about a sound program."""
+    """Facts about a program that passes the checks."""
 
     instructions: int  #: that one core executes if it is alone
     #: whether the array may read operands that are not what DRAM holds where the registers say: rows that
     #: another instruction overwrote, or loaded under other registers, or loaded both with and without one of
     #: the flags `image`, `t` and `turned`
-    overwritten: bool
+    stale_operands: bool
 
 
 @functools.lru_cache(64)  # a program may run many times

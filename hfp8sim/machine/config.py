@@ -114,11 +114,11 @@ class Machine:
 
     def replace(self, **values: Any) -> Machine:
         """A copy with some values changed, by dotted key; unknown keys raise `InputError`."""
-        known = [key for key, _ in number_fields()] + ["name", "time_model", "summary"]
+        allowed = [key for key, _ in number_fields()] + ["name", "time_model", "summary"]
         top: dict[str, Any] = {}
         for key, value in values.items():
-            if key not in known:
-                raise unknown("machine key", key, known)
+            if key not in allowed:
+                raise unknown("machine key", key, allowed)
             section, dot, name = key.rpartition(".")
             if dot:
                 owner = top.get(section, getattr(self, section))
@@ -209,12 +209,12 @@ def _list(value: object) -> list[object]:
 
 
 def _check_keys(
-    where: str, prefix: str, table: dict[str, Any], known: list[str], needed: Iterable[str]
+    where: str, prefix: str, table: dict[str, Any], allowed: list[str], required: Iterable[str]
 ) -> None:
     for key in table:
-        if key not in known:
-            hint = unknown("key", prefix + key, [prefix + name for name in known])
+        if key not in allowed:
+            hint = unknown("key", prefix + key, [prefix + name for name in allowed])
             raise InputError(f"{where}: {hint}")
-    for key in needed:
+    for key in required:
         if key not in table:
             raise InputError(f"{where}: key {prefix + key!r} is missing")

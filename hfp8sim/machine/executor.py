@@ -71,7 +71,7 @@ def execute(
     threads = 1 if log is not None else thread_count(threads)
     busy = [min(segment.cores, threads) for segment in segments(program)]
     # Threads without a core of their own share the tiles of the others.
-    helpers, plans = [threads // cores for cores in busy], Plans(count, findings.overwritten)
+    helpers, plans = [threads // cores for cores in busy], Plans(count, findings.stale_operands)
     with ThreadPoolExecutor(threads) as pool:
         cores = [
             Core(program, machine, dram, number, max(busy), plans, count, helpers)

@@ -69,16 +69,16 @@ class Product:
 class Plans:
     """Plans for the GEMMs of a program, shared by its cores.
 
-    A plan is proved for all codes that the operands' ranges of DRAM hold before the program runs. An operand
-    that the program itself writes has no such plan.
+    A plan is proved for all codes that the operands' ranges of DRAM hold when the first tile of the GEMM is
+    computed. If an operand may differ from those codes, its GEMM goes through the plain loop.
 
     Args:
         count: events are counted.
-        overwritten: the program writes to DRAM that it reads operands from.
+        stale_operands: see `check.Findings`.
     """
 
-    def __init__(self, count: bool, overwritten: bool) -> None:
-        self._count, self._overwritten, self._lock = count, overwritten, threading.Lock()
+    def __init__(self, count: bool, stale_operands: bool) -> None:
+        self._count, self._stale_operands, self._lock = count, stale_operands, threading.Lock()
         self._plans: dict[object, Plan] = {}
 
     def get(
@@ -93,7 +93,7 @@ class Plans:
         """
         with self._lock:
             if key not in self._plans:
-                codes = None if self._overwritten else operands()
+                codes = None if self._stale_operands else operands()
                 if codes is None:
                     self._plans[key] = Plan(None, "an operand is overwritten on the way")
                 else:
@@ -237,7 +237,7 @@ class FastSum:
         return (
             own.plan is product.plan and own.depth == product.depth and own.profile == product.profile
             and own.formats == product.formats
-            and all(wanted <= most for wanted, most in zip(shape, self.max_shape))
+            and all(size <= most for size, most in zip(shape, self.max_shape))
         )  # fmt: skip
 
     def begin(self, product: Product, tile: Tile, rows: tuple[int, int]) -> None:

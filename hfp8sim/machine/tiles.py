@@ -62,8 +62,8 @@ def _pack_a(stream, regs, box, op, scratchpad, row_bytes, first, rows, spare):
     """Pack the tile's rows from `first` on."""
     k0, kt, m = op.k.first, op.k.count, op.m.first + first
     if box.kind != BOX_KIND.image:
-        at, row_step, k_step = movement.locate_a(box, op, first, row_bytes)
-        view = np.int64(scratchpad.ctypes.data) + at, row_step, k_step, m, rows
+        byte, row_step, k_step = movement.locate_a(box, op, first, row_bytes)
+        view = np.int64(scratchpad.ctypes.data) + byte, row_step, k_step, m, rows
         kernels.pack_codes(stream.a, view, k0, kt, stream.start, 0)
         return
     esize, address = box.element_bytes, np.int64(spare.ctypes.data)
