@@ -145,20 +145,20 @@ class _Line:
     """One line of text, read from left to right. `fail` makes an error that shows line and column."""
 
     def __init__(self, number: int, text: str) -> None:
-        self.number, self.text, self.at = number, text.rstrip("\r\n"), 0
+        self.number, self.text, self.column = number, text.rstrip("\r\n"), 0
         self.skip()
 
     def skip(self) -> None:
-        match = re.compile(r"[ \t]*(#.*)?").match(self.text, self.at)
+        match = re.compile(r"[ \t]*(#.*)?").match(self.text, self.column)
         assert match is not None
-        self.at = match.end()
+        self.column = match.end()
 
     @property
     def done(self) -> bool:
-        return self.at == len(self.text)
+        return self.column == len(self.text)
 
-    def fail(self, reason: object, at: int | None = None) -> InputError:
-        column = self.at if at is None else at
+    def fail(self, reason: object, start_column: int | None = None) -> InputError:
+        column = self.column if start_column is None else start_column
         pointer = " " * column + "^"
         return InputError(
             f"line {self.number}, column {column + 1}: {reason}\n    {self.text}\n    {pointer}"
@@ -166,31 +166,31 @@ class _Line:
 
     def take(self, pattern: str, what: str) -> str:
         """The text that matches at the current column; an error that names `what` if none does."""
-        match = re.compile(pattern).match(self.text, self.at)
+        match = re.compile(pattern).match(self.text, self.column)
         if match is None:
             raise self.fail(f"expected {what}")
-        self.at = match.end()
+        self.column = match.end()
         self.skip()
         return match.group()
 
     def number_up_to(self, limit: int, what: str, low: int = 0) -> int:
-        at = self.at
+        start_column = self.column
         text = self.take(r"-?(0x[0-9a-fA-F_]+|[0-9][0-9_]*)", f"{what}, a number {low}..{limit}")
         try:
             value = int(text, 0 if "x" in text else 10)
         except ValueError:  # a stray underscore, or thousands of digits
-            raise self.fail(f"{what} is not a number", at) from None
+            raise self.fail(f"{what} is not a number", start_column) from None
         if not low <= value <= limit:
-            raise self.fail(f"{what} is {text}, must be {low}..{limit}", at)
+            raise self.fail(f"{what} is {text}, must be {low}..{limit}", start_column)
         return value
 
     def string(self, what: str) -> str:
-        at = self.at
+        start_column = self.column
         text = self.take(r'"([^"\\]|\\.)*"', f"{what} in double quotes")
         try:
             return str(json.loads(text))
         except ValueError:
-            raise self.fail(f"{what} is not a string", at) from None
+            raise self.fail(f"{what} is not a string", start_column) from None
 
 
 @dataclasses.dataclass
@@ -218,18 +218,18 @@ def assemble(text: str) -> Program:
         line = _Line(number, raw)
         if line.done:
             continue
-        at = line.at
-        if line.text[at] == "}":
-            line.at += 1
+        start_column = line.column
+        if line.text[start_column] == "}":
+            line.column += 1
             line.skip()
             if not blocks:
-                raise line.fail("no loop is open here", at)
+                raise line.fail("no loop is open here", start_column)
             block = blocks.pop()
             body = len(words) - block.index - 1
             if body > next(f for f in BY_MNEMONIC["loop"].fields if f.name == "body").mask:
                 raise block.line.fail(f"the loop's body has {body} words, at most 4095 fit")
             words[block.index] = encode("loop", *block.flags, **block.operands, body=body)
-        elif line.text[at] == ".":
+        elif line.text[start_column] == ".":
             directive = line.take(r"\.\w*", "a directive")[1:]
             if directive == "word":
                 words.append(line.number_up_to((1 << 64) - 1, "the word"))
@@ -237,18 +237,18 @@ def assemble(text: str) -> Program:
                 symbols.append(_symbol(line, directive))
             elif directive == "layer":
                 if layer is not None:
-                    raise line.fail(f"layer {layer[1].name!r} has not ended yet", at)
+                    raise line.fail(f"layer {layer[1].name!r} has not ended yet", start_column)
                 name, phase = line.string("the layer's name"), line.string("its phase")
                 bytes_ = line.number_up_to((1 << 63) - 1, "its compulsory bytes")
                 layer = line, ProgramLayer(name, phase, len(words), len(words), bytes_)
             elif directive == "end":
                 if layer is None:
-                    raise line.fail("no layer is open here", at)
+                    raise line.fail("no layer is open here", start_column)
                 layers.append(dataclasses.replace(layer[1], stop=len(words)))
                 layer = None
             else:
-                known = ["word", *ROLES, "layer", "end"]
-                raise line.fail(unknown("directive", directive, known), at)
+                directives = ["word", *ROLES, "layer", "end"]
+                raise line.fail(unknown("directive", directive, directives), start_column)
         else:
             _instruction(line, words, blocks)
         if not line.done:
@@ -262,26 +262,26 @@ def assemble(text: str) -> Program:
 
 def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
     """Assemble one instruction into `words`; a loop also opens a block."""
-    at = line.at
+    start_column = line.column
     mnemonic = line.take(r"[^\s,{}#]+", "an instruction")
     row = BY_MNEMONIC.get(mnemonic.lower())
     if row is None:
-        raise line.fail(unknown("instruction", mnemonic, list(BY_MNEMONIC)), at)
+        raise line.fail(unknown("instruction", mnemonic, list(BY_MNEMONIC)), start_column)
     operands: dict[str, int] = {}
     for number, field in enumerate(f for f in row.fields if f.name != "body"):
         if number:
             line.take(",", f"',' and {field.meaning}")
         operands[field.name] = _operand(line, field, operands)
     flags: list[str] = []
-    known = [flag.name for flag in row.flags]
+    flag_names = [flag.name for flag in row.flags]
     comma = bool(operands)
-    while not line.done and line.text[line.at] != "{":
+    while not line.done and line.text[line.column] != "{":
         if comma:
             line.take(",", "',' or the end of the line")
-        at = line.at
-        name = line.take(r"\w+", f"a flag ({', '.join(known) or 'none here'})")
-        if name not in known:
-            raise line.fail(unknown("flag", name, known, of=row.mnemonic), at)
+        start_column = line.column
+        name = line.take(r"\w+", f"a flag ({', '.join(flag_names) or 'none here'})")
+        if name not in flag_names:
+            raise line.fail(unknown("flag", name, flag_names, of=row.mnemonic), start_column)
         flags.append(name)
         comma = True
     if row.opens_loop:
@@ -294,25 +294,25 @@ def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
 
 def _operand(line: _Line, field: Field, before: dict[str, int]) -> int:
     """One operand, of the kind of its field."""
-    at = line.at
+    start_column = line.column
     if field.kind in _MEMORIES:
         letter = _MEMORIES[field.kind]
         line.take(letter + r"\[", f"{letter}[ROW], {field.meaning}")
         row = line.number_up_to(field.mask, "the row")
         line.take(r"\]", "']'")
         return row
-    if re.match(r"[0-9]", line.text[at:]) and field.kind != "value":
+    if re.match(r"[0-9]", line.text[start_column:]) and field.kind != "value":
         return line.number_up_to(field.mask, field.meaning)
     if field.kind in _NAMES:
         names = _NAMES[field.kind]
         name = line.take(r"[\w.]+", f"{field.meaning} ({', '.join(names)})")
         if name not in names:
-            raise line.fail(unknown(field.kind, name, names), at)
+            raise line.fail(unknown(field.kind, name, names), start_column)
         return names.index(name)
     if field.kind == "csr":
         name = line.take(r"[\w.]+", "a register")
         if name not in CSR_BY_NAME:
-            raise line.fail(unknown("register", name, list(CSR_BY_NAME)), at)
+            raise line.fail(unknown("register", name, list(CSR_BY_NAME)), start_column)
         return CSR_BY_NAME[name].address
     if field.kind == "value":
         return _value(line, CSR_BY_ADDRESS.get(before["csr"]))
@@ -321,21 +321,25 @@ def _operand(line: _Line, field: Field, before: dict[str, int]) -> int:
 
 def _value(line: _Line, csr: Csr | None) -> int:
     """A register's content: a number, or a name of its kind."""
-    at = line.at
+    start_column = line.column
     low = csr.low if csr is not None else 0
     high = csr.high if csr is not None else (1 << 32) - 1
     what = csr.name if csr is not None else "the value"
-    if csr is not None and csr.kind == "format" and not line.text.startswith("0x", at):
+    if csr is not None and csr.kind == "format" and not line.text.startswith("0x", start_column):
         name = line.take(r"[^\s,#]+", "a format")
         try:
             return format_word(get_format(name))
         except InputError as error:
-            raise line.fail(error, at) from None
-    if csr is not None and csr.kind in ENUMERATIONS and not line.text[at : at + 1].isdigit():
+            raise line.fail(error, start_column) from None
+    if (
+        csr is not None
+        and csr.kind in ENUMERATIONS
+        and not line.text[start_column : start_column + 1].isdigit()
+    ):
         names = ENUMERATIONS[csr.kind]
         name = line.take(r"[\w-]+", f"one of {', '.join(names)}")
         if name not in names:
-            raise line.fail(unknown(what, name, list(names)), at)
+            raise line.fail(unknown(what, name, list(names)), start_column)
         return names[name]
     return line.number_up_to(high, what, low) & 0xFFFFFFFF
 
@@ -344,11 +348,11 @@ def _symbol(line: _Line, role: str) -> Symbol:
     name = line.string("the symbol's name")
     line.take("@", "'@' and its first DRAM line")
     start = line.number_up_to((1 << 32) - 1, "the line")
-    at = line.at
+    start_column = line.column
     fmt = line.take(r"[^\s,#]+", "its format")
     shape = line.take(r"-(?!\S)|\d+(x\d+)*", "its shape, such as 64x128")
     sizes = tuple(int(size) for size in shape.split("x")) if shape != "-" else ()
     try:
         return Symbol(name, role, start, fmt, sizes)
     except InputError as error:
-        raise line.fail(error, at) from None
+        raise line.fail(error, start_column) from None

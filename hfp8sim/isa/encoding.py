@@ -39,11 +39,11 @@ def encode(mnemonic: str, *flags: str, **operands: int) -> int:
         word |= value << field.low
     if operands:
         raise unknown("operand", next(iter(operands)), [f.name for f in row.fields], of=mnemonic)
-    known = {flag.name: flag.bit for flag in row.flags}
+    flag_bits = {flag.name: flag.bit for flag in row.flags}
     for name in flags:
-        if name not in known:
-            raise unknown("flag", name, list(known), of=mnemonic)
-        word |= 1 << (FLAGS_LOW + known[name])
+        if name not in flag_bits:
+            raise unknown("flag", name, list(flag_bits), of=mnemonic)
+        word |= 1 << (FLAGS_LOW + flag_bits[name])
     return word
 
 

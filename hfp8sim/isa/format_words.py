@@ -47,8 +47,8 @@ def _word_format(word: int, _: int) -> FloatFormat:
         )  # fmt: skip
     except InputError as error:
         raise InputError(f"0x{word:08x} is not the word of a format: {error}") from None
-    known = [get_format(name) for name in formats()]
-    for named in known + [record.with_bias(bias) for record in known]:
-        if format_word(named) == word:
-            return named
+    registered = [get_format(name) for name in formats()]
+    for candidate in registered + [record.with_bias(bias) for record in registered]:
+        if format_word(candidate) == word:
+            return candidate
     return fmt
