@@ -64,9 +64,9 @@ def compare(
         check_folder(out)
     if vary:
         reports = _varied_reports(runs, vary, options)
-        both = side_by_side(reports)
+        comparison = side_by_side(reports)
         if out is not None:
-            for letter, report in zip(both.letters, reports, strict=True):
+            for letter, report in zip(comparison.letters, reports, strict=True):
                 write_out(report.to_json(), out / f"{report.name}.{letter}.json")
     elif len(runs) < 2:
         raise InputError(
@@ -74,8 +74,8 @@ def compare(
             f"{runs[0]} --vary chunk_length=16,64"
         )
     else:
-        both = side_by_side([Report.load(path) for path in runs])
-    _deliver(both, output.value, out, names)
+        comparison = side_by_side([Report.load(path) for path in runs])
+    _deliver(comparison, output.value, out, names)
 
 
 def _varied_reports(runs: Sequence[str], vary: list[str], options: RunOptions) -> list[Report]:
@@ -98,13 +98,13 @@ def _varied_reports(runs: Sequence[str], vary: list[str], options: RunOptions) -
     return reports
 
 
-def _deliver(both: Comparison, form: str, out: Path | None, names: Sequence[str]) -> None:
+def _deliver(comparison: Comparison, form: str, out: Path | None, names: Sequence[str]) -> None:
     """Print a comparison, or write it into a directory."""
     from hfp8sim.report.comparison_table import print_comparison
 
     if form == "table" and out is None:
-        print_out(lambda terminal: print_comparison(both, names, terminal))
+        print_out(lambda terminal: print_comparison(comparison, names, terminal))
         return
-    content = COMPARISON_FORMS[form].render(both, names)
+    content = COMPARISON_FORMS[form].render(comparison, names)
     suffix = COMPARISON_FORMS[form].suffix
     write_out(content, None if out is None else out / f"comparison.{suffix}")

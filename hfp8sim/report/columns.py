@@ -170,7 +170,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("layer", "k", "", "length of the sums", int),
     Column("layer", "macs", "MAC", "multiply-accumulates: groups·M·N·K", int, SUM, "MMAC", 5, 3, write=_millions, change=Change.RATIO),
     Column("time", "cycles", "cycle", "total time on the machine", int, SUM, "cycles", 1, change=Change.RATIO),
-    Column("time", "fill", "cycle", "part of cycles: the first weights and the pipeline's filling", int, SUM, "fill"),
+    Column("time", "fill", "cycle", "part of cycles: sums pass down the array for the first time", int, SUM, "fill"),
     Column("time", "compute", "cycle", "part of cycles: the array multiplies", int, SUM, "compute"),
     Column("time", "drain", "cycle", "part of cycles: the last sums leave the array", int, SUM, "drain"),
     Column("time", "weight_load", "cycle", "part of cycles: weights that no computation hides", int, SUM, "weight load"),

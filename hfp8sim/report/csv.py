@@ -18,17 +18,17 @@ def render(report: ReportRecord, names: Sequence[str] | None = None) -> str:
     Floats are as short as they round-trip; missing values are empty.
     """
     names = names or FLAT
-    return written([tuple(names), *(_values(row, names) for row in report.rows())])
+    return csv_text([tuple(names), *(_values(row, names) for row in report.rows())])
 
 
-def render_comparison(both: ComparisonRecord) -> str:
+def render_comparison(comparison: ComparisonRecord) -> str:
     """Every row of every report, with the run's label in front."""
-    return written(_labelled(both))
+    return csv_text(_labelled(comparison))
 
 
-def _labelled(both: ComparisonRecord) -> Iterator[Sequence[Any]]:
+def _labelled(comparison: ComparisonRecord) -> Iterator[Sequence[Any]]:
     yield ("run", *FLAT)
-    for report, label in zip(both.reports, both.labels, strict=True):
+    for report, label in zip(comparison.reports, comparison.labels, strict=True):
         for row in report.rows():
             yield (label, *_values(row, FLAT))
 
@@ -37,7 +37,7 @@ def _values(row: Row, names: Sequence[str]) -> list[Any]:
     return [plain_value(row.get(name), none="") for name in names]
 
 
-def written(rows: Iterable[Sequence[Any]]) -> str:
+def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Rows as CSV text, lines ending in a newline alone."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)

@@ -60,22 +60,22 @@ def _scalesim(report: ReportRecord, names: Sequence[str] | None = None) -> str:
     return render(report)
 
 
-def _comparison_table(both: ComparisonRecord, names: Sequence[str] | None = None) -> str:
+def _comparison_table(comparison: ComparisonRecord, names: Sequence[str] | None = None) -> str:
     from hfp8sim.report.comparison_table import render
 
-    return render(both, names)
+    return render(comparison, names)
 
 
-def _comparison_csv(both: ComparisonRecord, names: Sequence[str] | None = None) -> str:
+def _comparison_csv(comparison: ComparisonRecord, names: Sequence[str] | None = None) -> str:
     from hfp8sim.report.csv import render_comparison
 
-    return render_comparison(both)
+    return render_comparison(comparison)
 
 
-def _comparison_html(both: ComparisonRecord, names: Sequence[str] | None = None) -> str:
+def _comparison_html(comparison: ComparisonRecord, names: Sequence[str] | None = None) -> str:
     from hfp8sim.report.html import render_comparison
 
-    return render_comparison(both)
+    return render_comparison(comparison)
 
 
 #: Forms of a report, by name.

@@ -58,19 +58,27 @@ def render(report: ReportRecord) -> str:
     )
 
 
-def render_comparison(both: ComparisonRecord) -> str:
+def render_comparison(comparison: ComparisonRecord) -> str:
     """The page of a comparison; `InputError` where jinja2 is missing."""
-    plots = comparison_plots(both)
-    runs = list(zip(range(len(both.labels)), both.letters, both.labels, both.reports))
-    workloads = dict.fromkeys(report.facts["workload"] for report in both.reports)
+    plots = comparison_plots(comparison)
+    runs = list(
+        zip(
+            range(len(comparison.labels)), comparison.letters, comparison.labels, comparison.reports
+        )
+    )
+    workloads = dict.fromkeys(report.facts["workload"] for report in comparison.reports)
     return fill_page(
         kind="comparison",
         title="Comparison of " + ", ".join(workloads),
         runs=runs,
-        overview=_overview(both),
+        overview=_overview(comparison),
         figures={name: (*COMPARED[name], plots[name]) for name in COMPARED if name in plots},
-        parts=part_legend([r.total for r in both.reports]) if "phases" in plots else [],
-        tables=[_compared_table(both, name) for name in (*DEFAULT, *_EXTRA) if both.has(name)],
+        parts=part_legend([r.total for r in comparison.reports]) if "phases" in plots else [],
+        tables=[
+            _compared_table(comparison, name)
+            for name in (*DEFAULT, *_EXTRA)
+            if comparison.has(name)
+        ],
         run_facts=[(f"{letter}: {label}", _run_facts(r.facts)) for _, letter, label, r in runs],
     )
 
@@ -216,29 +224,31 @@ def _flattened(key: str, value: Any) -> list[tuple[str, str]]:
 # -- a comparison ------------------------------------------------------------------------------------
 
 
-def _overview(both: ComparisonRecord) -> dict[str, Any]:
-    names = both.overview_columns()
+def _overview(comparison: ComparisonRecord) -> dict[str, Any]:
+    names = comparison.overview_columns()
     headings = [{"text": BY_NAME[n].short, "hint": BY_NAME[n].meaning} for n in names]
     rows = []
-    for number, (letter, label, report) in enumerate(zip(both.letters, both.labels, both.reports)):
+    for number, (letter, label, report) in enumerate(
+        zip(comparison.letters, comparison.labels, comparison.reports)
+    ):
         cells = [cell_text(BY_NAME[n], report.total.get(n)) for n in names]
         rows.append((20 + number % 8, letter, label, report.partial, cells))
     return {"headings": headings, "rows": rows}
 
 
-def _compared_table(both: ComparisonRecord, name: str) -> dict[str, Any]:
+def _compared_table(comparison: ComparisonRecord, name: str) -> dict[str, Any]:
     """Every layer and phase, a column per run and the change from the first."""
     column = BY_NAME[name]
     rows = []
-    for key in [*both.keys, None]:
+    for key in [*comparison.keys, None]:
         layer, phase = key or ("total", "")
-        cells = _compared_cells(column, both.values(key, name))
+        cells = _compared_cells(column, comparison.values(key, name))
         rows.append({"layer": layer, "phase": phase, "cells": cells})
-    first, sign = both.letters[0], change_sign(name)
-    headings = [{"text": first, "hint": both.labels[0], "number": True}]
-    for letter, label in zip(both.letters[1:], both.labels[1:]):
+    first, sign = comparison.letters[0], change_sign(name)
+    headings = [{"text": first, "hint": comparison.labels[0], "number": True}]
+    for letter, label in zip(comparison.letters[1:], comparison.labels[1:]):
         headings.append({"text": letter, "hint": label, "number": True})
-        hint = f"{label} against {both.labels[0]}"
+        hint = f"{label} against {comparison.labels[0]}"
         headings.append({"text": f"{letter}{sign}{first}", "hint": hint, "number": True})
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Reports as JSON (docs/report.schema.json), and back. What is read is checked before it is believed."""
+"""Reports as JSON (docs/report.schema.json), and back. `parse` checks every value that it reads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.errors import InputError
 from hfp8sim.network import PHASES
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, plain_value
-from hfp8sim.report.record import IDENTITY, NEEDED, ReportRecord
+from hfp8sim.report.record import IDENTITY, REQUIRED_FACTS, ReportRecord
 
 #: Version of the JSON layout; docs/report.schema.json describes it.
 SCHEMA_VERSION = 1
 
-#: Keys of the document that are not facts.
-_OWN = (
+#: Keys of the document that are not facts of the run.
+_DOCUMENT_KEYS = (
     "schema", "notes", "planned_rows", "partial", "histogram_bins", "columns", "layers", "total",
 )  # fmt: skip
 
@@ -24,7 +24,7 @@ _OWN = (
 MAX_INT = (1 << 63) - 1
 
 #: Facts that renderers read: dotted key, type, and whether it may be missing.
-_READ: tuple[tuple[str, type, bool], ...] = (
+_FACT_TYPES: tuple[tuple[str, type, bool], ...] = (
     ("workload", str, False),
     ("time_model", str, False),
     ("seed", int, False),
@@ -81,7 +81,7 @@ def parse(content: str, where: str = "report") -> ReportRecord:
     if not isinstance(notes, list) or not all(isinstance(note, str) for note in notes):
         raise InputError(f"{where}: notes must be a list of texts")
     rows = [_row(row, f"{where}: row {i}") for i, row in enumerate(layers, 1)]
-    facts = {key: value for key, value in document.items() if key not in _OWN}
+    facts = {key: value for key, value in document.items() if key not in _DOCUMENT_KEYS}
     _check_facts(facts, where)
     return ReportRecord(rows, facts, tuple(notes), planned)
 
@@ -98,7 +98,7 @@ def _document(content: str, where: str) -> dict[str, Any]:
         raise InputError(
             f"{where}: layout version {document['schema']!r}; this hfp8sim reads {SCHEMA_VERSION}"
         )
-    for key in (*NEEDED, "notes", "planned_rows"):
+    for key in (*REQUIRED_FACTS, "notes", "planned_rows"):
         if key not in document:
             raise InputError(f"{where}: key {key!r} is missing")
     return document
@@ -165,7 +165,7 @@ def _is(kind: type, value: Any) -> bool:
 
 
 def _check_facts(facts: dict[str, Any], where: str) -> None:
-    for key, kind, optional in _READ:
+    for key, kind, optional in _FACT_TYPES:
         value: Any = facts
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None

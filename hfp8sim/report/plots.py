@@ -85,15 +85,17 @@ def report_plots(report: ReportRecord) -> dict[str, str]:
     return plots
 
 
-def comparison_plots(both: ComparisonRecord) -> dict[str, str]:
+def comparison_plots(comparison: ComparisonRecord) -> dict[str, str]:
     """The SVG of every plot that the comparison has values for, by its name in `COMPARED`."""
     plots = {
-        "sqnr": _compared(both, "sqnr_db", "sqnr"),
-        "sum_sqnr": _compared(both, "acc_sqnr_db", "sum_sqnr"),
+        "sqnr": _compared(comparison, "sqnr_db", "sqnr"),
+        "sum_sqnr": _compared(comparison, "acc_sqnr_db", "sum_sqnr"),
     }
-    if all(timed(report.layers) for report in both.reports):
-        plots["cycles"] = _compared(both, "cycles", "cycles")
-        totals = [(letter, report.total) for letter, report in zip(both.letters, both.reports)]
+    if all(timed(report.layers) for report in comparison.reports):
+        plots["cycles"] = _compared(comparison, "cycles", "cycles")
+        totals = [
+            (letter, report.total) for letter, report in zip(comparison.letters, comparison.reports)
+        ]
         longest = max(total["cycles"] for _, total in totals)
         plots["phases"] = _stacks("phases", totals, longest, COMPARED["phases"][1])
     return plots
@@ -218,16 +220,16 @@ def _cycles(rows: Sequence[Row]) -> str:
     return svg.bars("cycles", PLOTS["cycles"][0], groups, _ticks(top), top)
 
 
-def _compared(both: ComparisonRecord, column: str, plot: str) -> str:
+def _compared(comparison: ComparisonRecord, column: str, plot: str) -> str:
     """A bar per run for every layer and phase."""
-    values = {key: both.values(key, column) for key in both.keys}
+    values = {key: comparison.values(key, column) for key in comparison.keys}
     top = max(_finite(v for own in values.values() for v in own), default=0) or 1
     groups = []
     for (layer, phase), own in values.items():
         bars = []
         for series, value in enumerate(own):
             figure = cell_text(BY_NAME[column], value)
-            hint = f"{both.labels[series]}: {layer} {phase} {figure}"
+            hint = f"{comparison.labels[series]}: {layer} {phase} {figure}"
             length = 0.0 if missing(value) else float(value)
             bars.append(svg.Bar((svg.Segment(20 + series % 8, length, hint),), figure))
         label = f"{shortened(layer, NAME - 6)} {phase}"

@@ -1,4 +1,4 @@
-"""A report as plain data: rows, facts and notes. It pickles and copies; it knows no form of output."""
+"""A report as plain data: rows, facts and notes. It can be pickled and copied; the forms of output are elsewhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from hfp8sim.report.columns import Row, total_row
 IDENTITY = ("layer", "phase", "groups", "m", "n", "k", "macs")
 
 #: Facts that every report has.
-NEEDED = ("workload", "machine", "peak_macs_per_cycle", "time_model", "profile", "seed", "versions")
+REQUIRED_FACTS = (
+    "workload",
+    "machine",
+    "peak_macs_per_cycle",
+    "time_model",
+    "profile",
+    "seed",
+    "versions",
+)
 
 
 class Origin(NamedTuple):
@@ -28,7 +36,7 @@ class Origin(NamedTuple):
     seed: int
 
 
-#: How notes begin that say in what the run differs from what was asked for; they are shown first.
+#: Prefixes of the notes that name missing products and replaced values. Reports show these notes first.
 _ALERTS = ("missing: ", "not known: ")
 
 

@@ -21,7 +21,7 @@ class Report(ReportRecord):
     """What a run measured. `print(report)` shows it as the command line does.
 
     `layers` holds one row (a dict by column name) for every layer and phase, in order; `total` one row of
-    sums. `facts` says what was run: versions, workload, machine, profile, policy, seed, command. A run
+    sums. `facts` holds what was run: versions, workload, machine, profile, policy, seed, command. A run
     that was interrupted has fewer rows than were `planned`, and its report is `partial`.
     """
 

@@ -9,7 +9,7 @@ from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.network import PHASES
 from hfp8sim.report.columns import COLUMNS, Column
 from hfp8sim.report.json import SCHEMA_VERSION
-from hfp8sim.report.record import IDENTITY, NEEDED
+from hfp8sim.report.record import IDENTITY, REQUIRED_FACTS
 
 _TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
 _PROFILE = {
@@ -114,7 +114,7 @@ def schema() -> dict[str, Any]:
         "title": "Report of hfp8sim",
         "type": "object",
         "properties": {**FACTS, **own},
-        "required": [*NEEDED, *own],
+        "required": [*REQUIRED_FACTS, *own],
         "additionalProperties": False,
         "$defs": {"row": row},
     }

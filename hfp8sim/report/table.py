@@ -18,7 +18,7 @@ from hfp8sim.report.record import ReportRecord, policy_text
 TEXT_WIDTH = 100
 #: Spaces between columns.
 GAP = 2
-#: Characters of a layer's name: always left, left before other columns are dropped, and the most.
+#: Characters of a layer's name: the least, the least before columns of rank 3 and more are dropped, the most.
 NAME_MIN, NAME_FAIR, NAME_MAX = 10, 16, 28
 
 #: A table column: heading, rank (`Column.rank`), whether it is aligned right, and its text in a row.

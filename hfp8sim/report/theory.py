@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hfp8sim.report.columns import Row
-from hfp8sim.report.csv import written
+from hfp8sim.report.csv import csv_text
 from hfp8sim.report.table import new_table, shortened
 
 #: The keys of a row: the layer, its sums' length and arithmetic, then retention and needed bits, as one sum
@@ -31,7 +31,7 @@ _NAME = 24
 
 def render_csv(rows: Sequence[Row]) -> str:
     """The predictions as comma-separated rows with all digits."""
-    return written([PREDICTED, *([row[key] for key in PREDICTED] for row in rows)])
+    return csv_text([PREDICTED, *([row[key] for key in PREDICTED] for row in rows)])
 
 
 def print_theory(rows: Sequence[Row], console: Console) -> None:
