@@ -1,6 +1,6 @@
 """The operand matrices of a layer's three GEMMs as NumPy arrays, from its tensors or from a seeded draw.
 
-`network.phase_gemm` says which matrices these are; this module evaluates its views.
+`network.phase_gemm` defines these matrices; this module evaluates its views.
 
 Drawn values depend on the seed, the layer's name, the tensor and the position alone. They depend neither
 on the phase nor on the part of the tensor that is requested. So all three phases compute the same
@@ -90,13 +90,13 @@ def operands(
     a = _operand(a_tensor, work.a, sample.groups, sample.rows, reduction)
     b = _operand(b_tensor, work.b, sample.groups, reduction, sample.columns)
     return Operands(
-        _own(a),
-        _own(b),
+        _writable(a),
+        _writable(b),
         f"{a_tensor.provenance}; {b_tensor.provenance}{sample.words}",
     )
 
 
-def _own(array: np.ndarray) -> np.ndarray:
+def _writable(array: np.ndarray) -> np.ndarray:
     """The array as contiguous float32 that the caller may overwrite: no part of a layer's tensor."""
     contiguous = np.ascontiguousarray(array, np.float32)
     return contiguous if contiguous.flags.writeable else contiguous.copy()
@@ -197,9 +197,15 @@ class _Tensor:
         name = _TENSOR_NAMES[self.key]
         if self.values is not None:
             return f"{name} {self.layer.origin}"
-        drawn = f"drawn from {distribution(self.layer, self.key).words}, seed {self.seed}"
+        distribution_text = (
+            f"drawn from {distribution(self.layer, self.key).words}, seed {self.seed}"
+        )
         reason = self.layer.unread.get(self.key)
-        return f"{name} not known ({reason}), {drawn}" if reason else f"{name} {drawn}"
+        return (
+            f"{name} not known ({reason}), {distribution_text}"
+            if reason
+            else f"{name} {distribution_text}"
+        )
 
     def image(self, n: int) -> np.ndarray:
         """Image `n` of a convolution's x or dy: (height, width, channels)."""
@@ -296,8 +302,8 @@ def _plain(
         return np.broadcast_to(shared, (len(groups), *shared.shape))
     first_row, first_column = np.divmod(groups * view.group, view.pitch)
     if not first_row.any():  # the groups lie side by side
-        beside = (first_column[:, None] + columns).ravel()
-        stored = tensor.matrix(view.pitch, rows, beside)
+        side_by_side = (first_column[:, None] + columns).ravel()
+        stored = tensor.matrix(view.pitch, rows, side_by_side)
         return stored.reshape(len(rows), len(groups), len(columns)).swapaxes(0, 1)
     below = (first_row[:, None] + rows).ravel()  # one below the other
     return tensor.matrix(view.pitch, below, columns).reshape(len(groups), len(rows), len(columns))

@@ -123,7 +123,9 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.backward = backward
         self.records: list[_Record] = []
         self.warnings: list[str] = []
-        self._modules: list[tuple[str, Any]] = []  # (name, module), the innermost running one last
+        self._modules: list[
+            tuple[str, Any]
+        ] = []  # (name, module) of running modules, innermost last
         #: Recurrent layers by weight, shape of the activations and name.
         self._cells: dict[tuple[int, tuple[int, ...], str], _Record] = {}
 
