@@ -31,7 +31,9 @@ _SMALL = 4096
 _CONDITION_NODES = 256
 #: Nodes that all steps of a loop together may have, to be written out one by one.
 _UNROLLED_NODES = 8192
-#: Operators that make it worth while to write out a loop.
+#: Nodes of the whole graph, beyond which no loop is written out.
+_ALL_NODES = 2**16
+#: Operators that are layers: they are not folded, and loops with them are written out.
 _PRODUCTS = (
     "Conv", "ConvInteger", "ConvTranspose", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "MatMulInteger",
     "QLinearConv", "QLinearMatMul", "RNN",
@@ -87,6 +89,9 @@ class _Folder:
         self.shapes = known_shapes(model)
         self.small: dict[str, np.ndarray | None] = {}
         self.changed = False
+        self.nodes = len(model.graph.node)
+        self.counts: dict[str, int] = {}  #: the last number that was appended, by name
+        self.stored: dict[str, str] = {}  #: names of arrays that this pass added
         versions = {imported.domain: imported.version for imported in model.opset_import}
         self.version = versions.get("", versions.get("ai.onnx", 1))
 
@@ -142,8 +147,8 @@ class _Folder:
                 self.model.graph.sparse_initializer.append(sparse)
                 self.tensors.take(self.model.graph)
                 return True
-        if bodies(node) or is_random(node):
-            return False
+        if bodies(node) or is_random(node) or node.op_type in _PRODUCTS:
+            return False  # a product of constants is a layer all the same
         inputs = self._inputs(node)
         if inputs is None:
             return False
@@ -188,11 +193,7 @@ class _Folder:
         return self.small[name]
 
     def _store(self, name: str, proto: Any) -> None:
-        self.tensors.protos.pop(name, None)
-        tensor = self.model.graph.initializer.add()
-        tensor.CopyFrom(proto)
-        tensor.name = name
-        self.tensors.take(self.model.graph)
+        self.tensors.put(self.model.graph, name, proto)
         self.small.pop(name, None)
 
     # --- branches ---------------------------------------------------------------------------------
@@ -242,20 +243,15 @@ class _Folder:
         stored += [t.values.name for t in graph.sparse_initializer]
         inner = stored + [name for inside in graph.node for name in inside.output if name]
         new = dict(bound)
-        for name in inner:
-            unique, count = name, 1
-            while unique in self.names:
-                count += 1
-                unique = f"{name}_{count}"
-            self.names.add(unique)
-            new[name] = unique
+        new |= {name: self._new_name(name) for name in inner}
         for tensor in graph.initializer:
             self._store(new[tensor.name], tensor)
         for sparse in graph.sparse_initializer:
             copy = self.model.graph.sparse_initializer.add()
             copy.CopyFrom(sparse)
             copy.values.name = new[sparse.values.name]
-        self.tensors.take(self.model.graph)
+        if graph.sparse_initializer:
+            self.tensors.take(self.model.graph)
         copies = [self._copy(inside) for inside in graph.node]
         for copy in copies:
             _rename(copy, new)
@@ -350,7 +346,7 @@ class _Folder:
             if not target:
                 continue
             axis = axes[index] if axes else 0
-            place = self._stored_array("axis", np.array([axis], np.int64))
+            place = self._stored_array(f"axis_{axis}", np.array([axis], np.int64))
             parts = [self._new_name(f"{target}_{step}") for step in range(len(results))]
             for step, part in enumerate(parts):
                 source = results[step][index]
@@ -364,17 +360,24 @@ class _Folder:
         return nodes
 
     def _is_short(self, steps: int, body: Any) -> bool:
-        return 1 <= steps <= _UNROLLED_NODES // max(1, len(body.node))
+        """Whether a loop may be written out; its nodes are then counted."""
+        nodes = steps * max(1, len(body.node))
+        if not 1 <= steps <= _UNROLLED_NODES or nodes > _UNROLLED_NODES:
+            return False
+        self.nodes += nodes
+        return self.nodes <= _ALL_NODES
 
     def _shape(self, name: str) -> tuple[int, ...] | None:
         stored = name in self.tensors.protos
         return self.tensors.dims(name) if stored else self.shapes.get(name)
 
     def _new_name(self, name: str) -> str:
-        unique, count = name, 1
+        """The name, followed by a number if it is in use."""
+        unique, count = name, self.counts.get(name, 1)
         while unique in self.names:
             count += 1
             unique = f"{name}_{count}"
+        self.counts[name] = count
         self.names.add(unique)
         return unique
 
@@ -383,9 +386,11 @@ class _Folder:
         return self._stored_array(f"number_{value}", np.int64(value))
 
     def _stored_array(self, name: str, array: Any) -> str:
-        name = self._new_name(name)
-        self._store(name, self.onnx.numpy_helper.from_array(np.asarray(array), name))
-        return name
+        """The name of a stored array; equal names must mean equal arrays."""
+        if name not in self.stored:
+            self.stored[name] = self._new_name(name)
+            self._store(self.stored[name], self.onnx.numpy_helper.from_array(np.asarray(array)))
+        return self.stored[name]
 
 
 def _holds_products(node: Any) -> bool:

@@ -57,6 +57,8 @@ _EXPANDED = ("Attention", "CausalConvWithState", "FlexAttention", "LinearAttenti
 #: Domain of the functions that hold these definitions until they are inlined, and ONNX's own domains.
 _EXPANSION = "hfp8sim.expanded"
 _OWN_DOMAINS = ("", "ai.onnx", "ai.onnx.preview")
+#: Nodes that a model may have with its functions inlined.
+_MAX_NODES = 10**6
 #: From this version on, stored tensors need not be inputs of the graph too.
 _IR_VERSION = 8
 
@@ -78,7 +80,10 @@ def prepare_model(
     """
     warnings: list[str] = []
     try:
-        if model.functions:
+        if model.functions and _inlined_nodes(model) > _MAX_NODES:
+            warnings.append(f"functions not inlined: more than {_MAX_NODES} nodes")
+            del model.functions[:]  # shape inference would go through each call of them
+        elif model.functions:
             model.CopyFrom(onnx.inliner.inline_local_functions(model))
     except Exception as error:  # several types, some raised from C++
         warnings.append(f"functions not inlined: {one_line(error)}")
@@ -92,6 +97,20 @@ def prepare_model(
     warnings += fold_constants(onnx, model, tensors, arrays, declared)
     _name_states(model)
     return warnings
+
+
+def _inlined_nodes(model: Any) -> int:
+    """Nodes of a model with its functions inlined, at most `_MAX_NODES + 1`; the same for a cycle."""
+    functions = {(f.domain, f.name): f for f in model.functions}
+    counts: dict[tuple[str, str], int] = {}
+    for _ in range(len(functions) + 1):  # as deep as calls can be nested
+        before = dict(counts)
+        for key, function in functions.items():
+            sizes = (before.get((node.domain, node.op_type), 1) for node in function.node)
+            counts[key] = min(_MAX_NODES + 1, sum(sizes))
+        if counts == before:
+            return sum(counts.get((node.domain, node.op_type), 1) for node in model.graph.node)
+    return _MAX_NODES + 1
 
 
 def _name_states(model: Any) -> None:

@@ -53,6 +53,15 @@ class StoredTensors:
             _make_stub(self.onnx, stub)
         del graph.sparse_initializer[:]
 
+    def put(self, graph: Any, name: str, proto: Any) -> None:
+        """Add a copy of a tensor to `graph` and here, as `take` does."""
+        tensor = graph.initializer.add()
+        tensor.CopyFrom(proto)
+        tensor.name = name
+        self.add(name, tensor)
+        if _stored_bytes(tensor) > _STUB_BYTES:
+            _make_stub(self.onnx, tensor)
+
     def add(self, name: str, tensor: Any) -> None:
         """Store a copy of a tensor under `name`."""
         own = self.onnx.TensorProto()

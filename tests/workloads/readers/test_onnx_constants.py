@@ -334,6 +334,32 @@ def test_steps_of_a_loop(tmp_path: Path, loop: bool, backward: bool, opset: int)
     np.testing.assert_array_equal(workload["after"].tensors["x"], stacked.reshape(6, 5))
 
 
+def test_nested_loops_that_swell_are_missing(tmp_path: Path) -> None:
+    """A loop of 2000 steps in one of 2000 steps has four million products."""
+    inner = step_body(True)
+    info = helper.make_tensor_value_info
+    nodes = [
+        helper.make_node("Loop", ["n", "", "g"], ["gn", "all"], body=inner),
+        helper.make_node("Identity", ["oc"], ["oco"]),
+    ]
+    outer = helper.make_graph(
+        nodes,
+        "outer",
+        [
+            info("oi", TensorProto.INT64, ()),
+            info("oc", TensorProto.BOOL, ()),
+            info("g", FLOAT, (2, 5)),
+        ],
+        [info("oco", TensorProto.BOOL, ()), info("gn", FLOAT, (2, 5))],
+    )
+    loop = helper.make_node("Loop", ["n", "", "h0"], ["hn"], body=outer)
+    weights = {"w": integers(5, 5), "h0": integers(2, 5, seed=3), "n": np.int64(2000)}
+    before = helper.make_node("MatMul", ["h0", "w"], ["first"], name="first")
+    path = model_of(tmp_path / "m.onnx", [before, loop], {"x": (3, 2, 5)}, weights)
+    workload = load_onnx(path, values=False)
+    assert workload[0].name == "first" and workload.missing
+
+
 def test_loop_of_many_steps_is_missing(tmp_path: Path) -> None:
     node = helper.make_node("Loop", ["n", "", "h0"], ["hn", "all"], body=step_body(True))
     nodes = [node, helper.make_node("MatMul", ["hn", "v"], ["y"], name="after")]

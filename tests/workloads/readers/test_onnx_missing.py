@@ -407,6 +407,42 @@ def test_shapes_and_inputs_on_the_command_line(tmp_path: Path, call: Call) -> No
     assert status == 2 and err.count("\n") == 1
 
 
+def test_functions_that_swell_are_not_inlined(tmp_path: Path) -> None:
+    """Each of 40 functions calls the one before twice: 2^40 nodes."""
+    imports = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+    functions = [
+        helper.make_function(
+            "own", "f0", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], imports
+        )
+    ]
+    for level in range(1, 41):
+        calls = [
+            helper.make_node(f"f{level - 1}", [source], [target], domain="own")
+            for source, target in (("a", "m"), ("m", "b"))
+        ]
+        functions.append(helper.make_function("own", f"f{level}", ["a"], ["b"], calls, imports))
+
+    def model(level: int) -> Path:
+        nodes = [
+            helper.make_node(f"f{level}", ["x"], ["h"], domain="own", name="nest"),
+            helper.make_node("MatMul", ["h", "w"], ["y"], name="fc"),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", FLOAT, (4, 5))],
+            [helper.make_empty_tensor_value_info("y")],
+            [numpy_helper.from_array(integers(5, 6), "w")],
+        )
+        made = helper.make_model(graph, opset_imports=imports, functions=functions[: level + 1])
+        onnx.save(made, str(tmp_path / "m.onnx"))
+        return tmp_path / "m.onnx"
+
+    assert load_onnx(model(5))[0].shape() == (1, 4, 6, 5)
+    with pytest.raises(InputError, match="node 'nest' of type f40: the operators of 'own' are not"):
+        load_onnx(model(40), values=False)
+
+
 def test_what_stops_inference_is_said(tmp_path: Path, call: Call) -> None:
     """Operands of an addition that do not fit, as for an image size that a network cannot take."""
     nodes = [
