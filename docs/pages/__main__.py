@@ -33,8 +33,8 @@ def _chosen(names: list[str]) -> list[Path]:
         return paths
     chosen = [path for path in paths if {path.name, str(path.relative_to(ROOT))} & set(names)]
     if len(chosen) < len(names):
-        known = ", ".join(path.name for path in paths)
-        raise SystemExit(f"not a page with generated parts or examples; these are: {known}")
+        page_names = ", ".join(path.name for path in paths)
+        raise SystemExit(f"not a page with generated parts or examples; these are: {page_names}")
     return chosen
 
 

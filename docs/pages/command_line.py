@@ -24,9 +24,9 @@ def page() -> str:
         "error. Files are written whole or not at all.\n"
     ]
     before = [
-        (f"`{', '.join(given.opts)}`", _values(given), given.help or "")
-        for given in group.params
-        if given.name != "help"
+        (f"`{', '.join(parameter.opts)}`", _values(parameter), parameter.help or "")
+        for parameter in group.params
+        if parameter.name != "help"
     ]
     parts.append(
         "\nBefore the command (`hfp8sim --formats mine.toml run digits-cnn --set a_format=mine-134`):\n\n"
@@ -35,20 +35,20 @@ def page() -> str:
     for name, command in group.commands.items():
         arguments, options = [], []
         words = [f"hfp8sim {name}"]
-        for given in command.params:
-            if given.name == "help":
+        for parameter in command.params:
+            if parameter.name == "help":
                 continue
-            if type(given).__name__ == "TyperArgument":
-                shown = given.name.upper() + ("…" if given.nargs == -1 else "")
-                words.append(shown if given.required else f"[{shown}]")
-                arguments.append((f"`{shown}`", given.help or ""))
+            if type(parameter).__name__ == "TyperArgument":
+                metavar = parameter.name.upper() + ("…" if parameter.nargs == -1 else "")
+                words.append(metavar if parameter.required else f"[{metavar}]")
+                arguments.append((f"`{metavar}`", parameter.help or ""))
             else:
                 options.append(
                     (
-                        f"`{', '.join(given.opts)}`",
-                        _values(given),
-                        _default(given),
-                        given.help or "",
+                        f"`{', '.join(parameter.opts)}`",
+                        _values(parameter),
+                        _default(parameter),
+                        parameter.help or "",
                     )
                 )
         usage = " ".join(words) + (" [OPTION…]" if options else "")

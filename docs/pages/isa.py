@@ -55,8 +55,8 @@ def _overview() -> str:
 
 
 def _syntax(row: Instruction) -> str:
-    shown = {"scratchpad": "s[{}]", "accumulator": "c[{}]"}
-    fields = [shown.get(f.kind, "{}").format(f.name) for f in row.fields if f.name != "body"]
+    notations = {"scratchpad": "s[{}]", "accumulator": "c[{}]"}
+    fields = [notations.get(f.kind, "{}").format(f.name) for f in row.fields if f.name != "body"]
     text = f"{row.mnemonic} {', '.join(fields)}".strip()
     text += "".join(f" [, {flag.name}]" for flag in row.flags)
     return text + (" { … }" if row.mnemonic == "loop" else "")
