@@ -130,9 +130,9 @@ def process_row(name: str, command: Sequence[str], other: Checkout, here: Checko
 def compare(other: Checkout, here: Checkout, only: str, seconds: float) -> Iterator[Row]:
     """All rows that both checkouts have and whose group or name contains `only`."""
     names = [name for name in here.ask("names") if only in name]
-    known = set(other.ask("names"))
+    other_names = set(other.ask("names"))
     for name in names:
-        if name in known:
+        if name in other_names:
             yield case_row(name, other, here, seconds)
         else:
             print(f"only in this checkout: {name}")

@@ -56,10 +56,10 @@ def seconds(command: Sequence[str], times: int = 5, **options: Any) -> float:
 
 
 def _megabytes(batch: int) -> float:
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", _MEMORY.format(batch=batch)], check=True, capture_output=True, text=True,
     )  # fmt: skip
-    return float(done.stdout)
+    return float(process.stdout)
 
 
 def rows() -> list[dict[str, Any]]:
