@@ -313,22 +313,22 @@ def truncated(x: Fraction, quantum: Fraction) -> Fraction:
 def step(profile, formats, acc: int, pairs: list[tuple[int, int]], R: list[int]):
     """One step: (code, flags of each rounding). R: the random integers of its roundings."""
     fmt_a, fmt_b, fmt, _ = formats
-    how = (profile.rounding, profile.overflow, profile.random_bits)
+    rounding = (profile.rounding, profile.overflow, profile.random_bits)
     operands = [(decode(fmt_a, a), decode(fmt_b, b)) for a, b in pairs]
     products = [product(a, b) for a, b in operands]
     start = decode(fmt, acc)
     match profile.sum_order:
         case "fused":
-            code, flags = round_sum(fmt, total([start, *products]), *how, R[0])
+            code, flags = round_sum(fmt, total([start, *products]), *rounding, R[0])
             return code, [flags]
         case "pair-first":
-            pair, flags0 = round_sum(fmt, total(products), *how, R[0])
-            code, flags1 = round_sum(fmt, total([start, decode(fmt, pair)]), *how, R[1])
+            pair, flags0 = round_sum(fmt, total(products), *rounding, R[0])
+            code, flags1 = round_sum(fmt, total([start, decode(fmt, pair)]), *rounding, R[1])
             return code, [flags0, flags1]
         case "chain":
             products += [number(0)] * (2 - len(products))
-            code, flags0 = round_sum(fmt, total([start, products[0]]), *how, R[0])
-            code, flags1 = round_sum(fmt, total([decode(fmt, code), products[1]]), *how, R[1])
+            code, flags0 = round_sum(fmt, total([start, products[0]]), *rounding, R[0])
+            code, flags1 = round_sum(fmt, total([decode(fmt, code), products[1]]), *rounding, R[1])
             return code, [flags0, flags1]
         case "aligned":
             terms = [start, *products]
@@ -343,7 +343,7 @@ def step(profile, formats, acc: int, pairs: list[tuple[int, int]], R: list[int])
                 if exponents:
                     quantum = power(max(exponents) - profile.guard_bits)
                     terms = [number(truncated(x.value, quantum)) for x in terms]
-            code, flags = round_sum(fmt, total(terms), *how, R[0])
+            code, flags = round_sum(fmt, total(terms), *rounding, R[0])
             return code, [flags]
     raise AssertionError(profile.sum_order)
 

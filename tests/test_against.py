@@ -9,7 +9,7 @@ import pytest
 from benchmarks import against
 
 
-def test_turns_alternate_and_ratios_are_of_neighbours() -> None:
+def test_checkouts_alternate_and_adjacent_runs_are_compared() -> None:
     order: list[str] = []
 
     def turn(side: str, seconds: float) -> against.Turn:

@@ -23,7 +23,7 @@ def test_table_escapes_bars() -> None:
     assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |\n"
 
 
-def test_filled() -> None:
+def test_filled_replaces_the_marked_place() -> None:
     page = "1\n<!-- a -->\nold\n<!-- /a -->\n2\n"
     assert filled(page, a="new \\1\n") == page.replace("old", "new \\1")
     with pytest.raises(ValueError, match="the page has 0 places for b, not one"):

@@ -74,12 +74,12 @@ class Import(NamedTuple):
 @cache
 def modules() -> dict[str, Path]:
     """Every module of the package by its name without the leading `hfp8sim.`."""
-    found = {}
+    result = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        found[name or "hfp8sim"] = path
-    return found
+        result[name or "hfp8sim"] = path
+    return result
 
 
 def room(module: str) -> str:
@@ -112,25 +112,25 @@ def imported(module: str, node: ast.AST) -> Iterator[Import]:
 @cache
 def imports() -> tuple[Import, ...]:
     """Every import of every module, each once."""
-    found: dict[Import, None] = {}
+    result: dict[Import, None] = {}
     for module, path in modules().items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            found.update(dict.fromkeys(imported(module, node)))
-    return tuple(found)
+            result.update(dict.fromkeys(imported(module, node)))
+    return tuple(result)
 
 
 def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     """Sets of nodes that reach each other."""
 
     def reached(start: str) -> set[str]:
-        found: set[str] = set()
+        result: set[str] = set()
         waiting = list(graph[start])
         while waiting:
             node = waiting.pop()
-            if node not in found:
-                found.add(node)
+            if node not in result:
+                result.add(node)
                 waiting += graph.get(node, ())
-        return found
+        return result
 
     reach = {node: reached(node) for node in graph}
     return {
@@ -151,7 +151,7 @@ def test_no_room_imports_one_above_it() -> None:
     assert upward == set()
 
 
-def test_no_circle_between_modules() -> None:
+def test_no_import_cycle_between_modules() -> None:
     graph: dict[str, set[str]] = {module: set() for module in modules()}
     for i in imports():
         if i.own:
@@ -220,7 +220,7 @@ def test_contributing_lists_the_rooms_in_order() -> None:
         ({"a": {"a"}}, {frozenset("a")}),
     ],
 )
-def test_circles_are_found(graph: dict[str, set[str]], expected: set[frozenset[str]]) -> None:
+def test_import_cycles_are_found(graph: dict[str, set[str]], expected: set[frozenset[str]]) -> None:
     assert circles(graph) == expected
 
 
@@ -229,5 +229,5 @@ def test_circles_are_found(graph: dict[str, set[str]], expected: set[frozenset[s
     ["import hfp8sim.cli", "def f():\n    from hfp8sim.cli import x", "if TYPE_CHECKING:\n    from hfp8sim import cli"],
 )  # fmt: skip
 def test_imports_are_found_in_any_scope(text: str) -> None:
-    found = [i for node in ast.walk(ast.parse(text)) for i in imported("units.mac", node)]
-    assert [i.target for i in found if i.own] == ["cli"]
+    result = [i for node in ast.walk(ast.parse(text)) for i in imported("units.mac", node)]
+    assert [i.target for i in result if i.own] == ["cli"]

@@ -21,17 +21,17 @@ def test_type_checkers_see_the_same_names() -> None:
     (block,) = (
         n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"
     )
-    seen = {
+    declared_for_type_checkers = {
         alias.asname: node.module
         for node in block.body
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert seen == DECLARED
+    assert declared_for_type_checkers == DECLARED
 
 
 @pytest.mark.parametrize("name", DECLARED)
-def test_name_is_what_its_module_holds(name: str) -> None:
+def test_name_equals_module_attribute(name: str) -> None:
     assert getattr(hs, name) is vars(sys.modules[DECLARED[name]])[name]
     assert name in dir(hs)
     assert name in hs.__all__
@@ -42,7 +42,7 @@ def test_unknown_name() -> None:
         hs.nothing  # noqa: B018
 
 
-def test_import_loads_nothing_else() -> None:
+def test_import_loads_only_the_version() -> None:
     script = (
         "import sys, hfp8sim; print(*(m for m in sys.modules if m.startswith(('hfp8sim', 'num'))))"
     )

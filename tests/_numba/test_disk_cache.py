@@ -47,9 +47,9 @@ def test_processes_that_compile_at_once_do_not_exchange_kernels(
     monkeypatch.setattr(jit_module, "_ROOT", tmp_path)
     ours: list[Any] = [jit(form) for _ in range(2)]
     ours[0]._cache._impl.locator.ensure_cache_path()
-    found = signatures_found(*(function._cache._cache_file for function in ours))
-    assert found["integer"] == "machine code for integer"
-    assert found["float"] in (None, "machine code for float")
+    result = signatures_found(*(function._cache._cache_file for function in ours))
+    assert result["integer"] == "machine code for integer"
+    assert result["float"] in (None, "machine code for float")
 
 
 def truncated(contents: bytes) -> bytes:
@@ -90,7 +90,7 @@ def test_folder_that_cannot_be_written_is_no_error(
     assert function(1) == 2
 
 
-def test_function_that_calls_an_argument_is_not_kept(
+def test_function_that_calls_an_argument_is_not_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key of a function covers what its own module imports; a function that it is handed may be elsewhere."""

@@ -121,7 +121,7 @@ def test_index_spares_parsing(
     assert Package(folder, index).digest("p.top") == first
 
 
-def test_fresh_files_are_not_trusted(folder: Path, tmp_path: Path) -> None:
+def test_recently_edited_files_are_read_again(folder: Path, tmp_path: Path) -> None:
     """An edit just after the index was written may leave time stamp and size as they were."""
     index = tmp_path / "index.json"
     path = folder / "low/one.py"

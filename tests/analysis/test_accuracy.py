@@ -29,16 +29,16 @@ def measured(result: list[float], reference: list[float], fmt: str = "dlfloat16"
 
 def test_against_the_formulas() -> None:
     y, x = [1.0, 2.0, 4.5], [1.0, 2.5, 4.0]
-    found = measured(y, x)
+    actual = measured(y, x)
     signal, noise = 1 + 6.25 + 16, 0.25 + 0.25
-    assert found.sqnr_db == pytest.approx(10 * math.log10(signal / noise))
-    assert found.relative_error == pytest.approx(math.sqrt(noise / signal))
-    assert found.cosine == pytest.approx((1 + 5 + 18) / math.sqrt(signal * (1 + 4 + 20.25)))
-    assert found.max_error == 0.5
+    assert actual.sqnr_db == pytest.approx(10 * math.log10(signal / noise))
+    assert actual.relative_error == pytest.approx(math.sqrt(noise / signal))
+    assert actual.cosine == pytest.approx((1 + 5 + 18) / math.sqrt(signal * (1 + 4 + 20.25)))
+    assert actual.max_error == 0.5
     # 1-6-9: neighbours of 2.5 are 2^(1-9) apart, those of 4 2^(2-9)
-    assert found.max_ulp == 0.5 / 2**-8
-    assert found.mean_ulp == (0 + 0.5 / 2**-8 + 0.5 / 2**-7) / 3
-    assert found.lost == 0
+    assert actual.max_ulp == 0.5 / 2**-8
+    assert actual.mean_ulp == (0 + 0.5 / 2**-8 + 0.5 / 2**-7) / 3
+    assert actual.lost == 0
 
 
 def test_pieces_add_up_to_the_whole() -> None:
@@ -62,8 +62,8 @@ def test_perfect_result_and_zero_reference() -> None:
 
 
 def test_nonfinite_results_are_counted_and_left_out() -> None:
-    found = measured([math.nan, math.inf, 2.0], [1.0, 1.0, 2.0])
-    assert (found.lost, found.max_error) == (2, 0.0)
+    actual = measured([math.nan, math.inf, 2.0], [1.0, 1.0, 2.0])
+    assert (actual.lost, actual.max_error) == (2, 0.0)
     nothing = measured([math.nan], [1.0])
     assert nothing.lost == 1 and math.isnan(nothing.max_ulp) and sum(nothing.histogram) == 0
 
@@ -76,8 +76,8 @@ def test_ulp_is_the_distance_to_the_next_number(name: str) -> None:
     values = values[values >= fmt.min_positive]
     if fmt.lowest != "subnormal":  # the lowest binade lacks its first number
         values = values[values >= fmt.min_normal]
-    found = ulp(values[:-1], fmt)
-    assert np.array_equal(found, np.diff(values))
+    actual = ulp(values[:-1], fmt)
+    assert np.array_equal(actual, np.diff(values))
 
 
 @given(st.floats(min_value=0, max_value=1e30, allow_subnormal=False))

@@ -64,7 +64,7 @@ def theorem(m_acc: int, m_p: int, n: int) -> float:
 @pytest.mark.parametrize("m_acc", [3, 5, 6, 9, 12])
 @pytest.mark.parametrize("m_p", [2, 3, 5])
 @pytest.mark.parametrize("n", [3, 64, 577, 5000])
-def test_is_the_theorem(m_acc: int, m_p: int, n: int) -> None:
+def test_retention_equals_the_theorem(m_acc: int, m_p: int, n: int) -> None:
     if m_p <= m_acc:
         assert retention(m_acc, m_p, n) == pytest.approx(theorem(m_acc, m_p, n), rel=1e-12)
 

@@ -144,11 +144,11 @@ def test_selftest_with_sanitizers(tmp_path):
         capture_output=True,
     )
     target = "sanitize" if has_sanitizers.returncode == 0 else "selftest"
-    done = subprocess.run(
+    process = subprocess.run(
         ["make", "-C", SOURCES, target, f"OUT={tmp_path}"], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "all good" in done.stdout
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert "all good" in process.stdout
 
 
 # ---- golden values ----------------------------------------------------------------------------

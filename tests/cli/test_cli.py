@@ -148,9 +148,9 @@ def test_scalesim_csv_for_a_scalesim_machine(run: Run, tmp_path: Path) -> None:
         "--format", "scalesim",
     )  # fmt: skip
     assert status == 0
-    found = out.splitlines()[1].rstrip(",").split(", ")
-    assert found[:4] == ["0", "4991", "4991", "0"]
-    assert round(float(found[4]), 2) == 82.07 and float(found[5]) == 100.0
+    result = out.splitlines()[1].rstrip(",").split(", ")
+    assert result[:4] == ["0", "4991", "4991", "0"]
+    assert round(float(result[4]), 2) == 82.07 and float(result[5]) == 100.0
 
 
 def test_mapping_efficiency_counts_lanes_and_corelets(run: Run, gemms: Path) -> None:
@@ -232,9 +232,11 @@ def test_convert(run: Run, gemms: Path, tmp_path: Path) -> None:
     assert run("convert", gemms, trace) == (0, f"{trace}: trace of 3 layers with no tensors\n", "")
     assert run("convert", trace, again) == (0, f"{again}: GEMM list of 3 rows\n", "")
     assert again.read_text() == gemms.read_text()
-    made = tmp_path / "mobile.csv"
-    wrote = run("convert", "mobilenet-v2", made, "--batch", 2, "--as", "gemm", "--phase", "wgrad")
-    assert wrote[0] == 0 and made.read_text().count("\n") == 7173
+    csv_path = tmp_path / "mobile.csv"
+    wrote = run(
+        "convert", "mobilenet-v2", csv_path, "--batch", 2, "--as", "gemm", "--phase", "wgrad"
+    )
+    assert wrote[0] == 0 and csv_path.read_text().count("\n") == 7173
 
 
 def test_convert_runs_a_model_on_given_arrays(run: Run, tmp_path: Path) -> None:
@@ -290,8 +292,10 @@ def test_help_imports_nothing_heavy() -> None:
         "try: main()\n"
         "finally: print([m for m in ('numpy', 'numba', 'jinja2') if m in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr.strip() == "[]" and "Usage" in done.stdout
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert process.stderr.strip() == "[]" and "Usage" in process.stdout
 
 
 def test_no_arguments_print_the_help(run: Run) -> None:
@@ -590,12 +594,12 @@ def test_bad_machine_file(run: Run, gemms: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["table", "csv", "json", "html"])
 def test_full_disk_behind_the_output(gemms: Path, form: str) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
+        process = subprocess.run(
             [*HFP8SIM, "run", str(gemms), "--format", form],
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == "hfp8sim: cannot write: No space left on device\n"
+    assert process.returncode == 2
+    assert process.stderr == "hfp8sim: cannot write: No space left on device\n"
 
 
 def test_full_disk_behind_a_file(
@@ -617,11 +621,11 @@ def test_full_disk_behind_a_file(
 
 
 def test_closed_pipe_is_no_error(gemms: Path) -> None:
-    done = subprocess.run(
+    process = subprocess.run(
         f"'{sys.executable}' -m hfp8sim run '{gemms}' --format json | head -c 10",
         shell=True, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout == '{\n  "schem' and done.stderr == ""
+    assert process.stdout == '{\n  "schem' and process.stderr == ""
 
 
 def interrupt_in(monkeypatch: pytest.MonkeyPatch, row: int, times: int = 1) -> None:
@@ -668,8 +672,8 @@ def test_interrupt_leaves_a_resumable_report(
 
     assert run(*command)[0] == 0
     assert [p.name for p in out.iterdir()] == ["gemms.json"]
-    done = json.loads((out / "gemms.json").read_text("utf-8"))
-    assert done | {"command": ""} == whole | {"command": ""}
+    resumed = json.loads((out / "gemms.json").read_text("utf-8"))
+    assert resumed | {"command": ""} == whole | {"command": ""}
 
 
 def test_interrupt_without_out_prints_the_partial_report(

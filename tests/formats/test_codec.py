@@ -71,8 +71,8 @@ def test_encode(fmt: FloatFormat, overflow: str) -> None:
             np.testing.assert_array_equal(flags, c_flags, err_msg=f"flags of {mode} {r}")
             for i in few:
                 bits = 0 if R is None else int(R[i])
-                want = oracle.round_code(fmt, oracle.from_float(x[i]), mode, overflow, r, bits)
-                assert (int(codes[i]), int(flags[i])) == want, (x[i].hex(), mode, r, bits)
+                expected = oracle.round_code(fmt, oracle.from_float(x[i]), mode, overflow, r, bits)
+                assert (int(codes[i]), int(flags[i])) == expected, (x[i].hex(), mode, r, bits)
 
 
 @pytest.mark.parametrize("name", ["hfp8-143", "dlfloat16", "e4m3fn", "ieee-169"])
@@ -86,11 +86,11 @@ def test_encode_stochastic(name: str, mode: str) -> None:
     R = np.arange(1 << r)
     codes = encode(np.repeat(x[:, None], R.size, 1), fmt, mode, "saturate", R[None, :], r)[0]
     for i, value in enumerate(x):
-        want = [
+        expected = [
             oracle.round_code(fmt, oracle.from_float(value), mode, "saturate", r, int(k))[0]
             for k in R
         ]
-        np.testing.assert_array_equal(codes[i], want)
+        np.testing.assert_array_equal(codes[i], expected)
 
 
 def test_error_policy() -> None:

@@ -55,11 +55,11 @@ def test_conversion(fmt: FixedPoint) -> None:
         for r in (1, 13, 24) if mode == "stochastic" else (13,):
             R = np.random.default_rng(2).integers(0, 2**r, x.size) if mode == "stochastic" else None
             values = fmt.decode(fmt.encode(x, mode, random_bits=R, bits=r))
-            want = [
+            expected = [
                 exact(fmt, float(v), mode, r, 0 if R is None else int(R[i])) * fmt.epsilon
                 for i, v in enumerate(x)
             ]
-            np.testing.assert_array_equal(values, want, err_msg=mode)
+            np.testing.assert_array_equal(values, expected, err_msg=mode)
 
 
 def test_codes() -> None:

@@ -34,58 +34,60 @@ def test_golden_tables_cover_registry() -> None:
 @pytest.mark.parametrize("key", TABLES)
 def test_code_tables(key: str) -> None:
     with np.load(DATA / "decode_tables.npz") as data:
-        want = data[key]
-    got = get_format(TABLES[key]).table()
-    assert got.shape == want.shape
-    np.testing.assert_array_equal(got, want)
-    number = ~np.isnan(want) & ((want != 0) | np.array(get_format(TABLES[key]).zero == "signed"))
-    np.testing.assert_array_equal(np.signbit(got[number]), np.signbit(want[number]))
+        expected = data[key]
+    result = get_format(TABLES[key]).table()
+    assert result.shape == expected.shape
+    np.testing.assert_array_equal(result, expected)
+    number = ~np.isnan(expected) & (
+        (expected != 0) | np.array(get_format(TABLES[key]).zero == "signed")
+    )
+    np.testing.assert_array_equal(np.signbit(result[number]), np.signbit(expected[number]))
 
 
 @pytest.mark.parametrize("key", [k for k in TABLES if k.startswith("float")])
 def test_ml_dtypes(key: str) -> None:
     with np.load(DATA / "encode_rne_ml_dtypes.npz") as data:
-        x, want = data[f"x_{key}"], data[f"code_{key}"]
+        x, expected = data[f"x_{key}"], data[f"code_{key}"]
     fmt = get_format(TABLES[key])
     policy = "special" if fmt.has_nan else "saturate"
     if not fmt.has_nan:  # ml_dtypes turns NaN into −0 there
-        x, want = x[~np.isnan(x)], want[~np.isnan(x)]
+        x, expected = x[~np.isnan(x)], expected[~np.isnan(x)]
     if key == "float8_e8m0fnu":
-        check_scale(x, want)
+        check_scale(x, expected)
         return
-    got = fmt.encode(x, "nearest-even", policy)
-    nan = np.isnan(fmt.decode(want))
-    np.testing.assert_array_equal(np.isnan(fmt.decode(got)), nan)
-    np.testing.assert_array_equal(got[~nan], want[~nan])
+    result = fmt.encode(x, "nearest-even", policy)
+    nan = np.isnan(fmt.decode(expected))
+    np.testing.assert_array_equal(np.isnan(fmt.decode(result)), nan)
+    np.testing.assert_array_equal(result[~nan], expected[~nan])
 
 
-def check_scale(x: np.ndarray, want: np.ndarray) -> None:
+def check_scale(x: np.ndarray, expected: np.ndarray) -> None:
     """E8M0: ties go to the even *code* here, and to the larger power of two in ml_dtypes, which also
     rounds the binary32 subnormals between 2^−127 and 1.5·2^−127 up (docs/peers.md)."""
     fmt = get_format("e8m0")
-    got = fmt.encode(x, "nearest-even", "special")
+    result = fmt.encode(x, "nearest-even", "special")
     with np.errstate(invalid="ignore"):
         tie = (np.frexp(x)[0] == 0.75) & np.isfinite(x)
     low = (x > 2.0**-127) & (x < 1.5 * 2.0**-127)
-    np.testing.assert_array_equal(got[~tie & ~low], want[~tie & ~low])
-    np.testing.assert_array_equal(fmt.encode(x[tie], "nearest-away", "special"), want[tie])
-    assert not (got[tie] % 2).any()
+    np.testing.assert_array_equal(result[~tie & ~low], expected[~tie & ~low])
+    np.testing.assert_array_equal(fmt.encode(x[tie], "nearest-away", "special"), expected[tie])
+    assert not (result[tie] % 2).any()
     assert tie.sum() > 100
-    assert low.any() and not got[low].any() and (want[low] == 1).all()
+    assert low.any() and not result[low].any() and (expected[low] == 1).all()
 
 
 def test_ibm_dlfloat16() -> None:
     fmt = get_format("dlfloat16")
     with np.load(DATA / "dlfloat16_nnp1.npz") as data:
-        table, x, want = data["decode"], data["x"], data["code"]
+        table, x, expected = data["decode"], data["x"], data["code"]
     np.testing.assert_array_equal(fmt.table(), table)
     np.testing.assert_array_equal(
         np.signbit(fmt.table()[table == 0]), np.signbit(table[table == 0])
     )
-    got = fmt.encode(x, "nearest-away", "special")
-    nan = (want & 0x7FFF) == 0x7FFF  # the sign of NaN-Infinity is don't care
-    np.testing.assert_array_equal(got[nan], 0x7FFF)
-    np.testing.assert_array_equal(got[~nan], want[~nan])
+    result = fmt.encode(x, "nearest-away", "special")
+    nan = (expected & 0x7FFF) == 0x7FFF  # the sign of NaN-Infinity is don't care
+    np.testing.assert_array_equal(result[nan], 0x7FFF)
+    np.testing.assert_array_equal(result[~nan], expected[~nan])
 
 
 @pytest.mark.parametrize(

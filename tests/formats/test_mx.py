@@ -66,8 +66,8 @@ def test_gfloat_blocks(name: str) -> None:
         "mxfp4": peer.format_info_ocp_e2m1,
     }[name]  # fmt: skip
     block = gfloat.BlockFormatInfo("mx", info, 32, peer.format_info_ocp_e8m0)
-    want = [gfloat.quantize_block(block, row, gfloat.compute_scale_amax) for row in x]
-    np.testing.assert_array_equal(quantise(x, name).dequantise(), want)
+    expected = [gfloat.quantize_block(block, row, gfloat.compute_scale_amax) for row in x]
+    np.testing.assert_array_equal(quantise(x, name).dequantise(), expected)
 
 
 def test_int8() -> None:

@@ -50,9 +50,9 @@ def test_ml_dtypes(name: str) -> None:
     x = all_16_bit_floats()
     x = np.concatenate([x, np.nextafter(x, np.float32(0)), np.nextafter(x, np.float32(np.inf))])
     x = x[~np.isnan(x)]
-    got = fmt.encode(x, "nearest-even", "special" if fmt.has_nan else "saturate")
-    want = ml_codes(x, name)
-    same = (got == want) | (np.isnan(fmt.decode(got)) & np.isnan(fmt.decode(want)))
+    result = fmt.encode(x, "nearest-even", "special" if fmt.has_nan else "saturate")
+    expected = ml_codes(x, name)
+    same = (result == expected) | (np.isnan(fmt.decode(result)) & np.isnan(fmt.decode(expected)))
     assert same.all(), x[~same][:5]
 
 
@@ -114,15 +114,17 @@ def same_as_gfloat(name: str, saturate: bool, x: np.ndarray) -> None:
         for r in (1, 3, 8, 13) if mode.startswith("stochastic") else (0,):
             R = rng.integers(0, 1 << r, x.size) if r else None
             with np.errstate(all="ignore"):
-                want = gfloat.round_ndarray(theirs, x, their_mode, saturate, R, r)
-            got = fmt.decode(fmt.encode(x, mode, "saturate" if saturate else "special", R, r or 13))
-            wrong = ~((got == want) | (np.isnan(got) & np.isnan(want)))
+                expected = gfloat.round_ndarray(theirs, x, their_mode, saturate, R, r)
+            result = fmt.decode(
+                fmt.encode(x, mode, "saturate" if saturate else "special", R, r or 13)
+            )
+            wrong = ~((result == expected) | (np.isnan(result) & np.isnan(expected)))
             assert not wrong.any(), (
                 mode,
                 r,
                 [v.hex() for v in x[wrong][:3]],
-                got[wrong][:3],
-                want[wrong][:3],
+                result[wrong][:3],
+                expected[wrong][:3],
             )
 
 
@@ -156,8 +158,8 @@ def test_gfloat_p3109(k: int) -> None:
                     continue
                 theirs = p3109_info(k, p, signed, extended)
                 codes = np.arange(1 << k)
-                want = gfloat.decode_ndarray(theirs, codes)
-                np.testing.assert_array_equal(fmt.decode(codes.astype(fmt.dtype)), want, name)
+                expected = gfloat.decode_ndarray(theirs, codes)
+                np.testing.assert_array_equal(fmt.decode(codes.astype(fmt.dtype)), expected, name)
 
 
 APYTYPES_MODES = {
@@ -177,10 +179,10 @@ def test_apytypes_conversion(name: str) -> None:
     x = boundary_values(fmt, limit=600)
     x = x[np.isfinite(x) & (np.abs(x) < 1e300)]
     theirs = apytypes.APyFloatArray.from_array(x, fmt.exponent_bits, fmt.fraction_bits, fmt.bias)
-    want = theirs.to_numpy()
-    got = fmt.decode(fmt.encode(x, "nearest-even", "special"))
-    np.testing.assert_array_equal(got, want)
-    np.testing.assert_array_equal(np.signbit(got), np.signbit(want))
+    expected = theirs.to_numpy()
+    result = fmt.decode(fmt.encode(x, "nearest-even", "special"))
+    np.testing.assert_array_equal(result, expected)
+    np.testing.assert_array_equal(np.signbit(result), np.signbit(expected))
 
 
 @pytest.mark.parametrize("mode", APYTYPES_MODES)
@@ -201,9 +203,9 @@ def test_apytypes_multiply_add(name: str, mode: str) -> None:
     )
     one = np.full(256, fmt.encode(1.0))
     left, right = np.stack([every, one], axis=1), np.stack([one, every])
-    for a, b, want in ((left, right, total), (left[:, :1], right[1:], product)):
-        got = fmt.decode(gemm(a, b, profile, a_format=fmt, b_format=fmt))
-        np.testing.assert_array_equal(got, want)
+    for a, b, expected in ((left, right, total), (left[:, :1], right[1:], product)):
+        result = fmt.decode(gemm(a, b, profile, a_format=fmt, b_format=fmt))
+        np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("mode", APYTYPES_MODES)
@@ -218,7 +220,7 @@ def test_apytypes_matrix_product(mode: str) -> None:
     )
     left, right = (apytypes.APyFloatArray.from_array(fmt.decode(x), 4, 3) for x in (a, b))
     with context:
-        want = (left @ right).to_numpy()
+        expected = (left @ right).to_numpy()
     profile = get_profile("fp8-2018").replace(chunk_length=0, rounding=mode)
-    got = acc.decode(gemm(a, b, profile, a_format=fmt, b_format=fmt))
-    np.testing.assert_array_equal(got, want)
+    result = acc.decode(gemm(a, b, profile, a_format=fmt, b_format=fmt))
+    np.testing.assert_array_equal(result, expected)

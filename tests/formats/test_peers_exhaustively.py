@@ -31,9 +31,9 @@ def test_ml_dtypes_on_binary32(name: str) -> None:
     codes, flags = np.empty(SPAN, np.uint8), np.empty(SPAN, np.uint8)
     for start in range(0, 1 << 32, SPAN):
         row(sweeps.widened(start, SPAN), np.int64(0), codes, flags)
-        want = ml_codes(np.arange(start, start + SPAN, dtype=np.uint32).view(np.float32), name)
-        if not np.array_equal(codes, want):
-            assert ((codes == want) | (nan[codes] & nan[want])).all(), hex(start)
+        expected = ml_codes(np.arange(start, start + SPAN, dtype=np.uint32).view(np.float32), name)
+        if not np.array_equal(codes, expected):
+            assert ((codes == expected) | (nan[codes] & nan[expected])).all(), hex(start)
 
 
 @pytest.mark.exhaustive

@@ -166,6 +166,6 @@ def test_invalid_format_words_are_refused(word):
 def test_error_shows_line_and_column(text, line, column, reason):
     with pytest.raises(InputError, match=rf"^line {line}, column {column}: {reason}") as error:
         assemble(text)
-    shown, pointer = str(error.value).split("\n")[1:]
-    assert shown[4:] == text.split("\n")[line - 1]
+    quoted, pointer = str(error.value).split("\n")[1:]
+    assert quoted[4:] == text.split("\n")[line - 1]
     assert pointer.index("^") - 4 == column - 1

@@ -53,11 +53,13 @@ def same(profile, fmt_a, fmt_b, a, b, **how) -> Plan:
     """The kernel's codes and counts are the plain loop's; the plan."""
     codes, counts, plan = run(profile, fmt_a, fmt_b, a, b, **how)
     assert plan.kernel is not None, plan
-    want, events = plain(profile, fmt_a, fmt_b, a, b, seed=how.get("seed", 0))
-    np.testing.assert_array_equal(codes, want, err_msg=f"{plan}\n{profile}")
+    expected, events = plain(profile, fmt_a, fmt_b, a, b, seed=how.get("seed", 0))
+    np.testing.assert_array_equal(codes, expected, err_msg=f"{plan}\n{profile}")
     if how.get("events"):
-        got = tuple(counts)
-        assert got == (events.swamped, events.overflowed, events.underflowed), f"{plan}\n{profile}"
+        event_counts = tuple(counts)
+        assert event_counts == (events.swamped, events.overflowed, events.underflowed), (
+            f"{plan}\n{profile}"
+        )
     return plan
 
 
@@ -79,9 +81,9 @@ PAIRS = (
 def compared(profile, fmt_a, fmt_b, a, b, seed=0) -> None:
     """`gemm` is the plain loop, codes and events, by whatever path."""
     fmt_a, fmt_b = get_format(fmt_a), get_format(fmt_b)
-    want, events = plain(profile, fmt_a, fmt_b, a, b, seed=seed)
+    expected, events = plain(profile, fmt_a, fmt_b, a, b, seed=seed)
     how = {"a_format": fmt_a, "b_format": fmt_b, "seed": seed, "threads": 1}
-    np.testing.assert_array_equal(gemm(a, b, profile, **how), want)
-    got, counted = gemm(a, b, profile, **how, events=True)
-    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(gemm(a, b, profile, **how), expected)
+    codes_with_events, counted = gemm(a, b, profile, **how, events=True)
+    np.testing.assert_array_equal(codes_with_events, expected)
     assert counted == events

@@ -49,20 +49,20 @@ def sample(fmt: FloatFormat, n: int = 1 << 16) -> np.ndarray:
 
 
 def compare(x: np.ndarray, fmt: FloatFormat, mode: str, overflow: str, r: int = 13) -> None:
-    how = rounder(fmt, mode, overflow, r)
-    assert how is not None, (fmt.name, mode, overflow, r)
+    parameters = rounder(fmt, mode, overflow, r)
+    assert parameters is not None, (fmt.name, mode, overflow, r)
     random = None
     if mode == "stochastic":
         random = np.random.default_rng(5).integers(0, 1 << r, x.size).astype(np.uint32)
     with np.errstate(invalid="ignore"):  # widening a signalling NaN
-        want, flags = encode(x, fmt, mode, overflow, random, r)
-    got = convert_float32(x, how, fmt.dtype, random)
-    wrong = np.flatnonzero(got.codes != want)
+        expected, flags = encode(x, fmt, mode, overflow, random, r)
+    result = convert_float32(x, parameters, fmt.dtype, random)
+    wrong = np.flatnonzero(result.codes != expected)
     what = f"{fmt.name} {mode} {overflow}"
-    assert not wrong.size, (what, x[wrong[0]], got.codes[wrong[0]], want[wrong[0]])
-    assert got.overflows == np.count_nonzero(flags & OVERFLOWED), what
-    assert got.underflows == np.count_nonzero(flags & UNDERFLOWED), what
-    assert got.nan == np.count_nonzero(np.isnan(x))
+    assert not wrong.size, (what, x[wrong[0]], result.codes[wrong[0]], expected[wrong[0]])
+    assert result.overflows == np.count_nonzero(flags & OVERFLOWED), what
+    assert result.underflows == np.count_nonzero(flags & UNDERFLOWED), what
+    assert result.nan == np.count_nonzero(np.isnan(x))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -95,7 +95,7 @@ def test_random_bits(name: str, r: int) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 1023, 1024, 1025, 3000])
-def test_sizes_and_drawn_words(size: int) -> None:
+def test_sizes_and_random_words(size: int) -> None:
     """`convert` draws the words of docs/numerics.md; from float64 by the integer path, the same."""
     rng = np.random.default_rng(size)
     x = (rng.standard_normal((size, 3)) * 4).astype(np.float32)
@@ -108,20 +108,20 @@ def test_sizes_and_drawn_words(size: int) -> None:
     if size == 17:
         site = key(np.uint64(6), np.uint64(2), np.uint64(CONVERT))
         random = [word(site, 0, t) >> 19 for t in range(x.size)]
-        want = encode(
+        expected = encode(
             x, get_format("hfp8-143"), "stochastic", "saturate", np.reshape(random, x.shape), 13
         )
         np.testing.assert_array_equal(
-            convert(x, "hfp8-143", "stochastic", seed=6, stream=2)[0], want[0]
+            convert(x, "hfp8-143", "stochastic", seed=6, stream=2)[0], expected[0]
         )
 
 
 def test_layouts() -> None:
     x = np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32)
-    want, _ = convert(x, "e5m2")
-    np.testing.assert_array_equal(convert(np.asfortranarray(x), "e5m2")[0], want)
-    np.testing.assert_array_equal(convert(x[::2, ::3], "e5m2")[0], want[::2, ::3])
-    np.testing.assert_array_equal(convert(x[0, 0], "e5m2")[0], want[0, 0])
+    expected, _ = convert(x, "e5m2")
+    np.testing.assert_array_equal(convert(np.asfortranarray(x), "e5m2")[0], expected)
+    np.testing.assert_array_equal(convert(x[::2, ::3], "e5m2")[0], expected[::2, ::3])
+    np.testing.assert_array_equal(convert(x[0, 0], "e5m2")[0], expected[0, 0])
 
 
 def test_nan_into_a_format_without_one_is_named() -> None:
@@ -137,7 +137,7 @@ def test_nan_into_a_format_without_one_is_named() -> None:
     ("e4m3fn", "toward-positive", "saturate"), ("e4m3fn", "nearest-even", "error"),
     ("bfloat16", "nearest-even", "saturate"), ("e4m3fn", "stochastic-b", "saturate"),
 ])  # fmt: skip
-def test_what_the_integer_path_does(fmt: str, mode: str, overflow: str) -> None:
+def test_unsupported_conversions_have_no_vector_code(fmt: str, mode: str, overflow: str) -> None:
     assert rounder(get_format(fmt), mode, overflow, 13) is None
 
 

@@ -31,15 +31,15 @@ def test_shapes_and_layouts(shape: tuple[int, int, int]) -> None:
     m, k, n = shape
     rng = np.random.default_rng(m)
     a, b = numbers(rng, "hfp8-143", (m, k), "normal"), numbers(rng, "hfp8-143", (k, n), "normal")
-    want = plain(HFP8, "hfp8-143", "hfp8-143", a, b)[0]
+    expected = plain(HFP8, "hfp8-143", "hfp8-143", a, b)[0]
     for left in (a, np.asfortranarray(a), np.repeat(a, 2, axis=1)[:, ::2], a[::-1][::-1]):
         for right in (b, np.asfortranarray(b), np.repeat(b, 2, axis=0)[::2]):
-            got = run(HFP8, "hfp8-143", "hfp8-143", left, right)[0]
-            np.testing.assert_array_equal(got, want)
+            result = run(HFP8, "hfp8-143", "hfp8-143", left, right)[0]
+            np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize("random_source", ["row-column", "counter"])
-def test_blocking_changes_nothing(random_source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocking_changes_no_bit(random_source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of one call, rows of one block, and columns whose panels are held at once."""
     rng = np.random.default_rng(45)
     profile = HFP8.replace(rounding="stochastic", random_source=random_source)
@@ -47,7 +47,7 @@ def test_blocking_changes_nothing(random_source: str, monkeypatch: pytest.Monkey
         numbers(rng, "hfp8-143", (210, 90), "normal"),
         numbers(rng, "hfp8-143", (90, 75), "normal"),
     )
-    want = plain(profile, "hfp8-143", "hfp8-143", a, b, seed=6)[0]
+    expected = plain(profile, "hfp8-143", "hfp8-143", a, b, seed=6)[0]
     monkeypatch.setattr(driver, "MACS_WORTH_THREADS", 1)
     for change in (
         {"MACS_PER_CALL": 1 << 18},
@@ -58,8 +58,8 @@ def test_blocking_changes_nothing(random_source: str, monkeypatch: pytest.Monkey
             monkeypatch.setattr(driver, name, value)
         monkeypatch.setattr(driver, "_WORKSPACE", kernels.Workspace())  # nothing is cached
         for threads in (1, 2):
-            got = run(profile, "hfp8-143", "hfp8-143", a, b, seed=6, threads=threads)[0]
-            np.testing.assert_array_equal(got, want)
+            result = run(profile, "hfp8-143", "hfp8-143", a, b, seed=6, threads=threads)[0]
+            np.testing.assert_array_equal(result, expected)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_workers_free_memory_of_ended_callers(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("products, chunk", [(1, 64), (1, 7), (1, 0), (2, 7), (2, 64), (0, 16)])
 @pytest.mark.parametrize("mode", ["nearest-away", "stochastic"])
-def test_pieces(mode: str, products: int, chunk: int) -> None:
+def test_ranges_of_k_give_the_whole_product(mode: str, products: int, chunk: int) -> None:
     """Ranges in any cut give what the whole gives, state and random words included."""
     if products == 0 and mode == "stochastic":
         pytest.skip("no kernel")
@@ -146,7 +146,7 @@ def test_pieces(mode: str, products: int, chunk: int) -> None:
     fmt = get_format("hfp8-143")
     m, k, n = 37, 150, 41
     a, b = numbers(rng, fmt, (m, k), "normal"), numbers(rng, fmt, (k, n), "normal")
-    want, events = plain(profile, fmt, fmt, a, b, seed=4)
+    expected, events = plain(profile, fmt, fmt, a, b, seed=4)
     facts = acc.gemm_facts(profile, fmt, fmt, 4, 0)
     plan = kernels.plan(profile, fmt, fmt, kernels.scan(a, fmt), kernels.scan(b, fmt), k, True)
     step = max(products, 1)
@@ -154,7 +154,7 @@ def test_pieces(mode: str, products: int, chunk: int) -> None:
     if products == 0:
         starts = list(range(0, k, chunk))
     cuts = [0, *sorted(rng.choice(starts[1:], 5, replace=False)), k]
-    got, swamped = np.zeros_like(want), 0
+    result, swamped = np.zeros_like(expected), 0
     for rows in (slice(0, 16), slice(16, 37)):
         for columns in (slice(0, 7), slice(7, 41)):
             state = kernels.allocate_accumulators(
@@ -172,8 +172,10 @@ def test_pieces(mode: str, products: int, chunk: int) -> None:
                 counts = kernels.accumulate(plan, left, right, state, k0=k0, last=k1 == k)
                 swamped += counts[at.SWAMPED]
                 swamped -= kernels.zero_steps(plan, a[rows, k0:k1], b[k0:k1, columns].T, k0)
-            kernels.encode(state.total, profile.result_format.facts, plan.scale, got[rows, columns])
-    np.testing.assert_array_equal(got, want)
+            kernels.encode(
+                state.total, profile.result_format.facts, plan.scale, result[rows, columns]
+            )
+    np.testing.assert_array_equal(result, expected)
     assert swamped == events.swamped
 
 
@@ -184,19 +186,19 @@ def test_whole_product_begins_at_zero(mode: str, k: int) -> None:
     rng = np.random.default_rng(31)
     profile, fmt = HFP8.replace(rounding=mode), get_format("hfp8-143")
     a, b = numbers(rng, fmt, (21, k), "normal"), numbers(rng, fmt, (k, 70), "normal")
-    want = plain(profile, fmt, fmt, a, b)[0]
+    expected = plain(profile, fmt, fmt, a, b)[0]
     plan = kernels.plan(profile, fmt, fmt, kernels.scan(a, fmt), kernels.scan(b, fmt), k)
     keys = (np.uint64(0), np.uint64(0))
     left = kernels.pack_operand(plan, a, fmt, keys, of_a=True)
     right = kernels.pack_operand(plan, b.T, fmt, keys, of_a=False)
-    state = kernels.allocate_accumulators(plan, *want.shape, whole=True)
+    state = kernels.allocate_accumulators(plan, *expected.shape, whole=True)
     state.chunk.fill(np.nan)
     for _ in range(2):
         state.total.fill(np.nan)
         kernels.accumulate(plan, left, right, state, last=True)
-        got = np.empty_like(want)
-        kernels.encode(state.total, profile.result_format.facts, plan.scale, got)
-        np.testing.assert_array_equal(got, want)
+        result = np.empty_like(expected)
+        kernels.encode(state.total, profile.result_format.facts, plan.scale, result)
+        np.testing.assert_array_equal(result, expected)
 
 
 def test_buffers_are_reused_by_name() -> None:

@@ -60,8 +60,8 @@ def test_blocks_agree_with_numpy(name: str, dtype: type) -> None:
     view = image_of(conv)
     (p, q), (r, s), groups = view.grid, view.kernel, np.arange(conv.groups)
     indices = groups, np.arange(p * q), np.arange(r * s * view.channels)
-    want = np.concatenate([unfold_numpy(image, view, *indices) for image in images], axis=1)
-    rows, columns = want.shape[1:]
+    expected = np.concatenate([unfold_numpy(image, view, *indices) for image in images], axis=1)
+    rows, columns = expected.shape[1:]
     blocks = [((0, rows), (0, columns)), ((rows // 2, rows - rows // 2), (0, columns))]
     for _ in range(20):
         row, column = int(rng.integers(rows)), int(rng.integers(columns))
@@ -76,5 +76,7 @@ def test_blocks_agree_with_numpy(name: str, dtype: type) -> None:
         for (row, m), (column, k) in blocks:
             out = np.full(m * k * images.itemsize + MOVED, 0xEE, np.uint8)
             unfold(memory, 0, g, (row, m), (column, k), out)
-            got = out[: m * k * images.itemsize].view(dtype).reshape(m, k)
-            np.testing.assert_array_equal(got, want[group, row : row + m, column : column + k])
+            result = out[: m * k * images.itemsize].view(dtype).reshape(m, k)
+            np.testing.assert_array_equal(
+                result, expected[group, row : row + m, column : column + k]
+            )

@@ -27,9 +27,9 @@ def test_packed_values(name: str) -> None:
     keys = (np.uint64(0), np.uint64(0))
     for matrix in (codes, np.asfortranarray(codes)):
         values = kernels.pack_operand(plan, matrix, fmt, keys, of_a=True).values
-        want = np.zeros((32, 37))
-        want[:21] = fmt.decode(codes)
-        np.testing.assert_array_equal(values.transpose(0, 2, 1).reshape(32, 37), want)
+        expected = np.zeros((32, 37))
+        expected[:21] = fmt.decode(codes)
+        np.testing.assert_array_equal(values.transpose(0, 2, 1).reshape(32, 37), expected)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_encode_every_number(name: str, scale: int) -> None:
     values = np.ldexp(fmt.decode(codes), scale)
     panels = np.zeros((1, -(-codes.size // PANEL), PANEL, PANEL), np.float32)
     panels[0, :, 0, :] = values.reshape(-1, PANEL)
-    got = np.empty((1, codes.size), fmt.dtype)
-    kernels.encode(panels, fmt.facts, scale, got)
-    want = codes.copy()
-    want[np.isnan(values)] = fmt.facts.nan_code
-    want[values == 0] = 0
-    np.testing.assert_array_equal(got[0], want)
+    result = np.empty((1, codes.size), fmt.dtype)
+    kernels.encode(panels, fmt.facts, scale, result)
+    expected = codes.copy()
+    expected[np.isnan(values)] = fmt.facts.nan_code
+    expected[values == 0] = 0
+    np.testing.assert_array_equal(result[0], expected)
 
 
 def test_scan() -> None:

@@ -22,7 +22,7 @@ from tests.units.problems import operand
 @pytest.mark.parametrize("events", [False, True], ids=["quiet", "events"])
 @pytest.mark.parametrize("products", [0, 1, 2])
 @pytest.mark.parametrize("mode", MODES)
-def test_operands(mode: str, products: int, events: bool) -> None:
+def test_operand_formats_and_chunk_lengths(mode: str, products: int, events: bool) -> None:
     rng = np.random.default_rng(1)
     seen = 0
     for fmt_a, fmt_b in PAIRS:
@@ -214,7 +214,7 @@ def test_all_accumulators(pair: tuple[str, str], mode: str, sample: int | None) 
     for place in places:
         a_code, b_code = divmod(int(place), 256)
         # One step, from every accumulator as the open chunk, laid along the columns.
-        want = plain_step(profile, facts, a_code, b_code, codes)
+        expected = plain_step(profile, facts, a_code, b_code, codes)
         for plan, valid in zip(plans, (reachable, numbers_only)):
             assert plan.kernel is not None, plan
             left = kernels.pack_operand(
@@ -229,10 +229,10 @@ def test_all_accumulators(pair: tuple[str, str], mode: str, sample: int | None) 
             state.chunk[0, :, 0, :] = lanes.reshape(-1, PANEL)
             kernels.accumulate(plan, left, right, state, last=True)
             floats = np.ldexp(state.total[0, :, 0, :].reshape(-1).astype(np.float64), -plan.scale)
-            np.testing.assert_array_equal(floats[valid], dlfloat.decode(want)[valid], str(plan))
-            got = np.empty((1, codes.size), np.uint16)
-            kernels.encode(state.total, dlfloat.facts, plan.scale, got)
-            np.testing.assert_array_equal(got[0][valid], want[valid], str(plan))
+            np.testing.assert_array_equal(floats[valid], dlfloat.decode(expected)[valid], str(plan))
+            result = np.empty((1, codes.size), np.uint16)
+            kernels.encode(state.total, dlfloat.facts, plan.scale, result)
+            np.testing.assert_array_equal(result[0][valid], expected[valid], str(plan))
 
 
 def plain_step(profile, facts, a_code: int, b_code: int, codes) -> np.ndarray:

@@ -59,9 +59,9 @@ def test_pairs_are_exact_in_float64(pair: tuple[str, str]) -> None:
         assert (sums == np.rint(sums)).all() and (np.abs(sums) <= 2.0**53).all()
 
 
-def test_bound() -> None:
-    """The bound on sums, against the worst that roundings can do: each term the largest, each rounded up
-    as far as the mode may go."""
+def test_bound_holds_for_the_worst_roundings() -> None:
+    """The bound on sums holds in the worst case: each term is the largest, and each rounding goes up as far as
+    the mode allows."""
     for p in (3, 5, 10):
         for term in (1.0, 1.25, 3.7):
             for kind in ("zero", "even", "away", "random"):
@@ -81,7 +81,7 @@ def test_bound() -> None:
     ({"rounding": "stochastic", "random_bits": 15}, "random bits"),
     ({"products_per_step": 2, "sum_order": "chain"}, "sum order"),
 ])  # fmt: skip
-def test_reasons(change: dict, why: str) -> None:
+def test_rejected_profile_gives_the_reason(change: dict, why: str) -> None:
     fmt = get_format("hfp8-143")
     plan = kernels.plan(
         HFP8.replace(**change), fmt, fmt, Scan(30, -14, False), Scan(30, -14, False), 64
@@ -102,7 +102,7 @@ def test_smallest_number_off_the_quantum(products: int, r: int, source: str) -> 
     """A stochastic rounding lifts −1 quantum to −MIN, of which the next sum must see every bit."""
     fmt_a, fmt_b = get_format("hfp8-152"), get_format("hfp8-143")
     units = np.multiply.outer(fmt_a.table(), fmt_b.table()) * 2.0**31
-    pairs = [np.argwhere(units == wanted)[0] for wanted in (54, -55, 65536, 45)]
+    pairs = [np.argwhere(units == unit)[0] for unit in (54, -55, 65536, 45)]
     a = np.tile(np.array([p[0] for p in pairs], np.uint8), (40, 1))
     b = np.tile(np.array([p[1] for p in pairs], np.uint8)[:, None], (1, 40))
     profile = HFP8.replace(
@@ -202,7 +202,7 @@ def test_chunks_longer_than_k(chunk: int) -> None:
 def test_vanishing_chunk_is_swamped() -> None:
     fmt_a, fmt_b = get_format("hfp8-152"), get_format("hfp8-143")
     units = np.multiply.outer(fmt_a.table(), fmt_b.table()) * 2.0**31
-    pairs = [np.argwhere(units == wanted)[0] for wanted in (54, -55) * 2]
+    pairs = [np.argwhere(units == unit)[0] for unit in (54, -55) * 2]
     a = np.tile(np.array([p[0] for p in pairs], np.uint8), (4, 1))
     b = np.tile(np.array([p[1] for p in pairs], np.uint8)[:, None], (1, 4))
     compared(HFP8.replace(products_per_step=0, chunk_length=2), fmt_a, fmt_b, a, b)

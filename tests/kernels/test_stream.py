@@ -25,13 +25,13 @@ def test_ranges_of_k(mode: str, max_k: int) -> None:
     profile = get_profile("hfp8").replace(rounding=mode, products_per_step=2, chunk_length=7)
     m, k, n = 37, CUTS[-1], 41
     a, b = operand(rng, fmt, (m, k), "normal"), operand(rng, fmt, (k, n), "normal")
-    want, events = plain(profile, fmt, fmt, a, b, seed=4)
+    expected, events = plain(profile, fmt, fmt, a, b, seed=4)
     scans = kernels.scan(a, fmt), kernels.scan(b, fmt)
     plan = kernels.plan(profile, fmt, fmt, *scans, k, events=True)
     keys = gemm_facts(profile, fmt, fmt, 4, 0).keys
     formats = fmt, fmt, profile.result_format
     stream = kernels.Stream(plan, formats, keys, 21, 34, k, max_k=max_k)
-    got, zero_steps = np.zeros_like(want), 0
+    result, zero_steps = np.zeros_like(expected), 0
     for rows, columns in itertools.product(
         (slice(0, 16), slice(16, 37)), (slice(0, 7), slice(7, 41))
     ):
@@ -40,8 +40,8 @@ def test_ranges_of_k(mode: str, max_k: int) -> None:
             views = kernels.view(of_a, rows.start), kernels.view(of_b, columns.start)
             stream.add(*views, k0, k1 - k0)
             zero_steps += kernels.zero_steps(plan, of_a, of_b, k0)
-        stream.codes(got[rows, columns])
-    np.testing.assert_array_equal(got, want)
+        stream.codes(result[rows, columns])
+    np.testing.assert_array_equal(result, expected)
     assert stream.counts[kernels.SWAMPED] - zero_steps == events.swamped
 
 
@@ -57,6 +57,6 @@ def test_other_keys_draw_other_words() -> None:
     for seed in (1, 2):
         stream.set_keys(gemm_facts(profile, fmt, fmt, seed, 0).keys)
         stream.add(kernels.view(a), kernels.view(b.T), 0, 70)
-        got = np.zeros((20, 18), formats[2].dtype)
-        stream.codes(got)
-        np.testing.assert_array_equal(got, plain(profile, fmt, fmt, a, b, seed=seed)[0])
+        result = np.zeros((20, 18), formats[2].dtype)
+        stream.codes(result)
+        np.testing.assert_array_equal(result, plain(profile, fmt, fmt, a, b, seed=seed)[0])

@@ -75,7 +75,7 @@ def compare_with_model(case: dict, pair: tuple[str, str], events: bool) -> int:
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("pair", [("hfp8-143", "hfp8-143"), ("hfp8-152", "hfp8-143"),
                                   ("dlfloat16", "dlfloat16"), ("e5m2", "e5m2")], ids=str)  # fmt: skip
-def test_model(pair: tuple[str, str], case: dict) -> None:
+def test_kernel_equals_model(pair: tuple[str, str], case: dict) -> None:
     """The same floats, before anything is encoded: a sum off the accumulator's grid would show."""
     assert compare_with_model(case, pair, events=False) or pair[0] != "hfp8-143"
 
@@ -106,7 +106,7 @@ def test_gemm_on_the_model(events: bool) -> None:
 
 @pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("mode", MODES)
-def test_targets(processor: str, mode: str) -> None:
+def test_every_target_equals_the_plain_loop(processor: str, mode: str) -> None:
     rng = np.random.default_rng(17)
     on = PROCESSORS[processor]
     for fmt, accumulator in (
@@ -163,7 +163,7 @@ _SETS = {
 }
 
 
-def test_instruction_sets(tmp_path: Path) -> None:
+def test_instruction_sets_give_equal_bits(tmp_path: Path) -> None:
     from llvmlite import binding
 
     have = kernels.host_target()
@@ -199,7 +199,7 @@ def direction() -> tuple[float, ...]:
     )  # fmt: skip
 
 
-def test_direction_is_restored() -> None:
+def test_rounding_direction_is_restored() -> None:
     rng = np.random.default_rng(23)
     a, b = (
         numbers(rng, "hfp8-152", (16, 64), "numbers"),
@@ -225,7 +225,7 @@ def test_direction_is_restored() -> None:
 
 @pytest.mark.skipif(not kernels.host_target().directed, reason="the rounding direction is fixed")
 @pytest.mark.parametrize("mode", ["nearest-away", "stochastic"])
-def test_direction_by_llvm(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rounding_direction_set_by_llvm(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """LLVM's own intrinsics, with which AArch64's direction is set, do for any processor."""
     host = kernels.host_target()
     target = host._replace(name="hostllvm", direction=Direction.LLVM, flush=False)

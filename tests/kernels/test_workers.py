@@ -54,7 +54,7 @@ def test_interrupt_joins_workers(interrupts: int) -> None:
     assert len(done) == 1
 
 
-def test_helper_that_comes_late_does_nothing() -> None:
+def test_late_helper_repeats_no_part() -> None:
     """Parts that the caller has done alone are not begun again."""
     parts: list[int] = []
     shared = workers._Shared(parts.append, [1, 2])

@@ -60,10 +60,10 @@ def test_all_pairs_of_pairs_of_tiny_formats(pair: tuple[str, str]) -> None:
     ids = zeros.slope_ids(a, b)
     (of_a, rows), (of_b, columns) = pairs(a, ids.rows), pairs(b, ids.columns)
     x, y = np.array(of_a), np.array(of_b)
-    want = x @ y.T == 0
+    expected = x @ y.T == 0
     p, q = np.array(rows)[:, None], np.array(columns)[None, :]
-    got = (p == q) | (p == zeros.ANY_SLOPE) | (q == zeros.ANY_SLOPE)
-    np.testing.assert_array_equal(got, want)
+    result = (p == q) | (p == zeros.ANY_SLOPE) | (q == zeros.ANY_SLOPE)
+    np.testing.assert_array_equal(result, expected)
     assert max(rows + columns) < ids.size
 
 
@@ -198,7 +198,7 @@ def test_layouts_and_threads_count_the_same(layout: str) -> None:
     fmt = get_format("hfp8-143")
     profile = HFP8.replace(products_per_step=2)
     a, b = cancelling(rng, fmt, (300, 255)), cancelling(rng, fmt, (255, 130))
-    want = plain(profile, fmt, fmt, a, b, threads=2)[1]
+    expected = plain(profile, fmt, fmt, a, b, threads=2)[1]
     laid = {
         "rows": lambda x: x,
         "columns": np.asfortranarray,
@@ -206,7 +206,7 @@ def test_layouts_and_threads_count_the_same(layout: str) -> None:
     }[layout]
     for threads in (1, 2, 3):
         counts = run(profile, fmt, fmt, laid(a), laid(b), events=True, threads=threads)[1]
-        assert counts[at.SWAMPED] == want.swamped > 0
+        assert counts[at.SWAMPED] == expected.swamped > 0
 
 
 def test_rows_and_columns_of_zeros() -> None:
@@ -219,9 +219,9 @@ def test_rows_and_columns_of_zeros() -> None:
         )  # fmt: skip
         x, y = (z.transpose(1, 0, 2).reshape(5, -1) for z in (rows, columns))
         x, y = x[:, :, None], y[:, None, :]
-        want = int(((x == y) | (x == zeros.ANY_SLOPE) | (y == zeros.ANY_SLOPE)).sum())
-        got = zeros.count_orthogonal(rows.astype(np.uint16), columns.astype(np.uint16), 6)
-        assert got == want
+        expected = int(((x == y) | (x == zeros.ANY_SLOPE) | (y == zeros.ANY_SLOPE)).sum())
+        result = zeros.count_orthogonal(rows.astype(np.uint16), columns.astype(np.uint16), 6)
+        assert result == expected
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def check(
     codes = layer_inputs(layer, phase, profile, rng)
     program = lower_layer(layer, phase, machine, profile, seed=seed, stream=stream, tile=tile)
     (result,) = execute(program, codes, machine, threads=threads).outputs.values()
-    want = expected(layer, phase, codes, profile, seed, stream)
-    assert np.array_equal(result.reshape(want.shape), want)
+    reference = expected(layer, phase, codes, profile, seed, stream)
+    assert np.array_equal(result.reshape(reference.shape), reference)
     return program
 
 

@@ -59,7 +59,7 @@ def test_example_is_accepted():
     assert execute(assemble(HEAD + BODY), inputs).instructions == 16 + 1 + 2 * (5 + 2 * 3) + 1
 
 
-def test_change_of_depth_is_refused():
+def test_csrw_of_k_before_post_is_refused():
     """Register k must not shrink between the tiles and POST."""
     head = HEAD.replace("csrw tile.m, 4", "csrw tile.m, 8")
     half = "ld a, s[0]\nclr c[0]\nloop k, 1 {\nld b, s[10]\nldw s[10]\nmm c[0], s[0]\n}\n"

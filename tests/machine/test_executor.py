@@ -27,16 +27,16 @@ def product(inputs, chunk=8):
 
 def test_hand_written_program():
     inputs = operands()
-    done = execute(assemble(HEAD + BODY), inputs)
-    assert np.array_equal(done.outputs["y"], product(inputs))
-    assert done.macs == 8 * 32 * 16 and done.events is None and done.gated is None
+    execution = execute(assemble(HEAD + BODY), inputs)
+    assert np.array_equal(execution.outputs["y"], product(inputs))
+    assert execution.macs == 8 * 32 * 16 and execution.events is None and execution.gated is None
 
 
 def test_log_lists_instructions_in_order():
     inputs, lines = operands(), []
-    done = execute(assemble(HEAD + BODY), inputs, log=lines.append)
-    assert np.array_equal(done.outputs["y"], product(inputs))
-    assert len(lines) == done.instructions == 40
+    execution = execute(assemble(HEAD + BODY), inputs, log=lines.append)
+    assert np.array_equal(execution.outputs["y"], product(inputs))
+    assert len(lines) == execution.instructions == 40
     assert [int(line.split()[0]) for line in lines] == list(range(40))
     assert lines[16].split()[1:] == ["16", "loop", "i,", "2", "{"]
     assert "a → s[0..1] = 128 bytes, crc " in lines[17]
@@ -56,11 +56,11 @@ def test_events_and_gated_macs_are_counted():
         a, b = unfolded(layer, "fwd", codes)
         _, events = gemm(a[0], b[0], profile, events=True)
         program = lower_layer(layer, "fwd", profile=profile)
-        done = execute(program, codes, count=True, threads=2)
-        assert done.events == events
+        execution = execute(program, codes, count=True, threads=2)
+        assert execution.events == events
         zero_a, zero_b = (a[0] & 0x7F) == 0, (b[0] & 0x7F) == 0
-        assert done.gated == np.count_nonzero(zero_a[:, :, None] | zero_b[None])
-        assert done.macs == layer.macs
+        assert execution.gated == np.count_nonzero(zero_a[:, :, None] | zero_b[None])
+        assert execution.macs == layer.macs
 
 
 @pytest.mark.parametrize("profile", ["hfp8", "rapid"])
@@ -87,9 +87,9 @@ def test_csrw_between_tiles_changes_the_stream():
     profile = profile.replace(between_rounding="nearest-even")
     once, again = (gemm(inputs["x"], inputs["w"], profile, stream=stream) for stream in (0, 5))
     assert not np.array_equal(once, again)
-    for text, want in ((tiles, once), (tiles + "csrw stream.low, 5" + tiles, again)):
-        got = execute(assemble(head + text + "halt\n"), inputs).outputs["y"]
-        assert np.array_equal(got, want)
+    for text, reference in ((tiles, once), (tiles + "csrw stream.low, 5" + tiles, again)):
+        result = execute(assemble(head + text + "halt\n"), inputs).outputs["y"]
+        assert np.array_equal(result, reference)
 
 
 SQUARE = """
@@ -126,11 +126,11 @@ def test_operand_loaded_plain_and_transposed(port):
     turned = plain.replace(f"ld {port}, {row}", f"ld {port}, {row}, t")
     inputs = operands(m=32, n=32)
     other = inputs | {name: inputs[name].T}
-    for text, want in (
+    for text, reference in (
         (plain, inputs), (turned, other), (plain + turned, other), (turned + plain, inputs)
     ):  # fmt: skip
-        got = execute(assemble(SQUARE + text + "halt\n"), inputs).outputs["y"]
-        assert np.array_equal(got, product(want))
+        result = execute(assemble(SQUARE + text + "halt\n"), inputs).outputs["y"]
+        assert np.array_equal(result, product(reference))
 
 
 def test_compiled_loop_returns_for_interrupts(monkeypatch):
@@ -140,12 +140,12 @@ def test_compiled_loop_returns_for_interrupts(monkeypatch):
     program = lower_layer(layer, "fwd", tile=(10, 11, 64))
     calls, run = [], interpreter._run
     monkeypatch.setattr(interpreter, "_run", lambda *args: calls.append(args) or run(*args))
-    done = execute(program, codes, threads=1)
+    execution = execute(program, codes, threads=1)
     assert len(calls) < 5 * 3
-    assert np.array_equal(done.outputs["y"], gemm(codes["x"], codes["w"]))
+    assert np.array_equal(execution.outputs["y"], gemm(codes["x"], codes["w"]))
     monkeypatch.setattr(interpreter, "_MACS_PER_CALL", 1)
     calls.clear()
-    assert np.array_equal(execute(program, codes, threads=1).outputs["y"], done.outputs["y"])
+    assert np.array_equal(execute(program, codes, threads=1).outputs["y"], execution.outputs["y"])
     assert len(calls) >= 5 * 3 * 4
 
 
@@ -158,17 +158,19 @@ def test_layers_and_phases_in_one_program():
         LayerPhase(Layer("fc", "linear", 9, 20, 33), "dgrad", "rapid", phase_stream(1, "dgrad")),
     ]
     program = lower_workload(work, seed=3)
-    inputs, wanted = {}, {}
+    inputs, references = {}, {}
     for layer, phase, profile, stream in work:
         codes = layer_inputs(layer, phase, profile, rng)
         inputs |= {f"{layer.name}.{phase}.{name}": value for name, value in codes.items()}
         output = {"fwd": "y", "dgrad": "dx", "wgrad": "dw"}[phase]
-        wanted[f"{layer.name}.{phase}.{output}"] = expected(layer, phase, codes, profile, 3, stream)
+        references[f"{layer.name}.{phase}.{output}"] = expected(
+            layer, phase, codes, profile, 3, stream
+        )
     for threads in (1, 3):
-        done = execute(program, inputs, threads=threads)
-        assert done.outputs.keys() == wanted.keys()
-        for name, want in wanted.items():
-            assert np.array_equal(done.outputs[name].reshape(want.shape), want)
+        execution = execute(program, inputs, threads=threads)
+        assert execution.outputs.keys() == references.keys()
+        for name, reference in references.items():
+            assert np.array_equal(execution.outputs[name].reshape(reference.shape), reference)
 
 
 def test_undistributed_layer_runs_once():
@@ -192,13 +194,13 @@ def test_result_overwrites_operand_in_dram():
     """The first tile's result is stored over rows of x that the second tile loads later."""
     text = HEAD.replace("csrw c.base, 12", "csrw c.base, 2")
     inputs = operands()
-    done = execute(assemble(text + BODY), inputs)
+    execution = execute(assemble(text + BODY), inputs)
     x = inputs["x"].copy()
     first = product({"x": x[:4], "w": inputs["w"]})
     # Rows 0..3 of y (128 bytes from line 2 on) lie where rows 4..7 of x were.
     x.reshape(-1)[128:256] = first.reshape(-1).view(np.uint8)
     second = product({"x": x[4:], "w": inputs["w"]})
-    written = done.dram[128:384].view(np.uint16).reshape(8, 16)
+    written = execution.dram[128:384].view(np.uint16).reshape(8, 16)
     assert np.array_equal(written, np.concatenate([first, second]))
 
 
@@ -209,9 +211,9 @@ def test_odd_row_width_holds_16_bit_codes():
     for phase in ("fwd", "dgrad", "wgrad"):
         codes = layer_inputs(layer, phase, "fp16", rng)
         program = lower_layer(layer, phase, machine, "fp16", tile=(3, 2, 4))
-        (got,) = execute(program, codes, machine).outputs.values()
-        want = expected(layer, phase, codes, "fp16")
-        assert np.array_equal(got.reshape(want.shape), want)
+        (result,) = execute(program, codes, machine).outputs.values()
+        reference = expected(layer, phase, codes, "fp16")
+        assert np.array_equal(result.reshape(reference.shape), reference)
 
 
 def test_bad_inputs_are_refused():
@@ -236,8 +238,8 @@ def test_threads_share_a_tile():
         assert runs[0].events == runs[1].events and runs[0].gated == runs[1].gated
         assert np.array_equal(runs[0].outputs["dw"], runs[1].outputs["dw"])
         if profile == "hfp8":
-            want = expected(layer, "wgrad", codes, profile)
-            assert np.array_equal(runs[0].outputs["dw"].reshape(want.shape), want)
+            reference = expected(layer, "wgrad", codes, profile)
+            assert np.array_equal(runs[0].outputs["dw"].reshape(reference.shape), reference)
 
 
 def test_post_overwrites_operand_in_scratchpad():
@@ -258,12 +260,12 @@ st s[0]
 halt
 """
     inputs = operands()
-    done = execute(assemble(text + body), inputs)
+    execution = execute(assemble(text + body), inputs)
     x = inputs["x"].copy()
     first = product({"x": x, "w": inputs["w"][:, :8]})
     x.reshape(-1)[:128] = np.ascontiguousarray(first).reshape(-1).view(np.uint8)
     second = product({"x": x, "w": inputs["w"][:, 8:]})
-    assert np.array_equal(done.outputs["y"], np.concatenate([first, second], axis=1))
+    assert np.array_equal(execution.outputs["y"], np.concatenate([first, second], axis=1))
 
 
 def test_operand_loaded_under_other_registers():
@@ -276,5 +278,5 @@ def test_operand_loaded_under_other_registers():
     inputs = operands()
     inputs["x"] |= 0x70  # large numbers, unlike those of w
     inputs["w"] &= 0x8F
-    done = execute(assemble(text), inputs)
-    assert np.array_equal(done.outputs["y"], product(inputs))
+    execution = execute(assemble(text), inputs)
+    assert np.array_equal(execution.outputs["y"], product(inputs))

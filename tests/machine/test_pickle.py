@@ -35,8 +35,12 @@ def test_program_copies(copied):
 
 @pytest.mark.parametrize("copied", COPIES, ids=COPY_IDS)
 def test_execution_copies(copied):
-    done = execute(assemble(HEAD + BODY), operands(), count=True)
-    other = copied(done)
-    assert np.array_equal(other.outputs["y"], done.outputs["y"])
-    assert np.array_equal(other.dram, done.dram)
-    assert (other.macs, other.gated, other.events) == (done.macs, done.gated, done.events)
+    execution = execute(assemble(HEAD + BODY), operands(), count=True)
+    other = copied(execution)
+    assert np.array_equal(other.outputs["y"], execution.outputs["y"])
+    assert np.array_equal(other.dram, execution.dram)
+    assert (other.macs, other.gated, other.events) == (
+        execution.macs,
+        execution.gated,
+        execution.events,
+    )

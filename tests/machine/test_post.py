@@ -76,8 +76,8 @@ def test_every_conversion_rounds_once(data):
     code = data.draw(st.integers(0, (1 << sums.bits) - 1))
     second = data.draw(st.integers(0, (1 << bias.bits) - 1))
     random = data.draw(st.integers(0, (1 << conversion.random_bits) - 1))
-    got = post_code(code, second, active, post_facts(conversion), random)
-    assert got == expected_code(code, second, conversion, active, random)
+    computed = post_code(code, second, active, post_facts(conversion), random)
+    assert computed == expected_code(code, second, conversion, active, random)
 
 
 @pytest.mark.parametrize("result", RESULTS)
@@ -130,12 +130,12 @@ def test_layer_with_every_post_option(layer, finish):
     active |= FLAG.clamp * (finish.clamp is not None)
     for tile in (None, (5, 3, 8)):
         program = lower_layer(layer, "fwd", finish=finish, seed=seed, stream=stream, tile=tile)
-        got = execute(program, codes, threads=2).outputs["y"].reshape(sums.shape)
+        computed = execute(program, codes, threads=2).outputs["y"].reshape(sums.shape)
         for m, n in np.ndindex(sums.shape):
             own = stream + n // layer.n  # each group draws from a stream of its own
             random = oracle.conversion_random(9, own, m * sums.shape[1] + n, 13)
-            want = expected_code(int(sums[m, n]), int(biases[n]), conversion, active, random)
-            assert got[m, n] == want
+            reference = expected_code(int(sums[m, n]), int(biases[n]), conversion, active, random)
+            assert computed[m, n] == reference
 
 
 def test_impossible_result_formats_are_refused():
@@ -159,5 +159,5 @@ def test_next_layer_reads_post_result():
     program = lower_layer(one, finish=Finish(format="hfp8-143", relu=True))
     middle = execute(program, first).outputs["y"]
     second = {"x": middle, "w": layer_inputs(two, "fwd", "hfp8", rng)["w"]}
-    got = execute(lower_layer(two), second).outputs["y"]
-    assert np.array_equal(got, expected(two, "fwd", second, get_profile("hfp8"))[0])
+    computed = execute(lower_layer(two), second).outputs["y"]
+    assert np.array_equal(computed, expected(two, "fwd", second, get_profile("hfp8"))[0])

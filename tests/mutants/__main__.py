@@ -85,12 +85,12 @@ def run_one(bug: Bug) -> tuple[Bug, bool, str, float]:
             )
             if built.returncode:
                 return bug, False, built.stderr, time.monotonic() - begun
-        done = pytest(folder, bug.tests, bug.compiled, TIME_LIMIT)
+        process = pytest(folder, bug.tests, bug.compiled, TIME_LIMIT)
     # pytest returns 1 where tests failed; any other code is a mistake in the TOML file.
-    passed = [test for test in bug.tests if not failed(test, done.stdout)]
+    passed = [test for test in bug.tests if not failed(test, process.stdout)]
     output = "".join(f"passed: {test}\n" for test in passed)
-    output += done.stdout[-2000:] + done.stderr[-500:]
-    return bug, done.returncode == 1 and not passed, output, time.monotonic() - begun
+    output += process.stdout[-2000:] + process.stderr[-500:]
+    return bug, process.returncode == 1 and not passed, output, time.monotonic() - begun
 
 
 def failed(test: str, output: str) -> bool:
@@ -109,10 +109,10 @@ def baseline(bugs: Iterable[Bug]) -> None:
         if not tests:
             continue
         with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-            done = pytest(copy_to(Path(name)), tests, compiled)
-        if done.returncode:
+            process = pytest(copy_to(Path(name)), tests, compiled)
+        if process.returncode:
             raise SystemExit(
-                f"the tests fail without a planted bug:\n{done.stdout[-3000:]}{done.stderr[-1000:]}"
+                f"the tests fail without a planted bug:\n{process.stdout[-3000:]}{process.stderr[-1000:]}"
             )
 
 

@@ -57,10 +57,10 @@ def test_views_address_the_operands_of_every_geometry(name: str, phase: str) -> 
         for view in (work.a, work.b)
     }
     groups, m, n, k = work.gemm
-    for view, want, shape in zip(
+    for view, expected, shape in zip(
         (work.a, work.b), unfolded(layer, phase, codes), ((groups, m, k), (groups, k, n))
     ):
-        np.testing.assert_array_equal(evaluated(view, codes[view.tensor], shape), want)
+        np.testing.assert_array_equal(evaluated(view, codes[view.tensor], shape), expected)
     assert work.c.tensor == {"fwd": "y", "dgrad": "dx", "wgrad": "dw"}[phase]
     assert np.prod(work.c.shape) == groups * m * n
 

@@ -157,22 +157,22 @@ def test_random_problems(block: int) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_tiles_and_threads_change_nothing(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tiles_and_threads_change_no_bit(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = get_profile("hfp8").replace(rounding="stochastic-a", random_source=source)
     rng = np.random.default_rng(8)
     fmt = get_format("hfp8-143")
     a, b = operand(rng, fmt, (45, 300), "normal"), operand(rng, fmt, (300, 70), "normal")
-    want, events = plain(profile, fmt, fmt, a, b, seed=1)
+    expected, events = plain(profile, fmt, fmt, a, b, seed=1)
     for m, n, k in ((1, 70, 64), (7, 3, 128), (45, 64, 1)):
         monkeypatch.setattr(plain_path, "_TILE_M", m)
         monkeypatch.setattr(plain_path, "_TILE_N", n)
         monkeypatch.setattr(plain_path, "_TILE_K", k)
         for threads in (1, 2, 5):
-            got, counts = plain(profile, fmt, fmt, a, b, seed=1, threads=threads)
-            np.testing.assert_array_equal(got, want)
+            result, counts = plain(profile, fmt, fmt, a, b, seed=1, threads=threads)
+            np.testing.assert_array_equal(result, expected)
             assert counts == events
     for threads in (1, 2, 5):
-        np.testing.assert_array_equal(gemm(a, b, profile, seed=1, threads=threads), want)
+        np.testing.assert_array_equal(gemm(a, b, profile, seed=1, threads=threads), expected)
 
 
 @pytest.mark.parametrize("products", [0, 2])
@@ -182,12 +182,12 @@ def test_pieces_of_k_keep_steps_whole(products: int, monkeypatch: pytest.MonkeyP
     profile = get_profile("hfp8").replace(products_per_step=products, chunk_length=7)
     rng = np.random.default_rng(4)
     a, b = operand(rng, fmt, (5, 40), "numbers"), operand(rng, fmt, (40, 6), "numbers")
-    want = plain(profile, fmt, fmt, a, b)
+    expected = plain(profile, fmt, fmt, a, b)
     for k in (1, 7, 16):
         monkeypatch.setattr(plain_path, "_TILE_K", k)
-        got = plain(profile, fmt, fmt, a, b)
-        np.testing.assert_array_equal(got[0], want[0])
-        assert got[1] == want[1]
+        result = plain(profile, fmt, fmt, a, b)
+        np.testing.assert_array_equal(result[0], expected[0])
+        assert result[1] == expected[1]
 
 
 def test_seed_and_stream_change_the_codes() -> None:

@@ -58,7 +58,9 @@ def pair() -> Comparison:
         ({"command": "a"}, {"command": "b"}, ["the same run", "the same run"]),
     ],
 )
-def test_labels(first: dict[str, object], second: dict[str, object], labels: list[str]) -> None:
+def test_labels_name_the_facts_that_differ(
+    first: dict[str, object], second: dict[str, object], labels: list[str]
+) -> None:
     assert distinguish([sample(**first), sample(**second)]) == labels
 
 
@@ -139,6 +141,6 @@ def test_compare_refuses_unfit_reports_and_columns() -> None:
         check_columns(["layer"])
 
 
-def test_letters_of_many_runs() -> None:
+def test_letters_after_z_are_pairs() -> None:
     letters = compare([sample(seed=seed) for seed in range(30)]).letters
     assert letters[:2] == ["A", "B"] and letters[25:28] == ["Z", "AA", "AB"]

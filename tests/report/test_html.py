@@ -34,19 +34,19 @@ class Page(html.parser.HTMLParser):
         assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
+        attributes = dict(attrs)
         if tag not in VOID:
             self.open.append(tag)
-        if given.get("id"):
-            self.ids.append(given["id"] or "")
-        self.links += [str(given[a]) for a in ("src", "href", "xlink:href") if a in given]
+        if attributes.get("id"):
+            self.ids.append(attributes["id"] or "")
+        self.links += [str(attributes[a]) for a in ("src", "href", "xlink:href") if a in attributes]
         if tag == "svg":
-            self.plot = given.get("data-plot") or ""
+            self.plot = attributes.get("data-plot") or ""
             self.plots += [self.plot] * bool(self.plot)
         elif tag in ("rect", "circle") and self.plot:
             self.shapes[self.plot] = self.shapes.get(self.plot, 0) + 1
         elif tag == "table":
-            self.table = given.get("id") or ""
+            self.table = attributes.get("id") or ""
         elif tag == "tr":
             self.rows[self.table] = self.rows.get(self.table, 0) + 1
 
@@ -90,8 +90,8 @@ def test_page_loads_no_other_file(report: Report) -> None:
 def test_page_holds_every_figure_of_the_table() -> None:
     report = sample()
     text = report.to_html()
-    for made in report.layers:
-        assert f"{made['cycles']:,}" in text and f"{made['sqnr_db']:.1f}" in text
+    for source_row in report.layers:
+        assert f"{source_row['cycles']:,}" in text and f"{source_row['sqnr_db']:.1f}" in text
     for column in COLUMNS:
         if column.short:
             assert column.meaning.replace("'", "&#39;") in text
@@ -140,8 +140,8 @@ def test_partial_reports_say_so() -> None:
 
 
 def test_comparison() -> None:
-    both = compare([sample(), sample(seed=1, scale=1.5), sample(seed=2, scale=0.5)])
-    page = Page(both.to_html())
+    compared = compare([sample(), sample(seed=1, scale=1.5), sample(seed=2, scale=0.5)])
+    page = Page(compared.to_html())
     assert set(page.plots) == set(COMPARED)
     assert page.rows["table-overview"] == 4 and page.rows["table-cycles"] == 11
     assert page.shapes["sqnr"] == 27
@@ -202,7 +202,7 @@ def opened(
     (folder / "page.html").write_text(page, "utf-8")
     assert CHROMIUM
     flags = ["--blink-settings=preferredColorScheme=0"] if dark else []
-    done = subprocess.run(
+    process = subprocess.run(
         [
             CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -211,9 +211,9 @@ def opened(
         ],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
-    found = re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, f"the page did not run: {done.stderr[-2000:]}"
-    return json.loads(html.unescape(found[1])), done.stderr
+    result = re.search(r'<pre id="seen">(.*?)</pre>', process.stdout, re.DOTALL)
+    assert result, f"the page did not run: {process.stderr[-2000:]}"
+    return json.loads(html.unescape(result[1])), process.stderr
 
 
 @pytest.mark.skipif(
@@ -223,27 +223,27 @@ def opened(
 def test_in_a_browser(tmp_path: Path, width: int, dark: bool) -> None:
     """No console message, every plot and table visible, nothing wider than the window, sortable."""
     report = sample()
-    seen, console = opened(report.to_html(), tmp_path, width, dark)
-    assert seen["errors"] == [] and "CONSOLE" not in console
-    assert set(seen["plots"]) == set(PLOTS)
-    for name, (wide, high, shown, _, black) in seen["plots"].items():
+    page_state, console = opened(report.to_html(), tmp_path, width, dark)
+    assert page_state["errors"] == [] and "CONSOLE" not in console
+    assert set(page_state["plots"]) == set(PLOTS)
+    for name, (wide, high, shown, _, black) in page_state["plots"].items():
         assert wide > 150 and high > 50, name
         assert shown >= 4 and not black, name  # black: a shape whose class has no colour
-    assert {f"table-{group}" for group in GROUPS} <= set(seen["tables"])
-    assert all(rows >= 3 and high > 40 for rows, _, high in seen["tables"].values())
-    assert seen["wide"] <= seen["window"]
-    up, down = seen["sorted"]
+    assert {f"table-{group}" for group in GROUPS} <= set(page_state["tables"])
+    assert all(rows >= 3 and high > 40 for rows, _, high in page_state["tables"].values())
+    assert page_state["wide"] <= page_state["window"]
+    up, down = page_state["sorted"]
     assert up == sorted(up) and down == up[::-1] != up
-    assert (seen["background"] == "rgb(255, 255, 255)") == (not dark)
+    assert (page_state["background"] == "rgb(255, 255, 255)") == (not dark)
 
 
 @pytest.mark.skipif(
     CHROMIUM is None, reason="no Chromium to open the page in; install one to run this"
 )
 def test_comparison_in_a_browser(tmp_path: Path) -> None:
-    both = compare([sample(), sample(seed=1, scale=1.5)])
-    seen, console = opened(both.to_html(), tmp_path, 800)
-    assert seen["errors"] == [] and "CONSOLE" not in console
-    assert set(seen["plots"]) == set(COMPARED)
-    assert all(shown >= 4 and not black for _, _, shown, _, black in seen["plots"].values())
-    assert seen["wide"] <= seen["window"]
+    compared = compare([sample(), sample(seed=1, scale=1.5)])
+    page_state, console = opened(compared.to_html(), tmp_path, 800)
+    assert page_state["errors"] == [] and "CONSOLE" not in console
+    assert set(page_state["plots"]) == set(COMPARED)
+    assert all(shown >= 4 and not black for _, _, shown, _, black in page_state["plots"].values())
+    assert page_state["wide"] <= page_state["window"]

@@ -24,7 +24,7 @@ from tests.report.samples import facts, row, sample
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def test_total() -> None:
+def test_total_row_reduces_all_rows() -> None:
     report = sample()
     rows, total = report.layers, report.total
     for name in ("macs", "cycles", *PARTS, "bytes", "saturated", "steps", "draws"):
@@ -51,10 +51,10 @@ def test_csv_reads_back() -> None:
     read = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert list(read[0]) == list(FLAT) and len(read) == len(report.layers) + 1
     assert read[-1]["layer"] == "total"
-    for row_, found in zip(report.layers, read):
+    for row_, result in zip(report.layers, read):
         for name in FLAT:
             value = row_[name]
-            assert found[name] == str(value) or float(found[name]) == value
+            assert result[name] == str(value) or float(result[name]) == value
 
 
 def test_csv_of_missing_and_infinite_values() -> None:
@@ -134,7 +134,7 @@ def test_schema_refuses(damage: dict[str, object]) -> None:
         (lambda d: d.update(policy=[{"rule": "first"}]), "policy 1 must have a rule"),
     ],
 )
-def test_damaged_json_is_one_line(change: object, says: str) -> None:
+def test_damaged_json_is_refused_in_one_line(change: object, says: str) -> None:
     document = json.loads(sample().to_json())
     change(document)  # type: ignore[operator]
     with pytest.raises(InputError) as refused:
@@ -144,14 +144,14 @@ def test_damaged_json_is_one_line(change: object, says: str) -> None:
 
 def _places(value: object, path: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     """Every place in a JSON document, of lists the first two items."""
-    found = [path] if path else []
+    result = [path] if path else []
     if isinstance(value, dict):
         for key, inner in value.items():
-            found += _places(inner, (*path, key))
+            result += _places(inner, (*path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value[:2]):
-            found += _places(inner, (*path, index))
-    return found
+            result += _places(inner, (*path, index))
+    return result
 
 
 _DOCUMENT = json.loads(sample(("conv", "fc")).to_json())
@@ -192,7 +192,7 @@ def test_damaged_report_is_refused_in_one_line_or_rendered(
         report.to_scalesim()
 
 
-def test_torn_json_is_one_line(tmp_path: Path) -> None:
+def test_truncated_json_is_refused_in_one_line(tmp_path: Path) -> None:
     whole = sample().to_json()
     path = tmp_path / "torn.json"
     for length in (0, 1, 100, len(whole) // 2, len(whole) - 3):
@@ -221,10 +221,10 @@ def test_scalesim_columns() -> None:
     assert all(line.endswith(",") for line in lines)
     read = [line.rstrip(",").split(", ") for line in lines[1:]]
     assert [int(r[0]) for r in read] == list(range(9))
-    for found, row_ in zip(read, sample().layers):
-        assert int(found[2]) == row_["cycles"]
-        assert int(found[3]) == row_["stall_in"] + row_["stall_out"]
-        assert float(found[4]) == pytest.approx(100 * row_["macs"] / 2048 / row_["cycles"])
+    for result, row_ in zip(read, sample().layers):
+        assert int(result[2]) == row_["cycles"]
+        assert int(result[3]) == row_["stall_in"] + row_["stall_out"]
+        assert float(result[4]) == pytest.approx(100 * row_["macs"] / 2048 / row_["cycles"])
 
 
 @pytest.mark.parametrize(
@@ -242,16 +242,16 @@ def test_scalesim_figures(
     """From the cycles that its closed form gives, its own percentages follow."""
     m, n, k = size
     macs = m * n * k
-    made = row("a", "fwd") | {
+    timed_row = row("a", "fwd") | {
         "m": m, "n": n, "k": k, "macs": macs, "cycles": cycles, "stall_in": 0, "stall_out": 0,
         "utilisation": macs / (array * array * cycles),
     }  # fmt: skip
     machine = {"name": "x", "clock_mhz": 1, "array": {"rows": array, "columns": array}}
-    report = Report([made], facts(machine=machine, time_model=f"scalesim-{dataflow}"))
-    found = report.to_scalesim().splitlines()[1].rstrip(",").split(", ")
-    assert int(found[1]) == int(found[2]) == cycles
-    assert round(float(found[4]), 2) == util
-    assert float(found[5]) == pytest.approx(mapping)
+    report = Report([timed_row], facts(machine=machine, time_model=f"scalesim-{dataflow}"))
+    result = report.to_scalesim().splitlines()[1].rstrip(",").split(", ")
+    assert int(result[1]) == int(result[2]) == cycles
+    assert round(float(result[4]), 2) == util
+    assert float(result[5]) == pytest.approx(mapping)
 
 
 def test_scalesim_needs_cycles() -> None:

@@ -48,7 +48,7 @@ def large() -> Report:
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
 @pytest.mark.parametrize("report", [sample(), sample(DEEP), large()], ids=["few", "deep", "large"])
-def test_fits(report: Report, width: int) -> None:
+def test_table_fits_the_width(report: Report, width: int) -> None:
     lines = printed(report, width)
     assert len(lines) == len(report.layers) + 2  # no line is broken
     assert max(map(len, lines)) <= width
@@ -89,11 +89,17 @@ def test_rule_column_is_shown_if_a_rule_applied() -> None:
 def test_summary_names_the_worst_layer() -> None:
     report = sample()
     worst = min(report.layers, key=lambda row: row["sqnr_db"])
-    said = summary(report)
-    assert f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})" in said
-    assert "of 6.55 TFLOPS" in said and "MB moved" in said and "compulsory" in said
-    assert "11.1% of the MACs gated" in said
-    assert all(len(line) <= 100 for line in said.splitlines())
+    summary_text = summary(report)
+    assert (
+        f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})" in summary_text
+    )
+    assert (
+        "of 6.55 TFLOPS" in summary_text
+        and "MB moved" in summary_text
+        and "compulsory" in summary_text
+    )
+    assert "11.1% of the MACs gated" in summary_text
+    assert all(len(line) <= 100 for line in summary_text.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -105,8 +111,8 @@ def test_summary_names_the_worst_layer() -> None:
         (4_089_184_256, "4,089.2 MMAC"),
     ],
 )
-def test_counts_small_and_large(value: int, said: str) -> None:
-    assert " ".join(scaled(value, "MAC", 1)) == said
+def test_counts_small_and_large(value: int, summary_text: str) -> None:
+    assert " ".join(scaled(value, "MAC", 1)) == summary_text
 
 
 def test_every_heading_is_a_column_or_the_shape() -> None:

@@ -20,8 +20,8 @@ NET = Workload(
 
 def applied(policy: object) -> list[tuple[str, str]]:
     """Profile name and rule of every layer."""
-    found = assign(NET, get_profile("hfp8"), parse(policy))  # type: ignore[arg-type]
-    return [(profile.name, rule) for profile, rule in found]
+    result = assign(NET, get_profile("hfp8"), parse(policy))  # type: ignore[arg-type]
+    return [(profile.name, rule) for profile, rule in result]
 
 
 def test_no_policy_keeps_the_profile_of_the_run() -> None:
@@ -54,8 +54,8 @@ def test_the_first_rule_that_fits_holds() -> None:
 
 def test_rule_with_a_profile_record() -> None:
     special = get_profile("fp16").replace(chunk_length=8)
-    found = assign(NET, get_profile("hfp8"), parse([("first", special)]))
-    assert found[0] == (special, "first")
+    result = assign(NET, get_profile("hfp8"), parse([("first", special)]))
+    assert result[0] == (special, "first")
 
 
 def test_layer_named_like_a_word() -> None:

@@ -138,8 +138,12 @@ def test_sampled_rows_say_so() -> None:
 
 def test_time_only_computes_the_same_time_and_no_values(report: Report) -> None:
     fast = simulate(network(), "rapid-core", "hfp8", seed=3, time_only=True)
-    known = {name for name, column in BY_NAME.items() if column.group in ("layer", "time")}
-    assert fast.layers == [{n: row[n] for n in row if n in known} for row in report.layers]
+    time_only_columns = {
+        name for name, column in BY_NAME.items() if column.group in ("layer", "time")
+    }
+    assert fast.layers == [
+        {n: row[n] for n in row if n in time_only_columns} for row in report.layers
+    ]
     assert fast.facts["time_only"] and not report.facts["time_only"]
     jsonschema.validate(json.loads(fast.to_json()), SCHEMA)
     assert Report.from_json(fast.to_json()) == fast
@@ -151,8 +155,8 @@ def test_gated_macs_are_counted() -> None:
     x, w = (rng.normal(size=shape).astype(np.float32) for shape in ((8, 90), (90, 6)))
     x[rng.random(x.shape) < 0.4], w[rng.random(w.shape) < 0.2] = 0, 0
     layer = Layer("fc", "linear", 8, 6, 90, tensors={"x": x, "w": w})
-    drawn = Layer("drawn", "linear", 64, 32, 64)
-    report = simulate(Workload("net", (layer, drawn)), phases=["fwd"], max_macs=8192)
+    without_tensors = Layer("drawn", "linear", 64, 32, 64)
+    report = simulate(Workload("net", (layer, without_tensors)), phases=["fwd"], max_macs=8192)
     row, other = report.layers
     assert row["gated"] == np.count_nonzero((x == 0)[:, :, None] | (w == 0)[None]) > 0
     assert row["gated_share"] == row["gated"] / row["macs"]
@@ -231,9 +235,9 @@ def test_checkpoints_hold_the_rows_so_far(report: Report) -> None:
     ],
 )
 def test_resume_refuses_another_run(options: dict[str, object], says: str) -> None:
-    given = {"workload": network(), "seed": 3, "resume": interrupted(2)} | options
+    arguments = {"workload": network(), "seed": 3, "resume": interrupted(2)} | options
     with pytest.raises(InputError) as refused:
-        simulate(**given)  # type: ignore[arg-type]
+        simulate(**arguments)  # type: ignore[arg-type]
     assert str(refused.value).startswith("cannot resume: ") and says in str(refused.value)
 
 

@@ -23,12 +23,12 @@ LAYERS = {
 def tensors(layer: Layer) -> dict[str, np.ndarray]:
     """Normal tensors with zeros among them."""
     rng = np.random.default_rng(5)
-    made = {}
+    emulations = {}
     for name in ("x", "w", "dy"):
         values = rng.normal(size=layer.tensor_shape(name)).astype(np.float32)
         values[rng.random(values.shape) < 0.2] = 0
-        made[name] = values
-    return made
+        emulations[name] = values
+    return emulations
 
 
 def run(layer: Layer, phase: str, profile: str | hs.Profile, machine: str | None) -> Emulated:
@@ -59,10 +59,10 @@ def test_machine_and_direct_product_agree(name: str, phase: str, stochastic: boo
 
 
 def test_emulate_equals_gemm_of_encoded_operands() -> None:
-    layer, given = LAYERS["linear"], tensors(LAYERS["linear"])
+    layer, arguments = LAYERS["linear"], tensors(LAYERS["linear"])
     operand = hs.get_format("hfp8-143")
-    x, w = (operand.encode(given[name], rounding="nearest-away") for name in ("x", "w"))
-    emulated = emulate(layer, "fwd", given, "hfp8")
+    x, w = (operand.encode(arguments[name], rounding="nearest-away") for name in ("x", "w"))
+    emulated = emulate(layer, "fwd", arguments, "hfp8")
     assert np.array_equal(emulated.codes, hs.gemm(x, w, "hfp8"))
     assert list(emulated.operands) == ["x", "w"]
     assert np.array_equal(emulated.operands["w"], w)
@@ -108,7 +108,7 @@ def test_emulate_refuses_bad_arguments_in_one_line(
     changes: dict[str, object], expected: str
 ) -> None:
     layer = LAYERS["linear"]
-    given = {"layer": layer, "phase": "fwd", "tensors": tensors(layer), "profile": "hfp8"}
+    arguments = {"layer": layer, "phase": "fwd", "tensors": tensors(layer), "profile": "hfp8"}
     with pytest.raises(InputError) as refused:
-        emulate(**(given | changes))  # type: ignore[arg-type]
+        emulate(**(arguments | changes))  # type: ignore[arg-type]
     assert expected in str(refused.value) and "\n" not in str(refused.value)

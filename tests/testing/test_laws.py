@@ -21,7 +21,7 @@ E5M2 = get_format("e5m2")
 @pytest.mark.parametrize(
     "name", [*formats(), "hfp8-143@3", "binary6p3ue", "binary16p7se", "binary5p1sf"]
 )
-def test_formats_obey(name: str) -> None:
+def test_formats_obey_the_laws(name: str) -> None:
     laws.check_format(name)
 
 
@@ -34,12 +34,12 @@ def test_formats_obey(name: str) -> None:
     ],
     ids=lambda f: f.name,
 )
-def test_unusual_records_obey(fmt: FloatFormat) -> None:
+def test_unusual_records_obey_the_laws(fmt: FloatFormat) -> None:
     laws.check_format(fmt)
 
 
 @pytest.mark.parametrize("name", profiles())
-def test_profiles_obey(name: str) -> None:
+def test_profiles_obey_the_laws(name: str) -> None:
     laws.check_gemm(name)
 
 
@@ -151,7 +151,7 @@ def test_law_catches_bug(law: str) -> None:
         (lost_random_bits, ("stochastic-a",), r"^stochastic_mean: stochastic-a: .* of the time"),
     ],
 )
-def test_message(bug, modes: tuple[str, ...], message: str) -> None:
+def test_error_names_law_mode_and_fault(bug, modes: tuple[str, ...], message: str) -> None:
     with pytest.raises(laws.LawBroken, match=message):
         laws.check_format("e5m2", encode=bug, modes=modes)
 

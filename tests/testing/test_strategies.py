@@ -34,8 +34,8 @@ def test_encode_equals_oracle(data: st.DataObject) -> None:
     for mode in MODES:
         bits = np.array([R]) if mode.startswith("stochastic") else None
         code, flags = encode(np.array([x]), fmt, mode, "saturate", bits, 8)
-        want = oracle.round_code(fmt, oracle.from_float(x), mode, "saturate", 8, R)
-        assert (int(code[0]), int(flags[0])) == want, mode
+        expected = oracle.round_code(fmt, oracle.from_float(x), mode, "saturate", 8, R)
+        assert (int(code[0]), int(flags[0])) == expected, mode
 
 
 @settings(QUICK, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
@@ -76,26 +76,26 @@ def test_special_cases_are_drawn() -> None:
 @given(
     hst.codes("e5m2", numbers_only=True), hst.values("hfp8-143"), hst.formats(8, accumulator=True)
 )
-def test_limits(code: int, x: float, fmt: FloatFormat) -> None:
+def test_arguments_restrict_the_draws(code: int, x: float, fmt: FloatFormat) -> None:
     assert np.isfinite(get_format("e5m2").decode(np.uint8(code)))
     assert not np.isnan(x)  # hfp8-143 has no NaN
     assert fmt.bits <= 8 and fmt.signed and fmt.has_nan and fmt.zero != "none"
 
 
-def test_problem_run() -> None:
+def test_problem_run_equals_the_plain_loop() -> None:
     def has_distinct_formats(p: hst.GemmProblem) -> bool:
         return p.a.shape[1] > 3 and p.a_format != p.b_format and bool(p.run().any())
 
     problem = find_example(hst.gemm_problems("hfp8", numbers_only=True), has_distinct_formats)
     assert problem.profile.name == "hfp8"
-    want, _ = plain(
+    expected, _ = plain(
         "hfp8", problem.a_format, problem.b_format, problem.a, problem.b, seed=problem.seed
     )
-    np.testing.assert_array_equal(problem.run(), want)
+    np.testing.assert_array_equal(problem.run(), expected)
 
 
 @pytest.mark.parametrize("max_k", [0, 3])
-def test_sizes(max_k: int) -> None:
+def test_sizes_of_gemm_problems_are_bounded(max_k: int) -> None:
     @QUICK
     @given(hst.gemm_problems(max_k=max_k, max_side=2))
     def check(p: hst.GemmProblem) -> None:

@@ -71,8 +71,8 @@ def test_closed_form_of_a_convolution():
     layer, machine = Layer.from_conv("c", conv), square(16)
     for phase in PHASES:
         g, m, n, k = layer.shape(phase)
-        want = g * -(-m // 16) * -(-n // 16) * (k + 30) - 1
-        assert time_layer(layer, phase, "hfp8", machine, "scalesim-os").cycles == want
+        expected = g * -(-m // 16) * -(-n // 16) * (k + 30) - 1
+        assert time_layer(layer, phase, "hfp8", machine, "scalesim-os").cycles == expected
 
 
 def test_array_size_of_a_closed_form():

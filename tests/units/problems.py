@@ -107,7 +107,7 @@ def compare(profile: Profile, fmt_a, fmt_b, a, b, *, seed=0, stream=0, fast=True
 
     if not fast:
         return
-    got, got_events = gemm(a, b, profile, **how, threads=1, events=True)
-    np.testing.assert_array_equal(got, codes, err_msg=f"hs.gemm, plain loop: {what}")
-    assert got_events == events, what
+    gemm_codes, gemm_events = gemm(a, b, profile, **how, threads=1, events=True)
+    np.testing.assert_array_equal(gemm_codes, codes, err_msg=f"hs.gemm, plain loop: {what}")
+    assert gemm_events == events, what
     np.testing.assert_array_equal(gemm(a, b, profile, **how, threads=2), codes, err_msg=what)

@@ -48,26 +48,26 @@ def test_dlfloat16_chunks(operands: str, a: str, b: str, chunk: int) -> None:
 def test_apytypes_ieee_169(phase: str, b: str, mode: str, chunk: int) -> None:
     with np.load(DATA / "gemm_169_apytypes.npz") as data:
         x, y = data[f"a_{phase}"], data[f"b_{phase}"]
-        want = data[f"{'chunk64' if chunk else 'seq'}_{mode}_{phase}"]
+        expected = data[f"{'chunk64' if chunk else 'seq'}_{mode}_{phase}"]
     profile = get_profile("fp8-2018").replace(chunk_length=chunk, rounding=MODES[mode])
-    got = gemm(x, y, profile, a_format="e4m3", b_format=b)
-    np.testing.assert_array_equal(get_format("ieee-169").decode(got), want)
-    np.testing.assert_array_equal(plain(profile, "e4m3", b, x, y)[0], got)
+    result = gemm(x, y, profile, a_format="e4m3", b_format=b)
+    np.testing.assert_array_equal(get_format("ieee-169").decode(result), expected)
+    np.testing.assert_array_equal(plain(profile, "e4m3", b, x, y)[0], result)
 
 
 @pytest.mark.parametrize(("name", "fmt"), [("E4M3", "e4m3fn"), ("E5M2", "e5m2")])
 def test_hopper_silicon(name: str, fmt: str) -> None:
     """Dot products of 32 pairs as an H200 computes them: every bit of every one."""
     with np.load(DATA / "h200_fp8_silicon.npz") as data:
-        a, b, want = data[f"a_{name}"], data[f"b_{name}"], data[f"d32_{name}"].view(np.float32)
+        a, b, expected = data[f"a_{name}"], data[f"b_{name}"], data[f"d32_{name}"].view(np.float32)
     for one in ("hopper-fp8", get_profile("hopper-fp8").replace(chunk_length=0)):
         profile = get_profile(one)
-        got = [
+        result = [
             gemm(a[i : i + 1], b[i][:, None], profile, a_format=fmt, b_format=fmt, threads=1)[0, 0]
             for i in range(len(a))
         ]
-        values = profile.result_format.decode(np.array(got, profile.result_format.dtype))
-        np.testing.assert_array_equal(values.astype(np.float32), want)
+        values = profile.result_format.decode(np.array(result, profile.result_format.dtype))
+        np.testing.assert_array_equal(values.astype(np.float32), expected)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,11 @@ def test_hopper_silicon(name: str, fmt: str) -> None:
 def test_silicon_distinguishes_profiles(wrong: dict) -> None:
     """Another width of the sum reproduces far fewer: the data decide."""
     with np.load(DATA / "h200_fp8_silicon.npz") as data:
-        a, b, want = data["a_E4M3"], data["b_E4M3"], data["d32_E4M3"].view(np.float32)
+        a, b, expected = data["a_E4M3"], data["b_E4M3"], data["d32_E4M3"].view(np.float32)
     profile = get_profile("hopper-fp8").replace(chunk_length=0, **wrong)
     out = get_format(profile.accumulator)
     codes = [gemm(a[i : i + 1], b[i][:, None], profile, threads=1)[0, 0] for i in range(500)]
-    assert np.mean(out.decode(np.array(codes)) == want[:500]) < 0.9
+    assert np.mean(out.decode(np.array(codes)) == expected[:500]) < 0.9
 
 
 #: Formats of ml_dtypes that can accumulate: they have a NaN.
@@ -114,10 +114,10 @@ def test_multiply_add_of_all_pairs(name: str) -> None:
         b_format=name,
     )
     products = gemm(codes[:, None], codes[None, :], profile, a_format=name, b_format=name)
-    for got, want in (
+    for result, expected in (
         (sums, x[:, None] + x[None, :]),
         (differences, x[:, None] - x[None, :]),
         (products, x[:, None] * x[None, :]),
     ):
         # Values, so that NaN payloads and the sign of zero (always + here) do not matter.
-        np.testing.assert_array_equal(fmt.decode(got), want.astype(np.float64))
+        np.testing.assert_array_equal(fmt.decode(result), expected.astype(np.float64))

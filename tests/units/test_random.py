@@ -41,12 +41,14 @@ def test_keys_and_words() -> None:
     _, lib = reference.library()
     for seed, stream in zip(NUMBERS, reversed(NUMBERS)):
         for site in range(6):
-            want = oracle.key(seed, stream, site)
+            expected = oracle.key(seed, stream, site)
             key = np.uint64(random.key(np.uint64(seed), np.uint64(stream), np.uint64(site)))
-            assert int(key) == want == lib.ref_key(seed, stream, site)
+            assert int(key) == expected == lib.ref_key(seed, stream, site)
             i, j = seed % 2**32, stream % 2**32
             assert (
-                int(random.word(key, i, j)) == oracle.word(want, i, j) == lib.ref_word(want, i, j)
+                int(random.word(key, i, j))
+                == oracle.word(expected, i, j)
+                == lib.ref_word(expected, i, j)
             )
 
 
@@ -102,20 +104,22 @@ def test_lane_register_period() -> None:
 def test_conversion_words(r: int) -> None:
     bits = conversion_bits((3, 50), r, seed=7, stream=8)
     assert bits.shape == (3, 50)
-    want = [oracle.conversion_random(7, 8, t, r) for t in range(150)]
-    np.testing.assert_array_equal(bits.ravel(), want)
+    expected = [oracle.conversion_random(7, 8, t, r) for t in range(150)]
+    np.testing.assert_array_equal(bits.ravel(), expected)
     ffi, lib = reference.library()
     out = np.empty(150, np.uint32)
     lib.ref_convert_random(7, 8, r, 0, 150, ffi.cast("uint32_t *", out.ctypes.data))
-    np.testing.assert_array_equal(out, want)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_convert() -> None:
     x = np.random.default_rng(2).standard_normal((40, 30)).astype(np.float32) / 500
     fmt = get_format("hfp8-143")
     codes, counts = convert(x, fmt, "stochastic-b", bits=9, seed=3, stream=4)
-    want, flags = encode(x, fmt, "stochastic-b", "saturate", conversion_bits(x.shape, 9, 3, 4), 9)
-    np.testing.assert_array_equal(codes, want)
+    expected, flags = encode(
+        x, fmt, "stochastic-b", "saturate", conversion_bits(x.shape, 9, 3, 4), 9
+    )
+    np.testing.assert_array_equal(codes, expected)
     assert counts["underflowed"] == np.count_nonzero(flags & 4) > 0
     again, _ = convert(x, fmt, "stochastic-b", bits=9, seed=3, stream=4)
     np.testing.assert_array_equal(codes, again)
@@ -127,5 +131,5 @@ def test_element_numbers_beyond_32_bits() -> None:
     key = np.uint64(random.key(np.uint64(1), np.uint64(2), np.uint64(random.CONVERT)))
     words = np.empty(6, np.uint32)
     random.fill_words(key, 2**32 - 3, words)
-    want = [oracle.word(int(key), t >> 32, t % 2**32) for t in range(2**32 - 3, 2**32 + 3)]
-    np.testing.assert_array_equal(words, want)
+    expected = [oracle.word(int(key), t >> 32, t % 2**32) for t in range(2**32 - 3, 2**32 + 3)]
+    np.testing.assert_array_equal(words, expected)

@@ -123,7 +123,7 @@ def test_adjacent_outputs_uncorrelated(pair: str, kind: str) -> None:
     mean_is(agree, 0.5)
 
 
-def test_four_corners() -> None:
+def test_words_at_the_corners_of_a_rectangle() -> None:
     """What numerics.md warns of: with `row-column` the corners of a rectangle xor to zero; `counter`
     has no such law."""
     m, n = I[: 1 << 10], I[1 << 10 : 1 << 11]
@@ -192,7 +192,7 @@ def test_unbiased_sums(kind: str, mode: str) -> None:
     assert -low * terms * ulp * 2.0**-r - margin < error < high * terms * ulp * 2.0**-r + margin
 
 
-def test_zz_statistic_count() -> None:
+def test_statistics_are_at_most_as_many_as_declared() -> None:
     assert Count.looked_at <= STATISTICS
 
 

@@ -34,10 +34,10 @@ def test_fma(name: str) -> None:
             oracle.product(oracle.decode(a, int(v["a"][i])), oracle.decode(b, int(v["b"][i])))
         )
         mode = MODES[v["mode"][i]]
-        want = oracle.round_sum(
+        expected = oracle.round_sum(
             acc, oracle.total(terms), mode, p.overflow, p.random_bits, int(v["random"][i])
         )
-        assert (int(v["result"][i]), int(v["flags"][i])) == want, i
+        assert (int(v["result"][i]), int(v["flags"][i])) == expected, i
 
 
 @pytest.mark.parametrize("order", ["fused", "pair-first", "chain"])
@@ -61,10 +61,10 @@ def test_add(name: str) -> None:
     for i in range(1000):
         terms = [oracle.decode(total, int(v["total"][i])), oracle.decode(acc, int(v["chunk"][i]))]
         mode = MODES[v["mode"][i]]
-        want = oracle.round_sum(
+        expected = oracle.round_sum(
             total, oracle.total(terms), mode, p.overflow, p.random_bits, int(v["random"][i])
         )
-        assert (int(v["result"][i]), int(v["flags"][i])) == want, i
+        assert (int(v["result"][i]), int(v["flags"][i])) == expected, i
 
 
 @pytest.mark.parametrize("name", [*PROFILES, "e5m2-fp32"])
@@ -74,24 +74,24 @@ def test_convert(name: str) -> None:
     for i in range(1500):
         bits = int(v["x"][i])
         x = oracle.decode(get_format("binary32"), bits)
-        want = oracle.round_code(
+        expected = oracle.round_code(
             a, x, MODES[v["mode"][i]], p.operand_overflow, p.random_bits, int(v["random"][i])
         )
-        assert (int(v["result"][i]), int(v["flags"][i])) == want, hex(bits)
+        assert (int(v["result"][i]), int(v["flags"][i])) == expected, hex(bits)
 
 
 def test_dot() -> None:
     p, a, b, acc, total = formats_of("hfp8")
     v = vectors("dot", p, phase="wgrad", count=12).columns
-    want, _ = oracle.gemm(p, (a, b, acc, total), v["a"], v["b"][:1].T)
-    np.testing.assert_array_equal(v["result"], np.array(want)[:, 0])
+    expected, _ = oracle.gemm(p, (a, b, acc, total), v["a"], v["b"][:1].T)
+    np.testing.assert_array_equal(v["result"], np.array(expected)[:, 0])
     assert len(np.unique(v["result"])) > 10
 
 
 def test_vectors_cover_all_cases() -> None:
     """All modes and flags, cancellation to zero, NaN, and every random bit at work."""
-    made = vectors("fma", "rapid")
-    v = made.columns
+    vector_set = vectors("fma", "rapid")
+    v = vector_set.columns
     assert set(v["mode"]) == set(range(len(MODES)))
     union = 0
     for flags in v["flags"]:
@@ -105,38 +105,38 @@ def test_vectors_cover_all_cases() -> None:
 
 @pytest.mark.parametrize("unit", UNITS)
 def test_text_equals_arrays(unit: str) -> None:
-    made = vectors(unit, "rapid", count=50, seed=3)
-    lines = made.lines()
+    vector_set = vectors(unit, "rapid", count=50, seed=3)
+    lines = vector_set.lines()
     rows = [line for line in lines if not line.startswith("//")]
     places = [
         re.match(r"// \[(\d+):(\d+)\] (\w+)(?: = (\d+) × (\d+) bits)?", line)
         for line in lines
         if line.startswith("// [")
     ]
-    assert len(rows) == 50 and len(places) == len(made.fields)
+    assert len(rows) == 50 and len(places) == len(vector_set.fields)
     for i, row in enumerate(rows):
         word = int(row.replace("_", ""), 16)
-        assert 4 * len(row.replace("_", "")) == made.width
+        assert 4 * len(row.replace("_", "")) == vector_set.width
         for place in places:
             high, low, name = int(place[1]), int(place[2]), place[3]
             part = word >> low & (1 << (high - low + 1)) - 1
             count = int(place[4] or 1)
             bits = (high - low + 1) // count
             numbers = [part >> bits * (count - 1 - k) & (1 << bits) - 1 for k in range(count)]
-            np.testing.assert_array_equal(made.columns[name].reshape(50, -1)[i], numbers)
+            np.testing.assert_array_equal(vector_set.columns[name].reshape(50, -1)[i], numbers)
 
 
 def test_files(tmp_path: Path) -> None:
     paths = write(tmp_path / "v", ["fma", "dot"], "hfp8", count=20, seed=5, modes=["nearest-away"])
     assert [p.name for p in paths] == ["fma.hex", "fma.npz", "dot.hex", "dot.npz"]
-    made = vectors("fma", "hfp8", count=20, seed=5, modes=["nearest-away"])
-    assert paths[0].read_text(encoding="utf-8").splitlines() == made.lines()
+    vector_set = vectors("fma", "hfp8", count=20, seed=5, modes=["nearest-away"])
+    assert paths[0].read_text(encoding="utf-8").splitlines() == vector_set.lines()
     with np.load(paths[1]) as stored:
         assert str(stored["unit"]) == "fma"
         assert json.loads(str(stored["about"]))["seed"] == 5
-        for name, column in made.columns.items():
+        for name, column in vector_set.columns.items():
             np.testing.assert_array_equal(stored[name], column)
-    assert set(made.columns["mode"]) == {1}
+    assert set(vector_set.columns["mode"]) == {1}
 
 
 def test_vectors_depend_on_request() -> None:

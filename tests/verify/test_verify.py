@@ -21,7 +21,7 @@ from hfp8sim.verify.mac import AddSweep, MacSweep
 from hfp8sim.verify.run import State, sources_digest
 
 
-def test_fast_tier() -> None:
+def test_fast_tier_differs_nowhere() -> None:
     results = verify.run(verify.checks())
     assert [check.name for check, result in results if result.differed or not result.tried] == []
     assert sum(result.tried for _, result in results) > 4e7
@@ -53,7 +53,7 @@ def flip(kernel, row: int):
     return wrong
 
 
-def test_wrong_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_unit_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-away", constant=False)
     monkeypatch.setattr(sweeps, "product_row_any", flip(sweeps.product_row_any, 0x1234))
@@ -62,7 +62,7 @@ def test_wrong_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.first.startswith("a = 0x58, b = 0x00, acc = 0x1234: 0x1235 ≠ 0x1234")
 
 
-def test_wrong_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_flags_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(*arguments) -> None:
         row(*arguments)
         arguments[-1][0x4321] ^= 8
@@ -75,7 +75,7 @@ def test_wrong_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.differed == 1 and "acc = 0x4321" in result.first
 
 
-def test_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_kernel_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     h = get_format("hfp8-143")
     sweep = MacSweep(h, h, get_format("dlfloat16"), "nearest-even", constant=False)
     encode = kernels.encode
@@ -103,7 +103,7 @@ def test_narrow_kernels_are_tested() -> None:
     }
 
 
-def test_wrong_adder_and_converter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_adder_and_converter_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "add_row_any", flip(sweeps.add_row_any, 7))
     result = AddSweep(get_format("ieee-169"), "nearest-even", constant=False).part(0, np.array([5]))
     assert result.differed == 1 and "total = 0x0005, addend = 0x0007" in result.first

@@ -90,9 +90,9 @@ def test_matrix_layers_in_all_phases(groups: int) -> None:
     layer = Layer("fc", "linear", 4, 6, 5, groups, tensors={"x": x, "w": w, "dy": dy})
     turn = {"fwd": (x, w), "dgrad": (dy, w.swapaxes(-1, -2)), "wgrad": (x.swapaxes(-1, -2), dy)}
     for phase, (a, b) in turn.items():
-        got = operands(layer, phase)
-        np.testing.assert_array_equal(got.a, a.reshape(got.a.shape))
-        np.testing.assert_array_equal(got.b, b.reshape(got.b.shape))
+        computed = operands(layer, phase)
+        np.testing.assert_array_equal(computed.a, a.reshape(computed.a.shape))
+        np.testing.assert_array_equal(computed.b, b.reshape(computed.b.shape))
 
 
 def test_operands_may_be_overwritten() -> None:

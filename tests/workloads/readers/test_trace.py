@@ -228,7 +228,7 @@ def test_truncation_at_every_length(tmp_path: Path) -> None:
             load_trace(tmp_path / "t.npz")
 
 
-def test_other_archives(tmp_path: Path) -> None:
+def test_archives_that_are_no_trace(tmp_path: Path) -> None:
     np.savez(tmp_path / "weights.npz", w=GOOD)
     with pytest.raises(InputError, match=r"no manifest\.json in it"):
         load_trace(tmp_path / "weights.npz")

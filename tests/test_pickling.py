@@ -1,4 +1,4 @@
-"""Records can be pickled and copied, so that they travel between processes and into notebooks' caches."""
+"""Records can be pickled and copied: a copy equals its original and computes the same."""
 
 from __future__ import annotations
 
@@ -65,29 +65,29 @@ def plain(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("transport", [through_pickle, copy.deepcopy], ids=["pickle", "deepcopy"])
+@pytest.mark.parametrize("duplicate", [through_pickle, copy.deepcopy], ids=["pickle", "deepcopy"])
 @pytest.mark.parametrize("name", OBJECTS)
-def test_object_travels(name: str, transport: Callable[[Any], Any]) -> None:
+def test_copy_equals_the_object(name: str, duplicate: Callable[[Any], Any]) -> None:
     original = OBJECTS[name]()
-    arrived = transport(original)
-    assert type(arrived) is type(original)
-    assert plain(arrived) == plain(original)
+    copied = duplicate(original)
+    assert type(copied) is type(original)
+    assert plain(copied) == plain(original)
 
 
-def test_travelled_layer_stays_read_only() -> None:
+def test_copied_layer_stays_read_only() -> None:
     for layer in (through_pickle(FC), copy.deepcopy(FC)):
         assert not layer.tensors["x"].flags.writeable
         with pytest.raises(TypeError):
             layer.tensors["x"] = layer.tensors["w"]
 
 
-def test_travelled_report_has_every_form() -> None:
+def test_unpickled_report_has_every_form() -> None:
     original = report()
-    arrived = through_pickle(original)
-    assert arrived == original
-    assert arrived.to_json() == original.to_json()
-    assert arrived.to_timeline() == original.to_timeline()
-    assert str(arrived) == str(original)
+    copied = through_pickle(original)
+    assert copied == original
+    assert copied.to_json() == original.to_json()
+    assert copied.to_timeline() == original.to_timeline()
+    assert str(copied) == str(original)
 
 
 def test_report_carries_no_tensors() -> None:
@@ -97,7 +97,7 @@ def test_report_carries_no_tensors() -> None:
     assert all(not layer.tensors for layer, *_ in origin.layers)
 
 
-def test_travelled_objects_compute_the_same() -> None:
+def test_unpickled_objects_compute_the_same() -> None:
     workload, machine, profile = (
         through_pickle(value)
         for value in (WORKLOAD, hs.get_machine("edge-8x8"), hs.get_profile("hfp8"))

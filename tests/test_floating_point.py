@@ -1,4 +1,4 @@
-"""No floating-point environment that a library leaves behind changes a bit, and hfp8sim leaves it as it was."""
+"""The caller's floating-point environment changes no bit of a result, and is the same after each call."""
 
 from __future__ import annotations
 
@@ -171,32 +171,32 @@ def expected() -> dict[str, dict[str, bytes]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("state", STATES)
-def test_no_state_changes_a_bit(state: str, kind: str, expected: Any) -> None:
+def test_environment_changes_no_bit(state: str, kind: str, expected: Any) -> None:
     with State(STATES[state]):
-        found = dict(KINDS[kind]())
+        actual = dict(KINDS[kind]())
         after = control_bits()
     assert after == 0x1F80 | STATES[state]
-    differing = [name for name, value in found.items() if value != expected[kind][name]]
+    differing = [name for name, value in actual.items() if value != expected[kind][name]]
     assert not differing
 
 
-def test_a_thread_with_its_own_state(expected: Any) -> None:
-    found: dict[str, bytes] = {}
+def test_thread_with_its_own_environment(expected: Any) -> None:
+    actual: dict[str, bytes] = {}
     after: list[int] = []
 
     def work() -> None:
         with State(UP | DAZ):
-            found.update(large_product())
+            actual.update(large_product())
             after.append(control_bits())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == expected["large product"]
+    assert actual == expected["large product"]
     assert after == [0x1F80 | UP | DAZ]
 
 
-def test_the_state_is_restored_after_an_error() -> None:
+def test_environment_is_restored_after_an_error() -> None:
     with State(ZERO | FTZ):
         with pytest.raises(InputError):
             hs.gemm(np.zeros((2, 3), np.uint8), np.zeros((2, 3), np.uint8))
