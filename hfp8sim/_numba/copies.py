@@ -10,21 +10,23 @@ from numba.extending import intrinsic, overload
 
 from hfp8sim._numba.jit import jit
 
-#: Bytes that `move` copies. Its callers leave so many beyond the ends of their buffers.
-MOVED = 32
+#: Bytes that `move` copies. Its callers allocate so many spare bytes at the ends of their buffers.
+MOVE_BYTES = 32
 
 
-def move(source, at, target, to):
-    """Copy MOVED bytes by one vector, for runs that are shorter: what follows is overwritten by the next."""
-    target[to : to + MOVED] = source[at : at + MOVED]
+def move(source, source_start, target, target_start):
+    """Copy MOVE_BYTES bytes by one vector. For a shorter run, the next copy overwrites the bytes after it."""
+    target[target_start : target_start + MOVE_BYTES] = source[
+        source_start : source_start + MOVE_BYTES
+    ]
 
 
 @intrinsic
-def _move(typingctx, source, at, target, to):
+def _move(typingctx, source, source_start, target, target_start):
     """`move` in compiled code."""
 
     def codegen(context, builder, signature, values):
-        vector = ir.VectorType(ir.IntType(8), MOVED).as_pointer()
+        vector = ir.VectorType(ir.IntType(8), MOVE_BYTES).as_pointer()
         arrays = [
             context.make_array(signature.args[i])(context, builder, values[i]) for i in (0, 2)
         ]
@@ -39,30 +41,32 @@ def _move(typingctx, source, at, target, to):
 
 
 @overload(move)
-def _compiled_move(source, at, target, to):
-    return lambda source, at, target, to: _move(source, at, target, to)
+def _compiled_move(source, source_start, target, target_start):
+    return lambda source, source_start, target, target_start: _move(
+        source, source_start, target, target_start
+    )
 
 
 @jit
-def copy(source, at, target, to, count):
-    """Copy `count` elements from place `at` to place `to`; the two do not overlap."""
+def copy(source, source_start, target, target_start, count):
+    """Copy `count` elements from `source_start` to `target_start`; the two ranges do not overlap."""
     # Unsigned places: a signed one may count from the end, which stops vectors. A loop: slices would be
     # checked for overlap.
     for i in range(count):
-        target[np.uintp(to + i)] = source[np.uintp(at + i)]
+        target[np.uintp(target_start + i)] = source[np.uintp(source_start + i)]
 
 
 @jit
-def clear(target, to, count):
-    """Set `count` elements from place `to` on to 0."""
+def clear(target, target_start, count):
+    """Set `count` elements from `target_start` on to 0."""
     for i in range(count):
-        target[np.uintp(to + i)] = 0
+        target[np.uintp(target_start + i)] = 0
 
 
 @jit
-def copy_rows(source, at, pitch, target, to, target_pitch, rows, columns):
+def copy_rows(source, source_start, pitch, target, target_start, target_pitch, rows, columns):
     """Copy rows of elements; the pitches are elements from row to row."""
     if pitch == columns and target_pitch == columns:  # one run in both
         rows, columns = min(rows, 1), rows * columns
     for r in range(rows):
-        copy(source, at + r * pitch, target, to + r * target_pitch, columns)
+        copy(source, source_start + r * pitch, target, target_start + r * target_pitch, columns)

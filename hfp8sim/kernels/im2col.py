@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hfp8sim._numba.copies import MOVED, clear, copy, move
+from hfp8sim._numba.copies import MOVE_BYTES, clear, copy, move
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 
@@ -44,11 +44,11 @@ def unfold(image, base, geometry, rows, columns, out):
     """Unfold a block of the matrix of one group, row by row.
 
     Args:
-        image: bytes. MOVED bytes are read wherever a pixel begins.
+        image: bytes. MOVE_BYTES bytes are read wherever a pixel begins.
         base: the byte of `image` at which the first line begins.
         geometry: an array of one `GEOMETRY`.
         rows, columns: (first, count) of the block.
-        out: bytes (count of rows · count of columns · element_bytes, and MOVED more, which may be written).
+        out: bytes (count of rows · count of columns · element_bytes, and MOVE_BYTES more, which may be written).
     """
     g = geometry[0]
     (row, row_count), (column, column_count) = rows, columns
@@ -58,19 +58,19 @@ def unfold(image, base, geometry, rows, columns, out):
     # Whole windows whose runs are short are copied by one vector a line, if they lie within the image.
     lines = column_count // window
     short = adjacent and g.gap_height == 1 and g.dilation_height == 1 and column == 0
-    short = short and lines * window == column_count and window * g.element_bytes <= MOVED
+    short = short and lines * window == column_count and window * g.element_bytes <= MOVE_BYTES
     q, p = row % g.grid_width, row // g.grid_width % g.grid_height
     image_number, row_bytes = row // g.grid_width // g.grid_height, column_count * g.element_bytes
     for i in range(row_count):
         y, x = p * g.stride_height - g.pad_top, q * g.stride_width - g.pad_left
-        line, to = image_number * g.image_height - g.first_line, i * row_bytes
+        line, target = image_number * g.image_height - g.first_line, i * row_bytes
         across = 0 <= x <= g.image_width - g.kernel_width
         if short and across and 0 <= y <= g.image_height - lines:
-            _copy_window(image, base, g, line + y, x, lines, out, to)
+            _copy_window(image, base, g, line + y, x, lines, out, target)
         elif adjacent:
-            _unfold_runs(image, base, g, line, y, x, tap, channel, column_count, out, to)
+            _unfold_runs(image, base, g, line, y, x, tap, channel, column_count, out, target)
         else:
-            _unfold_pixels(image, base, g, line, y, x, tap, channel, column_count, out, to)
+            _unfold_pixels(image, base, g, line, y, x, tap, channel, column_count, out, target)
         q += 1
         if q == g.grid_width:
             q, p = 0, p + 1
@@ -79,18 +79,18 @@ def unfold(image, base, geometry, rows, columns, out):
 
 
 @jit
-def _copy_window(image, base, g, line, x, lines, out, to):
+def _copy_window(image, base, g, line, x, lines, out, target):
     """A row whose window lies within the image, each of its lines by one vector."""
     pitch = g.image_width * g.channels * g.element_bytes
-    at = base + line * pitch + x * g.channels * g.element_bytes
+    source = base + line * pitch + x * g.channels * g.element_bytes
     window = g.kernel_width * g.channels * g.element_bytes
     for _ in range(lines):
-        move(image, at, out, to)
-        at, to = at + pitch, to + window
+        move(image, source, out, target)
+        source, target = source + pitch, target + window
 
 
 @jit
-def _unfold_runs(image, base, g, line, y, x, tap, channel, count, out, to):
+def _unfold_runs(image, base, g, line, y, x, tap, channel, count, out, target):
     """A row of an image whose pixels are adjacent: one run for each line of the filter."""
     width = g.image_width * g.channels
     r, s = tap // g.kernel_width, tap % g.kernel_width
@@ -100,13 +100,13 @@ def _unfold_runs(image, base, g, line, y, x, tap, channel, count, out, to):
         run = min((g.kernel_width - s) * g.channels - channel, count)
         before = min(max(-start, 0), run) if inside else run
         stop = max(min(width - start, run), before) if inside else run
-        at = (line + image_line) * width + start
-        to = _copy_run(image, base, g, at, before, stop, run, out, to)
+        element = (line + image_line) * width + start
+        target = _copy_run(image, base, g, element, before, stop, run, out, target)
         count, r, s, channel = count - run, r + 1, 0, 0
 
 
 @jit
-def _unfold_pixels(image, base, g, line, y, x, tap, channel, count, out, to):
+def _unfold_pixels(image, base, g, line, y, x, tap, channel, count, out, target):
     """A row of any image: one run for each tap of the filter."""
     r, s = tap // g.kernel_width, tap % g.kernel_width
     while count > 0:
@@ -118,9 +118,9 @@ def _unfold_pixels(image, base, g, line, y, x, tap, channel, count, out, to):
             pixel //= g.gap_width
         run = min(g.channels - channel, count)
         before, stop = (0, run) if inside and pixel < g.image_width else (run, run)
-        at = ((line + image_line) * g.image_width + pixel) * g.pixel_pitch
-        at += g.first_channel + channel
-        to = _copy_run(image, base, g, at, before, stop, run, out, to)
+        element = ((line + image_line) * g.image_width + pixel) * g.pixel_pitch
+        element += g.first_channel + channel
+        target = _copy_run(image, base, g, element, before, stop, run, out, target)
         count, s, channel = count - run, s + 1, 0
         if s == g.kernel_width:
             r, s = r + 1, 0
@@ -137,11 +137,13 @@ def _image_line(g, y):
 
 
 @jit
-def _copy_run(image, base, g, at, before, stop, run, out, to):
-    """A run of elements: those in [before, stop) from the image's element `at` + before on, zeros around them.
+def _copy_run(image, base, g, element, before, stop, run, out, target):
+    """A run of elements: those in [before, stop) from the image's `element` + before on, zeros around them.
     Returns the byte of `out` after it."""
     size = g.element_bytes
-    clear(out, to, before * size)
-    copy(image, base + (at + before) * size, out, to + before * size, (stop - before) * size)
-    clear(out, to + stop * size, (run - stop) * size)
-    return to + run * size
+    clear(out, target, before * size)
+    copy(
+        image, base + (element + before) * size, out, target + before * size, (stop - before) * size
+    )
+    clear(out, target + stop * size, (run - stop) * size)
+    return target + run * size

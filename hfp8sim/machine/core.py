@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim import kernels
-from hfp8sim._numba.copies import MOVED
+from hfp8sim._numba.copies import MOVE_BYTES
 from hfp8sim._numba.layouts import record, tuple_type
 from hfp8sim.isa import Program
 from hfp8sim.isa.table import CSR
@@ -44,7 +44,7 @@ class Core:
         self.row_bytes = machine.array.columns
         words = program.words.astype(np.int64)
         core, regs, boxes = start(words, number, cores, self.row_bytes, dram.size)
-        scratchpad = np.zeros(machine.scratchpad_rows * self.row_bytes + MOVED, np.uint8)
+        scratchpad = np.zeros(machine.scratchpad_rows * self.row_bytes + MOVE_BYTES, np.uint8)
         op, spare = record(RESOLVED), np.zeros(0, np.uint8)
         self.context = Context(
             words, core, regs, boxes, op, dram, scratchpad, record(WORK), np.zeros(1, TILES), spare

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim._numba.copies import MOVED
+from hfp8sim._numba.copies import MOVE_BYTES
 from hfp8sim._numba.layouts import SPAN, tuple_type
 from hfp8sim.isa.table import OPERANDS, PORT
 from hfp8sim.machine.boxes import tile_blocks
@@ -54,7 +54,7 @@ class Operands:
         if box.kind != BOX_KIND.image:
             place = locate_a(record, context.op, first, self._row_bytes)
             return _matrix((rows, kt), size, context.scratchpad, place)
-        memory = np.empty(rows * kt * size + MOVED, np.uint8)
+        memory = np.empty(rows * kt * size + MOVE_BYTES, np.uint8)
         ranges = (k0, kt, m0, rows) if box.transposed else (m0, rows, k0, kt)
         unfold(
             context.scratchpad, self._row_bytes, record, context.regs, now.group[0], *ranges, memory

@@ -133,7 +133,7 @@ class Context(NamedTuple):
     boxes: Any  #: a `BOX` record for each port
     op: Any  #: the current instruction, a `RESOLVED` record
     dram: Any  #: uint8
-    scratchpad: Any  #: uint8, with `copies.MOVED` bytes behind its last row
+    scratchpad: Any  #: uint8, with `copies.MOVE_BYTES` bytes behind its last row
     work: Any  #: a `WORK` record
     tiles: Any  #: an array of one `tiles.TILES` record: the tiles that the loop computes without Python
     spare: Any  #: uint8, room for an operand that is rearranged before it is packed

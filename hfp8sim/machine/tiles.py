@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from hfp8sim import kernels
-from hfp8sim._numba.copies import MOVED
+from hfp8sim._numba.copies import MOVE_BYTES
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import SPAN, layout
 from hfp8sim.isa.table import PORT
@@ -43,7 +43,7 @@ def spare_bytes(box, op, regs):
     if b.transposed:
         _, blocks = tile_blocks(regs, op)
         bytes_b = 0 if blocks == 1 else blocks * b.columns.count * op.n.count * b.element_bytes
-    return max(bytes_a, bytes_b) + MOVED
+    return max(bytes_a, bytes_b) + MOVE_BYTES
 
 
 @jit

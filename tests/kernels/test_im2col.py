@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hfp8sim._numba.copies import MOVED
+from hfp8sim._numba.copies import MOVE_BYTES
 from hfp8sim.kernels import GEOMETRY, unfold
 from hfp8sim.network import Conv
 from hfp8sim.network.phases import Image
@@ -55,7 +55,7 @@ def test_blocks_agree_with_numpy(name: str, dtype: type) -> None:
     conv = Conv(batch=2, height=9, width=7, channels=6, filters=6, **CONVOLUTIONS[name])
     rng = np.random.default_rng(1)
     images = rng.integers(1, 1 << 8, (2, 9, 7, 6)).astype(dtype)
-    memory = np.zeros(images.nbytes + MOVED, np.uint8)
+    memory = np.zeros(images.nbytes + MOVE_BYTES, np.uint8)
     memory[: images.nbytes] = images.reshape(-1).view(np.uint8)
     view = image_of(conv)
     (p, q), (r, s), groups = view.grid, view.kernel, np.arange(conv.groups)
@@ -74,7 +74,7 @@ def test_blocks_agree_with_numpy(name: str, dtype: type) -> None:
     for group in range(conv.groups):
         g = geometry(view, group, images.itemsize)
         for (row, m), (column, k) in blocks:
-            out = np.full(m * k * images.itemsize + MOVED, 0xEE, np.uint8)
+            out = np.full(m * k * images.itemsize + MOVE_BYTES, 0xEE, np.uint8)
             unfold(memory, 0, g, (row, m), (column, k), out)
             result = out[: m * k * images.itemsize].view(dtype).reshape(m, k)
             np.testing.assert_array_equal(
