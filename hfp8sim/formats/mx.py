@@ -50,8 +50,8 @@ class Blocks:
 
 def element_format(name: str | FloatFormat | FixedPoint) -> FloatFormat | FixedPoint:
     """An element format: one of `ELEMENTS`, a format's name, or a record."""
-    found = ELEMENTS.get(name, name) if isinstance(name, str) else name
-    return found if isinstance(found, FixedPoint) else get_format(found)
+    fmt = ELEMENTS.get(name, name) if isinstance(name, str) else name
+    return fmt if isinstance(fmt, FixedPoint) else get_format(fmt)
 
 
 def top_exponent(element: FloatFormat | FixedPoint) -> int:

@@ -34,9 +34,9 @@ class Fresh:
 
 
 class Reused(Fresh):
-    """Arrays of which each name has one buffer, used again whenever the name is asked for.
+    """Arrays with one buffer for each name. A later array of that name reuses it.
 
-    New pages from the system would take longer than filling them.
+    To get new pages from the system would take longer than to fill them.
     """
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ class Workspace(Reused, threading.local):
         self._objects: dict[str, tuple[object, Any]] = {}
 
     def clear(self) -> None:
-        """Drop everything: what is asked for next lies in other memory."""
+        """Drop all buffers and objects: the next arrays lie in other memory."""
         for dropped in (self._objects, self._buffers, self._arrays):
             dropped.clear()
 

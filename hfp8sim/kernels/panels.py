@@ -87,10 +87,10 @@ def allocate_panels(
     exponents, words, chunk_words = _EMPTY[plan.lane_word]
     if plan.aligned:
         exponents = memory.array(name + "exponents", shape, np.int32)
-    drawn = plan.words(of_a)
-    if drawn.of_steps is not None:
+    words_of_side = plan.words(of_a)
+    if words_of_side.of_steps is not None:
         words = memory.array(name + "words", (count, steps, PANEL), plan.lane_word)
-    if drawn.of_chunks is not None:
+    if words_of_side.of_chunks is not None:
         chunks = depth // plan.chunk_length + 2  # at most
         if k0 is not None:
             chunks = -(-(k0 + depth) // plan.chunk_length) - k0 // plan.chunk_length

@@ -1,4 +1,4 @@
-"""Which kernel computes a GEMM, and why it is right: `plan`.
+"""`plan`: the choice of a GEMM's kernel, with the proof that it is exact.
 
 Each function that raises `NoKernel` below is one proof obligation of docs/speed.md, section "Why each path is
 exact". A GEMM for which no kernel is proved right has `kernel = None` and goes through the plain integer loop.
@@ -72,7 +72,7 @@ _ADDER_TEXT = {
 _OVERFLOW_TEXT = {
     Overflow.IMPOSSIBLE: "",
     Overflow.CLAMP: "clamps",
-    Overflow.NAN: "watches for NaN",
+    Overflow.NAN: "records overflows to NaN",
     Overflow.REPLACE: "tests overflow",
 }
 _UNDERFLOW_TEXT = {
@@ -210,7 +210,7 @@ def plan(
     Args:
         profile: the arithmetic.
         a_format, b_format: of the operands.
-        a, b: facts that `scan` found. If a GEMM is run piece by piece, they are those of the whole operands,
+        a, b: results of `scan`. If a GEMM is run piece by piece, they are those of the whole operands,
             or of a piece, if `chunk` and `total` describe the accumulators before it.
         depth: K, the number of products of an output.
         events: events are to be counted.
@@ -317,7 +317,7 @@ def _problem(
         _require_float32_format(fmt)
     if any(scan.special for scan in scans):
         raise NoKernel("some codes are not numbers")
-    _require_known_sums(profile)
+    _require_supported_sums(profile)
     length = min(profile.chunk_length or depth, depth) or 1
     quantum = min(a.quantum + b.quantum, chunk.quantum, whole.quantum, 128)
     problem = Problem(
@@ -342,7 +342,7 @@ def _require_float32_format(fmt: FloatFormat) -> None:
         raise NoKernel(f"{fmt.name} reaches beyond float32")
 
 
-def _require_known_sums(profile: Profile) -> None:
+def _require_supported_sums(profile: Profile) -> None:
     """Kernels implement the order of the sums and the source of the random words."""
     if profile.sum_order not in ("fused", "aligned"):
         raise NoKernel(f"sum order {profile.sum_order} has no kernel")
@@ -379,7 +379,7 @@ def _grid(problem: Problem) -> int:
 def _require_encoding(fmt: FloatFormat) -> None:
     """Subnormal results can be scaled to integers by a float32 factor (or are float32's own subnormals)."""
     if fmt.lowest == "subnormal" and 127 - fmt.fraction_bits < fmt.bias - 1 < 126:
-        raise NoKernel(f"subnormal numbers of {fmt.name} are no float32's to encode")
+        raise NoKernel(f"subnormal numbers of {fmt.name} cannot be scaled to integers in float32")
 
 
 # -- the choice --------------------------------------------------------------------------------------
@@ -435,8 +435,8 @@ def _counting(problem: Problem, overflow: Overflow) -> Counting:
     the steps that add zero can be counted from rows and columns.
     """
     narrow = max(fmt.bits for fmt in problem.formats) <= TABLE_BITS
-    zeros_known = problem.products == 1 or (problem.products == 2 and narrow)
-    unchanged = zeros_known and overflow is Overflow.IMPOSSIBLE
+    zeros_countable = problem.products == 1 or (problem.products == 2 and narrow)
+    unchanged = zeros_countable and overflow is Overflow.IMPOSSIBLE
     return Counting.UNCHANGED if unchanged else Counting.EVENTS
 
 
@@ -549,7 +549,7 @@ def _rounding_form(
             return RoundingForm(mode, Adder.ODD), "both neighbours of the sum are computed"
     elif p < h:
         if directed:
-            why = "the chopped sum has all bits that the rounding looks at"
+            why = "the chopped sum has all bits that the rounding reads"
             return RoundingForm(mode, Adder.CHOP), why
         if mode is Mode.AWAY and safe:
             return RoundingForm(mode, Adder.NEAREST), "a lane's sum cannot cross a tie"
@@ -600,7 +600,7 @@ def _overflow_form(problem: Problem, events: bool) -> tuple[Overflow, str]:
 
 
 class Below(StrEnum):
-    """What non-zero sums there are below a format's smallest number."""
+    """Which non-zero sums may lie below a format's smallest number."""
 
     NOTHING = "nothing"
     """None."""
@@ -613,7 +613,7 @@ class Below(StrEnum):
 
 
 def _below(fmt: FloatFormat, quantum: int) -> Below:
-    """What multiples of 2^quantum there are below a format's smallest number."""
+    """Which non-zero multiples of 2^quantum lie below a format's smallest number."""
     if quantum >= fmt.facts.min_exp + math.log2(fmt.facts.min_sig):
         return Below.NOTHING
     if fmt.lowest == "subnormal" and fmt.fraction_bits:
@@ -734,7 +734,7 @@ def _require_countable_overflows(problem: Problem, overflow: Overflow) -> None:
 
 
 def _require_rounding_before_cut(problem: Problem, underflow: Underflow) -> None:
-    """Sums below the smallest number are cut when they are rounded, so they must be."""
+    """Sums below the smallest number become zero or that number when they are rounded. So they must be rounded."""
     if underflow in (Underflow.IMPOSSIBLE, Underflow.FLUSH):
         return
     roundings = [(problem.acc, problem.intra)]
@@ -742,7 +742,7 @@ def _require_rounding_before_cut(problem: Problem, underflow: Underflow) -> None
         roundings.append((problem.total, problem.inter))
     for fmt, mode in roundings:
         if mode is Mode.NONE and _below(fmt, problem.quantum) is not Below.NOTHING:
-            raise NoKernel("what is not rounded is not cut")
+            raise NoKernel("unrounded sums may be below the smallest number")
 
 
 # -- random words ------------------------------------------------------------------------------------
