@@ -76,15 +76,15 @@ class Checkout:
         self.process.wait()
 
 
-def checkout_of(given: str) -> Path:
+def checkout_of(argument: str) -> Path:
     """The folder of a checkout, or of a commit of this repository, which is unpacked in the cache folder."""
-    if Path(given).is_dir():
-        return Path(given).resolve()
+    if Path(argument).is_dir():
+        return Path(argument).resolve()
     git = ["git", "-C", str(ROOT)]
-    found = subprocess.run([*git, "rev-parse", "--verify", f"{given}^{{commit}}"], capture_output=True, text=True)  # fmt: skip
-    if found.returncode:
-        raise SystemExit(f"{given} is neither a folder nor a commit of this repository")
-    commit = found.stdout.strip()
+    revision = subprocess.run([*git, "rev-parse", "--verify", f"{argument}^{{commit}}"], capture_output=True, text=True)  # fmt: skip
+    if revision.returncode:
+        raise SystemExit(f"{argument} is neither a folder nor a commit of this repository")
+    commit = revision.stdout.strip()
     folder = cache_folder() / "checkouts" / commit
     if not folder.is_dir():
         archive = subprocess.run([*git, "archive", commit], capture_output=True, check=True).stdout

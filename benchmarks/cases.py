@@ -23,7 +23,7 @@ from hfp8sim.workloads import operands
 Run = Callable[[], object]
 KEYS = np.uint64(1), np.uint64(2)
 HFP8 = hs.get_profile("hfp8")
-#: The stochastic roundings that are wanted fast take 8 to 13 random bits.
+#: Fast stochastic roundings take 8 to 13 random bits.
 STOCHASTIC = HFP8.replace(rounding="stochastic", random_bits=13)
 BLAS = "NumPy float32"
 
@@ -37,8 +37,8 @@ class Case:
     work: float  #: of one call, in the unit
     unit: str
     prepare: Callable[[], Run]
-    beside: str = ""  #: the row of the group that its ratio is to
-    reach: float | None = None  #: the ratio that is wanted
+    baseline: str = ""  #: the row of the group that its speed is divided by
+    target: float | None = None  #: the least ratio that the project aims at
     note: Callable[[], str] = lambda: ""
 
 
@@ -101,10 +101,10 @@ def bare_kernels(size: int = 512) -> list[Case]:
         ("1-5-2, sums may underflow", wide, 0.40, (1e-4, 1e-4)),
     ]  # fmt: skip
     cases = [Case("kernels", BLAS, work, "GMAC/s", lambda: blas(size))]
-    for name, profile, reach, scales in rows:
+    for name, profile, target, scales in rows:
         cases.append(Case(
             "kernels", name, work, "GMAC/s", functools.partial(kernel, profile, size, scales), BLAS,
-            reach, functools.partial(_kernel_note, profile, size, scales),
+            target, functools.partial(_kernel_note, profile, size, scales),
         ))  # fmt: skip
     return cases
 

@@ -112,7 +112,7 @@ def rows(blas: float | None) -> list[dict[str, Any]]:
     )
     found = []
     for name, (module, make) in PEERS.items():
-        row = {"group": GROUP, "name": name, "unit": "GMAC/s", "reach": None, "note": ""}
+        row = {"group": GROUP, "name": name, "unit": "GMAC/s", "target": None, "note": ""}
         try:
             importlib.import_module(module)
         except ImportError:
@@ -123,7 +123,7 @@ def rows(blas: float | None) -> list[dict[str, Any]]:
         best = min(_timed(run, a, b) for _ in range(5))
         speed = SIZE**3 / best / 1e9
         ratio = speed / blas if blas else None
-        found.append(row | {"speed": speed, "ratio": ratio, "beside": "NumPy float32" if ratio else ""})  # fmt: skip
+        found.append(row | {"speed": speed, "ratio": ratio, "baseline": "NumPy float32" if ratio else ""})  # fmt: skip
     return found
 
 

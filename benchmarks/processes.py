@@ -34,7 +34,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
 
-#: What is timed, and the time that is wanted, s.
+#: The timed command of each row, and its target time, s.
 COMMANDS: dict[str, tuple[list[str], float]] = {
     "a second process to its first small GEMM": ([sys.executable, "-c", _GEMM], 0.5),
     "hfp8sim --help": ([sys.executable, "-m", "hfp8sim", "--help"], 0.25),
@@ -63,21 +63,21 @@ def _megabytes(batch: int) -> float:
 
 
 def rows() -> list[dict[str, Any]]:
-    """Rows of `make bench`. A ratio is the wanted time over the measured one."""
-    found = []
-    for name, (command, wanted) in COMMANDS.items():
+    """Rows of `make bench`. A ratio is the target time over the measured one."""
+    table_rows = []
+    for name, (command, target_seconds) in COMMANDS.items():
         best = seconds(command)
-        found.append(_row(name, best, "s", wanted / best, f"{wanted} s"))
+        table_rows.append(_row(name, best, "s", target_seconds / best, f"{target_seconds} s"))
     _megabytes(2)  # the first may compile, which takes more
     added = max(_megabytes(32) - _megabytes(2), 1.0)
     unfolded = (32 - 2) * 56 * 56 * 64 * 9 / 2**20
     name = "30 more images through a 3×3 convolution: memory"
-    found.append(_row(name, added, "MB", unfolded / added, f"{unfolded:.0f} MB unfolded"))  # fmt: skip
-    return found
+    table_rows.append(_row(name, added, "MB", unfolded / added, f"{unfolded:.0f} MB unfolded"))  # fmt: skip
+    return table_rows
 
 
-def _row(name: str, value: float, unit: str, ratio: float, beside: str) -> dict[str, Any]:
+def _row(name: str, value: float, unit: str, ratio: float, baseline: str) -> dict[str, Any]:
     return {
         "group": GROUP, "name": name, "speed": value, "unit": unit, "ratio": ratio,
-        "beside": beside, "reach": 1, "note": "",
+        "baseline": baseline, "target": 1, "note": "",
     }  # fmt: skip

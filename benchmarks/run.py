@@ -99,8 +99,8 @@ def measure(cases: Sequence[Case], seconds: float) -> list[dict[str, Any]]:
     return [
         {
             "group": case.group, "name": case.name, "speed": speeds[case.name], "unit": case.unit,
-            "beside": case.beside, "reach": case.reach, "note": case.note(),
-            "ratio": speeds[case.name] / speeds[case.beside] if case.beside else None,
+            "baseline": case.baseline, "target": case.target, "note": case.note(),
+            "ratio": speeds[case.name] / speeds[case.baseline] if case.baseline else None,
         }
         for case in cases
     ]  # fmt: skip
@@ -110,18 +110,18 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
     """A table for each group."""
     for group in dict.fromkeys(row["group"] for row in rows):
         table = Table(title=group, title_justify="left", box=None, header_style="bold", pad_edge=False)  # fmt: skip
-        for heading in ("", "speed", "", "ratio", "wanted", "to"):
-            table.add_column(heading, justify="right" if heading in ("speed", "ratio", "wanted") else "left")  # fmt: skip
+        for heading in ("", "speed", "", "ratio", "target", "baseline"):
+            table.add_column(heading, justify="right" if heading in ("speed", "ratio", "target") else "left")  # fmt: skip
         table.add_column("kernel", overflow="fold")
         for row in rows:
             if row["group"] != group:
                 continue
-            ratio, reach = row["ratio"], row["reach"]
-            missed = ratio is not None and reach is not None and ratio < reach
+            ratio, target = row["ratio"], row["target"]
+            missed = ratio is not None and target is not None and ratio < target
             table.add_row(
                 row["name"], f"{row['speed']:.4g}", row["unit"],
                 "" if ratio is None else f"{'[red]' if missed else ''}{ratio:.2f}",
-                "" if reach is None else f"{reach:g}", row["beside"], row["note"],
+                "" if target is None else f"{target:g}", row["baseline"], row["note"],
             )  # fmt: skip
         console.print(table)
         console.print()
@@ -132,13 +132,13 @@ def page(document: dict[str, Any]) -> str:
     about, rows = document["machine"], document["rows"]
     lines = ["; ".join(f"{key}: {value}" for key, value in about.items())]
     for group in dict.fromkeys(row["group"] for row in rows):
-        lines += ["", f"| {group} | speed | ratio | wanted | to |", "|---|--:|--:|--:|---|"]
+        lines += ["", f"| {group} | speed | ratio | target | baseline |", "|---|--:|--:|--:|---|"]
         for row in rows:
             if row["group"] == group:
-                ratio, reach = row["ratio"], row["reach"]
-                figures = "" if ratio is None else f"{ratio:.2g}", "" if reach is None else reach
+                ratio, target = row["ratio"], row["target"]
+                figures = "" if ratio is None else f"{ratio:.2g}", "" if target is None else target
                 speed = f"{row['speed']:.3g} {row['unit']}"
-                lines.append(f"| {row['name']} | {speed} | {figures[0]} | {figures[1]} | {row['beside']} |")  # fmt: skip
+                lines.append(f"| {row['name']} | {speed} | {figures[0]} | {figures[1]} | {row['baseline']} |")  # fmt: skip
     return "\n".join(lines)
 
 
@@ -163,13 +163,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         write_page(options.page, json.loads(options.json.read_text("utf-8")))
         return 0
 
-    def wanted(group: str, name: str) -> bool:
+    def is_selected(group: str, name: str) -> bool:
         return options.only in f"{group}: {name}"
 
-    cases = [case for case in all_cases() if wanted(case.group, case.name)]
+    cases = [case for case in all_cases() if is_selected(case.group, case.name)]
     names = {case.name for case in cases}
-    while beside := {case.beside for case in cases if case.beside} - names:  # with what they are to
-        names |= beside
+    # Baselines of the selected rows are measured, too.
+    while baselines := {case.baseline for case in cases if case.baseline} - names:
+        names |= baselines
         cases = [case for case in all_cases() if case.name in names]
     console = Console(width=None if sys.stdout.isatty() else 150)
     about = machine()
@@ -185,9 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for group in dict.fromkeys(case.group for case in cases):
         add(measure([case for case in cases if case.group == group], options.seconds))
-    if wanted(peers.GROUP, ""):
+    if is_selected(peers.GROUP, ""):
         add(peers.rows(next((r["speed"] for r in rows if r["name"] == BLAS), None)))
-    if wanted(processes.GROUP, ""):
+    if is_selected(processes.GROUP, ""):
         add(processes.rows())
     write_text(options.json, json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
     console.print(f"written to {options.json}")
