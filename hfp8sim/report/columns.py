@@ -182,7 +182,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("time", "tflops", "TFLOPS", "2·MACs / time", short="TFLOPS", rank=4, total=_tflops),
     Column("time", "bytes", "B", "bytes between memory and scratchpad", int, SUM, "bytes", change=Change.RATIO),
     Column("time", "bytes_compulsory", "B", "part of bytes: every element that the layer touches, once", int, SUM, "compulsory", change=Change.RATIO),
-    Column("time", "bytes_capacity", "B", "part of bytes: what moved again because it could not stay, or came along with others", int, SUM, "capacity", change=Change.RATIO),
+    Column("time", "bytes_capacity", "B", "part of bytes: elements loaded again because they did not fit, and unneeded ones that a load includes", int, SUM, "capacity", change=Change.RATIO),
     Column("time", "bound_by", "", "what takes the largest part of the time", str, short="bound by", rank=1, total=_bound_by, write=_words),
     Column("accuracy", "sqnr_db", "dB", "10·log10(Σx²/Σ(y−x)²), x the float64 result of the unquantised tensors: what a user feels", total=LOWEST, short="SQNR", rank=1, digits=1),
     Column("accuracy", "relative_error", "", "√(Σ(y−x)²/Σx²), against the unquantised tensors", short="rel. error", digits=5),

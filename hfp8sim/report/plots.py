@@ -189,9 +189,9 @@ def _stack(name: str, row: Row, figure: str) -> svg.Bar:
     return svg.Bar(tuple(segments), figure)
 
 
-def _stacks(plot: str, named: Sequence[tuple[str, Row]], top: float, described: str) -> str:
+def _stacks(plot: str, named: Sequence[tuple[str, Row]], top: float, description: str) -> str:
     groups = [svg.Group(name, (_stack(name, row, f"{row['cycles']:,}"),)) for name, row in named]
-    return svg.bars(plot, described, groups, _ticks(top), top)
+    return svg.bars(plot, description, groups, _ticks(top), top)
 
 
 def _phases(rows: Sequence[Row]) -> str:

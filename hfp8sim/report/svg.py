@@ -2,7 +2,7 @@
 
 Positions are per cent, so that text and strokes keep their size on a phone and on paper. Colours are CSS
 classes, so that they follow the page's light or dark scheme: page.html defines the series `s0`, `s1`, …
-This module knows nothing of reports.
+This module does not depend on reports.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ FIGURE = 12.0
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:
     """An element; `class_` is `class`, and other underscores are hyphens."""
-    written = "".join(
+    attribute_text = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
         for key, value in attributes.items()
     )
-    return f"<{name}{written}>{content}</{name}>"
+    return f"<{name}{attribute_text}>{content}</{name}>"
 
 
 def label(text: str, **attributes: object) -> str:
@@ -43,13 +43,15 @@ def percent(value: float) -> str:
     return f"{value:.3f}%"
 
 
-def chart(name: str, described: str, height: float, content: Iterable[str], left: float = 0) -> str:
+def chart(
+    name: str, description: str, height: float, content: Iterable[str], left: float = 0
+) -> str:
     """An SVG element as wide as its frame without `left` pixels, which hold labels.
 
-    `name` becomes its data-plot, `described` its title for screen readers.
+    `name` becomes its data-plot, `description` its title for screen readers.
     """
     return tag(
-        "svg", tag("title", escape(described)) + "".join(content), class_="chart", data_plot=name,
+        "svg", tag("title", escape(description)) + "".join(content), class_="chart", data_plot=name,
         role="img", height=f"{height:g}",
         style=f"margin-left:{left:.0f}px;width:calc(100% - {left:.0f}px)",
     )  # fmt: skip
@@ -85,7 +87,7 @@ class Group:
 
 def bars(
     name: str,
-    described: str,
+    description: str,
     groups: Sequence[Group],
     ticks: Sequence[tuple[float, str]],
     top: float,
@@ -100,13 +102,13 @@ def bars(
         if blocks[-1] and sum(len(g.bars) for g in [*blocks[-1], group]) > BLOCK:
             blocks.append([])
         blocks[-1].append(group)
-    charts = "".join(_block(name, described, part, ticks, top, left) for part in blocks)
+    charts = "".join(_block(name, description, part, ticks, top, left) for part in blocks)
     return tag("div", charts, class_="bars many" if len(blocks) > 1 else "bars")
 
 
 def _block(
     name: str,
-    described: str,
+    description: str,
     groups: Sequence[Group],
     ticks: Sequence[tuple[float, str]],
     top: float,
@@ -130,7 +132,7 @@ def _block(
         x = percent(across(value))
         grid.append(tag("line", class_="grid", x1=x, x2=x, y1=0, y2=y))
         grid.append(label(text, class_="tick", x=x, y=y + 12))
-    return chart(name, described, y + AXIS, grid + elements, left)
+    return chart(name, description, y + AXIS, grid + elements, left)
 
 
 def _bar(bar: Bar, y: float, across: Callable[[float], float]) -> list[str]:
@@ -177,7 +179,11 @@ def round_steps(top: float, most: int = 5) -> list[float]:
 
 
 def columns(
-    name: str, described: str, bins: Sequence[str], stacks: Sequence[Sequence[Segment]], height: int
+    name: str,
+    description: str,
+    bins: Sequence[str],
+    stacks: Sequence[Sequence[Segment]],
+    height: int,
 ) -> str:
     """Vertical bars, a stack of segments for each bin, the bins' names below."""
     tallest = max((sum(s.value for s in stack) for stack in stacks), default=0.0) or 1.0
@@ -201,7 +207,7 @@ def columns(
         whole = sum(segment.value for segment in stack)
         if whole == tallest:
             elements.append(label(f"{100 * whole:.0f}%", class_="tick", x=middle, y=f"{y - 3:.2f}"))
-    return chart(name, described, height + AXIS, elements)
+    return chart(name, description, height + AXIS, elements)
 
 
 def sparkline(counts: Sequence[int]) -> str:
@@ -232,7 +238,7 @@ Line = tuple[float, float, float, float, str]
 
 def log_axes(
     name: str,
-    described: str,
+    description: str,
     points: Sequence[Point],
     lines: Sequence[Line],
     titles: tuple[str, str],
@@ -254,7 +260,7 @@ def log_axes(
         )  # fmt: skip
     elements.append(label(titles[0], class_="end axis", x="100%", y=height + 28))
     elements.append(label(titles[1], class_="start axis", x=-40, y=-6))
-    return chart(name, described, height + 34, elements)
+    return chart(name, description, height + 34, elements)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -191,8 +191,8 @@ def gemm_problems(
         else (draw(formats()), draw(formats()))
     )
     fmt_a, fmt_b = (
-        get_format(given) if given is not None else drawn
-        for given, drawn in zip((a_format, b_format), pair)
+        get_format(requested) if requested is not None else drawn_format
+        for requested, drawn_format in zip((a_format, b_format), pair)
     )
     m, n = draw(st.integers(1, max_side)), draw(st.integers(1, max_side))
     k = draw(st.integers(0, max_k))

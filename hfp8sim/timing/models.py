@@ -128,9 +128,7 @@ def check_timeline(name: str) -> None:
     """`InputError` for an unknown time model, or one that reads no instructions."""
     if not get_model(name).has_timeline:
         others = " or ".join(other for other, model in MODELS.items() if model.has_timeline)
-        raise InputError(
-            f"a timeline shows instructions, and {name} knows none; use time model {others}"
-        )
+        raise InputError(f"time model {name} has no timeline; use {others}")
 
 
 def knows_memory(name: str) -> bool:

@@ -474,7 +474,7 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write into /proc"),
         (
             ["run", "GEMMS", "--timeline", "t.json", "--time-model", "scalesim-os"],
-            "a timeline shows instructions, and scalesim-os knows none; use time model pipelined",
+            "time model scalesim-os has no timeline; use pipelined",
         ),
         (["run", "GEMMS", "--resume"], "--resume needs --out"),
         (["run", "GEMMS", "--sed", "1"], "No such option: --sed"),

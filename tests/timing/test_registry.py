@@ -60,7 +60,7 @@ def test_registered_model_runs_and_reports(registered):
     assert bounds == {"wide": "compute", "vector": "stall_in"}
     for text in (report.to_html(), report.to_csv(), report.to_scalesim(), report.to_json()):
         assert text
-    with pytest.raises(InputError, match="roofline knows none; use time model pipelined"):
+    with pytest.raises(InputError, match="roofline has no timeline; use pipelined"):
         report.to_timeline()
 
 
@@ -123,7 +123,7 @@ def test_help_text_names_the_shipped_models():
 def test_timeline_needs_a_model_that_has_one():
     program = lower_layer(NETWORK["vector"])
     assert timeline(program) and trace(program, get_machine())
-    with pytest.raises(InputError, match="scalesim-ws knows none; use time model pipelined"):
+    with pytest.raises(InputError, match="scalesim-ws has no timeline; use pipelined"):
         timeline(program, model="scalesim-ws")
     with pytest.raises(InputError, match="unknown time model 'none'"):
         trace(program, get_machine(), "none")
