@@ -51,10 +51,10 @@ def test_csv_reads_back() -> None:
     read = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert list(read[0]) == list(FLAT) and len(read) == len(report.layers) + 1
     assert read[-1]["layer"] == "total"
-    for row_, result in zip(report.layers, read):
+    for row_, csv_row in zip(report.layers, read):
         for name in FLAT:
             value = row_[name]
-            assert result[name] == str(value) or float(result[name]) == value
+            assert csv_row[name] == str(value) or float(csv_row[name]) == value
 
 
 def test_csv_of_missing_and_infinite_values() -> None:
@@ -221,10 +221,10 @@ def test_scalesim_columns() -> None:
     assert all(line.endswith(",") for line in lines)
     read = [line.rstrip(",").split(", ") for line in lines[1:]]
     assert [int(r[0]) for r in read] == list(range(9))
-    for result, row_ in zip(read, sample().layers):
-        assert int(result[2]) == row_["cycles"]
-        assert int(result[3]) == row_["stall_in"] + row_["stall_out"]
-        assert float(result[4]) == pytest.approx(100 * row_["macs"] / 2048 / row_["cycles"])
+    for csv_row, row_ in zip(read, sample().layers):
+        assert int(csv_row[2]) == row_["cycles"]
+        assert int(csv_row[3]) == row_["stall_in"] + row_["stall_out"]
+        assert float(csv_row[4]) == pytest.approx(100 * row_["macs"] / 2048 / row_["cycles"])
 
 
 @pytest.mark.parametrize(

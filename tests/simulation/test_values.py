@@ -59,10 +59,10 @@ def test_machine_and_direct_product_agree(name: str, phase: str, stochastic: boo
 
 
 def test_emulate_equals_gemm_of_encoded_operands() -> None:
-    layer, arguments = LAYERS["linear"], tensors(LAYERS["linear"])
+    layer, values = LAYERS["linear"], tensors(LAYERS["linear"])
     operand = hs.get_format("hfp8-143")
-    x, w = (operand.encode(arguments[name], rounding="nearest-away") for name in ("x", "w"))
-    emulated = emulate(layer, "fwd", arguments, "hfp8")
+    x, w = (operand.encode(values[name], rounding="nearest-away") for name in ("x", "w"))
+    emulated = emulate(layer, "fwd", values, "hfp8")
     assert np.array_equal(emulated.codes, hs.gemm(x, w, "hfp8"))
     assert list(emulated.operands) == ["x", "w"]
     assert np.array_equal(emulated.operands["w"], w)
