@@ -1,7 +1,8 @@
 """Variance retention: how many accumulator bits a sum needs (Sakr et al., ICLR 2019, theorem 1).
 
 A sum of n zero-mean terms with `m_p` fraction bits each is accumulated in `m_acc` fraction bits. Terms much
-smaller than the running sum are swamped, wholly or in part, and the variance of the result falls. `retention` is Var(swamped sum) / Var(ideal sum), from the theorem of that paper.
+smaller than the running sum are swamped, wholly or in part, and the variance of the result falls. `retention`
+is Var(swamped sum) / Var(ideal sum), from the theorem of that paper.
 
 The theory assumes zero-mean terms: sums of one sign (activations after a ReLU) stall much earlier.
 """
