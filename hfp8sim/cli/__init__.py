@@ -1,4 +1,4 @@
-"""The command line: commands that parse options and call the package. Bad input is one line on stderr and exit status 2, never a traceback."""
+"""The command line. Bad input is one line on stderr and exit status 2, never a traceback."""
 
 from __future__ import annotations
 
