@@ -53,13 +53,17 @@ def copy_to(folder: Path) -> Path:
 
 
 def pytest(
-    folder: Path, tests: Iterable[str], compiled: bool, limit: float | None = None
+    folder: Path,
+    tests: Iterable[str],
+    compiled: bool,
+    cache: Path | None = None,
+    limit: float | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run tests in a copy, in one process, exhaustive ones too."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(folder),
-        "HFP8SIM_CACHE_DIR": str(folder / "cache"),
+        "HFP8SIM_CACHE_DIR": str(cache or folder / "cache"),
         "NUMBA_DISABLE_JIT": "0" if compiled else "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
     }
@@ -73,8 +77,12 @@ def pytest(
         return subprocess.CompletedProcess(command, 1, OUT_OF_TIME, "")
 
 
-def run_one(bug: Bug) -> tuple[Bug, bool, str, float]:
-    """(bug, whether all its tests failed, the end of their output, seconds)."""
+def run_one(bug: Bug, cache: Path | None = None) -> tuple[Bug, bool, str, float]:
+    """(bug, whether all its tests failed, the end of their output, seconds).
+
+    Compiled code is keyed by the sources that can reach it, so that copies share a cache: only what a bug can
+    change is compiled anew. Bugs in the cache itself have one of their own.
+    """
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as name:
         folder = copy_to(Path(name))
@@ -85,7 +93,8 @@ def run_one(bug: Bug) -> tuple[Bug, bool, str, float]:
             )
             if built.returncode:
                 return bug, False, built.stderr, time.monotonic() - begun
-        process = pytest(folder, bug.tests, bug.compiled, TIME_LIMIT)
+        shared = None if bug.room == "_numba" else cache
+        process = pytest(folder, bug.tests, bug.compiled, shared, TIME_LIMIT)
     # pytest returns 1 where tests failed; any other code is a mistake in the TOML file.
     passed = [test for test in bug.tests if not failed(test, process.stdout)]
     output = "".join(f"passed: {test}\n" for test in passed)
@@ -102,14 +111,14 @@ def failed(test: str, output: str) -> bool:
     )
 
 
-def baseline(bugs: Iterable[Bug]) -> None:
+def baseline(bugs: Iterable[Bug], cache: Path) -> None:
     """Run the tests of all bugs without a bug. Raises SystemExit where one fails."""
     for compiled in (False, True):
         tests = sorted({test for bug in bugs if bug.compiled == compiled for test in bug.tests})
         if not tests:
             continue
         with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-            process = pytest(copy_to(Path(name)), tests, compiled)
+            process = pytest(copy_to(Path(name)), tests, compiled, cache)
         if process.returncode:
             raise SystemExit(
                 f"the tests fail without a planted bug:\n{process.stdout[-3000:]}{process.stderr[-1000:]}"
@@ -119,12 +128,16 @@ def baseline(bugs: Iterable[Bug]) -> None:
 def run(bugs: list[Bug], jobs: int) -> int:
     """Plant every bug and report; the number of bugs that no test found."""
     begun = time.monotonic()
-    baseline(bugs)
-    seconds = time.monotonic() - begun
-    print(f"{len(bugs)} bugs; their tests pass without them ({seconds:.0f} s)", flush=True)
     survived = 0
-    with ThreadPoolExecutor(jobs) as pool:
-        for bug, found, output, seconds in pool.map(run_one, bugs):
+    with (
+        tempfile.TemporaryDirectory(prefix="mutants-cache-") as name,
+        ThreadPoolExecutor(jobs) as pool,
+    ):
+        cache = Path(name)
+        baseline(bugs, cache)
+        seconds = time.monotonic() - begun
+        print(f"{len(bugs)} bugs; their tests pass without them ({seconds:.0f} s)", flush=True)
+        for bug, found, output, seconds in pool.map(lambda bug: run_one(bug, cache), bugs):
             verdict = "found   " if found else "SURVIVED"
             print(f"{verdict} {seconds:5.1f} s  {bug.what}", flush=True)
             if not found:
