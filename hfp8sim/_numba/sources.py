@@ -270,13 +270,19 @@ def _save(index: Path, sources: dict[str, Source]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def index_name(folder: Path, reader: bytes) -> str:
+    """The name of the index of a package's folder. What another `reader`, the source of this module, has read
+    is not used: it may have found other imports."""
+    digest = hashlib.sha256(str(folder).encode() + b"\0" + reader)
+    return f"sources-{digest.hexdigest()[:16]}.json"
+
+
 @functools.cache
 def this_package() -> Package:
     """The sources of hfp8sim itself. What was read of them is kept in the cache folder."""
     folder = Path(__file__).parents[1]
-    checkout = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     try:
-        index: Path | None = cache_folder() / f"sources-{checkout}.json"
+        index: Path | None = cache_folder() / index_name(folder, Path(__file__).read_bytes())
     except RuntimeError:  # no home folder
         index = None
     return Package(folder, index)

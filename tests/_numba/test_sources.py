@@ -133,6 +133,23 @@ def test_recently_edited_files_are_read_again(folder: Path, tmp_path: Path) -> N
     assert Package(folder, index).digest("p.kernel") != first
 
 
+def test_index_is_of_one_folder_and_one_reader(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit of `read` may find other imports in sources that have not changed."""
+    names = {
+        sources.index_name(each, reader)
+        for each in (folder, folder / "low")
+        for reader in (b"1", b"2")
+    }
+    assert len(names) == 4
+    used: list[Path | None] = []
+    monkeypatch.setattr(sources, "Package", lambda folder, index: used.append(index))
+    sources.this_package.__wrapped__()
+    home, own = Path(sources.__file__).parents[1], Path(sources.__file__).read_bytes()
+    assert [index and index.name for index in used] == [sources.index_name(home, own)]
+
+
 @pytest.mark.parametrize("damage", ["", "[", "[]", '{"p.top": 1}', '{"p.top": [[1, 2], "x"]}'])
 def test_damaged_index_is_written_again(damage: str, folder: Path, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
