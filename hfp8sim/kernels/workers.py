@@ -33,7 +33,8 @@ class _Shared:
         self.parts: SimpleQueue[Any] = SimpleQueue()
         for part in parts:
             self.parts.put(part)
-        self.work: Callable[[Any], object] | None = work
+        self.work: Callable[[Any], object] | None = work  # None: the work is over
+        self.helpers = 0  # that were asked for
         self.active: list[object] = []  # one entry for each running helper
         self.ended: SimpleQueue[None] = SimpleQueue()  # an entry when a helper has ended
         self.errors: list[BaseException] = []
@@ -82,15 +83,27 @@ class _Shared:
 
 
 class _Workers:
-    """Threads that help with one piece of work after another."""
+    """Threads that help with one piece of work after another.
+
+    Several callers may have work at the same time: cores of the machine, or threads of the user.
+    """
 
     def __init__(self) -> None:
         self._waiting: SimpleQueue[_Shared] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._pieces: list[_Shared] = []  # all that are not over, and some that are
 
     def ask(self, shared: _Shared, helpers: int) -> None:
-        """Let so many threads help."""
-        while len(self._threads) < helpers:
+        """Let so many threads help, beside those that help with other pieces of work."""
+        shared.helpers = helpers
+        # Before the sum: of two callers at once, the later one counts both.
+        self._pieces.append(shared)
+        for piece in tuple(self._pieces):
+            if piece.work is None:
+                with contextlib.suppress(ValueError):  # another caller has removed it
+                    self._pieces.remove(piece)
+        needed = sum(piece.helpers for piece in tuple(self._pieces))
+        while len(self._threads) < needed:
             name = f"hfp8sim_{len(self._threads)}"
             thread = threading.Thread(
                 target=self._loop, args=(self._waiting,), name=name, daemon=True
@@ -135,8 +148,9 @@ def share(work: Callable[[_T], object], parts: Sequence[_T], threads: int) -> No
         shared.run()
     finally:
         shared.close()
-    if shared.errors:
-        raise shared.errors[0]
+    errors, shared.errors = shared.errors, []  # `_Workers` keeps `shared`, but no traceback
+    if errors:
+        raise errors[0]
 
 
 def slices(count: int, step: int) -> list[slice]:

@@ -54,6 +54,30 @@ def test_interrupt_joins_workers(interrupts: int) -> None:
     assert len(done) == 1
 
 
+def test_concurrent_callers_have_own_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two callers with a helper each need four threads; one after the other, no more than two."""
+    monkeypatch.setattr(workers, "_workers", pool := workers._Workers())
+    for _ in range(3):
+        workers.share(lambda part: None, [1, 2], 2)
+    assert len(pool._threads) == 1
+    met = threading.Barrier(4, timeout=30)
+    done: list[int] = []
+
+    def work(part: int) -> None:
+        met.wait()
+        done.append(part)
+
+    def call() -> None:
+        workers.share(work, [1, 2], 2)
+
+    callers = [threading.Thread(target=call) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert sorted(done) == [1, 1, 2, 2]
+
+
 def test_late_helper_repeats_no_part() -> None:
     """Parts that the caller has done alone are not begun again."""
     parts: list[int] = []
