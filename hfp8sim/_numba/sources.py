@@ -52,7 +52,9 @@ class Package:
     def __init__(self, folder: Path, index: Path | None = None) -> None:
         self.name = folder.name
         self._folder = folder
-        self._paths = {self._module(path): path for path in folder.rglob("*.py")}
+        # An editor's lock is a link to nowhere.
+        files = (path for path in folder.rglob("*.py") if path.exists())
+        self._paths = {self._module(path): path for path in files}
         self._sources = self._read(index)
         self._reached: dict[str, frozenset[str]] = {}
         self._digests: dict[str, str] = {}
@@ -156,8 +158,15 @@ class Package:
 
 
 def read(contents: bytes, module: str, is_package: bool, package: str) -> Source:
-    """Parse one source of the package named `package`."""
-    tree = ast.parse(contents)
+    """Parse one source of the package named `package`.
+
+    One that is no Python, half edited say, is taken to reach everything.
+    """
+    digest = hashlib.sha256(contents).hexdigest()
+    try:
+        tree = ast.parse(contents)
+    except (SyntaxError, ValueError):  # ValueError: a null byte
+        return Source((0, 0), digest, [(EVERYTHING, "")], {}, [])
     imports: list[tuple[str, str]] = []
     for node in _run_time_nodes(tree):
         imports += _imported(node, module, is_package, package)
@@ -168,7 +177,6 @@ def read(contents: bytes, module: str, is_package: bool, package: str) -> Source
                 reexports[bound] = target, name
         else:
             defined += _names_bound(node)
-    digest = hashlib.sha256(contents).hexdigest()
     return Source((0, 0), digest, sorted(set(imports)), reexports, sorted(set(defined)))
 
 

@@ -133,6 +133,27 @@ def test_recently_edited_files_are_read_again(folder: Path, tmp_path: Path) -> N
     assert Package(folder, index).digest("p.kernel") != first
 
 
+@pytest.mark.parametrize("contents", [b"def f(:\n", b"\xff", b"x = 1\0\n"])
+def test_source_that_is_no_python_reaches_everything(contents: bytes, folder: Path) -> None:
+    """Else no other module could be imported while one is being edited."""
+    before = Package(folder).digest("p.kernel")
+    (folder / "face.py").write_bytes(contents)
+    package = Package(folder)
+    assert package.reachable("p.face") >= {"p.top", "p.low.three", "p.face"}
+    assert package.digest("p.kernel") == before
+
+
+def test_link_to_nowhere_is_no_source(folder: Path, tmp_path: Path) -> None:
+    """Editors lock a file by such a link beside it."""
+    before = digests(folder)
+    try:
+        (folder / ".#kernel.py").symlink_to("user@host.1")
+    except OSError:
+        pytest.skip("no symbolic links")
+    assert digests(folder, tmp_path / "index.json") == before
+    assert digests(folder, tmp_path / "index.json") == before
+
+
 def test_index_is_of_one_folder_and_one_reader(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
