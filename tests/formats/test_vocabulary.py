@@ -74,3 +74,5 @@ def test_exponent_range(fmt: FloatFormat) -> None:
 def test_is_nan(fmt: FloatFormat) -> None:
     codes = [code for code in range(1 << fmt.bits) if is_nan(code, fmt.facts)]
     np.testing.assert_array_equal(codes, np.flatnonzero(np.isnan(fmt.table())))
+    if fmt.has_inf:
+        assert not is_nan(int(fmt.encode([np.inf], overflow="special")[0]), fmt.facts)
