@@ -103,7 +103,7 @@ def test_summary_names_the_worst_layer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "summary_text"),
     [
         (320, "0.3 kMAC"),
         (999_999, "1,000.0 kMAC"),
