@@ -12,54 +12,24 @@ from collections.abc import Callable
 
 from hfp8sim import kernels
 from hfp8sim._numba.jit import jit
-from hfp8sim.isa.table import OP
+from hfp8sim.isa.dispatch import dispatch, functions_of
 from hfp8sim.machine.check import refuse
 from hfp8sim.machine.core import Core
-from hfp8sim.machine.insns import control, matmul, move, post
+from hfp8sim.machine.insns import FAMILIES, matmul, post
 from hfp8sim.machine.sequencer import step
 from hfp8sim.machine.state import FAULT, OUTCOME, fault_text
 
 #: Multiply-accumulates between two returns to Python, which handles Ctrl-C only there.
 _MACS_PER_CALL = kernels.MACS_PER_CALL
-_EFFECTS: dict[int, Callable[[Core], str]] = {
-    OP.ld: move.effect_ld,
-    OP.st: move.effect_st,
-    OP.mm: matmul.effect_mm,
-    OP.cv: matmul.effect_cv,
-    OP.post: post.effect_post,
-}
+#: By opcode, what an instruction that writes data did, as text for the log.
+_EFFECTS: dict[int, Callable[[Core], str]] = functions_of("effect", FAMILIES)
 
 
 # -- the compiled loop -------------------------------------------------------------------------------
 
 
-@jit
-def _execute(context):
-    """Execute a resolved instruction by its opcode. Returns a member of `OUTCOME`."""
-    code = context.op.opcode
-    if code == OP.ld:
-        return move.execute_ld(context)
-    if code == OP.mm:
-        return matmul.execute_mm(context)
-    if code == OP.cv:
-        return matmul.execute_cv(context)
-    if code == OP.ldw:
-        return matmul.execute_ldw(context)
-    if code == OP.clr:
-        return matmul.execute_clr(context)
-    if code == OP.post:
-        return post.execute_post(context)
-    if code == OP.st:
-        return move.execute_st(context)
-    if code == OP.csrw:
-        return control.execute_csrw(context)
-    if code == OP.loop:
-        return control.execute_loop(context)
-    if code == OP.fence:
-        return control.execute_fence(context)
-    if code == OP.halt:
-        return control.execute_halt(context)
-    return control.execute_nop(context)
+#: Execute a resolved instruction by its opcode. Returns a member of `OUTCOME`.
+_execute = dispatch("execute", FAMILIES, "context", "context.op.opcode", __name__)
 
 
 @jit

@@ -9,8 +9,9 @@ time.
 from __future__ import annotations
 
 from hfp8sim._numba.jit import jit
+from hfp8sim.isa.dispatch import dispatch
 from hfp8sim.isa.table import OP, OPCODE_LOW, opcodes_with
-from hfp8sim.machine.insns import control, matmul, move, post
+from hfp8sim.machine.insns import FAMILIES
 from hfp8sim.machine.loops import close_loops, set_tile
 from hfp8sim.machine.state import FAULT
 
@@ -29,33 +30,8 @@ def _clear(op):
     op.bytes = op.port = 0
 
 
-@jit
-def _resolve(words, core, regs, boxes, op):
-    """Resolve an instruction by its opcode. Returns a fault."""
-    code = op.opcode
-    if code == OP.ld:
-        return move.resolve_ld(words, core, regs, boxes, op)
-    if code == OP.mm:
-        return matmul.resolve_mm(words, core, regs, boxes, op)
-    if code == OP.cv:
-        return matmul.resolve_cv(words, core, regs, boxes, op)
-    if code == OP.ldw:
-        return matmul.resolve_ldw(words, core, regs, boxes, op)
-    if code == OP.clr:
-        return matmul.resolve_clr(words, core, regs, boxes, op)
-    if code == OP.post:
-        return post.resolve_post(words, core, regs, boxes, op)
-    if code == OP.st:
-        return move.resolve_st(words, core, regs, boxes, op)
-    if code == OP.csrw:
-        return control.resolve_csrw(words, core, regs, boxes, op)
-    if code == OP.loop:
-        return control.resolve_loop(words, core, regs, boxes, op)
-    if code == OP.fence:
-        return control.resolve_fence(words, core, regs, boxes, op)
-    if code == OP.halt:
-        return control.resolve_halt(words, core, regs, boxes, op)
-    return control.resolve_nop(words, core, regs, boxes, op)
+#: Resolve an instruction by its opcode. Returns a fault.
+_resolve = dispatch("resolve", FAMILIES, "words, core, regs, boxes, op", "op.opcode", __name__)
 
 
 @jit

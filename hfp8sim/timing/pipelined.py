@@ -16,10 +16,11 @@ from __future__ import annotations
 import numpy as np
 
 from hfp8sim._numba.jit import jit
-from hfp8sim.isa.table import INSTRUCTIONS, OP, UNITS, opcodes_with
+from hfp8sim.isa.dispatch import dispatch
+from hfp8sim.isa.table import INSTRUCTIONS, UNITS, opcodes_with
 from hfp8sim.machine.sequencer import step
 from hfp8sim.machine.state import FAULT
-from hfp8sim.timing.costs import control, matmul, move, post
+from hfp8sim.timing.costs import FAMILIES
 
 _BARRIER, _MULTIPLIES = opcodes_with("barrier"), opcodes_with("multiplies")
 #: For each opcode, the number of its unit in `UNITS`, or −1.
@@ -29,33 +30,8 @@ for _row in INSTRUCTIONS:
         _UNIT[_row.opcode] = UNITS.index(_row.unit)
 
 
-@jit
-def _cost(op, regs, pipe, segment, spans, model):
-    """Advance the clocks by one instruction. Returns its first and last cycle in the timeline."""
-    code = op.opcode
-    if code == OP.ld:
-        return move.cost_ld(op, regs, pipe, segment, spans, model)
-    if code == OP.mm:
-        return matmul.cost_mm(op, regs, pipe, segment, spans, model)
-    if code == OP.cv:
-        return matmul.cost_cv(op, regs, pipe, segment, spans, model)
-    if code == OP.ldw:
-        return matmul.cost_ldw(op, regs, pipe, segment, spans, model)
-    if code == OP.clr:
-        return control.cost_clr(op, regs, pipe, segment, spans, model)
-    if code == OP.post:
-        return post.cost_post(op, regs, pipe, segment, spans, model)
-    if code == OP.st:
-        return move.cost_st(op, regs, pipe, segment, spans, model)
-    if code == OP.csrw:
-        return control.cost_csrw(op, regs, pipe, segment, spans, model)
-    if code == OP.loop:
-        return control.cost_loop(op, regs, pipe, segment, spans, model)
-    if code == OP.fence:
-        return control.cost_fence(op, regs, pipe, segment, spans, model)
-    if code == OP.halt:
-        return control.cost_halt(op, regs, pipe, segment, spans, model)
-    return control.cost_nop(op, regs, pipe, segment, spans, model)
+#: Advance the clocks by one instruction, by its opcode. Returns its first and last cycle in the timeline.
+_cost = dispatch("cost", FAMILIES, "op, regs, pipe, segment, spans, model", "op.opcode", __name__)
 
 
 @jit

@@ -12,3 +12,8 @@ calls it. And it has
 which moves or computes data and returns a member of `OUTCOME`; the compiled loop in `interpreter` calls it.
 `effect_MNEMONIC(core)` is the instruction's text in the log, if it changes any data.
 """
+
+from hfp8sim.machine.insns import control, matmul, move, post
+
+#: The files in which `isa.dispatch` looks for the functions of the instructions.
+FAMILIES = (control, matmul, move, post)
