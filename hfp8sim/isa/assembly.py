@@ -209,55 +209,75 @@ def assemble(text: str) -> Program:
     Raises:
         InputError: with line, column and the text of the wrong line.
     """
-    words: list[int] = []
-    symbols: list[Symbol] = []
-    layers: list[ProgramLayer] = []
-    blocks: list[_Block] = []
-    layer: tuple[_Line, ProgramLayer] | None = None
+    parts = _Parts()
     for number, raw in enumerate(text.split("\n"), 1):
         line = _Line(number, raw)
         if line.done:
             continue
-        start_column = line.column
-        if line.text[start_column] == "}":
-            line.column += 1
-            line.skip()
-            if not blocks:
-                raise line.fail("no loop is open here", start_column)
-            block = blocks.pop()
-            body = len(words) - block.index - 1
-            if body > next(f for f in BY_MNEMONIC["loop"].fields if f.name == "body").mask:
-                raise block.line.fail(f"the loop's body has {body} words, at most 4095 fit")
-            words[block.index] = encode("loop", *block.flags, **block.operands, body=body)
-        elif line.text[start_column] == ".":
-            directive = line.take(r"\.\w*", "a directive")[1:]
-            if directive == "word":
-                words.append(line.number_up_to((1 << 64) - 1, "the word"))
-            elif directive in ROLES:
-                symbols.append(_symbol(line, directive))
-            elif directive == "layer":
-                if layer is not None:
-                    raise line.fail(f"layer {layer[1].name!r} has not ended yet", start_column)
-                name, phase = line.string("the layer's name"), line.string("its phase")
-                bytes_ = line.number_up_to((1 << 63) - 1, "its compulsory bytes")
-                layer = line, ProgramLayer(name, phase, len(words), len(words), bytes_)
-            elif directive == "end":
-                if layer is None:
-                    raise line.fail("no layer is open here", start_column)
-                layers.append(dataclasses.replace(layer[1], stop=len(words)))
-                layer = None
-            else:
-                directives = ["word", *ROLES, "layer", "end"]
-                raise line.fail(unknown("directive", directive, directives), start_column)
+        if line.text[line.column] == "}":
+            _close_loop(line, parts)
+        elif line.text[line.column] == ".":
+            _directive(line, parts)
         else:
-            _instruction(line, words, blocks)
+            _instruction(line, parts.words, parts.blocks)
         if not line.done:
             raise line.fail("nothing more was expected here")
-    if blocks:
-        raise blocks[-1].line.fail("this loop is never closed with '}'", 0)
-    if layer is not None:
-        raise layer[0].fail("this layer never ends with '.end'", 0)
-    return Program(np.array(words, np.uint64), tuple(symbols), tuple(layers))
+    if parts.blocks:
+        raise parts.blocks[-1].line.fail("this loop is never closed with '}'", 0)
+    if parts.layer is not None:
+        raise parts.layer[0].fail("this layer never ends with '.end'", 0)
+    return Program(np.array(parts.words, np.uint64), tuple(parts.symbols), tuple(parts.layers))
+
+
+@dataclasses.dataclass
+class _Parts:
+    """What has been assembled so far: the parts of a program, and the loops and the layer that are open."""
+
+    words: list[int] = dataclasses.field(default_factory=list)
+    symbols: list[Symbol] = dataclasses.field(default_factory=list)
+    layers: list[ProgramLayer] = dataclasses.field(default_factory=list)
+    blocks: list[_Block] = dataclasses.field(default_factory=list)
+    layer: tuple[_Line, ProgramLayer] | None = None
+
+
+def _close_loop(line: _Line, parts: _Parts) -> None:
+    """Assemble a closing brace: the length of its loop's body is known now."""
+    start_column = line.column
+    line.column += 1
+    line.skip()
+    if not parts.blocks:
+        raise line.fail("no loop is open here", start_column)
+    block = parts.blocks.pop()
+    body = len(parts.words) - block.index - 1
+    longest = next(field for field in BY_MNEMONIC["loop"].fields if field.name == "body").mask
+    if body > longest:
+        raise block.line.fail(f"the loop's body has {body} words, at most {longest} fit")
+    parts.words[block.index] = encode("loop", *block.flags, **block.operands, body=body)
+
+
+def _directive(line: _Line, parts: _Parts) -> None:
+    """Assemble a directive: a word in figures, a symbol, or the beginning or end of a layer."""
+    start_column = line.column
+    directive = line.take(r"\.\w*", "a directive")[1:]
+    if directive == "word":
+        parts.words.append(line.number_up_to((1 << 64) - 1, "the word"))
+    elif directive in ROLES:
+        parts.symbols.append(_symbol(line, directive))
+    elif directive == "layer":
+        if parts.layer is not None:
+            raise line.fail(f"layer {parts.layer[1].name!r} has not ended yet", start_column)
+        name, phase = line.string("the layer's name"), line.string("its phase")
+        bytes_ = line.number_up_to((1 << 63) - 1, "its compulsory bytes")
+        start = len(parts.words)
+        parts.layer = line, ProgramLayer(name, phase, start, start, bytes_)
+    elif directive == "end":
+        if parts.layer is None:
+            raise line.fail("no layer is open here", start_column)
+        parts.layers.append(dataclasses.replace(parts.layer[1], stop=len(parts.words)))
+        parts.layer = None
+    else:
+        directives = ["word", *ROLES, "layer", "end"]
+        raise line.fail(unknown("directive", directive, directives), start_column)
 
 
 def _instruction(line: _Line, words: list[int], blocks: list[_Block]) -> None:
