@@ -40,7 +40,14 @@ def located(place: object) -> Iterator[None]:
         raise InputError(f"{place}: {error}") from None
 
 
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """The text of another library's error in one line of at most `limit` characters."""
-    text = " ".join(str(error).split()) or type(error).__name__
+def one_line(error: object, limit: int = 200) -> str:
+    """The text of another library's error, or any text, in one printable line of at most `limit` characters."""
+    text = printable(" ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """The text with an escape such as `\\n` or `\\x1b` for each character that a terminal does not show."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -330,8 +330,9 @@ def test_damaged_workload_gives_a_whole_report_or_none(run: Run, tmp_path: Path,
     path, folder = tmp_path / "net.csv", tmp_path / "out"
     whole = b"Layer, M, N, K,\nfirst, 4, 5, 6,\nmiddle, 3, 8, 70,\nlast, 2, 3, 4,\n"
     path.write_bytes(mutated(whole, random.Random(seed)))
-    run("run", path, "--format", "json", "--out", folder, "--max-macs", 10_000)
-    status, out, err = run("run", path, "--format", "json", "--max-macs", 10_000)
+    options = ("--format", "json", "--max-macs", 10_000, "--allow-partial")
+    run("run", path, *options, "--out", folder)
+    status, out, err = run("run", path, *options)
     assert "Traceback" not in err
     assert sorted(p.name for p in folder.glob("*")) == ["net.json"] * (status == 0)
     if status == 0:
@@ -570,10 +571,26 @@ def test_workload_without_a_valid_row_is_refused(run: Run, tmp_path: Path, row: 
 
 def test_skipped_rows_are_warnings_on_stderr(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
-    path.write_text("Layer,M,N,K\na,2,3,4\nb,2,3\nc,4,4,4\n")
+    path.write_text("Layer,M,N,K\na,2,3,4\nEncoder\nc,4,4,4\n")
     status, out, err = run("run", path, "--format", "csv", "--phase", "fwd", "--columns", "layer")
     assert (status, out) == (0, "layer\na\nc\ntotal\n")
     assert err.startswith("hfp8sim: ") and err.count("\n") == 1 and "3" in err
+
+
+def test_rows_that_are_missing_need_allow_partial(run: Run, tmp_path: Path) -> None:
+    """The list of them is in the report, in the trace that convert writes, and on stderr."""
+    path, trace = tmp_path / "odd.csv", tmp_path / "t.npz"
+    path.write_text("Layer,M,N,K\na,2,3,4\nb,2,3\nc,4,4,4\n")
+    missing = f"{path}:3: 'b, 2, 3' is no layer: k is missing"
+    command = ("run", path, "--format", "json", "--phase", "fwd")
+    refused(run(*command), f"{missing}; 1 product missing, --allow-partial runs the others")
+    status, out, err = run(*command, "--allow-partial")
+    assert status == 0 and f"missing: {missing}" in json.loads(out)["notes"]
+    assert err == f"hfp8sim: missing: {missing}\n"
+    status, _, err = run("convert", path, trace)
+    assert status == 0 and err == f"hfp8sim: missing: {missing}\n"
+    assert load_workload(trace).missing == (missing,)
+    refused(run("run", trace), missing)
 
 
 def test_bad_machine_file(run: Run, gemms: Path, tmp_path: Path) -> None:

@@ -3,19 +3,20 @@
     Layer name, IFMAP Height, IFMAP Width, Filter Height, Filter Width, Channels, Num Filter, Strides,
 
 Sizes include the padding. There is one image, one stride for both axes, and no group. Further columns
-with known titles give padding, batch, groups, dilation and a stride for each axis.
+with known titles give padding, batch, groups, dilation, a stride for each axis, and mNPUsim's type of layer.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 
 from hfp8sim.errors import InputError
 from hfp8sim.network.records import Conv, Layer, Workload
 from hfp8sim.workloads.readers import csv_rows
-from hfp8sim.workloads.readers.csv_lists import Fields, ListKind, NotALayer, load_list
+from hfp8sim.workloads.readers.csv_lists import Fields, ListKind, NoProduct, Unreadable, load_list
 from hfp8sim.workloads.readers.csv_rows import Row
 
 _TITLES = {
@@ -32,6 +33,7 @@ _TITLES = {
     "batch": ("batch", "batchsize"),
     "groups": ("groups", "group"),
     "dilation": ("dilation", "dilations", "dil"),
+    "type": ("type", "layertype"),
 }
 #: SCALE-Sim's columns, in its order.
 _REQUIRED = (
@@ -47,6 +49,11 @@ _REQUIRED = (
 #: Numbers of a row without which it cannot be a convolution: all but name and stride.
 _SIZES = _REQUIRED[1:-1]
 
+#: Types of mNPUsim, normalised: convolutions, products M, K, K, N, and layers without a product.
+_CONV_TYPES = ("", "conv", "conv2d", "convolution", "im2colconv")
+_GEMM_TYPES = ("gemm", "dirgemm")
+_OTHER_TYPES = ("other", "pool", "pooling", "maxpool", "avgpool")
+
 # SCALE-Sim takes any name with DP in it as depthwise, ADPTER too. Here DP must start or end the name.
 _DEPTHWISE = re.compile(r"^DP(?=$|[^A-Z]|[A-Z][a-z])|(?<=[^A-Z])DP$")
 
@@ -56,9 +63,10 @@ def load_conv_csv(path: str | os.PathLike[str]) -> Workload:
 
     Without a padding column the sizes include the padding and the output is rounded up, as SCALE-Sim
     does, ceil((H - R + s) / s). With one, it is rounded down, as the frameworks do. A name that starts
-    or ends with `DP`, and the mark `#dw`, make a row depthwise. Rows that are no layer are skipped with
-    a warning that names the line. Raises `InputError` for a size out of range and for a file without a
-    layer.
+    or ends with `DP`, and the mark `#dw`, make a row depthwise. In mNPUsim's `Type` column, Gemm and
+    Dir_Gemm make a row a product whose sizes are M, K, K, N; Other and Pool make it no product. Rows with
+    numbers that are no layer are in `missing`; rows without are skipped with a warning. Both name the line.
+    Raises `InputError` for a size out of range and for a file without a layer.
     """
     return load_list(path, CONV_LIST)
 
@@ -73,12 +81,19 @@ def is_conv_list(rows: list[Row]) -> bool:
     titles = set(csv_rows.normalised_titles(csv_rows.split_header(rows)[0]))
     if all(titles.intersection(_TITLES[field]) for field in _REQUIRED):
         return True
-    counts = [sum(csv_rows.whole_number(c) is not None for c in row.cells[1:]) for row in rows]
+    counts = [row.numbers for row in rows]
     return sum(n >= len(_SIZES) for n in counts) > sum(3 <= n < len(_SIZES) for n in counts)
 
 
 def _read_layer(fields: Fields) -> Layer:
+    kind = csv_rows.normalised(fields.text("type"))
+    if kind in _OTHER_TYPES:
+        raise NoProduct(f"its type is {fields.text('type')}")
     size = fields.required(*_SIZES)
+    if kind in _GEMM_TYPES and size["channels"] == size["filters"] == 1:
+        return _product(fields, size)
+    if kind not in _CONV_TYPES + _GEMM_TYPES:
+        fields.remarks.append(f"type {fields.text('type')!r} is not known; read as a convolution")
     stride = fields.optional("stride")
     if stride is None:
         fields.remarks.append("no stride; taken as 1")
@@ -88,10 +103,23 @@ def _read_layer(fields: Fields) -> Layer:
     for field in ("batch", "groups", "dilation"):
         size[field] = fields.optional(field) or 1
     try:
-        conv = _depthwise(fields, _geometry(size, padding))
-        return Layer.from_conv(fields.name, conv)
-    except InputError as error:
-        raise NotALayer(str(error)) from None
+        conv = _geometry(size, padding)
+    except InputError as error:  # the sizes are in range, but do not go together
+        raise Unreadable(str(error)) from None
+    return Layer.from_conv(fields.name, _depthwise(fields, conv))
+
+
+def _product(fields: Fields, size: Mapping[str, int]) -> Layer:
+    """The layer of a row of type Gemm: an M×K matrix and a K×N matrix in the columns of input and filter."""
+    if size["width"] != size["filter height"]:
+        raise Unreadable(
+            f"its type is {fields.text('type')}, so its sizes are M, K, K, N, "
+            f"but {size['width']} is not {size['filter height']}"
+        )
+    groups = (fields.optional("batch") or 1) * (fields.optional("groups") or 1)
+    return Layer(
+        fields.name, "gemm", size["height"], size["filter width"], size["width"], groups
+    )  # fmt: skip
 
 
 def _geometry(size: dict[str, int], padding: int | None) -> Conv:

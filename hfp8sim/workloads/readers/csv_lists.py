@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, located, one_line
 from hfp8sim.network.records import MAX_SIZE, Layer, Workload, distinct
 from hfp8sim.workloads.readers import csv_rows
 from hfp8sim.workloads.readers.csv_rows import Row
@@ -23,40 +23,51 @@ class ListKind(NamedTuple):
     name: str  #: in the workload's notes: "GEMM list"
     titles: Mapping[str, Sequence[str]]  #: normalised column titles of each field
     positions: Mapping[str, int]  #: columns of the required fields without titles
-    read_layer: Callable[[Fields], Layer]  #: the layer of one row; raises `NotALayer`
+    read_layer: Callable[[Fields], Layer]  #: the layer of a row; raises `Unreadable`, `NoProduct`
     row_format: str  #: what rows must read, for the error text of a list without a layer
     absent_notes: Mapping[str, str] = {}  #: note for each field that has no column
 
 
-class NotALayer(Exception):
-    """The row is no layer and is skipped; the text is the reason."""
+class Unreadable(Exception):
+    """The row is a product of which no layer can be made; the text is the reason."""
+
+
+class NoProduct(Exception):
+    """The row is a layer without a product, such as pooling; the text is the reason."""
 
 
 class Fields:
     """The fields of one row, by name. `remarks` collects what deserves a warning."""
 
-    def __init__(self, path: str | os.PathLike[str], row: Row, columns: dict[str, int]) -> None:
-        self.path, self.row, self.columns = path, row, columns
+    def __init__(self, row: Row, columns: dict[str, int]) -> None:
+        self.row, self.columns = row, columns
         self.remarks: list[str] = []
 
     @property
     def name(self) -> str:
         """The layer's name, or its line number where the row gives none."""
-        return self.row.cell(self.columns["name"]) or f"line {self.row.line}"
+        name = self.row.cell(self.columns["name"])
+        return name if name.strip() else f"line {self.row.line}"
+
+    def text(self, field: str) -> str:
+        """The text of an optional field, or "" where the row has none."""
+        return self.row.cell(self.columns.get(field))
 
     def required(self, *fields: str) -> dict[str, int]:
         """Sizes from 1.
 
-        Raises `NotALayer` for text that is no number and for a missing cell, and `InputError` for a size
+        Raises `Unreadable` for text that is no number and for a missing cell, and `InputError` for a size
         out of range: such a row is a layer, and skipping it would change the network silently.
         """
         sizes = {}
         for field in fields:
-            text = self.row.cell(self.columns.get(field))
+            text = self.text(field)
             value = csv_rows.whole_number(text)
             if value is None:
-                raise NotALayer(
-                    f"{field} is {text!r}, not a whole number" if text else f"{field} is missing"
+                raise Unreadable(
+                    f"{field} is {text!r}, not a whole number"
+                    if text.strip()
+                    else f"{field} is missing"
                 )
             sizes[field] = value
         for field, value in sizes.items():
@@ -68,8 +79,8 @@ class Fields:
 
         Text that is no number is remarked. A number out of range raises `InputError`.
         """
-        text = self.row.cell(self.columns.get(field))
-        if not text:
+        text = self.text(field)
+        if not text.strip():
             return None
         value = csv_rows.whole_number(text)
         if value is None:
@@ -80,16 +91,16 @@ class Fields:
 
     def _check(self, field: str, value: int, least: int) -> None:
         if not least <= value <= MAX_SIZE:
-            raise InputError(
-                f"{self.path}:{self.row.line}: {field} is {value}; "
-                f"it must be from {least} to {MAX_SIZE}"
-            )
+            raise InputError(f"{field} is {value}; it must be from {least} to {MAX_SIZE}")
 
 
 def load_list(
     path: str | os.PathLike[str], kind: ListKind, rows: list[Row] | None = None
 ) -> Workload:
-    """The workload of a list. Rows that are no layer are skipped with a warning that names the line.
+    """The workload of a list.
+
+    Rows with numbers that are no layer are products that are missing. Rows without a number, such as section
+    titles, are skipped with a warning. Both name the line.
 
     Args:
         rows: the file's rows if they are already read.
@@ -101,30 +112,41 @@ def load_list(
     unused = csv_rows.unused_columns(header, columns.values())
     layers: list[Layer] = []
     warnings: list[str] = []
+    missing: list[str] = []
     for row in rows:
-        fields = Fields(path, row, columns)
+        fields, place = Fields(row, columns), f"{path}:{row.line}"
         try:
-            layers.append(kind.read_layer(fields))
+            with located(place):
+                layers.append(kind.read_layer(fields))
             remarks = fields.remarks + _unknown_cells(row, unused.union(columns.values()))
-        except NotALayer as reason:
-            remarks = [f"{row.label()} is no layer: {reason}; skipped"]
+        except NoProduct as reason:
+            remarks = [f"{row.label()} is no product: {reason}; skipped"]
+        except Unreadable as reason:
+            remarks, text = [], f"{row.label()} is no layer: {reason}"
+            if row.numbers:
+                missing.append(f"{place}: {text}")
+            else:
+                remarks = [f"{text}; skipped"]
         if remarks:
-            warnings.append(f"{path}:{row.line}: {'; '.join(remarks)}")
+            warnings.append(f"{place}: {'; '.join(remarks)}")
     if not layers:
-        raise InputError(f"{path}: no layer in it; rows must read {kind.row_format}")
+        first = f"; {missing[0]}" if missing else ""
+        raise InputError(f"{path}: no layer in it; rows must read {kind.row_format}{first}")
     names = distinct(layer.name for layer in layers)
     renamed = (layer.replace(name=name) for layer, name in zip(layers, names, strict=True))
     notes = [f"{kind.name} {path}"]
     notes += [note for field, note in kind.absent_notes.items() if field not in columns]
     if header is not None and unused:
-        titles = ", ".join(header.cells[column] for column in sorted(unused))
+        titles = ", ".join(one_line(header.cells[column]) for column in sorted(unused))
         notes.append(f"columns not used: {titles}")
-    return Workload(Path(path).stem, tuple(renamed), tuple(notes), tuple(warnings))
+    return Workload(Path(path).stem, tuple(renamed), tuple(notes), tuple(warnings), tuple(missing))
 
 
 def _unknown_cells(row: Row, expected: set[int]) -> list[str]:
     """A remark on cells in columns without a known title, if there are any."""
-    cells = [cell for column, cell in enumerate(row.cells) if cell and column not in expected]
+    cells = [
+        cell for column, cell in enumerate(row.cells) if cell.strip() and column not in expected
+    ]
     if not cells:
         return []
     return [f"ignored {', '.join(map(repr, cells))} in columns without a known title"]

@@ -11,8 +11,8 @@ from hfp8sim.workloads.readers.csv_lists import Fields, ListKind, load_list
 def load_gemm_csv(path: str | os.PathLike[str]) -> Workload:
     """Read a GEMM list: columns by title where the header has M, N and K, else in that order.
 
-    A `groups` or `batch` column makes each row that many independent products. Rows that are no layer
-    are skipped with a warning that names the line. An N:M sparsity column is not used, since the
+    A `groups` or `batch` column makes each row that many independent products. Rows with numbers that are
+    no layer are in `missing`; rows without are skipped with a warning. An N:M sparsity column is not used, since the
     machine computes every product. Raises `InputError` for a size out of range and for a file without
     a layer.
     """

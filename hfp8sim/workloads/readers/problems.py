@@ -7,7 +7,6 @@ extra `yaml`.
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -16,22 +15,24 @@ from typing import Any
 
 from hfp8sim.errors import InputError, located, one_line
 from hfp8sim.network.records import MAX_SIZE, Layer, Workload, distinct
-from hfp8sim.workloads.readers.csv_rows import read_text
 from hfp8sim.workloads.readers.nests import Index, layer_of_nest
+from hfp8sim.workloads.readers.yaml_files import load_yaml
 
 
 def load_problem(path: str | os.PathLike[str]) -> Workload:
     """Read a ZigZag workload, which is a list, or a Timeloop problem, which is a mapping, from a YAML file.
 
     Layers that are no product of weights and inputs, such as pooling and additions, are skipped with a
-    warning. Raises `InputError`, in one line, for a file that is neither, and for a size out of range.
+    warning. Products that are no layer here, such as convolutions along three axes, are in `missing`.
+    Raises `InputError`, in one line, for a file that is neither, and for a size out of range.
     """
     source = Path(path)
-    document = _parse(source)
+    document = load_yaml(source)
     warnings: list[str] = []
+    missing: list[str] = []
     with located(source):
         if isinstance(document, list):
-            layers = _zigzag(document, warnings)
+            layers = _zigzag(document, warnings, missing)
             kind = "ZigZag workload"
         elif isinstance(document, dict) and ("problem" in document or "shape" in document):
             layers = [_timeloop(document.get("problem", document))]
@@ -39,34 +40,19 @@ def load_problem(path: str | os.PathLike[str]) -> Workload:
         else:
             raise InputError("neither a ZigZag list of layers nor a Timeloop problem")
         if not layers:
-            raise InputError("no layer in it; at least one must be a product of weights and inputs")
+            reason = f"; {missing[0]}" if missing else ""
+            raise InputError(
+                f"no layer in it; at least one must be a product of weights and inputs{reason}"
+            )
         names = distinct(layer.name for layer in layers)
         renamed = [layer.replace(name=name) for layer, name in zip(layers, names, strict=True)]
-    warnings = [f"{source}: {warning}" for warning in warnings]
-    return Workload(source.stem, tuple(renamed), (f"{kind} {source}",), tuple(warnings))
-
-
-def _parse(source: Path) -> Any:
-    try:
-        yaml: Any = importlib.import_module("yaml")
-    except ImportError:
-        raise InputError('reading YAML needs an extra: pip install "hfp8sim[yaml]"') from None
-
-    class Loader(yaml.SafeLoader):  # type: ignore[misc]
-        """The safe loader, which here ignores tags such as `!Problem`."""
-
-    def untagged(loader: Any, _: str, node: Any) -> Any:
-        if isinstance(node, yaml.MappingNode):
-            return loader.construct_mapping(node, deep=True)
-        if isinstance(node, yaml.SequenceNode):
-            return loader.construct_sequence(node, deep=True)
-        return loader.construct_scalar(node)
-
-    Loader.add_multi_constructor("!", untagged)
-    try:
-        return yaml.load(read_text(source), Loader)
-    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise InputError(f"{source}: no YAML: {one_line(error)}") from None
+    return Workload(
+        source.stem,
+        tuple(renamed),
+        (f"{kind} {source}",),
+        tuple(f"{source}: {warning}" for warning in warnings),
+        tuple(f"{source}: {product}" for product in missing),
+    )
 
 
 def _size(label: str, value: Any) -> int:
@@ -92,24 +78,30 @@ _OPERAND = re.compile(r"(\w+)((?:\[\w+\])+)")
 _TERM = re.compile(r"(?:(\d+)\*)?([A-Za-z_]\w*)")
 
 
-def _zigzag(entries: list[Any], warnings: list[str]) -> list[Layer]:
+def _zigzag(entries: list[Any], warnings: list[str], missing: list[str]) -> list[Layer]:
     layers = []
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise InputError(f"layer {position} is {entry!r:.60}; it must be a mapping")
         label = entry.get("name", entry.get("id", position))
-        text = " ".join(str(label).split())[:80]
-        name = text if isinstance(label, str) and text else f"layer {text}"
+        name = label if isinstance(label, str) and label.strip() else f"layer {label!r:.60}"
+        place = one_line(name, 60)
         try:
-            with located(name):
+            with located(place):
                 layers.append(_zigzag_layer(name, entry))
-        except _NotAProduct as reason:
-            warnings.append(f"{name}: {reason}; skipped")
+        except _NoProduct as reason:
+            warnings.append(f"{place}: {reason}; skipped")
+        except _Unreadable as reason:
+            missing.append(f"{place}: {reason}")
     return layers
 
 
-class _NotAProduct(Exception):
+class _NoProduct(Exception):
     """The layer is no product of weights and inputs; the text is the reason."""
+
+
+class _Unreadable(Exception):
+    """The layer is a product of which no layer can be made here; the text is the reason."""
 
 
 def _zigzag_layer(name: str, entry: Mapping[str, Any]) -> Layer:
@@ -118,12 +110,14 @@ def _zigzag_layer(name: str, entry: Mapping[str, Any]) -> Layer:
         raise InputError("'equation' is missing")
     operator = str(entry.get("operator_type", ""))
     if re.search("pool|^add", operator, re.IGNORECASE):
-        raise _NotAProduct(f"operator {operator!r:.60} is no matrix product")
+        raise _NoProduct(f"operator {operator!r:.60} is no matrix product")
     sizes = _zigzag_sizes(entry)
     relations = _relations(_list(entry, "dimension_relations", []))
     out, operands = _equation(equation)
-    if len(operands) != 2:
-        raise _NotAProduct(f"equation {equation!r:.80} has no two operands")
+    if len(operands) < 2:
+        raise _NoProduct(f"equation {equation!r:.80} has one operand")
+    if len(operands) > 2:
+        raise _Unreadable(f"equation {equation!r:.80} has more than two operands")
     weights, inputs = _weights_and_inputs(operands, relations, entry)
 
     def indices(subscripts: list[str]) -> list[Index]:
@@ -134,7 +128,11 @@ def _zigzag_layer(name: str, entry: Mapping[str, Any]) -> Layer:
         return result
 
     padding = _zigzag_padding(entry, relations)
-    return layer_of_nest(name, sizes, indices(weights), indices(inputs), indices(out), padding)
+    nest = indices(weights), indices(inputs), indices(out), padding
+    try:
+        return layer_of_nest(name, sizes, *nest)
+    except InputError as error:
+        raise _Unreadable(str(error)) from None
 
 
 def _zigzag_sizes(entry: Mapping[str, Any]) -> dict[str, int]:
@@ -238,7 +236,8 @@ def _timeloop(problem: Any) -> Layer:
         inputs, weights = b, a
     else:
         inputs, weights = a, b
-    name = str(shape.get("name") or "problem")
+    named = [owner.get("name") for owner in (problem, shape)]
+    name = next((name for name in named if isinstance(name, str) and name.strip()), "problem")
     return layer_of_nest(name, sizes, weights, inputs, out)
 
 

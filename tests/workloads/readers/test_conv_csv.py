@@ -34,9 +34,10 @@ SAME = {
 
 
 def warned(workload: Workload, path: Path) -> list[int]:
-    """Line numbers of the warnings, each of which is one line and names the file."""
-    assert all("\n" not in warning for warning in workload.warnings)
-    return [int(w.removeprefix(f"{path}:").split(":")[0]) for w in workload.warnings]
+    """Line numbers of warnings and missing products, each of which is one line and names the file."""
+    lines = (*workload.warnings, *workload.missing)
+    assert all("\n" not in line for line in lines)
+    return sorted(int(line.removeprefix(f"{path}:").split(":")[0]) for line in lines)
 
 
 @pytest.mark.parametrize("dialect", SAME)
@@ -59,7 +60,7 @@ def test_incomplete_row_is_no_gemm(tmp_path: Path, row: str) -> None:
     assert [(layer.kind, tuple(layer.shape())) for layer in workload] == [
         ("conv2d", (1, 64, 8, 36))
     ]
-    assert warned(workload, path) == [3] and "missing; skipped" in workload.warnings[0]
+    assert warned(workload, path) == [3] and workload.missing[0].endswith("missing")
     path.write_text(f"{HEADER}{row}")
     with pytest.raises(InputError, match="no layer in it; rows must read 'name, input height"):
         load_workload(path)
@@ -131,19 +132,19 @@ def test_odd_rows_warn() -> None:
     workload = load_workload(path)
     assert [layer.name for layer in workload] == ["Conv1", "Conv2", "Conv5", "Conv7"]
     assert warned(workload, path) == [2, 3, 4, 5, 6, 7]
-    for warning, words in zip(
-        workload.warnings,
+    for line, words in zip(
+        (*workload.warnings, *workload.missing),
         (
             "no stride; taken as 1",
             "stride is 'two', not a whole number",
-            "width is 'eighteen', not a whole number; skipped",
-            "the filter reaches over 3 pixels, but the padded input is only 2 high; skipped",
             "ignored 'what'",
-            "filter height is missing; skipped",
+            "width is 'eighteen', not a whole number",
+            "the filter reaches over 3 pixels, but the padded input is only 2 high",
+            "filter height is missing",
         ),
         strict=True,
     ):
-        assert words in warning
+        assert words in line
 
 
 @pytest.mark.parametrize("stride", range(1, 6))
@@ -155,7 +156,7 @@ def test_output_size_is_rounded_up(tmp_path: Path, size: int, stride: int) -> No
     assert conv.output[0] == -(-(size - 3 + stride) // stride)
 
 
-def test_too_large_filter_is_skipped(tmp_path: Path) -> None:
+def test_too_large_filter_is_missing(tmp_path: Path) -> None:
     text = HEADER + "small, 2, 2, 3, 3, 1, 1, 2,\nok, 3, 3, 3, 3, 1, 1, 2,\n"
     (tmp_path / "n.csv").write_text(text)
     workload = load_workload(tmp_path / "n.csv")

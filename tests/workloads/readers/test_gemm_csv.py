@@ -56,15 +56,12 @@ def test_odd_rows_warn(tmp_path: Path) -> None:
     path = write(tmp_path, HEADER + rows)
     workload = load_workload(path)
     assert [layer.name for layer in workload] == ["QKV", "ok"]
-    assert [warning.removeprefix(f"{path}:")[:2] for warning in workload.warnings] == [
-        "2:",
-        "3:",
-        "4:",
-        "5:",
-    ]
+    assert [line.removeprefix(f"{path}:")[:2] for line in workload.warnings] == ["2:", "3:"]
     assert "'3:4'" in workload.warnings[1]
-    assert "n is 'two', not a whole number" in workload.warnings[2]
-    assert "n is missing" in workload.warnings[3]
+    assert workload.missing == (
+        f"{path}:4: 'bad, 1, two, 3' is no layer: n is 'two', not a whole number",
+        f"{path}:5: 'short, 5' is no layer: n is missing",
+    )
 
 
 @pytest.mark.parametrize(

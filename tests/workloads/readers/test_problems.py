@@ -178,6 +178,116 @@ def test_problem_errors(tmp_path: Path, text: str, message: str | None) -> None:
     assert message in line and line.startswith(str(path)) and "\n" not in line
 
 
+def test_zigzag_products_that_cannot_be_read_are_missing(tmp_path: Path) -> None:
+    names = "O[b]+=W[b][c]*I[b][c]*S[c]", "O[b][x][y][z]+=W[i][j][k]*I[b][p][q][r]"
+    relations = "[p=x+i, q=y+j, r=z+k]"
+    entries = "".join(
+        f"- {{name: l{n}, equation: '{equation}', dimension_relations: {relations}, "
+        "loop_dims: [B, C, X, Y, Z, I, J, K], loop_sizes: [2, 3, 4, 4, 4, 2, 2, 2]}\n"
+        for n, equation in enumerate(names)
+    )
+    path = write(tmp_path, entries + CONV)
+    workload = load_workload(path)
+    assert [layer.name for layer in workload] == ["stem"]
+    assert workload.missing == (
+        f"{path}: l0: equation '{names[0]}' has more than two operands",
+        f"{path}: l1: it slides along more than two axes; convolutions here have at most two",
+    )
+    with pytest.raises(InputError, match=r"no layer in it.*l0: equation"):
+        load_workload(write(tmp_path, entries))
+
+
+@pytest.mark.parametrize("name", ["a: [b]{c}", "x" * 300, "two  spaces", "tab\there", "\x1b[31m"])
+def test_names_are_read_as_written(tmp_path: Path, name: str) -> None:
+    quoted = '"' + name.encode("unicode_escape").decode() + '"'
+    assert load_workload(write(tmp_path, CONV.replace("stem", quoted)))[0].name == name
+
+
+PROBLEM_BASE = """
+problem_base: &problem_base
+  version: 0.4
+  shape:
+    name: CNN-Layer
+    dimensions: [C, M, P]
+    data_spaces:
+    - {name: Weights, projection: [[[C]], [[M]]]}
+    - {name: Inputs, projection: [[[P]], [[C]]]}
+    - {name: Outputs, projection: [[[P]], [[M]]], read_write: True}
+  instance: {C: 1, M: 1, P: 7}
+"""
+LAYER = """{{include_text('../base.yaml')}}
+problem:
+  <<<: *problem_base
+  name: layer 3
+  instance: {C: 16, M: 64}
+"""
+
+
+def write_problem(folder: Path, base: str = PROBLEM_BASE, layer: str = LAYER) -> Path:
+    write(folder, base, "base.yaml")
+    (folder / "net").mkdir(exist_ok=True)
+    return write(folder / "net", layer)
+
+
+def test_timeloop_includes_and_merges(tmp_path: Path) -> None:
+    layer = load_workload(write_problem(tmp_path))[0]
+    assert (layer.name, layer.shape()) == ("layer 3", (1, 7, 64, 16))
+
+
+def test_timeloop_merges_at_one_level_only(tmp_path: Path) -> None:
+    """With `<<`, the instance replaces the one of the base."""
+    path = write_problem(tmp_path, layer=LAYER.replace("<<<", "<<"))
+    with pytest.raises(InputError, match="dimension 'P' has no size"):
+        load_workload(path)
+
+
+def test_merged_lists_are_joined(tmp_path: Path) -> None:
+    base = PROBLEM_BASE.replace("[C, M, P]", "[M, P]")
+    layer = LAYER + "  shape: {dimensions: TAG[C]}\n"
+    joined = load_workload(write_problem(tmp_path, base, layer.replace("TAG", "")))[0]
+    assert joined.shape() == (1, 7, 64, 16)
+    path = write_problem(tmp_path, base, layer.replace("TAG", "!nomerge "))
+    with pytest.raises(InputError, match=r"term .* must have exactly one dimension"):
+        load_workload(path)
+
+
+def laughs(levels: int, line: str) -> str:
+    """Each level refers to the one below ten times."""
+    lines = ["l0: &l0 {C: 1}"]
+    for level in range(1, levels):
+        aliases = ", ".join([f"*l{level - 1}"] * 10)
+        lines.append(f"l{level}: &l{level} " + line.replace("ALIASES", aliases))
+    return "\n".join([*lines, "shape: *l1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (laughs(9, "[ALIASES]"), "more than 1048576 values, with all aliases written out"),
+        (laughs(9, "{<<: [ALIASES]}"), "more than 1048576 values"),
+        (laughs(9, "{<<<: [ALIASES]}"), "more than 1048576 values"),
+        ("shape: &a [*a]", "an alias refers to a node that contains it"),
+        ("shape: &a {<<: *a}", "an alias refers to a node that contains it"),
+        ("shape: &a {x: {<<<: *a}}", "an alias refers to a node that contains it"),
+        ("problem: {<<<: 3}", "'<<<' merges 3; it must be a mapping"),
+        ("shape: " + "[" * 2000, "no YAML"),
+        ("{{include_text('net.yaml')}}", "more than 64 files include each other"),
+        ("{{include_text('other.yaml')}}", "which is no file there"),
+        ("{{include_text('/etc/hosts.yaml')}}", "it must be a relative path of a YAML file"),
+        ("{{include_text('../../etc/passwd')}}", "it must be a relative path of a YAML file"),
+        ("{{include_text('..')}}", "it must be a relative path of a YAML file"),
+        ("shape: {% if x %}", "of templates, only {{include_text('FILE.yaml')}} is read"),
+        ("shape: {{include('a.yaml', 'b')}}", "not \"{{include('a.yaml', 'b')}}\""),
+    ],
+)
+def test_hostile_yaml(tmp_path: Path, text: str, message: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_workload(path)
+    line = str(caught.value)
+    assert message in line and line.startswith(str(path)) and "\n" not in line
+
+
 def test_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
     with pytest.raises(InputError, match=r'pip install "hfp8sim\[yaml\]"'):
