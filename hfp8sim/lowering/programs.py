@@ -126,11 +126,12 @@ def lower_gemm(
     tile: tuple[int, int, int] | None = None,
 ) -> Program:
     """The program of one phase's GEMM, as a layer without a name; arguments as for `lower_layer`."""
-    finish = finish or Finish()
+    finish = unscaled(finish, profile, phase)
     formats = _formats(profile, phase, finish)
     nest = choose(work, _demand(profile, formats), machine, tile)
     symbols = _symbols(work, formats)
-    registers = _tile_registers(work, nest) | _tensor_registers(work, formats, symbols)
+    registers = _tile_registers(work, nest)
+    registers |= _tensor_registers(work, formats, symbols, sum(profile.operand_scales(phase)))
     registers |= multiply_registers(profile, formats["a"], formats["b"])
     registers |= _stream_registers(work, seed, stream) | _post_registers(finish)
     words = [
@@ -140,6 +141,17 @@ def lower_gemm(
     words += _loops(work, nest, finish, bias="d" in formats)
     layer = ProgramLayer("", phase, 0, len(words), _compulsory(work, formats, symbols))
     return Program(np.array([*words, encode("halt")], np.uint64), symbols, (layer,))
+
+
+def unscaled(finish: Finish | None, profile: Profile, phase: str) -> Finish:
+    """What POST does, with the scales of the operands divided out.
+
+    Without a `finish` the sums stay in their format. They overflow there by the profile's policy.
+    """
+    scale = sum(profile.operand_scales(phase))
+    if finish is None:
+        return Finish(overflow=profile.overflow, scale=-scale) if scale else Finish()
+    return dataclasses.replace(finish, scale=finish.scale - scale) if scale else finish
 
 
 def compulsory_bytes(work: PhaseGemm, phase: str, profile: Profile) -> int:
@@ -234,16 +246,21 @@ def _tile_registers(work: PhaseGemm, nest: Nest) -> dict[str, int]:
 
 
 def _tensor_registers(
-    work: PhaseGemm, formats: dict[str, FloatFormat], symbols: tuple[Symbol, ...]
+    work: PhaseGemm, formats: dict[str, FloatFormat], symbols: tuple[Symbol, ...], scale: int
 ) -> dict[str, int]:
-    """Where the tensors lie in DRAM, by their views, and the formats of result and bias."""
+    """Where the tensors lie in DRAM, by their views, and the formats of result and bias.
+
+    POST adds the bias vector to sums that are 2^scale times too large. An exponent bias that is smaller by
+    `scale` makes the vector as large.
+    """
     lines = {symbol.name: symbol.line for symbol in symbols}
     views = {"a": work.a, "b": work.b, "c": work.c}
     values = {"c.format": format_word(formats["c"])}
     for port, view in views.items():
         values |= {f"{port}.base": lines[view.tensor], f"{port}.pitch": view.pitch}
     if "d" in formats:
-        values |= {"d.base": lines["bias"], "d.format": format_word(formats["d"])}
+        scaled = formats["d"].with_bias(formats["d"].bias - scale)
+        values |= {"d.base": lines["bias"], "d.format": format_word(scaled)}
     if work.gemm.groups > 1:
         values |= {f"{port}.group": view.group for port, view in views.items()}
         if "d" in formats:

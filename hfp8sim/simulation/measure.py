@@ -111,8 +111,12 @@ def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
     work = phase_gemm(layer, phase)
     complete = all(view.tensor in layer.tensors for view in (work.a, work.b))
     if reference.size * depth != task.macs or not complete:
-        a_format, b_format = profile.operand_formats(phase)
-        profile = profile.replace(a_format=a_format, b_format=b_format)
+        (a_format, b_format), (a_scale, b_scale) = (
+            profile.operand_formats(phase), profile.operand_scales(phase)
+        )  # fmt: skip
+        profile = profile.replace(
+            a_format=a_format, b_format=b_format, a_scale=a_scale, b_scale=b_scale
+        )
         layer, phase = _gemm_layer(layer.name, a, b), "fwd"
     return _Product(layer, phase, profile, depth, reference, provenance)
 
@@ -126,10 +130,8 @@ def _gemm_layer(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> La
 
 def _reference_quantised(work: _Product, emulated: Emulated) -> NDArray[np.float64]:
     """The float64 product of the quantised operands, (G, M, N)."""
-    formats = work.profile.operand_formats(work.phase)
     quantised = {
-        name: fmt.decode(codes).astype(np.float32)
-        for (name, codes), fmt in zip(emulated.operands.items(), formats)
+        name: operand.values.astype(np.float32) for name, operand in emulated.quantised.items()
     }
     layer = work.layer.replace(tensors={**work.layer.tensors, **quantised})
     a, b, _ = operands(layer, work.phase, max_elements=_NO_BOUND)

@@ -17,9 +17,11 @@ from hfp8sim.errors import InputError
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat
 from hfp8sim.lowering import lower_layer
+from hfp8sim.lowering.programs import unscaled
 from hfp8sim.machine import Machine, execute, get_machine
 from hfp8sim.network import Layer, phase_gemm
-from hfp8sim.ops import Events, convert, gemm
+from hfp8sim.ops import Events, gemm
+from hfp8sim.simulation.quantise import Quantised, quantise
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.workloads.operands import operand_matrices
 
@@ -33,20 +35,36 @@ class Emulated:
     Attributes:
         codes: the result, in the shape of the output tensor (y, dx or dw).
         format: of the codes, the profile's `result_format`.
-        operands: the quantised operand tensors as codes, by name, operand A's first.
-        saturated: operand elements that exceeded their format's largest number.
-        underflowed: operand elements that fell below their format's smallest one.
+        quantised: the operand tensors in their formats, by name, operand A's first.
         events: what happened in the sums; None if it was not counted.
         gated: multiply-accumulates with a zero operand; None if they were not counted.
     """
 
     codes: Codes
     format: FloatFormat
-    operands: dict[str, Codes]
-    saturated: int
-    underflowed: int
+    quantised: dict[str, Quantised]
     events: Events | None
     gated: int | None
+
+    @property
+    def operands(self) -> dict[str, Codes]:
+        """The codes of the operand tensors, by name, operand A's first."""
+        return {name: operand.codes for name, operand in self.quantised.items()}
+
+    @property
+    def saturated(self) -> int:
+        """Operand elements that exceeded their format's largest number."""
+        return sum(operand.saturated for operand in self.quantised.values())
+
+    @property
+    def underflowed(self) -> int:
+        """Operand elements that fell below their format's smallest normal number, inexactly."""
+        return sum(operand.underflowed for operand in self.quantised.values())
+
+    @property
+    def flushed(self) -> int:
+        """Operand elements that were not zero and became zero."""
+        return sum(operand.flushed for operand in self.quantised.values())
 
     @property
     def values(self) -> NDArray[np.float64]:
@@ -90,17 +108,14 @@ def emulate(
             take, or a layer that does not fit the machine.
     """
     profile, work = get_profile(profile), phase_gemm(layer, phase)
-    formats = profile.operand_formats(phase)
-    operands: dict[str, Codes] = {}
-    saturated = underflowed = 0
-    for number, (view, fmt) in enumerate(zip((work.a, work.b), formats)):
-        operands[view.tensor], counts = convert(
-            _tensor(layer, view.tensor, tensors), fmt,
-            profile.operand_rounding, profile.operand_overflow,
-            bits=profile.random_bits, seed=seed, stream=stream + number,
-        )  # fmt: skip
-        saturated += counts["saturated"]
-        underflowed += counts["underflowed"]
+    names = work.a.tensor, work.b.tensor
+    quantised = {
+        name: quantise(
+            _tensor(layer, name, tensors), fmt, profile, seed=seed, stream=stream + number
+        )
+        for number, (name, fmt) in enumerate(zip(names, profile.tensor_formats(phase)))
+    }
+    operands = {name: operand.codes for name, operand in quantised.items()}
     if machine is None:
         codes, events, gated = _direct(
             layer, phase, operands, profile, seed=seed, stream=stream, threads=threads, count=count
@@ -112,7 +127,7 @@ def emulate(
         run = execute(program, inputs, machine, threads=threads, count=count)
         (codes,) = run.outputs.values()
         events, gated = run.events, run.gated
-    return Emulated(codes, profile.result_format, operands, saturated, underflowed, events, gated)
+    return Emulated(codes, profile.result_format, quantised, events, gated)
 
 
 def _tensor(layer: Layer, name: str, tensors: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
@@ -153,8 +168,17 @@ def _direct(
         else:
             product = multiply(rows, columns, stream=stream + group)
         products.append(product)
-    codes = result_tensor(layer, phase, np.stack(products))
+    codes = _unscaled(result_tensor(layer, phase, np.stack(products)), profile, phase)
     return codes, events if count else None, gated if count else None
+
+
+def _unscaled(codes: Codes, profile: Profile, phase: str) -> Codes:
+    """Sums with the scales of the operands divided out, as POST does it."""
+    finish, fmt = unscaled(None, profile, phase), profile.result_format
+    if finish.scale == 0:
+        return codes
+    values = np.ldexp(fmt.decode(codes), finish.scale)
+    return fmt.encode(values, finish.rounding, finish.overflow)
 
 
 def count_gated(a: Codes, b: Codes, a_format: FloatFormat, b_format: FloatFormat) -> int:

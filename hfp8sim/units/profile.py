@@ -16,6 +16,19 @@ from hfp8sim.registry import Registry
 from hfp8sim.units.mac import SUM_ORDERS, SumOrder
 from hfp8sim.units.random import SOURCES
 
+#: The largest magnitude of a scale's exponent: the register `post.scale` holds the sum of two.
+MAX_SCALE = 256
+
+#: The roles of A and B in each phase, as the fields of a profile name them.
+_ROLES = {"fwd": ("a", "b"), "dgrad": ("error", "b"), "wgrad": ("a", "error")}
+
+
+def operand_roles(phase: str) -> tuple[str, str]:
+    """The roles of A and B in a phase: `a` for activations, `b` for weights, `error` for errors."""
+    if phase not in _ROLES:
+        raise unknown("phase", phase, PHASES)
+    return _ROLES[phase]
+
 
 def _means(text: str) -> dict[str, str]:
     return {"meaning": text}
@@ -63,6 +76,13 @@ class Profile:
         default="nearest-away", metadata=_means("of tensors into operand formats")
     )
     operand_overflow: str = field(default="saturate", metadata=_means("policy of that"))
+    a_scale: int = field(
+        default=0, metadata=_means("s: activations are multiplied by 2^s, the result by 2^−s")
+    )
+    b_scale: int = field(default=0, metadata=_means("the same of weights"))
+    error_scale: int = field(
+        default=0, metadata=_means("the same of errors: log2 of the loss scale")
+    )
 
     def __post_init__(self) -> None:
         if not self.between_rounding:
@@ -86,6 +106,11 @@ class Profile:
                 return f"{name} is {value!r}, must be an integer ≥ 0"
         if not 1 <= self.random_bits <= MAX_RANDOM_BITS:
             return f"random_bits is {self.random_bits}, must be 1..{MAX_RANDOM_BITS}"
+        for name in ("a_scale", "b_scale", "error_scale"):
+            value = getattr(self, name)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or abs(value) > MAX_SCALE:
+                return f"{name} is {value!r}, must be an integer in −{MAX_SCALE}..{MAX_SCALE}"
         return ""
 
     def _step_problem(self) -> str:
@@ -124,15 +149,21 @@ class Profile:
     def operand_formats(self, phase: str) -> tuple[FloatFormat, FloatFormat]:
         """Formats of A and B in a phase: fwd activations × weights, dgrad errors × weights, wgrad
         activations × errors."""
-        names = {
-            "fwd": (self.a_format, self.b_format),
-            "dgrad": (self.error_format, self.b_format),
-            "wgrad": (self.a_format, self.error_format),
-        }
-        if phase not in names:
-            raise unknown("phase", phase, PHASES)
-        a, b = names[phase]
-        return get_format(a), get_format(b)
+        a, b = operand_roles(phase)
+        return get_format(getattr(self, f"{a}_format")), get_format(getattr(self, f"{b}_format"))
+
+    def operand_scales(self, phase: str) -> tuple[int, int]:
+        """Exponents of the powers of two by which A and B are multiplied before they are rounded."""
+        a, b = operand_roles(phase)
+        return getattr(self, f"{a}_scale"), getattr(self, f"{b}_scale")
+
+    def tensor_formats(self, phase: str) -> tuple[FloatFormat, FloatFormat]:
+        """Formats that give the codes of A and B from tensors as they are, scales included.
+
+        To multiply by 2^s and round to a format is to round to that format with a bias larger by s.
+        """
+        (a, b), (s, t) = self.operand_formats(phase), self.operand_scales(phase)
+        return a.with_bias(a.bias + s), b.with_bias(b.bias + t)
 
     @property
     def result_format(self) -> FloatFormat:

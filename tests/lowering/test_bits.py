@@ -6,9 +6,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from hfp8sim.errors import InputError
-from hfp8sim.lowering import lower_layer
+from hfp8sim.formats import get_format
+from hfp8sim.lowering import Finish, lower_layer
 from hfp8sim.machine import execute, get_machine, multiplier
 from hfp8sim.network import PHASES, Conv, Layer
+from hfp8sim.ops import gemm
 from hfp8sim.testing.strategies import profiles
 from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs
@@ -245,3 +247,18 @@ def test_program_runs_on_a_machine_it_was_not_lowered_for():
     program = lower_layer(layer, "dgrad", "edge-8x8")
     there = execute(program, codes, "rapid-core").outputs["dx"]
     assert np.array_equal(there, execute(program, codes, "edge-8x8").outputs["dx"])
+
+
+def test_bias_vector_is_added_to_sums_without_their_scale():
+    """The operands are 2^4 times too large, the bias vector is not: y = round(sum/16 + bias)."""
+    layer, fmt = Layer("fc", "linear", 5, 6, 9), get_format("dlfloat16")
+    profile = get_profile("hfp8").replace(b_scale=4)
+    codes = layer_inputs(layer, "fwd", profile, np.random.default_rng(2))
+    bias = np.linspace(-3, 3, 6)
+    finish = Finish(format="dlfloat16", bias_format="dlfloat16")
+    program = lower_layer(layer, "fwd", "edge-8x8", profile, finish=finish)
+    inputs = codes | {"bias": fmt.encode(bias)}
+    (result,) = execute(program, inputs, "edge-8x8").outputs.values()
+    sums = fmt.decode(gemm(codes["x"], codes["w"], profile))
+    exact = sums / 16 + fmt.decode(fmt.encode(bias))
+    assert np.array_equal(result, fmt.encode(exact, "nearest-away"))

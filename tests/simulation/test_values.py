@@ -71,6 +71,66 @@ def test_emulate_equals_gemm_of_encoded_operands() -> None:
     assert emulated.gated == np.count_nonzero(zeros)
 
 
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("name", ["linear", "conv"])
+@pytest.mark.parametrize("profile", ["hfp8", "hopper-fp8"])
+def test_scaled_operands_on_machine_and_directly(name: str, phase: str, profile: str) -> None:
+    """Biases and scales: the program's registers and the direct product give the same bits."""
+    scaled = hs.get_profile(profile).replace(a_scale=-3, b_scale=4, error_scale=9)
+    if profile == "hfp8":
+        scaled = scaled.replace(a_format="hfp8-143@8", b_format="hfp8-143@9")
+    layer = LAYERS[name]
+    direct, on_machine = run(layer, phase, scaled, None), run(layer, phase, scaled, "edge-8x8")
+    assert np.array_equal(direct.codes, on_machine.codes)
+    assert direct.events == on_machine.events
+    exact = run(layer, phase, "exact", None).values
+    assert np.corrcoef(direct.values.ravel(), exact.ravel())[0, 1] > 0.99
+    assert 0.9 < np.std(direct.values) / np.std(exact) < 1.1  # the scale is divided out
+
+
+def test_scale_equals_bias_while_sums_fit() -> None:
+    """Multiplying by 2^s before rounding, and dividing the sums, is a bias larger by s."""
+    layer, base = LAYERS["linear"], hs.get_profile("hfp8")
+    biased = run(layer, "wgrad", base.replace(error_format="hfp8-152@21"), None)
+    scaled = run(layer, "wgrad", base.replace(error_scale=6), None)
+    assert np.array_equal(biased.operands["dy"], scaled.operands["dy"])
+    assert np.array_equal(biased.values, scaled.values)
+    (codes,) = [hs.get_format("hfp8-152").encode(tensors(layer)["dy"] * 64, "nearest-away")]
+    assert np.array_equal(codes, scaled.operands["dy"])
+
+
+def test_scaled_sums_are_those_of_gemm_divided() -> None:
+    layer = LAYERS["linear"]
+    profile = hs.get_profile("hfp8").replace(a_format="hfp8-143@6", b_scale=5)
+    emulated = emulate(layer, "fwd", tensors(layer), profile, machine="edge-8x8")
+    x = hs.get_format("hfp8-143@6").encode(tensors(layer)["x"], "nearest-away")
+    w = hs.get_format("hfp8-143").encode(tensors(layer)["w"] * 32, "nearest-away")
+    sums = hs.get_format("dlfloat16").decode(hs.gemm(x, w, profile))
+    assert np.array_equal(emulated.values, sums / 32)
+
+
+def test_counts_of_each_operand() -> None:
+    """3 of 8 activations beyond 30; of 4 weights that are not zero, 1 rounds to zero."""
+    layer = Layer("fc", "linear", 2, 2, 4)
+    x = np.float32([[31, -40, 30, 1], [0, 1e9, 30.9, 2]])
+    w = np.float32([[1, 0], [0, 0.0002], [3, 0.0006], [0, 0]])
+    emulated = emulate(layer, "fwd", {"x": x, "w": w}, "hfp8")
+    activations, weights = emulated.quantised.values()
+    assert (activations.saturated, activations.flushed) == (3, 0)
+    assert activations.saturated_share == 3 / 8
+    assert (weights.saturated, weights.flushed, weights.nonzero) == (0, 1, 4)
+    assert weights.flushed_share == 1 / 4
+    assert (emulated.saturated, emulated.flushed) == (3, 1)
+
+
+def test_subnormal_numbers_are_not_flushed() -> None:
+    """e5m2 holds 2^-16, and 1.2·2^-16 inexactly: they underflow and stay. 2^-18 becomes zero."""
+    layer = Layer("fc", "linear", 1, 1, 3)
+    x = np.float32([[2.0**-16, 1.2 * 2.0**-16, 2.0**-18]])
+    emulated = emulate(layer, "fwd", {"x": x, "w": np.ones((3, 1), np.float32)}, "e5m2-fp32")
+    assert emulated.underflowed == 2 and emulated.flushed == 1
+
+
 def test_counting_is_optional() -> None:
     for machine in (None, "edge-8x8"):
         emulated = emulate(
