@@ -41,6 +41,7 @@ CONVOLUTIONS = {
     "cropped": Conv(1, 8, 8, 3, 8, (3, 3), padding=(-1, 0, -1, 0)),
     "one-dimensional": Conv(2, 1, 20, 5, 6, (1, 5), stride=(1, 2), padding=(0, 0, 2, 2)),
     "all-padding": Conv(1, 2, 2, 3, 4, (3, 3), stride=(3, 3), padding=(5, 5, 5, 5)),
+    "padded-tap": Conv(1, 7, 7, 2, 3, (1, 1), stride=(3, 3), padding=(1, 1, 1, 1)),
 }
 MATRICES = {
     "linear": Layer("fc", "linear", 37, 45, 130),

@@ -87,6 +87,8 @@ def test_csrw_of_k_before_post_is_refused():
         ("loop k, 2", "loop k, 1", "the sums are not finished"),
         ("mm c[0], s[0]", "mm c[0], s[0]\nmm c[0], s[0]", "tiles of k must follow one another"),
         ("csrw chunk, 8", "csrw chunk, 12\ncsrw step, 0", "does not start where a step may start"),
+        ("csrw chunk, 8", "csrw chunk, 0\ncsrw step, 2\ncsrw tile.k, 15", "does not start where a step may start"),
+        ("st s[20]\n}", "}\nloop i, 1 {\nst s[20]\n}", "st s[20]: the result of post is that of another tile"),
         ("csrw c.base, 12", "csrw c.base, 13", "st s[20]: moves bytes beyond the end of DRAM"),
         ("csrw b.pitch, 16", "csrw b.pitch, 99", "ld b, s[10]: moves bytes beyond the end of DRAM"),
         ("csrw a.format, hfp8-143\n", "", "mm c[0], s[0]: register a.format is not set"),

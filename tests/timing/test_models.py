@@ -126,6 +126,17 @@ def test_unlimited_memory_gives_the_systolic_closed_form():
         assert parts.stall_in + parts.stall_out + parts.post <= 6
 
 
+def test_array_waits_until_accumulators_are_free():
+    """With two buffers of accumulators, the tile after next starts once POST has read the sums of a tile."""
+    machine = square(16, **{"post.lanes": 1})
+    program = lower_layer(Layer("x", "linear", 16, 64, 16), "fwd", machine, tile=(16, 16, 16))
+    spans = timeline(program, machine)
+    array, post = ([s for s in spans if s.unit == unit] for unit in ("array", "post"))
+    assert len(array) == len(post) == 4
+    for multiplication, conversion in zip(array[2:], post):
+        assert multiplication.start >= conversion.end
+
+
 def test_rate_of_sixteen_bit_operands():
     layer = Layer("x", "linear", 2048, 512, 512)
     eight, sixteen = (time_layer(layer, "fwd", profile) for profile in ("hfp8", "fp16"))
