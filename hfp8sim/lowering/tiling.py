@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa.table import CSR, reset_registers
-from hfp8sim.machine.boxes import image_lines
+from hfp8sim.machine.boxes import lines_read
 from hfp8sim.machine.config import Machine
 from hfp8sim.network import Image, PhaseGemm
 
@@ -151,20 +151,50 @@ def k_sizes(extent: int, granule: int, units: list[int], small: bool) -> list[in
 
 
 @jit
-def image_elements(regs, m, mt, k, kt, transposed):
-    """Elements that LD brings for all mt×kt tiles of an unfolded image together, and for the largest."""
+def image_elements(regs, rows, row_size, columns, column_size):
+    """Elements that LD brings of an unfolded image, cut into tiles of row_size × column_size: for all tiles
+    together, and for the largest.
+
+    What a tile reads depends on the lines of the grid and of the filter in which it starts and ends.
+    """
+    depth, width = regs[CSR.image_channels], regs[CSR.image_width]
+    grid = tile_runs(rows, row_size, regs[CSR.grid_width], 1)
+    taps = tile_runs(columns, column_size, depth * regs[CSR.kernel_width], depth)
     total = largest = 0
-    for m0 in range(0, m, mt):
-        for k0 in range(0, k, kt):
-            rows, columns = min(mt, m - m0), min(kt, k - k0)
-            if transposed:
-                _, lines, _, channels = image_lines(regs, k0, columns, m0, rows)
-            else:
-                _, lines, _, channels = image_lines(regs, m0, rows, k0, columns)
-            elements = lines * regs[CSR.image_width] * channels
-            total += elements
-            largest = max(largest, elements)
-    return total, largest
+    for i in range(len(grid)):
+        for j in range(len(taps)):
+            _, lines = lines_read(regs, grid[i, 0], grid[i, 1], taps[j, 0], taps[j, 1])
+            total += lines * grid[i, 2] * taps[j, 2]
+            largest = max(largest, lines * taps[j, 3])
+    return total * width, largest * width
+
+
+@jit
+def tile_runs(extent, size, line, depth):
+    """Runs of tiles that start in one line of a dimension and end in one line.
+
+    Args:
+        extent: of the dimension, which is cut into tiles of `size`.
+        line: elements of a line, a multiple of `depth`.
+        depth: a tile counts as its size, if it lies within one block of `depth` elements, else as `depth`.
+
+    Returns:
+        (runs, 4) integers: the first tile's line, the last tile's line, what the tiles count together,
+        and the largest of them.
+    """
+    tiles = (extent + size - 1) // size
+    runs = np.zeros((min(tiles, 2 * ((extent + line - 1) // line)), 4), np.int64)
+    count = 0
+    for start in range(0, extent, size):
+        end = min(start + size, extent) - 1
+        first, last = start // line, end // line
+        if count == 0 or runs[count - 1, 0] != first or runs[count - 1, 1] != last:
+            runs[count, 0], runs[count, 1] = first, last
+            count += 1
+        weight = end + 1 - start if start // depth == end // depth else depth
+        runs[count - 1, 2] += weight
+        runs[count - 1, 3] = max(runs[count - 1, 3], weight)
+    return runs[:count]
 
 
 def image_registers(image: Image) -> dict[str, int]:
@@ -266,9 +296,10 @@ class _Candidates:
         for name, value in image_registers(view.image).items():
             regs[getattr(CSR, name.replace(".", "_"))] = value
         pairs, pair_of = np.unique(np.stack([m_box, k_box], 1), axis=0, return_inverse=True)
+        extents, axes = (gemm.m, gemm.k), (1, 0) if view.transposed else (0, 1)
         elements = [
-            image_elements(regs, gemm.m, int(mt), gemm.k, int(kt), view.transposed)
-            for mt, kt in pairs
+            image_elements(regs, *(int(n) for axis in axes for n in (extents[axis], pair[axis])))
+            for pair in pairs
         ]
         totals, largest = np.array(elements, np.int64).reshape(-1, 2)[pair_of.reshape(-1)].T
         return largest, totals

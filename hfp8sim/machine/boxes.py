@@ -21,20 +21,29 @@ def image_lines(regs, row, rows, column, columns):
     """
     if rows <= 0 or columns <= 0:
         return 0, 0, 0, 0
-    height, depth = regs[CSR.image_height], regs[CSR.image_channels]
-    p, q, s = regs[CSR.grid_height], regs[CSR.grid_width], regs[CSR.kernel_width]
-    first, last = row // q, (row + rows - 1) // q
+    depth, q, s = regs[CSR.image_channels], regs[CSR.grid_width], regs[CSR.kernel_width]
     tap0, tap1 = column // depth, (column + columns - 1) // depth
-    low = (first % p) * regs[CSR.stride_height] + tap0 // s * regs[CSR.dilation_height]
-    high = (last % p) * regs[CSR.stride_height] + tap1 // s * regs[CSR.dilation_height]
+    line, lines = lines_read(regs, row // q, (row + rows - 1) // q, tap0 // s, tap1 // s)
+    channel, channels = 0, depth
+    if tap0 == tap1:
+        channel, channels = column % depth, columns
+    return line, lines, channel, channels
+
+
+@jit
+def lines_read(regs, first, last, first_tap, last_tap):
+    """The first line that some lines of the grid read through some lines of filter taps, and how many.
+
+    `first`, `last` count lines of output positions through all images; both ends are included.
+    """
+    height, p = regs[CSR.image_height], regs[CSR.grid_height]
+    low = (first % p) * regs[CSR.stride_height] + first_tap * regs[CSR.dilation_height]
+    high = (last % p) * regs[CSR.stride_height] + last_tap * regs[CSR.dilation_height]
     low = ceil_div(low - regs[CSR.pad_height], regs[CSR.divide_height])
     high = (high - regs[CSR.pad_height]) // regs[CSR.divide_height]
     line0 = first // p * height + min(max(low, 0), height)
     line1 = last // p * height + min(max(high, -1), height - 1)
-    channel, channels = 0, depth
-    if tap0 == tap1:
-        channel, channels = column % depth, columns
-    return line0, max(line1 - line0 + 1, 0), channel, channels
+    return line0, max(line1 - line0 + 1, 0)
 
 
 @jit

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from hfp8sim.network.records import Conv, GemmShape, Layer
 
 
@@ -54,10 +56,15 @@ class Image:
     def _coordinates_read(self, axis: int, size: int) -> int:
         """Lines (axis 0) or columns (axis 1) of the image that at least one tap reads."""
         stride, dilation, divide = self.stride[axis], self.dilation[axis], self.divide[axis]
-        taps = range(0, self.kernel[axis] * dilation, dilation)
-        positions = range(0, self.grid[axis] * stride, stride)
-        places = {position + tap - self.pad[axis] for position in positions for tap in taps}
-        return sum(place % divide == 0 and 0 <= place < size * divide for place in places)
+        grid, kernel = self.grid[axis], self.kernel[axis]
+        # Places i·stride + j·dilation, of positions i and taps j, as marks.
+        marks = np.zeros((grid - 1) * stride + (kernel - 1) * dilation + 1, bool)
+        (count, step), (others, other_step) = sorted([(grid, stride), (kernel, dilation)])
+        for start in range(0, count * step, step):
+            marks[start : start + others * other_step : other_step] = True
+        pad = self.pad[axis]
+        first, stop = pad if pad >= 0 else pad % divide, max(pad + size * divide, 0)
+        return int(np.count_nonzero(marks[first:stop:divide]))
 
 
 @dataclasses.dataclass(frozen=True)
