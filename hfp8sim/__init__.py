@@ -23,7 +23,9 @@ _HOMES = {
         "FloatFormat", "get_format", "load_formats", "p3109", "register_format",
     ),
     "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
-    "hfp8sim.ops": ("Events", "convert", "explain", "gemm"),
+    "hfp8sim.ops": (
+        "Events", "conv_dgrad", "conv_fwd", "conv_wgrad", "convert", "explain", "gemm",
+    ),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
     "hfp8sim.workloads": ("load_workload",),
@@ -46,6 +48,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.network import Layer as Layer
     from hfp8sim.network import Workload as Workload
     from hfp8sim.ops import Events as Events
+    from hfp8sim.ops import conv_dgrad as conv_dgrad
+    from hfp8sim.ops import conv_fwd as conv_fwd
+    from hfp8sim.ops import conv_wgrad as conv_wgrad
     from hfp8sim.ops import convert as convert
     from hfp8sim.ops import explain as explain
     from hfp8sim.ops import gemm as gemm

@@ -3,12 +3,13 @@
 `plan` chooses a kernel from facts about the operands (`scan`) and proves that it is exact; docs/speed.md has
 the proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
 (`begin_range`, `is_packed`, `pack_codes`, `end_range`, `encode_codes` on a `STREAM`). The bits are those of
-the plain integer loop. `unfold` is im2col.
+the plain integer loop. `unfold` is im2col; `convolve` and `correlate` run convolutions with it.
 
 `pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the single steps of a stream, for
 proofs and measurements.
 """
 
+from hfp8sim.kernels.convolution import Unfolded, convolve, correlate
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, multiply
 from hfp8sim.kernels.im2col import GEOMETRY, unfold
@@ -57,11 +58,14 @@ __all__ = [
     "Scan",
     "Stream",
     "Target",
+    "Unfolded",
     "Workspace",
     "accumulate",
     "add_range",
     "allocate_accumulators",
     "begin_range",
+    "convolve",
+    "correlate",
     "count_panels",
     "encode",
     "encode_codes",

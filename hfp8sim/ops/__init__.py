@@ -4,6 +4,7 @@ An operation uses the fast kernels where they are proved right, and else the pla
 """
 
 from hfp8sim.ops.conversions import convert
+from hfp8sim.ops.convolutions import conv_dgrad, conv_fwd, conv_wgrad
 from hfp8sim.ops.events import Events, count_nan, no_counts
 from hfp8sim.ops.operands import thread_count
 from hfp8sim.ops.plain import PlainTile, plain_gemm
@@ -12,6 +13,9 @@ from hfp8sim.ops.products import explain, gemm
 __all__ = [
     "Events",
     "PlainTile",
+    "conv_dgrad",
+    "conv_fwd",
+    "conv_wgrad",
     "convert",
     "count_nan",
     "explain",

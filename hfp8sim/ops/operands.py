@@ -51,14 +51,20 @@ def check_operands(
 
 def check_codes(x: ArrayLike, fmt: FloatFormat, name: str) -> Codes:
     """A matrix of codes of a format: 2-D, integers 0 ≤ code < 2^bits, returned in the format's dtype."""
+    codes = check_code_values(x, fmt, name)
+    if codes.ndim != 2:
+        raise InputError(f"{name} must be a matrix, not an array of shape {codes.shape}")
+    return codes
+
+
+def check_code_values(x: ArrayLike, fmt: FloatFormat, name: str) -> Codes:
+    """Codes of a format, of any shape: integers 0 ≤ code < 2^bits, returned in the format's dtype."""
     codes = np.asarray(x)
     if codes.dtype.kind not in "ui":
         raise InputError(
             f"{name} must hold {fmt.name} codes (unsigned integers), not {codes.dtype}; "
             f"encode numbers first: get_format({fmt.name!r}).encode(x)"
         )
-    if codes.ndim != 2:
-        raise InputError(f"{name} must be a matrix, not an array of shape {codes.shape}")
     if codes.dtype == fmt.dtype and fmt.bits == 8 * fmt.dtype.itemsize:
         return codes
     if codes.size and (int(codes.min()) < 0 or int(codes.max()) >> fmt.bits):
