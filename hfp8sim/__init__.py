@@ -24,7 +24,7 @@ _HOMES = {
     ),
     "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
     "hfp8sim.ops": (
-        "Events", "conv_dgrad", "conv_fwd", "conv_wgrad", "convert", "explain", "gemm",
+        "Events", "Operand", "conv_dgrad", "conv_fwd", "conv_wgrad", "convert", "explain", "gemm",
     ),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.network import Layer as Layer
     from hfp8sim.network import Workload as Workload
     from hfp8sim.ops import Events as Events
+    from hfp8sim.ops import Operand as Operand
     from hfp8sim.ops import conv_dgrad as conv_dgrad
     from hfp8sim.ops import conv_fwd as conv_fwd
     from hfp8sim.ops import conv_wgrad as conv_wgrad

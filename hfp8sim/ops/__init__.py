@@ -6,12 +6,14 @@ An operation uses the fast kernels where they are proved right, and else the pla
 from hfp8sim.ops.conversions import convert
 from hfp8sim.ops.convolutions import conv_dgrad, conv_fwd, conv_wgrad
 from hfp8sim.ops.events import Events, count_nan, no_counts
-from hfp8sim.ops.operands import thread_count
+from hfp8sim.ops.operand import Operand
 from hfp8sim.ops.plain import PlainTile, plain_gemm
 from hfp8sim.ops.products import explain, gemm
+from hfp8sim.ops.threads import thread_count
 
 __all__ = [
     "Events",
+    "Operand",
     "PlainTile",
     "conv_dgrad",
     "conv_fwd",

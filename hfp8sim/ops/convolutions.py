@@ -19,8 +19,9 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.kernels.form import Overflow
 from hfp8sim.network import Conv
 from hfp8sim.ops.events import Events, count_nan, no_counts
-from hfp8sim.ops.operands import Codes, check_code_values, thread_count
+from hfp8sim.ops.operand import Codes, check_codes
 from hfp8sim.ops.plain import plain_gemm
+from hfp8sim.ops.threads import thread_count
 from hfp8sim.units.accumulator import DRAWS, gemm_facts
 from hfp8sim.units.profile import Profile, get_profile
 
@@ -345,7 +346,7 @@ class _Work:
 
     def codes(self, x: ArrayLike, side: int, name: str) -> Codes:
         """An operand's codes, checked."""
-        return check_code_values(np.asarray(x), self.formats[side], name)
+        return check_codes(np.asarray(x), self.formats[side], name)
 
     def convolve(self, images: Codes, conv: Conv, filters: Codes, target: _Target) -> _Counted:
         """Images (N, H, W, C) times filters (G, F, K)."""
