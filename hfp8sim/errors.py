@@ -50,4 +50,10 @@ def printable(text: str) -> str:
     """The text with an escape such as `\\n` or `\\x1b` for each character that a terminal does not show."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    import unicodedata
+
+    shown = (c.isprintable() or unicodedata.category(c) == "Zs" for c in text)
+    return "".join(
+        c if show else c.encode("unicode_escape").decode()
+        for c, show in zip(text, shown, strict=True)
+    )

@@ -52,7 +52,7 @@ THIRD_PARTY = {
     "onnx": {"workloads.readers.onnx_model"},
     "onnxruntime": {"workloads.readers.onnx_evaluate"},
     "jinja2": {"report"},
-    "rich": {"cli", "report.table", "report.comparison_table", "report.theory"},
+    "rich": {"cli", "report.names", "report.table", "report.comparison_table", "report.theory"},
     "typer": {"cli"},
     "hypothesis": {"testing"},
     "pytest": {"testing"},

@@ -27,7 +27,7 @@ from hfp8sim.cli.options import (
     WorkloadArgument,
     chosen_profile,
 )
-from hfp8sim.errors import InputError, located
+from hfp8sim.errors import InputError, located, printable
 
 if TYPE_CHECKING:
     from hfp8sim.isa import Program
@@ -231,11 +231,13 @@ def print_execution(program: Program, execution: Execution, out: Path | None) ->
     terminal.print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
     for name, result in execution.outputs.items():
         place = f" in {out}" if out else ""
-        terminal.print(f"{name}: {program[name].format} codes {result.shape}{place}")
+        line = printable(f"{name}: {program[name].format} codes {result.shape}{place}")
+        terminal.print(line, markup=False)
 
 
 def time_table(time: Timing) -> Any:
     """A line for each layer: its cycles, their parts, and the bytes it moves."""
+    from hfp8sim.report.names import plain
     from hfp8sim.timing import Parts
 
     numbers = tuple(
@@ -244,7 +246,7 @@ def time_table(time: Timing) -> Any:
     table = list_table(("layer", "phase", *numbers), numbers, wrap=False)
     for layer in time.layers:
         values = (layer.cycles, *layer.parts, layer.bytes, layer.compulsory)
-        table.add_row(layer.name, layer.phase, *(f"{value:,}" for value in values))
+        table.add_row(*plain(layer.name, layer.phase, *(f"{value:,}" for value in values)))
     if len(time.layers) != 1:
         moved, compulsory = (
             sum(getattr(x, name) for x in time.layers) for name in ("bytes", "compulsory")

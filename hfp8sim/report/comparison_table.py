@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
+from hfp8sim.errors import printable
 from hfp8sim.report.columns import BY_NAME, cell_text, change_text
 from hfp8sim.report.comparison import DEFAULT, ComparisonRecord, Key, change_sign
-from hfp8sim.report.table import GAP, NAME_MAX, NAME_MIN, new_table, plain_text, shortened
+from hfp8sim.report.names import plain, shortened_names
+from hfp8sim.report.table import GAP, NAME_MAX, NAME_MIN, new_table, plain_text
 
 
 def render(comparison: ComparisonRecord, names: Sequence[str] | None = None) -> str:
@@ -39,7 +42,8 @@ def overview(comparison: ComparisonRecord) -> Table:
     ):
         total = report.total
         label += " (partial)" if report.partial else ""
-        table.add_row(letter, label, *(cell_text(BY_NAME[n], total.get(n)) for n in names))
+        cells = (cell_text(BY_NAME[n], total.get(n)) for n in names)
+        table.add_row(*plain(letter, label, *cells))
     return table
 
 
@@ -82,7 +86,7 @@ def _width(comparison: ComparisonRecord, names: Sequence[str]) -> int:
             _headings(comparison, name),
             *(_cells(comparison, key, name) for key in [*comparison.keys, None]),
         ]
-        total += sum(max(map(len, column)) + GAP for column in zip(*rows, strict=True))
+        total += sum(max(map(cell_len, column)) + GAP for column in zip(*rows, strict=True))
     return total
 
 
@@ -94,11 +98,12 @@ def _layer_table(comparison: ComparisonRecord, names: Sequence[str], width: int)
         for heading in _headings(comparison, name):
             table.add_column(heading, justify="right", no_wrap=True)
     keys = comparison.keys
-    longest = max(len(layer) for layer, _ in keys)
+    longest = max(cell_len(printable(layer)) for layer, _ in keys)
     name_width = max(NAME_MIN, min(longest, NAME_MAX, width - _width(comparison, names)))
+    short = shortened_names((layer for layer, _ in keys), name_width)
     for key in keys:
         cells = [cell for name in names for cell in _cells(comparison, key, name)]
-        table.add_row(shortened(key[0], name_width), key[1], *cells)
+        table.add_row(*plain(short[key[0]], key[1], *cells))
     table.add_section()
     cells = [cell for name in names for cell in _cells(comparison, None, name)]
     table.add_row("total", "", *cells, style="bold")

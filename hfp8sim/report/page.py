@@ -6,7 +6,7 @@ import functools
 from importlib import resources
 from typing import Any
 
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, printable
 
 
 def fill_page(**values: Any) -> str:
@@ -23,6 +23,15 @@ def _template() -> Any:
         raise InputError("HTML reports need jinja2: pip install 'hfp8sim[report]'") from None
     source = (resources.files(__package__) / "page.html").read_text("utf-8")
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        finalize=_printable_text,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     return environment.from_string(source)
+
+
+def _printable_text(value: Any) -> Any:
+    """A value of the page; HTML has no control codes, and drawings are no plain text."""
+    return printable(value) if type(value) is str else value

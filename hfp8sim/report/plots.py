@@ -15,8 +15,8 @@ from hfp8sim.network import PHASES
 from hfp8sim.report import svg
 from hfp8sim.report.columns import BY_NAME, PARTS, Row, cell_text, missing
 from hfp8sim.report.comparison import ComparisonRecord
+from hfp8sim.report.names import shortened_names
 from hfp8sim.report.record import ReportRecord
-from hfp8sim.report.table import shortened
 from hfp8sim.timing.models import knows_memory
 
 #: Series of the parts of a layer's cycles.
@@ -127,6 +127,11 @@ def _by_layer(rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
     return [(n, sorted(layers[n], key=lambda row: PHASES.index(row["phase"]))) for n in names]
 
 
+def _short_names(rows: Sequence[Row]) -> dict[str, str]:
+    """The label of each layer."""
+    return shortened_names((row["layer"] for row in rows), NAME)
+
+
 def _hint(row: Row, *texts: str) -> str:
     return f"{row['layer']} {row['phase']}: {', '.join(texts)}"
 
@@ -145,8 +150,9 @@ def _ticks(top: float, unit: str = "") -> list[tuple[float, str]]:
 def _sqnr(rows: Sequence[Row]) -> str:
     columns = ("sqnr_db", "acc_sqnr_db")
     top = max(_finite(row.get(name) for row in rows for name in columns), default=0) or 1
+    short = _short_names(rows)
     groups = [
-        svg.Group(shortened(name, NAME), tuple(_sqnr_bar(row) for row in phases), name)
+        svg.Group(short[name], tuple(_sqnr_bar(row) for row in phases), name)
         for name, phases in _by_layer(rows)
     ]
     return svg.bars("sqnr", PLOTS["sqnr"][0], groups, _ticks(top, " dB"), top)
@@ -163,8 +169,9 @@ def _sqnr_bar(row: Row) -> svg.Bar:
 
 
 def _utilisation(rows: Sequence[Row]) -> str:
+    short = _short_names(rows)
     groups = [
-        svg.Group(shortened(name, NAME), tuple(_utilisation_bar(row) for row in phases), name)
+        svg.Group(short[name], tuple(_utilisation_bar(row) for row in phases), name)
         for name, phases in _by_layer(rows)
     ]
     return svg.bars("utilisation", PLOTS["utilisation"][0], groups, _ticks(100, "%"), 100.0)
@@ -210,13 +217,14 @@ def _phases(rows: Sequence[Row]) -> str:
 
 def _cycles(rows: Sequence[Row]) -> str:
     top = max(row["cycles"] for row in rows)
+    short = _short_names(rows)
     groups = []
     for name, phases in _by_layer(rows):
         bars = tuple(
             _stack(f"{name} {row['phase']}", row, f"{row['cycles']:,} {row['phase']}")
             for row in phases
         )
-        groups.append(svg.Group(shortened(name, NAME), bars, name))
+        groups.append(svg.Group(short[name], bars, name))
     return svg.bars("cycles", PLOTS["cycles"][0], groups, _ticks(top), top)
 
 
@@ -224,6 +232,7 @@ def _compared(comparison: ComparisonRecord, column: str, plot: str) -> str:
     """A bar per run for every layer and phase."""
     values = {key: comparison.values(key, column) for key in comparison.keys}
     top = max(_finite(v for own in values.values() for v in own), default=0) or 1
+    short = shortened_names((layer for layer, _ in values), NAME - 6)
     groups = []
     for (layer, phase), own in values.items():
         bars = []
@@ -232,7 +241,7 @@ def _compared(comparison: ComparisonRecord, column: str, plot: str) -> str:
             hint = f"{comparison.labels[series]}: {layer} {phase} {figure}"
             length = 0.0 if missing(value) else float(value)
             bars.append(svg.Bar((svg.Segment(20 + series % 8, length, hint),), figure))
-        label = f"{shortened(layer, NAME - 6)} {phase}"
+        label = f"{short[layer]} {phase}"
         groups.append(svg.Group(label, tuple(bars), f"{layer} {phase}"))
     unit = " dB" if column != "cycles" else ""
     return svg.bars(plot, COMPARED[plot][0], groups, _ticks(top, unit), top)

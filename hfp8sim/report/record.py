@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from typing import Any, NamedTuple
 
 from hfp8sim.lowering import LayerPhase
@@ -35,6 +36,9 @@ class Origin(NamedTuple):
     time_model: str
     seed: int
 
+
+#: Bytes that a file name without its ending has at most.
+_LONGEST = 100
 
 #: Prefixes of the notes that name missing products and replaced values. Reports show these notes first.
 _ALERTS = ("missing: ", "not known: ")
@@ -89,12 +93,25 @@ class ReportRecord:
 
 
 def file_name(workload: str) -> str:
-    """A workload's name with the characters replaced that file names do not take."""
-    allowed = (c if c.isalnum() or c in "-_.@" else "_" for c in workload)
-    return "".join(allowed).lstrip(".")[:100] or "report"
+    """A workload's name with the characters replaced that file names do not take.
+
+    A long one is cut to `_LONGEST` bytes, the last of which are a digest of the whole.
+    """
+    allowed = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in workload).lstrip(".")
+    if len(allowed.encode()) <= _LONGEST:
+        return allowed or "report"
+    digest = hashlib.sha256(workload.encode(errors="surrogatepass")).hexdigest()[:8]
+    return allowed.encode()[: _LONGEST - 9].decode(errors="ignore") + "-" + digest
 
 
 def policy_text(policy: list[dict[str, Any]] | None) -> str:
     """A policy as the command line writes it; `none` for an empty one."""
-    rules = (f"{rule['rule']}={rule['profile']['name']}" for rule in policy or [])
+    rules = (f"{_quoted(rule['rule'])}={rule['profile']['name']}" for rule in policy or [])
     return ",".join(rules) or "none"
+
+
+def _quoted(rule: str) -> str:
+    """A rule as a policy's text takes it."""
+    if "," not in rule and not rule.startswith('"') and rule.strip() == rule:
+        return rule
+    return '"' + rule.replace('"', '""') + '"'

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from html import escape as escape_markup
+
+from hfp8sim.errors import printable
 
 #: Heights in pixels: of a bar's line, of the space between groups, and of the axis below.
 LINE, ROW_GAP, AXIS = 11, 7, 18
@@ -22,6 +24,11 @@ BLOCK = 30
 REACH = 80.0
 #: Per cent of the width that a bar's figure may need on a phone.
 FIGURE = 12.0
+
+
+def escape(text: str) -> str:
+    """The text as XML takes it, in which there are no control codes."""
+    return escape_markup(printable(text))
 
 
 def tag(name: str, content: str = "", /, **attributes: object) -> str:

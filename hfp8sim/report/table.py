@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable, Iterable
 
 from rich.cells import cell_len
@@ -11,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hfp8sim.errors import printable
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, missing, shape_text
+from hfp8sim.report.names import plain, shortened_names
 from hfp8sim.report.record import ReportRecord, policy_text
 
 #: Characters of a line where the output is no terminal.
@@ -56,7 +57,7 @@ def print_report(report: ReportRecord, console: Console) -> None:
     if report.partial:
         console.print(f"[bold]partial:[/] {len(report.layers)} of {report.planned} rows")
     for alert in report.alerts:
-        console.print(Text(alert, style="bold"))
+        console.print(Text(printable(alert), style="bold"))
     rows = table(report, console.width)
     console.print(rows)
     console.print(Text(summary(report)))
@@ -69,10 +70,10 @@ def heading(report: ReportRecord) -> Text:
     facts = report.facts
     machine, profile = facts["machine"], facts["profile"]
     return Text.assemble(
-        (facts["workload"], "bold"), " on ", (machine["name"], "bold"),
+        (printable(facts["workload"]), "bold"), " on ", (machine["name"], "bold"),
         f" ({facts['peak_macs_per_cycle']} MAC/cycle at {machine['clock_mhz']} MHz, "
         f"{facts['time_model']}), profile ", (profile["name"], "bold"),
-        f", policy {policy_text(facts['policy'])}" if facts.get("policy") else "",
+        printable(f", policy {policy_text(facts['policy'])}") if facts.get("policy") else "",
         f", seed {facts['seed']}",
     )  # fmt: skip
 
@@ -83,24 +84,6 @@ def heading(report: ReportRecord) -> Text:
 def new_table() -> Table:
     """An empty table without lines."""
     return Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
-
-
-def shortened(name: str, width: int) -> str:
-    """A name in at most `width` characters.
-
-    Its dotted parts are cut to their first letter and number from the left, as in `e.l11.a.self.query`;
-    if that is not enough, the middle is left out.
-    """
-    parts = name.split(".")
-    for i, part in enumerate(parts[:-1]):
-        if len(".".join(parts)) <= width:
-            break
-        parts[i] = re.sub(r"^(\D)\D*(?=\d*$)", r"\1", part)
-    name = ".".join(parts)
-    if len(name) <= width:
-        return name
-    tail = (width - 1) // 2
-    return name[: width - 1 - tail] + "…" + name[len(name) - tail :]
 
 
 def fields(report: ReportRecord) -> list[Field]:
@@ -138,17 +121,21 @@ def table(report: ReportRecord, width: int = 100) -> Table:
     grid = new_table()
     for title, _, numeric, _ in columns:
         grid.add_column(title, justify="right" if numeric else "left", no_wrap=True)
+    short = shortened_names((str(row["layer"]) for row in rows[:-1]), name_width)
     for row in rows:
         last = row is rows[-1]
         cells = [write(row) for *_, write in columns]
-        cells[0] = shortened(cells[0], name_width)
-        grid.add_row(*cells, style="bold" if last else None, end_section=row is rows[-2])
+        cells[0] = cells[0] if last else short[cells[0]]
+        grid.add_row(*plain(*cells), style="bold" if last else None, end_section=row is rows[-2])
     return grid
 
 
 def _fitting(columns: list[Field], rows: list[Row], width: int) -> tuple[list[Field], int]:
     """The columns that fit into `width`, and the characters of the layers' names."""
-    widths = {f[0]: max(cell_len(f[0]), *(cell_len(f[3](row)) for row in rows)) for f in columns}
+    widths = {
+        f[0]: max(cell_len(f[0]), *(cell_len(printable(f[3](row))) for row in rows))
+        for f in columns
+    }
     longest = widths.pop("layer")
 
     def others() -> int:
@@ -190,7 +177,8 @@ def summary(report: ReportRecord) -> str:
     measured = [row for row in report.layers if not missing(row.get("sqnr_db"))]
     if measured:
         worst = min(measured, key=lambda row: row["sqnr_db"])
-        lines.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({worst['layer']} {worst['phase']})")
+        place = printable(f"{worst['layer']} {worst['phase']}")
+        lines.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({place})")
         if total.get("gated_share") is not None:
             zeros = cell_text(BY_NAME["gated_share"], total["gated_share"])
             lines[-1] += f"; {zeros} of the MACs gated, an operand being zero"
@@ -245,5 +233,5 @@ def footer(report: ReportRecord, headings: Iterable[str]) -> Table:
     groups |= {"notes": report.remarks}
     for term, texts in groups.items():
         for number, line in enumerate(texts):
-            grid.add_row(Text("" if number else term), Text(line))
+            grid.add_row(*plain("" if number else term, line))
     return grid

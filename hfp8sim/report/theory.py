@@ -10,7 +10,8 @@ from rich.text import Text
 
 from hfp8sim.report.columns import Row
 from hfp8sim.report.csv import csv_text
-from hfp8sim.report.table import new_table, shortened
+from hfp8sim.report.names import plain, shortened_names
+from hfp8sim.report.table import new_table
 
 #: The keys of a row: the layer, its sums' length and arithmetic, then retention and needed bits, as one sum
 #: (`normal`) and in chunks.
@@ -48,11 +49,12 @@ def theory_table(rows: Sequence[Row]) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("K", "acc.", "chunk", "retention", "chunked", "bits", "chunked"):
         table.add_column(heading, justify="right", no_wrap=True)
+    short = shortened_names((row["layer"] for row in rows), _NAME)
     for row in rows:
         available, chunk = row["accumulator_bits"], row["chunk_length"]
         table.add_row(
-            shortened(row["layer"], _NAME), row["phase"], row["profile"],
-            *([row["rule"]] if ruled else []), str(row["k"]), str(available), str(chunk or "–"),
+            *plain(short[row["layer"]], row["phase"], row["profile"]),
+            *(plain(row["rule"]) if ruled else []), str(row["k"]), str(available), str(chunk or "–"),
             f"{row['retention_normal']:.4f}",
             f"{row['retention_chunked']:.4f}" if chunk else "–",
             _needed(row["bits_normal"], available),

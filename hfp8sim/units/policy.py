@@ -6,12 +6,15 @@ the run's profile. Rules:
 
 - `first`, `last`: the network's first and last layer;
 - `depthwise`: convolutions with one input channel per group;
-- anything else: a pattern of layer names, with `*`, `?` and `[…]` as in a shell. Case counts.
+- anything else: a layer's name, or a pattern of names, with `*`, `?` and `[…]` as in a shell. Case counts.
+
+In a text, a name with commas is written in double quotes, and a quote in it twice: `"conv, 1"=fp16,last=fp16`.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from hfp8sim.errors import InputError, unknown
@@ -30,6 +33,10 @@ WORDS: dict[str, Callable[[int, int, Layer], bool]] = {
 
 Rules = tuple[tuple[str, Profile], ...]
 
+#: The parts of a text between commas, of which those in quotes are none; and a quoted rule.
+_PARTS = re.compile(r'(?:^|(?<=,))((?:\s*"(?:[^"]|"")*"(?=\s*=))?[^,]*)')
+_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
+
 
 def parse(policy: PolicyLike | None) -> Rules:
     """The rules of a policy in order; `InputError` for what is no rule or no profile."""
@@ -37,17 +44,21 @@ def parse(policy: PolicyLike | None) -> Rules:
         return ()
     if isinstance(policy, str):
         pairs: list[tuple[str, str | Profile]] = []
-        for part in policy.split(","):
+        for part in _PARTS.findall(policy):
             rule, _, name = (word.strip() for word in part.rpartition("="))
             if not rule or not name:
                 raise InputError(
                     f"policy {part.strip()!r}: write it as rule=profile, as in first=fp16,last=fp16"
                 )
+            if quoted := _QUOTED.fullmatch(rule):
+                rule = quoted[1].replace('""', '"')
             pairs.append((rule, name))
     else:
         pairs = list(policy.items() if isinstance(policy, Mapping) else policy)
     rules = []
     for rule, profile in pairs:
+        if not isinstance(rule, str):
+            raise InputError(f"policy {rule!r}: a rule must be a text")
         try:
             rules.append((rule, get_profile(profile)))
         except InputError as error:
@@ -63,15 +74,20 @@ def assign(workload: Workload, profile: Profile, rules: Rules) -> list[tuple[Pro
     """
     count, names = len(workload), [layer.name for layer in workload]
     for rule, _ in rules:
-        if rule not in WORDS and not any(fnmatch.fnmatchcase(name, rule) for name in names):
+        if rule not in WORDS and not any(_fits(name, rule) for name in names):
             raise unknown("policy rule", rule, [*WORDS, *names])
     chosen = []
     for index, layer in enumerate(workload):
         for rule, special in rules:
             word = WORDS.get(rule)
-            if word(index, count, layer) if word else fnmatch.fnmatchcase(layer.name, rule):
+            if word(index, count, layer) if word else _fits(layer.name, rule):
                 chosen.append((special, rule))
                 break
         else:
             chosen.append((profile, ""))
     return chosen
+
+
+def _fits(name: str, rule: str) -> bool:
+    """Whether a layer's name is the rule, or fits it as a pattern."""
+    return name == rule or fnmatch.fnmatchcase(name, rule)

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hfp8sim.report.columns import BY_NAME
+from hfp8sim.report.names import shortened
 from hfp8sim.report.report import Report
 from hfp8sim.report.table import (
     LEGEND,
@@ -15,7 +16,6 @@ from hfp8sim.report.table import (
     footer,
     provenance,
     scaled,
-    shortened,
     summary,
     table,
 )

@@ -143,7 +143,9 @@ def _manifest(workload: Workload) -> bytes:
     }
     if workload.missing:
         document["missing"] = workload.missing
-    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(
+        errors="backslashreplace"  # half a surrogate pair, which JSON has as an escape
+    )
 
 
 def _npy(array: np.ndarray) -> bytes:
