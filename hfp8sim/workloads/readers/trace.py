@@ -18,9 +18,7 @@ import dataclasses
 import io
 import json
 import os
-import shutil
 import struct
-import tempfile
 import tokenize
 import zipfile
 import zlib
@@ -31,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 
 from hfp8sim.errors import InputError, located, one_line, unknown
-from hfp8sim.files import write_whole
+from hfp8sim.files import write_folder, write_whole
 from hfp8sim.network.records import (
     KINDS,
     PHASES,
@@ -110,7 +108,6 @@ def save_trace(path: str | os.PathLike[str], workload: Workload) -> None:
         write_whole(target, lambda stream: _write_archive(stream, files), binary=True)
         return
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         _write_directory(target, files)
     except OSError as error:
         raise InputError(f"{target}: cannot write the trace: {error.strerror or error}") from None
@@ -170,22 +167,7 @@ def _write_archive(stream: IO[bytes], files: Iterable[tuple[str, bytes]]) -> Non
 def _write_directory(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
     if target.exists() and not (target / MANIFEST).is_file():
         raise InputError(f"{target}: exists and is no trace; give another path")
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        new, old = temporary / "new", temporary / "old"
-        new.mkdir()
-        for name, data in files:
-            (new / name).write_bytes(data)
-        if target.exists():
-            os.replace(target, old)
-        try:
-            os.replace(new, target)
-        except BaseException:
-            if old.exists():
-                os.replace(old, target)
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    write_folder(target, files)
 
 
 # --- reading ---------------------------------------------------------------------------------------

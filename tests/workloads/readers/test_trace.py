@@ -69,6 +69,7 @@ def test_failed_write_keeps_old_trace(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("hfp8sim.files._exchange", full)
     with pytest.raises(InputError, match="No space left on device"):
         save_trace(target, Workload("other", sample().layers))
     monkeypatch.undo()
