@@ -13,6 +13,7 @@ from hfp8sim.cli.common import (
     nothing_written,
     print_out,
     progress_bar,
+    say,
     stoppable,
     write_out,
 )
@@ -105,6 +106,8 @@ def _deliver(comparison: Comparison, form: str, out: Path | None, names: Sequenc
     if form == "table" and out is None:
         print_out(lambda terminal: print_comparison(comparison, names, terminal))
         return
+    for alert in comparison.alerts():
+        say(alert)  # the table shows them
     content = COMPARISON_FORMS[form].render(comparison, names)
     suffix = COMPARISON_FORMS[form].suffix
     write_out(content, None if out is None else out / f"comparison.{suffix}")

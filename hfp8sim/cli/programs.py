@@ -15,6 +15,7 @@ from hfp8sim.cli.common import (
     list_table,
     read_arrays,
     read_text,
+    say,
     write_arrays,
 )
 from hfp8sim.cli.options import (
@@ -91,6 +92,8 @@ def lower(
 
     loaded, phases = load_workload(workload), check_phases(split_list(phase))
     finish, arithmetic = post_options(post), chosen_profile(profile, set_)
+    for alert in loaded.alerts:
+        say(alert)
     name = loaded[layer].name if layer else None
     tasks = list_tasks(loaded, phases, arithmetic, parse(policy))
     layers = [task.lowering() for task in tasks if name in (None, task.layer.name)]

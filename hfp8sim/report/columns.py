@@ -153,6 +153,14 @@ def _small_share(value: float) -> str:
     return "0" if value == 0 else "<0.01%" if value < 1e-4 else f"{100 * value:.2f}%"
 
 
+def _loss_share(value: float) -> str:
+    return "0" if value == 0 else "<0.1%" if value < 1e-3 else _share(value)
+
+
+def _power_of_two(value: int) -> str:
+    return f"2^{value}"
+
+
 def _sample(value: float) -> str:
     return "all" if value == 1 else f"{100 * value:.2g}%"
 
@@ -164,6 +172,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("layer", "profile", "", "the arithmetic of the computation", str, short="profile"),
     Column("layer", "rule", "", "the policy's rule that gave it this profile; empty without one", str, short="rule", rank=2),
     Column("layer", "formats", "", "formats of the two operands and of the result", str, short="formats"),
+    Column("layer", "scaling", "", "calibrated operands: tensor@bias of the exponent, or tensor·2^scale; empty: the profile's own", str, short="scaling", rank=3),
     Column("layer", "groups", "", "independent products of the sizes that follow", int),
     Column("layer", "m", "", "rows of the result", int),
     Column("layer", "n", "", "columns of the result", int),
@@ -194,8 +203,18 @@ COLUMNS: tuple[Column, ...] = (
     Column("accuracy", "acc_mean_ulp", "ulp", "mean error in units of the result's last place, against the quantised operands", short="mean ulp", digits=3),
     Column("accuracy", "error_ulps", "", "counts of results by their error in ulp, against the unquantised tensors", list, SUM),
     Column("accuracy", "acc_error_ulps", "", "counts of results by their error in ulp, against the quantised operands", list, SUM),
-    Column("events", "saturated", "", "operand elements that were clamped to the largest number", int, SUM, "saturated"),
-    Column("events", "flushed", "", "operand elements that underflowed", int, SUM, "flushed"),
+    Column("events", "saturated_share", "", "share of an operand's elements that were clamped to the largest number; the larger share of the two operands", total=LARGEST, short="sat.", rank=2, digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "flushed_share", "", "share of an operand's elements, zeros not counted, that became zero; the larger share of the two operands", total=LARGEST, short="flushed", rank=4, digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "a_saturated_share", "", "of operand A (fwd: activations, dgrad: errors, wgrad: activations), the share of elements that were clamped", total=LARGEST, short="A sat.", digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "b_saturated_share", "", "of operand B (fwd: weights, dgrad: weights, wgrad: errors), the share of elements that were clamped", total=LARGEST, short="B sat.", digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "a_flushed_share", "", "of operand A, the share of elements that became zero, of those that are not zero", total=LARGEST, short="A flushed", digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "b_flushed_share", "", "of operand B, the share of elements that became zero, of those that are not zero", total=LARGEST, short="B flushed", digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "a_largest", "", "the largest number that operand A can have: its format's, with bias and scale", short="A largest", digits=6),
+    Column("events", "b_largest", "", "the largest number that operand B can have: its format's, with bias and scale", short="B largest", digits=6),
+    Column("events", "loss_scale", "", "log2 of the smallest loss scale that keeps all but 0.1 % of the errors, or else of the one that keeps most; dgrad and wgrad only", int, short="loss scale", write=_power_of_two),
+    Column("events", "loss_scale_lost", "", "share of the errors that saturate or become zero with that loss scale, of those that are not zero", short="lost with it", digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "saturated", "", "operand elements that were clamped to the largest number", int, SUM, "saturated elements"),
+    Column("events", "flushed", "", "operand elements that were not zero and became zero", int, SUM, "flushed elements"),
     Column("events", "overflowed", "", "roundings of the sums that overflowed", int, SUM, "overflowed"),
     Column("events", "underflowed", "", "roundings of the sums that underflowed", int, SUM, "underflowed"),
     Column("events", "nan", "", "results that are NaN or NaN-Infinity", int, SUM, "NaN"),

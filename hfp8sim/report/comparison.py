@@ -15,7 +15,10 @@ from hfp8sim.report.record import ReportRecord, policy_text
 DEFAULT = ("sqnr_db", "acc_sqnr_db", "cycles")
 
 #: Totals of a run that the overview shows.
-OVERVIEW = ("cycles", "time_us", "tflops", "utilisation", "sqnr_db", "acc_sqnr_db", "swamped_share")
+OVERVIEW = (
+    "cycles", "time_us", "tflops", "utilisation", "sqnr_db", "acc_sqnr_db", "swamped_share",
+    "saturated_share", "flushed_share",
+)  # fmt: skip
 
 #: Facts that distinguish runs; the rest (command, versions, digest) does not.
 _DISTINGUISHING = (
@@ -53,6 +56,18 @@ class ComparisonRecord:
     def has(self, name: str) -> bool:
         """Whether any row of any report has a value in the column `name`."""
         return any(not missing(value) for key in self.keys for value in self.values(key, name))
+
+    def alerts(self) -> list[str]:
+        """The reports' alerts, each once, after the letters of the runs that have it if not all do."""
+        runs: dict[str, list[str]] = {}
+        for letter, report in zip(self.letters, self.reports, strict=True):
+            for alert in dict.fromkeys(report.alerts):
+                runs.setdefault(alert, []).append(letter)
+        count = len(self.reports)
+        return [
+            alert if len(letters) == count else f"{', '.join(letters)}: {alert}"
+            for alert, letters in runs.items()
+        ]
 
     def overview_columns(self) -> list[str]:
         """The columns of `OVERVIEW` for which any report has a total."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from hfp8sim.errors import printable
 from hfp8sim.report.columns import BY_NAME, cell_text, change_text
@@ -21,7 +22,9 @@ def render(comparison: ComparisonRecord, names: Sequence[str] | None = None) -> 
 
 
 def print_comparison(comparison: ComparisonRecord, names: Sequence[str], console: Console) -> None:
-    """The overview, then every layer."""
+    """The runs' alerts, the overview, then every layer."""
+    for alert in comparison.alerts():
+        console.print(Text(printable(alert), style="bold"))
     console.print(overview(comparison))
     for table in layer_tables(comparison, names, console.width):
         console.print()

@@ -20,6 +20,7 @@ from hfp8sim.report.columns import (
     shape_text,
 )
 from hfp8sim.report.comparison import DEFAULT, ComparisonRecord, change_sign
+from hfp8sim.report.findings import reasons, sentences, worst_row
 from hfp8sim.report.page import fill_page
 from hfp8sim.report.plots import (
     COMPARED,
@@ -32,6 +33,8 @@ from hfp8sim.report.plots import (
 from hfp8sim.report.record import ReportRecord, policy_text
 from hfp8sim.report.table import origin_texts, origins, scaled
 
+#: Lines of each kind on what operands lost.
+_MOST_FINDINGS = 12
 #: Columns of a comparison's page beside the default ones.
 _EXTRA = ("utilisation", "acc_max_ulp", "swamped_share", "retention")
 
@@ -54,6 +57,7 @@ def render(report: ReportRecord) -> str:
         run_facts=_run_facts(facts),
         columns=[c for c in COLUMNS if c.short],
         alerts=report.alerts,
+        findings=sentences(report, _MOST_FINDINGS),
         notes=report.remarks,
     )
 
@@ -72,6 +76,7 @@ def render_comparison(comparison: ComparisonRecord) -> str:
         title="Comparison of " + ", ".join(workloads),
         runs=runs,
         overview=_overview(comparison),
+        alerts=comparison.alerts(),
         figures={name: (*COMPARED[name], plots[name]) for name in COMPARED if name in plots},
         parts=part_legend([r.total for r in comparison.reports]) if "phases" in plots else [],
         tables=[
@@ -108,6 +113,11 @@ def _tiles(report: ReportRecord) -> list[tuple[str, str, str]]:
         share = cell_text(BY_NAME["swamped_share"], total["swamped_share"])
         unit = "%" if share.endswith("%") else ""
         tiles.append((share.rstrip("%"), unit, "of additions swamped"))
+    for name, what in (("saturated_share", "saturated"), ("flushed_share", "flushed to zero")):
+        if total.get(name) is not None:
+            share = cell_text(BY_NAME[name], total[name])
+            unit = "%" if share.endswith("%") else ""
+            tiles.append((share.rstrip("%"), unit, f"of the worst operand {what}"))
     if total.get("gated_share") is not None:
         gated = f"{100 * total['gated_share']:.1f}"
         tiles.append((gated, "%", "of MACs gated: an operand is zero"))
@@ -115,12 +125,12 @@ def _tiles(report: ReportRecord) -> list[tuple[str, str, str]]:
 
 
 def _accuracy_tiles(rows: Sequence[Row]) -> list[tuple[str, str, str]]:
-    measured = [row for row in rows if not missing(row.get("sqnr_db"))]
-    if not measured:
+    worst = worst_row(rows)
+    if worst is None:
         return []
-    worst = min(measured, key=lambda row: row["sqnr_db"])
     figure = cell_text(BY_NAME["sqnr_db"], worst["sqnr_db"])
-    return [(figure, "dB", f"lowest SQNR: {worst['layer']} {worst['phase']}")]
+    where = f"lowest SQNR: {worst['layer']} {worst['phase']}"
+    return [(figure, "dB", f"{where}, {reasons(worst)}" if reasons(worst) else where)]
 
 
 def _time_tiles(report: ReportRecord) -> list[tuple[str, str, str]]:

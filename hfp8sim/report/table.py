@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hfp8sim.errors import printable
-from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, missing, shape_text
+from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, shape_text
+from hfp8sim.report.findings import reasons, sentences, worst_row
 from hfp8sim.report.names import plain, shortened_names
 from hfp8sim.report.record import ReportRecord, policy_text
 
@@ -35,7 +36,10 @@ LEGEND = {
     "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
     "sum SQNR": "in dB, against float64 of the quantised operands: what the accumulator did",
     "swamped": "additions that left the sum as it was",
-    "total": "its SQNRs are the lowest of all rows",
+    "sat.": "elements of an operand that were clamped to its largest number; the worse operand",
+    "flushed": "elements of an operand that became zero, of those that were not; the worse operand",
+    "scaling": "calibrated operands: tensor@bias, or tensor·2^scale",
+    "total": "its SQNRs are the lowest of all rows, its shares of operands the largest",
 }
 
 
@@ -159,8 +163,8 @@ def scaled(value: float, unit: str, digits: int) -> tuple[str, str]:
 
 
 def summary(report: ReportRecord) -> str:
-    """The run in one line: work, time, rate, traffic. A second line has the worst accuracy and the share
-    of zeros, where values were computed."""
+    """The run in one line: work, time, rate, traffic. Where values were computed, a second line has the worst
+    accuracy with its reason and the share of zeros, and further lines what saturated and what was flushed."""
     total = report.total
     parts = [" ".join(scaled(total["macs"], "MAC", 1))]
     if total.get("time_us"):
@@ -174,15 +178,25 @@ def summary(report: ReportRecord) -> str:
         )
         parts.append(f"{moved} moved, {compulsory} compulsory")
     lines = ["; ".join(parts)]
-    measured = [row for row in report.layers if not missing(row.get("sqnr_db"))]
-    if measured:
-        worst = min(measured, key=lambda row: row["sqnr_db"])
-        place = printable(f"{worst['layer']} {worst['phase']}")
-        lines.append(f"lowest SQNR {worst['sqnr_db']:.1f} dB ({place})")
-        if total.get("gated_share") is not None:
-            zeros = cell_text(BY_NAME["gated_share"], total["gated_share"])
-            lines[-1] += f"; {zeros} of the MACs gated, an operand being zero"
-    return "\n".join(lines)
+    return "\n".join([*lines, *_accuracy_lines(report), *map(printable, sentences(report))])
+
+
+def _accuracy_lines(report: ReportRecord) -> list[str]:
+    """The lowest SQNR with its reason, and the share of multiply-accumulates with a zero operand."""
+    worst, gated = worst_row(report.layers), report.total.get("gated_share")
+    if worst is None:
+        return []
+    place = printable(f"{worst['layer']} {worst['phase']}")
+    lowest = f"lowest SQNR {worst['sqnr_db']:.1f} dB ({place})"
+    if gated is None:
+        zeros = ""
+    else:
+        share = cell_text(BY_NAME["gated_share"], gated)
+        zeros = f"{share} of the MACs gated, an operand being zero"
+    reason = reasons(worst)
+    if reason:
+        return [f"{lowest}: {reason}", *([zeros] if zeros else [])]
+    return ["; ".join(filter(None, (lowest, zeros)))]
 
 
 def origins(tensors: str) -> dict[str, list[str]]:

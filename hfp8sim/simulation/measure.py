@@ -14,11 +14,13 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.machine import Machine
 from hfp8sim.network import Layer, phase_gemm
 from hfp8sim.report.columns import Row
+from hfp8sim.simulation.loss_scale import loss_scale
 from hfp8sim.simulation.tasks import Task
 from hfp8sim.simulation.theory import theory
 from hfp8sim.simulation.values import Emulated, emulate, result_matrices
 from hfp8sim.timing import time_layer
 from hfp8sim.units import Profile
+from hfp8sim.units.profile import operand_roles
 from hfp8sim.workloads import operands
 
 #: A bound that no tensor reaches: the reference is computed of everything that was emulated.
@@ -33,6 +35,7 @@ def identity_columns(task: Task) -> Row:
         "layer": task.layer.name, "phase": task.phase, "kind": task.layer.kind,
         "profile": task.profile.name, "rule": task.rule,
         "formats": f"{a.name} × {b.name} → {task.profile.result_format.name}",
+        "scaling": task.scaling,
         "groups": shape.groups, "m": shape.m, "n": shape.n, "k": shape.k, "macs": shape.macs,
     }  # fmt: skip
 
@@ -74,6 +77,7 @@ def measure(
         _accuracy_columns(
             _accuracy(result, work.reference_unquantised, fmt), _accuracy(result, reference, fmt)
         )
+        | _operand_columns(work, emulated, task)
         | _event_columns(emulated, result.size * task.profile.steps(work.depth), macs)
         | {
             "retention": _retention(result, reference),
@@ -166,13 +170,33 @@ def _accuracy_columns(unquantised: Accuracy, quantised: Accuracy) -> Row:
     }
 
 
+def _operand_columns(work: _Product, emulated: Emulated, task: Task) -> Row:
+    """How much of the operands their formats cannot hold, and the loss scale for errors."""
+    a, b = emulated.quantised.values()
+    columns: Row = {
+        "saturated_share": max(a.saturated_share, b.saturated_share),
+        "flushed_share": max(a.flushed_share, b.flushed_share),
+        "a_saturated_share": a.saturated_share, "b_saturated_share": b.saturated_share,
+        "a_flushed_share": a.flushed_share, "b_flushed_share": b.flushed_share,
+        "a_largest": a.format.max, "b_largest": b.format.max,
+        "loss_scale": None, "loss_scale_lost": None,
+    }  # fmt: skip
+    if "error" in operand_roles(task.phase):
+        place = operand_roles(task.phase).index("error")
+        name, errors = list(emulated.quantised.items())[place]
+        scale = work.profile.operand_scales(work.phase)[place]
+        best = loss_scale(work.layer.tensors[name], errors, scale, work.profile)
+        columns |= {"loss_scale": best.exponent, "loss_scale_lost": best.lost}
+    return columns
+
+
 def _event_columns(emulated: Emulated, steps: int, macs: int) -> Row:
     """What was counted, in total and as shares of the emulated steps and multiply-accumulates."""
     events, gated = emulated.events, emulated.gated
     assert events is not None and gated is not None
     return {
         "saturated": emulated.saturated,
-        "flushed": emulated.underflowed,
+        "flushed": emulated.flushed,
         "overflowed": events.overflowed,
         "underflowed": events.underflowed,
         "nan": events.nan,

@@ -20,6 +20,7 @@ class Task:
     profile: Profile
     stream: int  #: the first random stream, by `network.phase_stream`
     rule: str = ""  #: empty: the run's own profile
+    scaling: str = ""  #: the calibrated operands in words; empty: the profile's own formats
 
     @property
     def name(self) -> str:

@@ -590,6 +590,14 @@ def test_rows_that_are_missing_need_allow_partial(run: Run, tmp_path: Path) -> N
     status, _, err = run("convert", path, trace)
     assert status == 0 and err == f"hfp8sim: missing: {missing}\n"
     assert load_workload(trace).missing == (missing,)
+    # Programs and comparisons are of the layers that are left; both say so.
+    program = ("lower", path, "--out", tmp_path / "p.s")
+    assert run(*program)[0::2] == (0, f"hfp8sim: missing: {missing}\n")
+    compared = ("compare", path, "--vary", "seed=0,1", "--allow-partial", "--phase", "fwd")
+    status, out, _ = run(*compared)
+    assert status == 0 and " ".join(out.split()).startswith(f"missing: {missing}")
+    status, out, err = run(*compared, "--format", "csv")
+    assert status == 0 and err == f"hfp8sim: missing: {missing}\n"
     refused(run("run", trace), missing)
 
 

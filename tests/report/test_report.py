@@ -54,7 +54,8 @@ def test_csv_reads_back() -> None:
     for row_, csv_row in zip(report.layers, read):
         for name in FLAT:
             value = row_[name]
-            assert csv_row[name] == str(value) or float(csv_row[name]) == value
+            expected = "" if value is None else str(value)
+            assert csv_row[name] == expected or float(csv_row[name]) == value
 
 
 def test_csv_of_missing_and_infinite_values() -> None:
