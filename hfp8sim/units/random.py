@@ -65,6 +65,12 @@ def key(seed, stream, site):
 
 
 @jit
+def step_stream(step, tensor):
+    """The random stream of a tensor's sites in a training step; both are any integers mod 2^64."""
+    return absorb(absorb(np.uint64(0), np.uint64(step)), np.uint64(tensor))
+
+
+@jit
 def word(key, i, j):
     """The 32-bit word of a key at 0 ≤ i, j < 2^32, as uint64."""
     counter = (np.uint64(i) << _S32) + np.uint64(j) + _ONE

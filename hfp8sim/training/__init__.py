@@ -1,0 +1,32 @@
+"""Training and inference of PyTorch networks whose matrix products the emulator computes.
+
+    from hfp8sim import training
+    training.convert(model, "hfp8", policy="first=fp16,last=fp16")
+
+`convert` works in place. Parameters keep their names, shapes, dtypes and values, so checkpoints load both
+ways and every optimiser, scheduler and data loader works as before. docs/training.md describes what is computed.
+
+PyTorch is imported by this package and by nothing else of hfp8sim but the reader of captured networks.
+"""
+
+from hfp8sim.errors import InputError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError:
+    raise InputError("hfp8sim.training needs PyTorch: pip install 'hfp8sim[torch]'") from None
+
+from hfp8sim.training.conversion import convert, describe, restore
+from hfp8sim.training.emulation import Emulation
+from hfp8sim.training.functional import bmm, linear, matmul, scaled_dot_product_attention
+
+__all__ = [
+    "Emulation",
+    "bmm",
+    "convert",
+    "describe",
+    "linear",
+    "matmul",
+    "restore",
+    "scaled_dot_product_attention",
+]

@@ -1,0 +1,204 @@
+"""`convert`: the layers of a PyTorch model become emulated ones, in place."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from hfp8sim.errors import InputError, unknown
+from hfp8sim.training import attention, layers, recurrent, steps
+from hfp8sim.training.emulation import Emulation, Products
+from hfp8sim.training.interception import NUMBERS_PER_MODULE, Scope
+from hfp8sim.units.profile import Profile, get_profile
+
+#: What a policy gives to a layer that PyTorch computes in binary32.
+KEEP = "keep"
+
+#: The emulated class of each class of torch.nn.
+EMULATED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Linear: layers.Linear,
+    nn.Conv1d: layers.Conv1d,
+    nn.Conv2d: layers.Conv2d,
+    nn.ConvTranspose1d: layers.ConvTranspose1d,
+    nn.ConvTranspose2d: layers.ConvTranspose2d,
+    nn.MultiheadAttention: attention.MultiheadAttention,
+    nn.RNN: recurrent.RNN,
+    nn.LSTM: recurrent.LSTM,
+    nn.GRU: recurrent.GRU,
+    nn.RNNCell: recurrent.RNNCell,
+    nn.LSTMCell: recurrent.LSTMCell,
+    nn.GRUCell: recurrent.GRUCell,
+}
+_PLAIN = {emulated: plain for plain, emulated in EMULATED.items()}
+
+#: Classes whose parameters a layer of torch.nn uses itself: their own forward pass never runs.
+_PARTS_OF_LAYERS = (nn.modules.linear.NonDynamicallyQuantizableLinear,)
+
+#: Classes with products that are not emulated.
+UNSUPPORTED = (
+    nn.Conv3d, nn.ConvTranspose3d, nn.Bilinear, nn.modules.lazy.LazyModuleMixin,
+)  # fmt: skip
+
+Rule = tuple[str, Profile | None]
+PolicyLike = str | Mapping[str, str | Profile] | Sequence[tuple[str, str | Profile]]
+
+
+def convert(
+    model: nn.Module,
+    profile: str | Profile = "hfp8",
+    *,
+    policy: PolicyLike = (),
+    seed: int = 0,
+    threads: int | None = None,
+    first_step: int = 1,
+) -> nn.Module:
+    """Let the emulator compute every matrix product of a model, forward and backward.
+
+    Parameters, buffers, names and `state_dict` stay as they are; `restore` undoes it. A converted model may be
+    converted again, with other settings.
+
+    Args:
+        model: changed in place. Linear and convolution layers become emulated ones; matmul, einsum, linear and
+            attention in the code of its modules are emulated too.
+        profile: how a layer's products are computed.
+        policy: exceptions, as `first=fp16,last=fp16,depthwise=fp16,head.*=keep`: `first` and `last` are the
+            first and last layer with weights, in the order of `model.modules()`; `depthwise` are convolutions
+            with one channel a group; anything else is a pattern of module names. `keep` leaves a layer to
+            PyTorch. The first rule that fits a layer holds.
+        seed: of all random words, 0 ≤ seed < 2^64.
+        threads: worker threads of a product; as many as PyTorch uses by default. No result depends on it.
+        first_step: number of the first training step; it enters the random words.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: a layer that cannot be emulated and that the policy does not keep, an unknown profile, a
+            rule that fits no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is {type(model).__name__}; it must be a torch.nn.Module")
+    rules, default = _parse(policy), get_profile(profile)
+    restore(model)
+    named = [(name or type(model).__name__, module) for name, module in model.named_modules()]
+    chosen = _assign(named, default, rules)
+    for (name, module), fitting in zip(named, chosen):
+        _require_supported(name, module, fitting)
+    emulation = Emulation(seed, threads, first_step)
+    for number, ((name, module), fitting) in enumerate(zip(named, chosen)):
+        emulated = EMULATED.get(type(module))
+        if emulated is not None and fitting is not None:
+            module.__class__ = emulated
+            module.products = Products(name, fitting, number * NUMBERS_PER_MODULE, emulation)  # type: ignore[assignment]
+        elif _computes(module):
+            _intercept(module, Scope(name, number, fitting, emulation))
+    steps.count(model, emulation)
+    return model
+
+
+def restore(model: nn.Module) -> nn.Module:
+    """Undo `convert`: PyTorch computes everything again. A model that is not converted stays as it is."""
+    for module in model.modules():
+        plain = _PLAIN.get(type(module))
+        if plain is not None:
+            module.__class__ = plain
+            del module.products
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for number in [
+                n for n, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), Scope)
+            ]:
+                del hooks[number]
+                module._forward_hooks_always_called.pop(number, None)
+    steps.forget(model)
+    return model
+
+
+def describe(model: nn.Module) -> list[dict[str, str]]:
+    """For each emulated layer of a model its `name`, `kind` and `profile`, in the order of `model.modules()`."""
+    return [
+        {"name": name, "kind": type(module).__name__, "profile": module.products.profile.name}
+        for name, module in model.named_modules()
+        if type(module) in _PLAIN
+    ]
+
+
+def _computes(module: nn.Module) -> bool:
+    """Whether a module's own code may compute products: not if it is a simple one of torch.nn."""
+    simple = type(module).__module__.startswith("torch.nn.modules") and not [*module.children()]
+    return not simple or isinstance(module, (*EMULATED, *UNSUPPORTED))
+
+
+def _intercept(module: nn.Module, scope: Scope) -> None:
+    """Let a scope know when the code of a module runs."""
+    module.register_forward_pre_hook(scope.enter, prepend=True)
+    module.register_forward_hook(scope.leave, always_call=True)
+
+
+def _require_supported(name: str, module: nn.Module, profile: Profile | None) -> None:
+    """Raises InputError for a layer that is to be emulated and cannot be."""
+    if profile is None or isinstance(module, _PARTS_OF_LAYERS):
+        return
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InputError(f"module {name} is scripted: convert the model before torch.jit.script")
+    weighted = tuple(EMULATED)
+    foreign = (
+        isinstance(module, weighted)
+        and type(module) not in EMULATED
+        and type(module).forward in [plain.forward for plain in EMULATED]
+    )
+    if foreign or isinstance(module, UNSUPPORTED):
+        raise InputError(
+            f"layer {name} is {type(module).__name__}, which is not emulated: policy {name}={KEEP} leaves it to PyTorch"
+        )
+
+
+# -- policy ------------------------------------------------------------------------------------------
+
+
+def _parse(policy: PolicyLike) -> list[Rule]:
+    """The rules of a policy in order."""
+    if isinstance(policy, str):
+        pairs: list[tuple[str, str | Profile]] = []
+        for part in filter(None, (part.strip() for part in policy.split(","))):
+            rule, _, value = (word.strip() for word in part.rpartition("="))
+            if not rule or not value:
+                raise InputError(
+                    f"policy {part!r}: write it as rule=profile, as in first=fp16,last=fp16"
+                )
+            pairs.append((rule, value))
+    else:
+        pairs = list(policy.items() if isinstance(policy, Mapping) else policy)
+    return [(rule, None if value == KEEP else get_profile(value)) for rule, value in pairs]
+
+
+def _assign(
+    named: list[tuple[str, nn.Module]], default: Profile, rules: list[Rule]
+) -> list[Profile | None]:
+    """The profile of every module; None where PyTorch computes."""
+    weighted = [module for _, module in named if type(module) in EMULATED]
+    words: dict[str, Callable[[nn.Module], bool]] = {
+        "first": lambda module: bool(weighted) and module is weighted[0],
+        "last": lambda module: bool(weighted) and module is weighted[-1],
+        "depthwise": _is_depthwise,
+    }
+    for rule, _ in rules:
+        if rule not in words and not any(fnmatch.fnmatchcase(name, rule) for name, _ in named):
+            raise unknown("policy rule", rule, [*words, *(name for name, _ in named)])
+    chosen: list[Profile | None] = []
+    for name, module in named:
+        fitting = [
+            profile
+            for rule, profile in rules
+            if (words[rule](module) if rule in words else fnmatch.fnmatchcase(name, rule))
+        ]
+        chosen.append(fitting[0] if fitting else default)
+    return chosen
+
+
+def _is_depthwise(module: Any) -> bool:
+    convolution = isinstance(module, nn.Conv1d | nn.Conv2d)
+    return convolution and module.groups == module.in_channels and module.groups > 1

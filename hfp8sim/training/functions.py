@@ -1,0 +1,196 @@
+"""Autograd functions of the emulated products: linear, convolution, transposed convolution, matrix product.
+
+Each encodes an operand once: x for fwd and wgrad, w for fwd and dgrad, the error for dgrad and wgrad.
+Bias is added in binary32, and its gradient is a binary32 sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from hfp8sim.errors import InputError
+from hfp8sim.ops import Operand
+from hfp8sim.training.emulation import Products, Values
+
+Tensor = Any  #: PyTorch's, which need not be installed where types are checked
+
+
+def array(tensor: Tensor) -> Values:
+    """A tensor's memory as float32; other dtypes are converted."""
+    values: Values = tensor.detach().to("cpu", torch.float32).numpy()
+    return values
+
+
+def tensor(values: Values, like: Tensor) -> Tensor:
+    """An array as a tensor of the dtype and device of another one."""
+    return torch.from_numpy(values).to(like.device, like.dtype)
+
+
+def error_operand(products: Products, dy: Tensor) -> Operand | None:
+    """The operand of an error; None if it holds an infinity or a NaN.
+
+    The gradients of such an error are NaN, as on a machine whose sums overflow; a loss scaler skips the step.
+
+    Raises:
+        InputError: a second derivative is wanted.
+    """
+    if torch.is_grad_enabled():
+        raise InputError(
+            f"layer {products.name} has no second derivative: create_graph must be False"
+        )
+    values = array(dy)
+    if not np.isfinite(values).all():
+        return None
+    return products.encode(values, "error")
+
+
+def _gradients(
+    ctx: Any, error: Operand | None, makers: tuple[Callable[[Operand], Values], ...]
+) -> list[Tensor | None]:
+    """The gradients of the first two inputs that are wanted, in the inputs' shapes and dtypes."""
+    results: list[Tensor | None] = []
+    for wanted, (shape, dtype, device), make in zip(ctx.needs_input_grad, ctx.inputs, makers):
+        if not wanted:
+            results.append(None)
+        elif error is None:
+            results.append(torch.full(shape, torch.nan, dtype=dtype, device=device))
+        else:
+            values = torch.from_numpy(make(error))
+            results.append(values.reshape(shape).to(device, dtype))
+    return results
+
+
+def _save(ctx: Any, products: Products, x: Tensor, w: Tensor) -> tuple[Operand, Operand]:
+    """Encode both operands and keep them for the backward pass."""
+    a, b = products.encode(array(x), "x"), products.encode(array(w), "w")
+    ctx.products, ctx.operands = products, (a, b)
+    ctx.inputs = tuple((t.shape, t.dtype, t.device) for t in (x, w))
+    return a, b
+
+
+def _with_bias(y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
+    if bias is None:
+        return y
+    shape = [1] * y.ndim
+    shape[axis] = -1
+    return y.add_(bias.detach().to(y.dtype).reshape(shape))
+
+
+def _bias_gradient(ctx: Any, dy: Tensor, axis: int) -> Tensor | None:
+    if not ctx.needs_input_grad[2]:
+        return None
+    axis %= dy.ndim
+    return dy.sum([other for other in range(dy.ndim) if other != axis])
+
+
+class Linear(torch.autograd.Function):
+    """y = x · wᵀ + b; x (…, K), w (N, K)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, products: Products) -> Tensor:
+        """The result (…, N)."""
+        rows = x.reshape(-1, x.shape[-1])
+        a, b = _save(ctx, products, rows, w)
+        ctx.inputs = ((x.shape, x.dtype, x.device), ctx.inputs[1])
+        y = tensor(products.multiply(a, b.T, "fwd"), x)
+        return _with_bias(y.reshape(*x.shape[:-1], w.shape[0]), bias, -1)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """Gradients of x, w and bias."""
+        products, (a, b) = ctx.products, ctx.operands
+        error = error_operand(products, dy.reshape(-1, dy.shape[-1]))
+        gradients = _gradients(
+            ctx,
+            error,
+            (
+                lambda e: products.multiply(e, b, "dgrad"),
+                lambda e: products.multiply(a.T, e, "wgrad").T,
+            ),
+        )
+        return *gradients, _bias_gradient(ctx, dy, -1), None
+
+
+class Convolution(torch.autograd.Function):
+    """A convolution of one or two dimensions; x (N, C, …), w (O, C/groups, …)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, geometry: dict[str, Any], products: Products
+    ) -> Tensor:  # fmt: skip
+        """The result (N, O, …), in the memory order of channels last."""
+        a, b = _save(ctx, products, x, w)
+        ctx.geometry = geometry
+        return _with_bias(tensor(products.convolve(a, b, **geometry), x), bias, 1)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """Gradients of x, w and bias."""
+        products, (a, b), geometry = ctx.products, ctx.operands, ctx.geometry
+        gradients = _gradients(
+            ctx,
+            error_operand(products, dy),
+            (
+                lambda e: products.convolve_gradient(e, b, a.shape[2:], **geometry),
+                lambda e: products.correlate(a, e, b.shape[2:], **geometry),
+            ),
+        )
+        return *gradients, _bias_gradient(ctx, dy, 1), None, None
+
+
+class TransposedConvolution(torch.autograd.Function):
+    """A transposed convolution: what a convolution's input gradient is; x (N, C, …), w (C, O/groups, …)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, size: tuple[int, ...],
+        geometry: dict[str, Any], products: Products,
+    ) -> Tensor:  # fmt: skip
+        """The result (N, O, …) of the given size."""
+        a, b = _save(ctx, products, x, w)
+        ctx.geometry = geometry
+        values = products.convolve_gradient(a, b, size, "fwd", **geometry)
+        return _with_bias(tensor(values, x), bias, 1)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """Gradients of x, w and bias."""
+        products, (a, b), geometry = ctx.products, ctx.operands, ctx.geometry
+        gradients = _gradients(
+            ctx,
+            error_operand(products, dy),
+            (
+                lambda e: products.convolve(e, b, "dgrad", **geometry),
+                lambda e: products.correlate(e, a, b.shape[2:], **geometry),
+            ),
+        )
+        return *gradients, _bias_gradient(ctx, dy, 1), None, None, None
+
+
+class MatrixProduct(torch.autograd.Function):
+    """a · b of two activations, (M, K) × (K, N) or (G, M, K) × (G, K, N); `w` is the role of b."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, products: Products) -> Tensor:
+        """The result (M, N) or (G, M, N)."""
+        x, w = _save(ctx, products, a, b)
+        return tensor(products.multiply(x, w, "fwd"), a)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """Gradients of a and b."""
+        products, (x, w) = ctx.products, ctx.operands
+        axes = (1, 0) if x.ndim == 2 else (0, 2, 1)
+        gradients = _gradients(
+            ctx,
+            error_operand(products, dy),
+            (
+                lambda e: products.multiply(e, w.transpose(*axes), "dgrad"),
+                lambda e: products.multiply(x.transpose(*axes), e, "wgrad"),
+            ),
+        )
+        return *gradients, None

@@ -1,0 +1,167 @@
+"""Products that a model computes outside its layers, such as `q @ k.transpose(-1, -2)`.
+
+Forward hooks on every module of a converted model keep a stack of the modules that are running. While it is
+not empty, a `TorchFunctionMode` passes products on to `functional`. The innermost module gives a product its
+name, its profile and its number. The number counts within one call of that module, so a call that is repeated
+under activation checkpointing draws the same random words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from hfp8sim.errors import InputError
+from hfp8sim.training import functional
+from hfp8sim.training.emulation import Emulation, Products
+from hfp8sim.units.profile import Profile
+
+Tensor = Any  #: PyTorch's, which need not be installed where types are checked
+#: Numbers of one module: the module's own product, then those that its code computes.
+NUMBERS_PER_MODULE = 1 << 18
+
+
+@dataclasses.dataclass
+class Scope:
+    """One module of a converted model, as the interception needs to know it."""
+
+    name: str
+    number: int  #: of the module in the model
+    profile: Profile | None  #: None: PyTorch computes the products of this module's code
+    emulation: Emulation
+
+    def products(self, index: int) -> Products:
+        """The arithmetic of product number `index` of one call of the module."""
+        assert self.profile is not None
+        if index + 1 >= NUMBERS_PER_MODULE:
+            raise InputError(f"module {self.name} computes more than {index} products in one call")
+        number = self.number * NUMBERS_PER_MODULE + index + 1
+        return Products(f"{self.name}.{index}", self.profile, number, self.emulation)
+
+    def enter(self, module: nn.Module, args: Any) -> None:
+        """The forward pre-hook: the module's code begins."""
+        if not _running.frames:
+            _running.mode.__enter__()
+        _running.frames.append(_Frame(self))
+
+    def leave(self, module: nn.Module, args: Any, result: Any) -> None:
+        """The forward hook, called after errors too: the module's code has ended."""
+        _running.frames.pop()
+        if not _running.frames:
+            _running.mode.__exit__(None, None, None)
+
+
+@dataclasses.dataclass
+class _Frame:
+    """A call of a module that is running."""
+
+    scope: Scope
+    count: int = 0  #: products so far
+
+    def products(self) -> Products:
+        """The arithmetic of the call's next product."""
+        self.count += 1
+        return self.scope.products(self.count - 1)
+
+
+class _Running(threading.local):
+    """The calls that are running in one thread, outermost first."""
+
+    def __init__(self) -> None:
+        self.frames: list[_Frame] = []
+        self.mode = _Mode()
+
+
+class _Mode(TorchFunctionMode):
+    """Passes products on to `functional`; every other function runs as it is."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        frame = _running.frames[-1]
+        handler = HANDLERS.get(func)
+        if handler is None or frame.scope.profile is None:
+            return func(*args, **(kwargs or {}))
+        return handler(frame, *args, **(kwargs or {}))
+
+
+_running = _Running()
+
+
+def _is_float(*tensors: Any) -> bool:
+    return all(isinstance(t, torch.Tensor) and t.is_floating_point() for t in tensors)
+
+
+def _matmul(frame: _Frame, a: Tensor, b: Tensor) -> Tensor:
+    if not _is_float(a, b):
+        return torch.matmul(a, b)
+    return functional.matmul(a, b, products=frame.products())
+
+
+def _rmatmul(frame: _Frame, b: Tensor, a: Tensor) -> Tensor:
+    return _matmul(frame, a, b)
+
+
+def _add_product(
+    frame: _Frame, c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """addmm, addmv and baddbmm: β·c + α·(a · b); the product is emulated."""
+    product = _matmul(frame, a, b)
+    scaled = product if alpha == 1 else alpha * product
+    return scaled if beta == 0 else scaled + (c if beta == 1 else beta * c)
+
+
+def _linear(frame: _Frame, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    return functional.linear(x, w, bias, products=frame.products())
+
+
+def _attention(frame: _Frame, *args: Any, **kwargs: Any) -> Tensor:
+    products = frame.products(), frame.products()
+    return functional.scaled_dot_product_attention(*args, products=products, **kwargs)
+
+
+def _einsum(frame: _Frame, equation: str, *operands: Any) -> Tensor:
+    if len(operands) == 1 and isinstance(operands[0], list | tuple):
+        operands = tuple(operands[0])
+    if len(operands) != 2:
+        if len(operands) == 1:
+            return torch.einsum(equation, *operands)
+        raise InputError(
+            f"einsum {equation!r} in module {frame.scope.name} has {len(operands)} operands: "
+            "multiply two at a time"
+        )
+    return functional.einsum(equation, *operands, products=frame.products())
+
+
+def _refuse(frame: _Frame, *args: Any, **kwargs: Any) -> Any:
+    raise InputError(
+        f"module {frame.scope.name} calls a product that is not emulated; use torch.nn's layers, matmul, "
+        "einsum or scaled_dot_product_attention, or keep the module in binary32 by policy"
+    )
+
+
+#: The functions of PyTorch that compute products, and what computes them here.
+HANDLERS: dict[Any, Callable[..., Any]] = {
+    **dict.fromkeys(
+        (torch.matmul, torch.mm, torch.bmm, torch.mv, torch.dot, torch.linalg.matmul, torch.Tensor.matmul,
+         torch.Tensor.mm, torch.Tensor.bmm, torch.Tensor.mv, torch.Tensor.dot, torch.Tensor.__matmul__), _matmul,
+    ),
+    torch.Tensor.__rmatmul__: _rmatmul,
+    **dict.fromkeys(
+        (torch.addmm, torch.addmv, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.addmv, torch.Tensor.baddbmm),
+        _add_product,
+    ),
+    F.linear: _linear,
+    F.scaled_dot_product_attention: _attention,
+    torch.einsum: _einsum,
+    **dict.fromkeys(
+        (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d,
+         F.bilinear, F.multi_head_attention_forward, torch.addbmm, torch.Tensor.addbmm, torch.tensordot,
+         torch.linalg.multi_dot, torch.chain_matmul, torch.inner, torch.Tensor.inner), _refuse,
+    ),
+}  # fmt: skip

@@ -1,0 +1,51 @@
+"""The number of the training step, which enters the random words: every step of an optimiser adds one.
+
+A hook that PyTorch calls after each step of any optimiser looks for the emulations whose parameters it updates.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.weak import WeakIdKeyDictionary
+
+from hfp8sim.training.emulation import Emulation
+
+#: For a parameter of a converted model, its emulation.
+_emulations: Any = WeakIdKeyDictionary()
+_hook: Any = None
+
+
+def count(model: nn.Module, emulation: Emulation) -> None:
+    """Count the steps of every optimiser of a model's parameters."""
+    for parameter in model.parameters():
+        follow(parameter, emulation)
+
+
+def follow(parameter: nn.Parameter, emulation: Emulation) -> None:
+    """Count the steps of every optimiser of a parameter. Layers call it too, as copies of a model do not
+    pass through `count`."""
+    global _hook
+    if _hook is None:
+        _hook = register_optimizer_step_post_hook(_after_step)
+    _emulations[parameter] = emulation
+
+
+def forget(model: nn.Module) -> None:
+    """Count no more steps of a model."""
+    for parameter in model.parameters():
+        _emulations.pop(parameter, None)
+
+
+def _after_step(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    found: dict[int, Emulation] = {}
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            emulation = _emulations.get(parameter)
+            if emulation is not None:
+                found[id(emulation)] = emulation
+    for emulation in found.values():
+        emulation.step += 1

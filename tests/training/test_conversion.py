@@ -1,0 +1,248 @@
+"""`training.convert`: ordinary PyTorch before and after, reproducible bits, and refusals in one line."""
+
+import copy
+import io
+import pickle
+import re
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+import hfp8sim as hs  # noqa: E402
+from hfp8sim import training  # noqa: E402
+
+STOCHASTIC = hs.get_profile("hfp8").replace(rounding="stochastic", operand_rounding="stochastic")
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Residual(nn.Module):
+    """A block with a product of its own, which runs under activation checkpointing if asked."""
+
+    def __init__(self, again=False):
+        super().__init__()
+        self.conv, self.norm, self.again = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), again
+
+    def inside(self, x):
+        mixed = x.flatten(2) @ x.flatten(2).transpose(1, 2) / 64
+        return torch.relu(self.norm(self.conv(x))) + (mixed @ x.flatten(2)).reshape(x.shape)
+
+    def forward(self, x):
+        return checkpoint(self.inner, x, use_reentrant=False) if self.again else self.inside(x)
+
+    def inner(self, x):
+        return self.block(x)
+
+    @property
+    def block(self):
+        return _Call(self)
+
+
+class _Call:
+    """The block's own code, called as a module is, without its checkpointing."""
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, x):
+        again, self.module.again = self.module.again, False
+        try:
+            return self.module(x)
+        finally:
+            self.module.again = again
+
+
+def network(again=False):
+    torch.manual_seed(3)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), Residual(again), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(128, 10)
+    )  # fmt: skip
+
+
+def train(model, steps, optimiser=None, start=0):
+    """Some steps of SGD on fixed batches; the optimiser, which goes on from step `start`."""
+    optimiser = optimiser or torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    for step in range(start, start + steps):
+        x, y = randn(16, 1, 8, 8, seed=step), torch.arange(16) % 10
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimiser.step()
+    return optimiser
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+@pytest.fixture(autouse=True)
+def _two_threads_of_torch():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# -- reproducible --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("profile", ["hfp8", STOCHASTIC], ids=["hfp8", "stochastic"])
+def test_weights_after_fifty_steps_do_not_depend_on_threads_or_checkpointing(profile):
+    trained = []
+    for threads, again in ((1, False), (2, False), (2, True)):
+        model = training.convert(
+            network(again), profile, policy="last=fp16", seed=7, threads=threads
+        )
+        train(model, 50)
+        trained.append(weights(model))
+    assert torch.equal(trained[0], trained[1]) and torch.equal(trained[0], trained[2])
+
+
+def test_random_words_change_with_seed_and_step():
+    model, x = training.convert(network(), STOCHASTIC, seed=1), randn(16, 1, 8, 8)
+    first = model(x)
+    assert torch.equal(model(x), first)
+    other = training.convert(copy.deepcopy(model), STOCHASTIC, seed=2)
+    assert not torch.equal(other(x), first)
+    optimiser = torch.optim.SGD(model.parameters(), 0.0)
+    optimiser.step()
+    assert model[0].products.emulation.step == 2 and other[0].products.emulation.step == 1
+    model.eval()
+    assert not torch.equal(model(x), first)
+
+
+def test_saved_and_resumed_training_equals_training_in_one_go():
+    whole = training.convert(network(), STOCHASTIC, seed=5)
+    train(whole, 6)
+    part = training.convert(network(), STOCHASTIC, seed=5)
+    optimiser, file = train(part, 3), io.BytesIO()
+    torch.save({"model": part.state_dict(), "optimiser": optimiser.state_dict()}, file)
+    saved = torch.load(io.BytesIO(file.getvalue()), weights_only=True)
+    again = network()
+    again.load_state_dict(saved["model"], strict=True)
+    training.convert(again, STOCHASTIC, seed=5, first_step=4)
+    optimiser = torch.optim.SGD(again.parameters(), 0.05, momentum=0.9)
+    optimiser.load_state_dict(saved["optimiser"])
+    train(again, 3, optimiser, start=3)
+    assert torch.equal(weights(again), weights(whole))
+
+
+# -- ordinary PyTorch ----------------------------------------------------------------------------------
+
+
+def test_parameters_and_classes_stay():
+    plain, model = network(), training.convert(network())
+    assert list(model.state_dict()) == list(plain.state_dict())
+    plain.load_state_dict(model.state_dict(), strict=True)
+    model.load_state_dict(plain.state_dict(), strict=True)
+    assert isinstance(model[4], nn.Linear) and type(training.restore(model)[4]) is nn.Linear
+    assert not model[1]._forward_pre_hooks and not model[1]._forward_hooks
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
+def test_copies_are_models_of_their_own(copied):
+    model, x = training.convert(network(), STOCHASTIC), randn(16, 1, 8, 8)
+    other = copied(model)
+    assert torch.equal(other(x), model(x))
+    train(other, 1)
+    assert other[0].products.emulation.step == 2 and model[0].products.emulation.step == 1
+    assert other[0].products.emulation is other[4].products.emulation
+
+
+def test_script_with_adam_scheduler_and_grad_scaler_runs_unmodified():
+    model = training.convert(network(), policy="first=fp16,last=fp16")
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 1e-2, total_steps=30)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    x, y, losses = randn(16, 1, 8, 8), torch.arange(16) % 10, []
+    for _ in range(30):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimiser)
+        scaler.update()
+        schedule.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.2 < 2 < losses[0]
+
+
+def test_overflowing_errors_make_the_scaler_skip_the_step():
+    model = training.convert(nn.Linear(4, 3))
+    optimiser = torch.optim.SGD(model.parameters(), 0.1)
+    scaler, before = torch.amp.GradScaler("cpu", init_scale=2.0**120), weights(model)
+    scaler.scale(model(randn(2, 4)).sum() * 1e30).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    assert torch.equal(weights(model), before) and scaler.get_scale() == 2.0**119
+
+
+def test_autocast_and_half_inputs():
+    model = training.convert(nn.Linear(8, 3))
+    y = model(randn(2, 8).to(torch.bfloat16))
+    assert y.dtype == torch.bfloat16
+
+
+def test_products_of_kept_modules_are_those_of_pytorch():
+    model, plain, x = network(), network(), randn(4, 1, 8, 8)
+    training.convert(model, policy={"*": "keep"})
+    assert torch.equal(model(x), plain(x)) and training.describe(model) == []
+    training.convert(model, policy="0=fp16,1=keep")
+    assert [row["profile"] for row in training.describe(model)] == ["fp16", "hfp8", "hfp8"]
+
+
+# -- refusals ------------------------------------------------------------------------------------------
+
+
+class Bilinear(nn.Module):
+    def forward(self, x):
+        return torch.tensordot(x, x, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "policy", "text"),
+    [
+        (
+            nn.Sequential(nn.Conv3d(1, 1, 1)),
+            "",
+            "layer 0 is Conv3d, which is not emulated: policy 0=keep",
+        ),
+        (nn.Sequential(nn.Linear(2, 2)), "1=fp16", "unknown policy rule '1'"),
+        (nn.Sequential(nn.Linear(2, 2)), "0=fp17", "unknown profile 'fp17'"),
+        (nn.Sequential(nn.Linear(2, 2)), "first", "write it as rule=profile"),
+        ("resnet", "", "model is str; it must be a torch.nn.Module"),
+    ],
+)
+def test_bad_models_and_policies_are_refused_before_the_first_step(model, policy, text):
+    with pytest.raises(hs.InputError, match=re.escape(text)):
+        training.convert(model, policy=policy)
+
+
+def test_product_that_is_not_emulated_names_its_module():
+    model = training.convert(nn.Sequential(Bilinear()))
+    with pytest.raises(hs.InputError, match="module 0 calls a product that is not emulated"):
+        model(torch.ones(2, 2))
+    assert torch.equal(torch.ones(2, 2) @ torch.ones(2, 2), torch.full((2, 2), 2.0))
+
+
+def test_nan_names_layer_and_operand():
+    model = training.convert(nn.Sequential(nn.Linear(2, 2)))
+    with pytest.raises(hs.InputError, match=r"layer 0, operand x: .*NaN"):
+        model(torch.full((1, 2), torch.nan))
+
+
+def test_second_derivatives_are_refused():
+    model, x = (
+        training.convert(nn.Sequential(nn.Linear(2, 2))),
+        torch.ones(1, 2, requires_grad=True),
+    )
+    with pytest.raises(hs.InputError, match="layer 0 has no second derivative"):
+        torch.autograd.grad(model(x).sum(), x, create_graph=True)

@@ -1,0 +1,161 @@
+"""Emulated layers: gradients against PyTorch's, and every product against `hs.gemm` on the same codes."""
+
+import copy
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+import hfp8sim as hs  # noqa: E402
+from hfp8sim import training  # noqa: E402
+from hfp8sim.network import Conv  # noqa: E402
+from tests.lowering.layers import im2col  # noqa: E402
+
+#: binary32 operands and exact sums: what PyTorch computes, up to its own rounding.
+EXACT = hs.get_profile("exact").replace(
+    a_format="binary32", b_format="binary32", error_format="binary32", operand_rounding="nearest-even"
+)  # fmt: skip
+
+
+def randn(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+class Attention(nn.Module):
+    """Every product that a module may write itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(randn(6, 6, seed=3))
+
+    def forward(self, a, b):
+        scores = torch.einsum("bhid,bhjd->bhij", a, b).softmax(-1)
+        y = scores @ b + torch.matmul(a, self.weight)
+        y = y + nn.functional.scaled_dot_product_attention(a, b, b, is_causal=True, scale=0.3)
+        y = y + nn.functional.linear(a, self.weight, self.weight[0])
+        flat = y.flatten(0, 1)
+        vector = flat[0, 0] @ self.weight + self.weight.mv(flat[0, 1])
+        flat = torch.baddbmm(flat, scores.flatten(0, 1), b.flatten(0, 1), beta=0.5, alpha=2.0)
+        return flat + torch.addmm(self.weight, self.weight, self.weight).sum(0) + vector
+
+
+#: A layer and the shapes of its inputs.
+LAYERS = {
+    "linear": (nn.Linear(7, 5), [(3, 4, 7)]),
+    "linear-vector": (nn.Linear(7, 5, bias=False), [(7,)]),
+    "conv": (nn.Conv2d(4, 6, 3, padding=1), [(2, 4, 6, 5)]),
+    "conv-strided-grouped": (nn.Conv2d(4, 6, 3, stride=(2, 1), padding=1, groups=2), [(2, 4, 9, 8)]),
+    "conv-dilated-same": (nn.Conv2d(4, 6, 2, dilation=3, padding="same"), [(2, 4, 9, 8)]),
+    "conv-valid": (nn.Conv2d(4, 6, 2, padding="valid"), [(2, 4, 5, 5)]),
+    "conv-circular": (nn.Conv2d(4, 6, (2, 3), padding=(1, 2), padding_mode="circular"), [(4, 9, 8)]),
+    "conv-depthwise": (nn.Conv2d(6, 12, 3, stride=2, padding=1, groups=6), [(2, 6, 7, 7)]),
+    "conv-1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2), [(2, 4, 11)]),
+    "conv-1d-same": (nn.Conv1d(4, 6, 4, padding="same"), [(4, 11)]),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=2), [(2, 4, 5, 6)]),
+    "transposed-1d": (nn.ConvTranspose1d(4, 6, 3, stride=3, dilation=2), [(2, 4, 5)]),
+    "attention": (Attention(), [(2, 2, 6, 6), (2, 2, 6, 6)]),
+    "multihead": (nn.MultiheadAttention(8, 2, batch_first=True), [(2, 5, 8), (2, 6, 8), (2, 6, 8)]),
+    "multihead-dims": (nn.MultiheadAttention(8, 2, kdim=5, vdim=7, bias=False), [(5, 8), (6, 5), (6, 7)]),
+    "encoder": (nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True), [(2, 5, 8)]),
+    "decoder": (nn.TransformerDecoderLayer(8, 2, 16, dropout=0), [(5, 2, 8), (4, 2, 8)]),
+    "lstm": (nn.LSTM(5, 6, 2, bidirectional=True), [(4, 3, 5)]),
+    "gru": (nn.GRU(5, 6, batch_first=True), [(3, 4, 5)]),
+    "rnn-relu": (nn.RNN(5, 6, nonlinearity="relu", bias=False), [(4, 5)]),
+    "rnn-cell": (nn.RNNCell(5, 6), [(3, 5)]),
+    "lstm-cell": (nn.LSTMCell(5, 6), [(3, 5), ]),
+    "gru-cell": (nn.GRUCell(5, 6), [(5,), (6,)]),
+}  # fmt: skip
+
+
+def results(model, inputs):
+    """The first output, the gradients of the inputs and of all parameters, for a fixed error."""
+    model.zero_grad()
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    y = model(*inputs)
+    while isinstance(y, tuple):
+        y = y[0]
+    y.backward(randn(*y.shape, seed=9))
+    return [y.detach(), *(x.grad for x in inputs), *(p.grad for p in model.parameters())]
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_exact_products_give_the_gradients_of_pytorch(name):
+    """binary32 operands and exact sums equal PyTorch's to 1e-6 of the largest element."""
+    model, shapes = LAYERS[name]
+    inputs = [randn(*shape, seed=n) for n, shape in enumerate(shapes)]
+    emulated = training.convert(copy.deepcopy(model), EXACT)
+    for ours, theirs in zip(results(emulated, inputs), results(model, inputs), strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == theirs.dtype
+        assert (ours - theirs).abs().max() <= 1e-6 * theirs.abs().max() + 1e-30
+    for ours, theirs in zip(results(training.restore(emulated), inputs), results(model, inputs)):
+        assert torch.equal(ours, theirs)
+
+
+# -- bits ----------------------------------------------------------------------------------------------
+
+
+def codes(x, profile, phase, side):
+    """A tensor's codes as an operand of a phase."""
+    fmt = profile.operand_formats(phase)[side]
+    array = np.ascontiguousarray(x.detach().numpy())
+    return fmt.encode(array, profile.operand_rounding, profile.operand_overflow)
+
+
+def product(a, b, profile, phase):
+    """`hs.gemm` on the codes of both operands, decoded."""
+    formats = dict(zip(("a_format", "b_format"), profile.operand_formats(phase)))
+    result = hs.gemm(codes(a, profile, phase, 0), codes(b, profile, phase, 1), profile, **formats)
+    return torch.from_numpy(profile.result_format.decode(result).astype(np.float32))
+
+
+@pytest.mark.parametrize("profile", ["hfp8", "rapid", "fp16", "hopper-fp8", "aiu"])
+def test_products_of_a_linear_layer_equal_gemm(profile):
+    profile = hs.get_profile(profile)
+    layer = training.convert(nn.Linear(150, 20, bias=False), profile)
+    x, dy = randn(33, 150, seed=1), randn(33, 20, seed=2) * 1e-3
+    w = layer.weight
+    x.requires_grad_()
+    y = layer(x)
+    y.backward(dy)
+    assert torch.equal(y, product(x, w.T, profile, "fwd"))
+    assert torch.equal(x.grad, product(dy, w, profile, "dgrad"))
+    assert torch.equal(w.grad, product(x.T, dy, profile, "wgrad").T)
+
+
+@pytest.mark.parametrize("profile", ["hfp8", "rapid"])
+def test_products_of_a_convolution_equal_gemm(profile):
+    """k runs over (r, s, c) forward, (r, s, f) in the input's gradient, (n, p, q) in the weights'."""
+    profile = hs.get_profile(profile)
+    layer = training.convert(nn.Conv2d(12, 9, 3, stride=2, padding=1, bias=False), profile)
+    conv = Conv(2, 9, 8, 12, 9, (3, 3), stride=(2, 2), padding=(1, 1, 1, 1))
+    x, w = randn(2, 12, 9, 8, seed=1).requires_grad_(), layer.weight
+    y = layer(x)
+    dy = randn(*y.shape, seed=2)
+    y.backward(dy)
+    unfolded = torch.from_numpy(im2col(x.detach().permute(0, 2, 3, 1).numpy(), conv)[0])
+    errors = dy.permute(0, 2, 3, 1).reshape(-1, 9)
+    forward = product(unfolded, w.permute(2, 3, 1, 0).reshape(-1, 9), profile, "fwd")
+    assert torch.equal(y.permute(0, 2, 3, 1).reshape(-1, 9), forward)
+    weights = product(unfolded.T, errors, profile, "wgrad").reshape(3, 3, 12, 9)
+    assert torch.equal(w.grad, weights.permute(3, 2, 0, 1))
+    unfolded = torch.from_numpy(im2col(dy.permute(0, 2, 3, 1).numpy(), conv.input_gradient())[0])
+    turned = w.flip(2, 3).permute(2, 3, 0, 1).reshape(-1, 12)
+    inputs = product(unfolded, turned, profile, "dgrad").reshape(2, 9, 8, 12)
+    assert torch.equal(x.grad, inputs.permute(0, 3, 1, 2))
+
+
+def test_products_of_attention_equal_gemm():
+    profile = hs.get_profile("hfp8")
+
+    class Scores(nn.Module):
+        def forward(self, q, k):
+            return q @ k.transpose(-1, -2)
+
+    model = training.convert(Scores(), profile)
+    q, k = randn(2, 3, 17, 70, seed=1), randn(2, 3, 19, 70, seed=2)
+    y = model(q, k)
+    for b, h in np.ndindex(2, 3):
+        assert torch.equal(y[b, h], product(q[b, h], k[b, h].T, profile, "fwd"))
