@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hfp8sim._numba.calls import pointer
 from hfp8sim._numba.copies import MOVE_BYTES, copy
 from hfp8sim._numba.jit import jit
+from hfp8sim.kernels.depthwise import depthwise_convolution, depthwise_correlation
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.im2col import GEOMETRY, unfold
 from hfp8sim.kernels.jobs import encode_codes, pack_codes
@@ -180,6 +181,10 @@ def convolve(
     Returns:
         Counts of swamped steps, overflows and underflows, if the plan counts them.
     """
+    if is_depthwise(conv):
+        counts = depthwise_convolution(plan, images, conv, filters[:, 0], formats, result, threads)
+        if counts is not None:
+            return counts
     return _Convolution(plan, images, conv, filters, formats, keys, threads).run(result)
 
 
@@ -371,7 +376,16 @@ def correlate(
     Returns:
         Counts of swamped steps, overflows and underflows, if the plan counts them.
     """
+    if is_depthwise(conv):
+        counts = depthwise_correlation(plan, images, conv, errors, formats, result, threads)
+        if counts is not None:
+            return counts
     return _Correlation(plan, images, conv, errors, formats, keys, threads).run(result)
+
+
+def is_depthwise(conv: Conv) -> bool:
+    """Whether each channel has one filter of its own."""
+    return conv.groups > 1 and conv.groups == conv.channels == conv.filters
 
 
 class _Correlation:

@@ -4,7 +4,7 @@ Names follow XNNPACK's manner: `f32_away_chop_8x3v_lag5__avx512dq` has lanes of 
 away from zero, after an adder that chops; its tile has 8 rows of 3 vectors, rounding lags 5 rows behind; and it
 is compiled for AVX-512DQ. Defaults are left out; the order of the parts is:
 
-    lane · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
+    lane · lanewise · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
     · overflow · underflow · opening · counting · target
 """
 
@@ -40,6 +40,8 @@ class Kernel(NamedTuple):
     tiling: Tiling
     counting: Counting
     target: Target
+    #: A step multiplies vectors of A and of B lane by lane, not an outer product: a lane is a channel.
+    lanewise: bool = False
 
     @classmethod
     def of(cls, form: Form, counting: Counting, target: Target) -> Kernel:
@@ -93,6 +95,8 @@ class Kernel(NamedTuple):
         """The kernel's name. `parse` is its inverse."""
         form, tile = self.form, self.tiling
         parts = [f"f{form.lane}"]
+        if self.lanewise:
+            parts.append("lanewise")
         if form.products != 1:
             parts.append(f"{form.products}p")
         if form.order is not Order.FUSED:
@@ -135,7 +139,7 @@ class Kernel(NamedTuple):
         """The kernel of a name that may have more parts, or others than `name` would give."""
         text, _, target = name.partition("__")
         parts = _Parts(text.split("_"))
-        lane = Lane(parts.number("f", "", Lane.FLOAT32))
+        lane, lanewise = Lane(parts.number("f", "", Lane.FLOAT32)), parts.skip("lanewise")
         products = parts.number("", "p", 1)
         order = parts.member(Order, Order.FUSED)
         intra = RoundingForm(parts.member(Mode), parts.member(Adder))
@@ -149,7 +153,8 @@ class Kernel(NamedTuple):
         form = Form(lane, products, order, intra, inter, over, under, Opening.ROUNDED)
         form = form._replace(opening=parts.member(Opening, _usual_opening(form)))
         counting = parts.member(Counting, Counting.NONE)
-        return cls(form, Tiling(rows, vectors, lag, group), counting, TARGETS[target])
+        tiling = Tiling(rows, vectors, lag, group)
+        return cls(form, tiling, counting, TARGETS[target], lanewise)
 
 
 def _usual_opening(form: Form) -> Opening:

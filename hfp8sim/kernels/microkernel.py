@@ -57,19 +57,33 @@ INTEGERS = (
 )  # fmt: skip
 
 
+#: Those of a lanewise microkernel, see `lanewise_tile`.
+LANEWISE_POINTERS = (
+    "a", "b", "a_exponents", "b_exponents", "chunk", "total", "numbers", "counts", "a_rows", "a_steps"
+)  # fmt: skip
+LANEWISE_INTEGERS = ("steps", "left", "length", "close", "fresh", "a_stride", "b_stride")
+#: The stride of each kind of panel, by the name of its integer.
+_STRIDES = {
+    "a": "a_stride", "a_exponents": "a_stride", "b": "b_stride", "b_exponents": "b_stride",
+    "columns": "columns_stride", "chunk_columns": "chunks_stride",
+}  # fmt: skip
+
+
 def build(module: Any, kernel: Kernel) -> Any:
-    """The function of a kernel in an LLVM module: `tile` without Numba around it."""
+    """The function of a kernel in an LLVM module: `tile` or `lanewise_tile` without Numba around it."""
+    names = LANEWISE_POINTERS if kernel.lanewise else POINTERS
+    numbers = LANEWISE_INTEGERS if kernel.lanewise else INTEGERS
 
     def write(code: Code, arguments: list[Any]) -> None:
         kinds = Tile.element_types(kernel)
         pointers = {
             name: code.pointer(argument, kinds.get(name, I64))
-            for name, argument in zip(POINTERS, arguments)
+            for name, argument in zip(names, arguments)
         }
-        integers = [code.value(x) for x in arguments[len(POINTERS) :]]
-        _Range(code, kernel, pointers, dict(zip(INTEGERS, integers, strict=True))).write()
+        integers = [code.value(x) for x in arguments[len(names) :]]
+        _Range(code, kernel, pointers, dict(zip(numbers, integers, strict=True))).write()
 
-    kinds = [ADDRESS] * len(POINTERS) + [I64] * len(INTEGERS)
+    kinds = [ADDRESS] * len(names) + [I64] * len(numbers)
     return function(module, kernel.name, kinds, write, kernel.strict)
 
 
@@ -87,9 +101,8 @@ class _Range:
         self, code: Code, kernel: Kernel, pointers: dict[str, Any], integers: dict[str, Value]
     ) -> None:
         strides = {
-            "b": integers["b_stride"], "b_exponents": integers["b_stride"],
-            "columns": integers["columns_stride"], "chunk_columns": integers["chunks_stride"],
-        }  # fmt: skip
+            name: integers[stride] for name, stride in _STRIDES.items() if stride in integers
+        }
         self.code, self.kernel, self.integers = code, kernel, integers
         self.tile = Tile(code, kernel, pointers, strides)
 
@@ -205,13 +218,50 @@ def tile(
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         if kernel.target.implementation is Implementation.LOOPS:
             context.compile_internal(builder, loops(kernel), types.void(*kinds), values[1:-1])
-            return context.get_dummy_value()
-        addresses, integers = values[1 : 1 + pointers], values[1 + pointers : -1]
-        arguments = [builder.inttoptr(x, ADDRESS) for x in addresses] + list(integers)
-        with builder.if_else(values[-1]) as (wide, narrow):
-            for block, which in ((wide, kernel), (narrow, kernel.narrow)):
-                with block:
-                    builder.call(build(builder.module, which), arguments)
+        else:
+            _call(builder, kernel, pointers, values)
+        return context.get_dummy_value()
+
+    return types.void(name, *kinds, types.boolean), codegen
+
+
+def _call(builder: Any, kernel: Kernel, pointers: int, values: Any) -> None:
+    """Call a kernel's function, or that of its `narrow` form.
+
+    Args:
+        pointers: how many of the arguments are addresses.
+        values: the name, the arguments, and which of the two.
+    """
+    addresses, integers = values[1 : 1 + pointers], values[1 + pointers : -1]
+    arguments = [builder.inttoptr(x, ADDRESS) for x in addresses] + list(integers)
+    with builder.if_else(values[-1]) as (wide, narrow):
+        for block, which in ((wide, kernel), (narrow, kernel.narrow)):
+            with block:
+                builder.call(build(builder.module, which), arguments)
+
+
+@intrinsic(prefer_literal=True)
+def lanewise_tile(
+    typingctx, name, a, b, a_exponents, b_exponents, chunk, total, numbers, counts, a_rows, a_steps,
+    steps, left, length, close, fresh, a_stride, b_stride, wide,
+):  # type: ignore[no-untyped-def]  # fmt: skip
+    """Run a lanewise microkernel on one register tile: `tile`, where column j of row i has an A of its own.
+
+    Args:
+        name: of the `Kernel`, a literal string.
+        a, a_exponents: panels of A's columns, see `steps.LanewiseOperands`.
+        a_rows: places of the tile's rows in them, in elements.
+        a_steps: places of the steps likewise, one for each element of k that a step reads.
+        a_stride: elements from a panel of columns to the next, in `a` and `a_exponents`.
+        others: as in `tile`.
+    """
+    if not isinstance(name, types.StringLiteral):
+        return None
+    kernel, pointers = Kernel.parse(name.literal_value), len(LANEWISE_POINTERS)
+    kinds = [types.uintp] * pointers + [types.int64] * len(LANEWISE_INTEGERS)
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        _call(builder, kernel, pointers, values)
         return context.get_dummy_value()
 
     return types.void(name, *kinds, types.boolean), codegen

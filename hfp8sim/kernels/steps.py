@@ -24,6 +24,7 @@ from hfp8sim._numba.simd import (
     Type,
     Value,
 )
+from hfp8sim._numba.simd import vector as vector_of
 from hfp8sim.kernels.counts import Counter, MaskRing, Totals
 from hfp8sim.kernels.form import (
     EVENTS,
@@ -84,10 +85,37 @@ class Operands:
         vectors = range(self.kernel.tiling.vectors)
         return [lanes.load(self.at(name, index, v), 0, kind) for v in vectors]
 
+    def row(self, lanes: Lanes, name: str, index: Value, row: int, vector: int) -> Value:
+        """An element of row `index` of a panel of rows, in all lanes of any of the tile's vectors."""
+        return lanes.load_splat(self.at(name, index), row)
+
+    def begin(self) -> None:
+        """Write what comes before the first step."""
+
     def cell(self, row: int, vector: int) -> int:
         """The place of a vector of outputs in the state in memory."""
         panel, place = divmod(vector * self.kernel.lanes, PANEL)
         return (panel * PANEL + row) * PANEL + place
+
+
+class LanewiseOperands(Operands):
+    """Operands of a lanewise kernel: the tile's row r has at step k the vectors of A that begin `a_rows[r]` +
+    `a_steps[k]` elements after A's first one."""
+
+    def begin(self) -> None:
+        """Load the places of the rows."""
+        places = self.pointers["a_rows"]
+        self._rows = [(places + r).load() for r in range(self.kernel.tiling.rows)]
+        self._steps: dict[Value, Value] = {}
+
+    def row(self, lanes: Lanes, name: str, index: Value, row: int, vector: int) -> Value:
+        """A vector of A."""
+        if index not in self._steps:
+            self._steps[index] = (self.pointers["a_steps"] + index).load()
+        panel, place = divmod(vector * self.kernel.lanes, PANEL)
+        element = self._steps[index] + self.strides[name] * panel + self._rows[row]
+        pointer = self.pointers[name] + element
+        return lanes.load(pointer, place, vector_of(pointer.element, lanes.lanes))
 
 
 class Tile:
@@ -101,7 +129,8 @@ class Tile:
         self.total = Lanes(code, 32, kernel.lanes)
         rows, vectors = range(kernel.tiling.rows), range(kernel.tiling.vectors)
         self.cells = [(r, v) for r in rows for v in vectors]
-        self.operands = Operands(code, kernel, pointers, strides)
+        operands = LanewiseOperands if kernel.lanewise else Operands
+        self.operands = operands(code, kernel, pointers, strides)
         numbers = pointers["numbers"]
         self.intra = Rounding(self.step, kernel, numbers, "intra")
         self.inter = Rounding(self.total, kernel, numbers, "inter")
@@ -110,6 +139,7 @@ class Tile:
     def begin(self) -> None:
         """Write what comes before the first step: numbers in registers, memory for masks."""
         self.intra.load()
+        self.operands.begin()
         if self.form.order is Order.ALIGNED:
             numbers = self.operands.pointers["numbers"]
             self.lowest, self.guard = (
@@ -305,11 +335,12 @@ def _product_adder(tile: Tile, number: Value) -> _Add:
     first = number * width
     ks = [first + p for p in range(width)]
     columns = [operands.columns(step, "b", k, step.floats) for k in ks]
-    row = functools.cache(lambda p, r: step.load_splat(operands.at("a", ks[p]), r))
+    lanewise = tile.kernel.lanewise
+    row = functools.cache(lambda p, r, v: operands.row(step, "a", ks[p], r, v))
 
     def add(i: int, old: Value) -> tuple[Value, Value]:
         r, v = tile.cells[i]
-        factors = [(row(p, r), columns[p][v]) for p in range(width)]
+        factors = [(row(p, r, v if lanewise else 0), columns[p][v]) for p in range(width)]
         a, b = factors[0]
         product = a * b
         if width == 1:
@@ -362,10 +393,11 @@ def _larger_exponents(
     step = tile.step
 
     def body(i: Value, anchors: list[Value]) -> list[Value]:
-        rows, columns = (tile.operands.at(f"{side}_exponents", first + i) for side in "ab")
-        column = step.load(columns, 0, step.words)
+        k, operands = first + i, tile.operands
+        column = step.load(operands.at("b_exponents", k), 0, step.words)
         return [
-            anchor.at_least(step.load_splat(rows, r) + column) for r, anchor in enumerate(anchors)
+            anchor.at_least(operands.row(step, "a_exponents", k, r, 0) + column)
+            for r, anchor in enumerate(anchors)
         ]
 
     return body
@@ -378,10 +410,10 @@ def _cut_products(
     step = tile.step
 
     def body(i: Value, cut: list[Value]) -> list[Value]:
-        rows, columns = (tile.operands.at(side, first + i) for side in "ab")
-        column, result = step.load(columns, 0, step.floats), []
+        k, operands = first + i, tile.operands
+        column, result = step.load(operands.at("b", k), 0, step.floats), []
         for r, (total, scale) in enumerate(zip(cut, scales, strict=True)):
-            product = step.load_splat(rows, r) * column
+            product = operands.row(step, "a", k, r, 0) * column
             result.append(total + step.truncated(product * scale))
         return result
 
@@ -420,10 +452,9 @@ def close_chunk(tile: Tile, number: Value, values: list[Value]) -> list[Value]:
 
 def _chunk_words(tile: Tile, number: Value) -> Callable[[int, int], Value | None]:
     """The addends of a chunk's stochastic roundings, by row and vector; None: there are none."""
-    rows = tile.operands.at("chunk_rows", number)
     if not tile.form.inter.mode.stochastic:
         return lambda r, v: None
-    total = tile.total
+    rows, total = tile.operands.at("chunk_rows", number), tile.total
     columns = tile.operands.columns(total, "chunk_columns", number, total.words)
     return lambda r, v: tile.inter.random(total.load_splat(rows, r), columns[v])
 

@@ -49,7 +49,7 @@ def test_name_round_trip(target: str) -> None:
     names = {}
     for form, counting in itertools.product(all_forms(), Counting):
         kernel = Kernel.of(form, counting, TARGETS[target])
-        for each in {kernel, kernel.narrow}:
+        for each in {kernel, kernel.narrow, kernel._replace(lanewise=True)}:
             assert Kernel.parse(each.name) == each
             assert names.setdefault(each.name, each) == each
 
