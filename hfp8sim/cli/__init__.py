@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hfp8sim.cli import compare, formats, programs, proofs, run, workloads
+from hfp8sim.cli import compare, formats, process, programs, proofs, run, workloads
 from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, nothing_written, say
 from hfp8sim.errors import InputError
 
@@ -43,44 +42,56 @@ def _main(
 
 def main() -> None:
     """The console script `hfp8sim`."""
-    if "--version" in sys.argv[1:2]:
-        import hfp8sim
-
-        print(f"hfp8sim {hfp8sim.__version__}")
-        return
+    process.prepare()
     sys.exit(_status())
 
 
 def _status() -> int:
     """Run the command; print what went wrong in one line; return the exit status."""
     try:
-        status = app(standalone_mode=False)
+        status = _run()
         sys.stdout.flush()
         if status == INTERRUPTED:  # typer turns Ctrl-C into this status
             nothing_written()
-        return status if isinstance(status, int) else 0
+        return status
     except InputError as error:
         say(str(error))
     except typer.TyperException as error:
         if message := error.format_message():  # empty: without arguments the help was printed
             say(message)
     except BrokenPipeError:
-        _drop_output()
+        process.drop_output()
         return 0
     except OSError as error:  # of the standard output, such as a full disk
-        _drop_output()
+        process.drop_output()
         say(f"cannot write: {error.strerror or error}")
     except MemoryError:
         say("out of memory; --max-macs lowers what is emulated at once")
-    except (typer.Abort, KeyboardInterrupt):
+    except KeyboardInterrupt:
         nothing_written()
         return INTERRUPTED
+    except typer.Abort as abort:
+        if not isinstance(abort.__cause__, EOFError):
+            nothing_written()
+            return INTERRUPTED
+        say(f"a file ends too early: {abort.__cause__}")
     return BAD_INPUT
 
 
-def _drop_output() -> None:
-    """Send buffered output to nowhere: flushing it at the exit would fail a second time."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _run() -> int:
+    """Run the command and return its status; raises BrokenPipeError if a reader has closed a pipe."""
+    if "--version" in sys.argv[1:2]:
+        import hfp8sim
+
+        print(f"hfp8sim {hfp8sim.__version__}")
+        return 0
+    try:
+        status = app(standalone_mode=False)
+    except SystemExit as left:  # what typer and rich make of it
+        if isinstance(left.__context__, BrokenPipeError):
+            raise left.__context__ from None
+        raise
+    return status if isinstance(status, int) else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Heavy modules are imported inside the commands, so that `hfp8sim --help` is imme
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ from typing import Any
 
 import typer
 
-from hfp8sim.errors import InputError
+from hfp8sim.cli.process import encodable
+from hfp8sim.errors import InputError, printable
 
 #: Exit statuses: implementations differ; bad input; interrupted, as shells have it (128 + SIGINT).
 DIFFERED, BAD_INPUT, INTERRUPTED = 1, 2, 130
@@ -34,7 +36,8 @@ app = typer.Typer(
 
 def say(line: str) -> None:
     """A line for the user on stderr, apart from the output proper."""
-    print(f"hfp8sim: {line}", file=sys.stderr)
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it
+        print(f"hfp8sim: {printable(line)}", file=sys.stderr)
 
 
 def nothing_written() -> None:
@@ -120,7 +123,7 @@ def print_out(show: Callable[[Any], object]) -> None:
     if terminal.is_terminal:
         show(terminal)
     else:
-        sys.stdout.write(plain_text(show))
+        sys.stdout.write(encodable(plain_text(show)))
 
 
 def write_out(content: str, path: Path | None) -> None:
@@ -163,12 +166,14 @@ def progress_bar(label: str) -> Iterator[Any]:
 
     terminal = console(stderr=True)
     with Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-        TimeRemainingColumn(), TextColumn("left · {task.fields[what]}"),
+        TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
+        TimeRemainingColumn(), TextColumn("left · {task.fields[what]}", markup=False),
         console=terminal, transient=True, disable=not terminal.is_terminal,
     ) as bar, compile_notice():  # fmt: skip
-        task = bar.add_task(label, total=None, what="")
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, what=what)
+        task = bar.add_task(printable(label), total=None, what="")
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, what=printable(what)
+        )
 
 
 @contextmanager
