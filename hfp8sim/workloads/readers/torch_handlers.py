@@ -1,12 +1,14 @@
-"""Handlers of PyTorch functions: each computes the function's result and records its matrix products.
+"""Handlers of PyTorch functions that are more than one product: attention, recurrence, einsum.
 
-A handler is called as `handler(recorder, function, *args, **kwargs)` with the arguments of the function.
+A handler is called as `handler(recorder, function, *args, **kwargs)` with the arguments of the function. It
+computes the function's result. Its products are recorded with names that tell their part of the function.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 from unittest import mock
 
@@ -14,12 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from hfp8sim.errors import InputError
-from hfp8sim.network.records import Conv, same_padding
-from hfp8sim.workloads.readers import nests, tensor_layouts
+from hfp8sim.workloads.readers import nests
+from hfp8sim.workloads.readers.torch_products import Loops
 
 Tensor = Any
-#: Labels of the axes of two operands and their product.
-Loops = tuple[list[str], list[str], list[str]]
 
 
 class Recorder(Protocol):
@@ -28,154 +28,39 @@ class Recorder(Protocol):
     def __enter__(self) -> Any: ...
     def __exit__(self, *error: Any) -> Any: ...
     def name(self, operator: str) -> str: ...
-    def warn(self, operator: str, reason: str) -> None: ...
+    def operator(self, name: str) -> AbstractContextManager[None]: ...
+    def recorded(self) -> AbstractContextManager[None]: ...
+    def time_steps(self, operator: str) -> AbstractContextManager[None]: ...
     def product(
         self, operator: str, a: Tensor, b: Tensor, result: Tensor, loops: Loops
-    ) -> None: ...
-    def convolution(
-        self, operator: str, x: Tensor, w: Tensor, result: Tensor, conv: Conv, transposed: bool
     ) -> None: ...
     def time_step(
         self, name: str, kind: str, x: Tensor, w: Tensor, bias: Tensor | None
     ) -> Tensor: ...
 
 
-# --- matrix products --------------------------------------------------------------------------------
+# --- einsum -----------------------------------------------------------------------------------------
 
 
-def _linear(rec: Recorder, func: Any, input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
-    result = func(input, weight, bias)
-    lead = [f"b{i}" for i in range(input.dim() - 1)]
-    out = [*lead, *(["n"] if weight.dim() == 2 else [])]
-    rec.product("linear", input, weight, result, ([*lead, "k"], ["n", "k"][-weight.dim() :], out))
-    return result
-
-
-def _matmul(rec: Recorder, func: Any, *args: Any, **kwargs: Any) -> Tensor:
-    a, b = [*args, *kwargs.values()][:2]
-    result = func(*args, **kwargs)
-    rec.product(_function_name(func), a, b, result, nests.matmul_loops(a.dim(), b.dim()))
-    return result
-
-
-def _rmatmul(rec: Recorder, func: Any, b: Tensor, a: Tensor) -> Tensor:
-    result = func(b, a)
-    rec.product("matmul", a, b, result, nests.matmul_loops(a.dim(), b.dim()))
+def _einsum(rec: Recorder, func: Any, equation: Any, *operands: Any) -> Tensor:
+    """An einsum of two operands, in the order of its own axes. Others are read as the products they end in."""
+    flat = operands[0] if len(operands) == 1 and isinstance(operands[0], tuple | list) else operands
+    try:
+        loops = nests.einsum_loops(equation if isinstance(equation, str) else "")
+        a, b = flat
+        nests.Product.of(a.shape, loops[0], b.shape, loops[1], loops[2])
+    except (InputError, ValueError):
+        with rec.operator("einsum"):
+            return func(equation, *operands)
+    with rec.recorded():
+        result = func(equation, *operands)
+    rec.product("einsum", a, b, result, loops)
     return result
 
 
 def _function_name(func: Any) -> str:
     """The name without the underscores of operators such as `__matmul__`."""
     return str(func.__name__).strip("_")
-
-
-def _matmul_added(rec: Recorder, func: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """addmm and baddbmm: the product alone is recorded, without the tensor that is added to it."""
-    result = func(*args, **kwargs)
-    keyed = [kwargs[key] for key in ("mat1", "mat2", "batch1", "batch2") if key in kwargs]
-    a, b = [*args[1:3], *keyed][:2]
-    if kwargs.get("alpha", 1) != 1:
-        rec.warn(
-            _function_name(func), "scales its product, so its errors are those of the scaled one"
-        )
-    rec.product(_function_name(func), a, b, result, nests.matmul_loops(a.dim(), b.dim()))
-    return result
-
-
-def _einsum(rec: Recorder, func: Any, equation: Any, *operands: Any) -> Tensor:
-    result = func(equation, *operands)
-    flat = operands[0] if len(operands) == 1 and isinstance(operands[0], tuple | list) else operands
-    try:
-        loops = nests.einsum_loops(equation if isinstance(equation, str) else "")
-    except InputError as error:
-        if len(flat) > 1:
-            rec.warn("einsum", f"is not read: {error}")
-        return result
-    a, b = flat
-    rec.product("einsum", a, b, result, loops)
-    return result
-
-
-# --- convolutions -----------------------------------------------------------------------------------
-
-
-def _conv(
-    rec: Recorder,
-    func: Any,
-    input: Tensor,
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> Tensor:
-    result = func(input, weight, bias, stride, padding, dilation, groups)
-    spatial = weight.dim() - 2
-    batch, height, width = _image(input, spatial)
-    kernel = _pair(tuple(weight.shape[2:]), spatial, 1)
-    dilations = _pair(dilation, spatial, 1)
-    if padding == "same":  # PyTorch allows it with a stride of 1 only
-        pads = [same_padding(1, kernel[axis], 1, dilations[axis]) for axis in range(2)]
-    else:
-        pads = [(pad, pad) for pad in _pair(0 if padding == "valid" else padding, spatial, 0)]
-    conv = Conv(
-        batch=batch,
-        height=height,
-        width=width,
-        channels=weight.shape[1] * groups,
-        filters=weight.shape[0],
-        kernel=kernel,
-        stride=_pair(stride, spatial, 1),
-        padding=(*pads[0], *pads[1]),
-        dilation=dilations,
-        groups=groups,
-    )
-    rec.convolution(f"conv{spatial}d", input, weight, result, conv, transposed=False)
-    return result
-
-
-def _conv_transpose(
-    rec: Recorder,
-    func: Any,
-    input: Tensor,
-    weight: Tensor,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> Tensor:
-    result = func(input, weight, bias, stride, padding, output_padding, groups, dilation)
-    spatial = weight.dim() - 2
-    batch, height, width = _image(input, spatial)
-    pad, extra = _pair(padding, spatial, 0), _pair(output_padding, spatial, 0)
-    shape = (*weight.shape[:2], *_pair(tuple(weight.shape[2:]), spatial, 1))
-    conv = tensor_layouts.transposed_conv(
-        (batch, weight.shape[0], height, width),
-        shape,
-        _pair(stride, spatial, 1),
-        (pad[0], pad[0] - extra[0], pad[1], pad[1] - extra[1]),
-        _pair(dilation, spatial, 1),
-        groups,
-    )
-    rec.convolution(f"conv_transpose{spatial}d", input, weight, result, conv, transposed=True)
-    return result
-
-
-def _image(x: Tensor, spatial: int) -> tuple[int, int, int]:
-    """(batch, height, width). A tensor without a batch axis has batch 1, a signal has height 1."""
-    batch = x.shape[0] if x.dim() == spatial + 2 else 1
-    sizes = tuple(x.shape[-spatial:])
-    return (batch, *_pair(sizes, spatial, 1))
-
-
-def _pair(value: Any, spatial: int, missing: int) -> tuple[int, int]:
-    """(height, width) of one number or of one for each axis; the height of a signal is `missing`."""
-    values = [int(v) for v in value] if isinstance(value, tuple | list) else [int(value)] * spatial
-    values = values * spatial if len(values) == 1 else values
-    return (missing, values[0]) if spatial == 1 else (values[0], values[1])
 
 
 # --- attention --------------------------------------------------------------------------------------
@@ -197,9 +82,8 @@ def _attention(
     if enable_gqa:
         repeats = query.shape[-3] // key.shape[-3]
         key, value = (t.repeat_interleave(repeats, -3) for t in (key, value))
-    keys = key.transpose(-2, -1)
-    scores = query @ keys
-    rec.product("scores", query, keys, scores, nests.matmul_loops(query.dim(), keys.dim()))
+    with rec.operator("scores"):
+        scores = query @ key.transpose(-2, -1)
     weights = scores * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
     if is_causal:
         later = torch.ones(weights.shape[-2:], dtype=torch.bool, device=weights.device).triu(1)
@@ -210,9 +94,8 @@ def _attention(
         else:
             weights = weights + attn_mask
     weights = torch.dropout(weights.softmax(-1), dropout_p, train=True)
-    context = weights @ value
-    rec.product("context", weights, value, context, nests.matmul_loops(weights.dim(), value.dim()))
-    return context
+    with rec.operator("context"):
+        return weights @ value
 
 
 def _multi_head_attention(rec: Recorder, func: Any, *args: Any, **kwargs: Any) -> Any:
@@ -254,19 +137,16 @@ _GATES = {"lstm": _lstm_gates, "gru": _gru_gates, "rnn_tanh": _tanh_gate, "rnn_r
 def _recurrent(rec: Recorder, func: Any, input: Tensor, hx: Any, *rest: Any, **kwargs: Any) -> Any:
     """A stack of recurrent layers, computed step by step.
 
-    Packed sequences and projected states are passed on to PyTorch, with a warning.
+    For packed sequences and projected states PyTorch computes the steps.
     """
     operator = _function_name(func)
     packed = kwargs or len(rest) != 7 or not isinstance(rest[0], tuple | list)
-    if packed:
-        rec.warn(operator, "with packed sequences is not read")
-        return func(input, hx, *rest, **kwargs)
-    parameters, has_biases, layers, dropout, train, bidirectional, batch_first = rest
+    if packed or _projected(*rest):
+        with rec.time_steps(operator), torch.backends.mkldnn.flags(enabled=False):
+            return func(input, hx, *rest, **kwargs)
+    parameters, _, layers, dropout, train, bidirectional, batch_first = rest
     directions = 2 if bidirectional else 1
     count = len(parameters) // (layers * directions)
-    if count != (4 if has_biases else 2):
-        rec.warn(operator, "with projected states is not read")
-        return func(input, hx, *rest)
     weights = [
         [*parameters[first : first + count], None, None][:4]
         for first in range(0, len(parameters), count)
@@ -281,6 +161,14 @@ def _recurrent(rec: Recorder, func: Any, input: Tensor, hx: Any, *rest: Any, **k
     if unbatched:
         x, final = x.squeeze(1), [part.squeeze(1) for part in final]
     return (x.transpose(0, 1) if batch_first and not unbatched else x, *final)
+
+
+def _projected(
+    parameters: Any, has_biases: bool, layers: int, _: Any, __: Any, bidirectional: bool, ___: Any
+) -> bool:
+    """Whether the states of an LSTM are projected: then each layer has one more weight."""
+    count = len(parameters) // (layers * (2 if bidirectional else 1))
+    return count != (4 if has_biases else 2)
 
 
 def _layers(
@@ -359,22 +247,9 @@ def _cell(
     return result if len(result) > 1 else result[0]
 
 
-#: The handler of each function that is a matrix product, by the function's name.
+#: The handler of each function that is taken apart into its products, by the function's name.
 HANDLERS: dict[str, Callable[..., Any]] = {
-    "linear": _linear,
-    "matmul": _matmul,
-    "__matmul__": _matmul,
-    "__rmatmul__": _rmatmul,
-    "mm": _matmul,
-    "bmm": _matmul,
-    "mv": _matmul,
-    "addmm": _matmul_added,
-    "baddbmm": _matmul_added,
     "einsum": _einsum,
-    "conv1d": _conv,
-    "conv2d": _conv,
-    "conv_transpose1d": _conv_transpose,
-    "conv_transpose2d": _conv_transpose,
     "scaled_dot_product_attention": _attention,
     "multi_head_attention_forward": _multi_head_attention,
     "lstm": _recurrent,
@@ -385,14 +260,4 @@ HANDLERS: dict[str, Callable[..., Any]] = {
     "gru_cell": _cell,
     "rnn_tanh_cell": _cell,
     "rnn_relu_cell": _cell,
-}
-#: Matrix products that are not recorded; a warning names them.
-UNREAD_FUNCTIONS = {
-    "conv3d",
-    "conv_transpose3d",
-    "bilinear",
-    "addbmm",
-    "tensordot",
-    "chain_matmul",
-    "dot",
 }

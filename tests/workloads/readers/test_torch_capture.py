@@ -342,11 +342,11 @@ def test_frozen_and_unused_layers() -> None:
 
 
 @needs_torch
-def test_unread_operators_warn() -> None:
+def test_unread_operators_are_missing() -> None:
     model = nn.Sequential(nn.Conv3d(1, 1, 1), nn.Flatten(), nn.Linear(8, 2))
     workload = capture(model, torch.randn(1, 1, 2, 2, 2), energy)
     assert [layer.name for layer in workload] == ["2"]
-    assert workload.warnings == ("conv3d in 0 is not read; skipped",)
+    assert workload.missing == ("conv3d in 0: it has 3 spatial axes; a layer has at most two",)
 
 
 @needs_torch
