@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hfp8sim.collector import collector_off as _collector_off
 from hfp8sim.version import __version__ as __version__
 
 #: The public names, by the module that each is loaded from.
@@ -23,9 +24,8 @@ _HOMES = {
         "FloatFormat", "get_format", "load_formats", "p3109", "register_format",
     ),
     "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
-    "hfp8sim.ops": (
-        "Events", "Operand", "conv_dgrad", "conv_fwd", "conv_wgrad", "convert", "explain", "gemm",
-    ),
+    "hfp8sim.ops": ("Events", "Operand", "convert", "explain", "gemm"),
+    "hfp8sim.ops.convolutions": ("conv_dgrad", "conv_fwd", "conv_wgrad"),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
     "hfp8sim.workloads": ("load_workload",),
@@ -49,12 +49,12 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.network import Workload as Workload
     from hfp8sim.ops import Events as Events
     from hfp8sim.ops import Operand as Operand
-    from hfp8sim.ops import conv_dgrad as conv_dgrad
-    from hfp8sim.ops import conv_fwd as conv_fwd
-    from hfp8sim.ops import conv_wgrad as conv_wgrad
     from hfp8sim.ops import convert as convert
     from hfp8sim.ops import explain as explain
     from hfp8sim.ops import gemm as gemm
+    from hfp8sim.ops.convolutions import conv_dgrad as conv_dgrad
+    from hfp8sim.ops.convolutions import conv_fwd as conv_fwd
+    from hfp8sim.ops.convolutions import conv_wgrad as conv_wgrad
     from hfp8sim.report.report import Report as Report
     from hfp8sim.report.report import compare as compare
     from hfp8sim.simulation import Interrupted as Interrupted
@@ -69,11 +69,13 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
 
 def __getattr__(name: str) -> Any:
     if name == "formats":
-        return importlib.import_module("hfp8sim.formats")
+        with _collector_off():
+            return importlib.import_module("hfp8sim.formats")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'hfp8sim' has no attribute {name!r}")
-    value = getattr(importlib.import_module(home), name)
+    with _collector_off():
+        value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

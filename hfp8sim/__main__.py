@@ -1,5 +1,16 @@
-"""`python -m hfp8sim` is `hfp8sim`."""
+"""The console script `hfp8sim`; `python -m hfp8sim` is the same."""
 
-from hfp8sim.cli import main
+import gc
 
-main()
+
+def main() -> None:
+    """Load the command line and run it."""
+    # What modules and their declarations create is kept. The collector is on again when a command starts.
+    gc.disable()
+    from hfp8sim.cli import main as command_line
+
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "hfp8sim"
 #: Rooms from low to high. A room imports itself and rooms that come before it, and no other.
 #: `hfp8sim` is the public face, `hfp8sim/__init__.py`; the command line is its first user.
 ROOMS = (
-    "version", "errors", "files", "floating_point", "registry",
+    "version", "errors", "files", "collector", "floating_point", "registry",
     "_numba",
     "formats",
     "network",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from docs.pages.markdown import table
 from hfp8sim.formats import get_format
-from hfp8sim.units.profile import MEANINGS, PHASES, Profile, get_profile, profiles
+from hfp8sim.network import PHASES
+from hfp8sim.units.profile import MEANINGS, Profile, get_profile, profiles
 
 _HEAD = """# Profiles
 

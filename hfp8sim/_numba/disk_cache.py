@@ -1,9 +1,9 @@
-"""The disk cache of compiled functions: Numba's own, with other keys, other loading and checked files.
+"""The disk cache of compiled functions: Numba's own, with other keys, other contents and checked files.
 
 - Numba's cache becomes stale when the file of a function is edited, but not when a function that it calls is.
   Here the key of a function is the digest of all sources that its module can reach.
 - Numba refreshes its registries of all implementations before it loads machine code, which imports most of
-  Numba. Machine code needs Numba's run-time library only, so only that is initialised.
+  Numba. Only a compilation needs them, so here loading does without. `saved_code.py` has more of the kind.
 - Numba numbers the files of a function's signatures by what it reads in the function's index. Two processes
   that compile different signatures at the same time choose the same number, and one's machine code is found
   under the other's signature. Here each process has file names of its own.
@@ -36,8 +36,8 @@ from numba.core.caching import (
     _CacheLocator,
 )
 from numba.core.dispatcher import Dispatcher
-from numba.core.runtime.nrt import rtsys
 
+from hfp8sim._numba.saved_code import SavedCode, loaded, saved
 from hfp8sim._numba.sources import this_package
 from hfp8sim.files import cache_folder
 
@@ -62,8 +62,9 @@ def root_folder() -> Path | None:
 class _Key(NamedTuple):
     """What the compiled functions of one module are kept under."""
 
-    sources: frozenset[str]  #: the modules that the module can reach
-    stamp: str  #: digest of their contents and of the versions of the compiler
+    stamp: (
+        str  #: digest of the sources that the module can reach, and of the versions of the compiler
+    )
     folder: str  #: below the root folder
 
 
@@ -71,13 +72,21 @@ class _Key(NamedTuple):
 def _key(root: Path, module: str, file: str) -> _Key:
     """The key of the functions of a module, whose source is `file`."""
     package = this_package()
-    if module.split(".")[0] == package.name:
-        sources, digest = package.reachable(module), package.digest(module)
+    if module in package.modules:
+        digest = package.digest(module)
     else:  # outside the package: its own file, and all of the package
-        sources, digest = package.reachable(package.name) | {module}, package.digest(package.name)
-        digest += hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        digest = package.digest(package.name) + hashlib.sha256(Path(file).read_bytes()).hexdigest()
     stamp = hashlib.sha256(f"{_VERSIONS} {digest}".encode()).hexdigest()
-    return _Key(sources, stamp, str(root / f"{module}-{stamp[:16]}"))
+    return _Key(stamp, str(root / f"{module}-{stamp[:16]}"))
+
+
+@functools.cache
+def _sources(module: str) -> frozenset[str]:
+    """The modules whose sources the key of a module covers."""
+    package = this_package()
+    if module in package.modules:
+        return package.reachable(module)
+    return package.reachable(package.name) | {module}
 
 
 class _Locator(_CacheLocator):  # type: ignore[misc]
@@ -86,7 +95,6 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
     def __init__(self, root: Path, function: Callable[..., Any]) -> None:
         self._module = function.__module__
         self._key = _key(root, self._module, function.__code__.co_filename)
-        self.sources = self._key.sources
         self._line = function.__code__.co_firstlineno
 
     def get_cache_path(self) -> str:
@@ -122,6 +130,14 @@ class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
         self._locator = _Locator(root, function)
         name = function.__qualname__
         self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
+
+    def reduce(self, cres: Any) -> SavedCode:
+        """What is saved of a compiled function."""
+        return saved(cres)
+
+    def rebuild(self, target_context: Any, reduced_data: SavedCode) -> Any:
+        """The compiled function of what was saved."""
+        return loaded(reduced_data, target_context)
 
 
 class _Files(IndexDataCacheFile):  # type: ignore[misc]
@@ -179,7 +195,6 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
         """The compiled function, or None."""
         if self._calls_unreached(sig):
             return None
-        rtsys.initialize(target_context)
         with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)
 
@@ -198,7 +213,7 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
         handed = [cell.cell_contents for cell in cells]
         handed += [kind.dispatcher for kind in sig if isinstance(kind, types.Dispatcher)]
         return any(
-            function.py_func.__module__ not in self._impl.locator.sources
+            function.py_func.__module__ not in _sources(self._py_func.__module__)
             for function in handed
             if isinstance(function, Dispatcher)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +35,7 @@ def _main(
         typer.Option("--formats", metavar="FILE", help="TOML with formats of your own; repeatable"),
     ] = None,
 ) -> None:
+    gc.enable()  # `hfp8sim.__main__` disables it
     for path in own or []:
         from hfp8sim.formats import load_formats
 

@@ -112,7 +112,7 @@ _MOST_LINES = 6
 ALL_PHASES, MAX_MACS = "fwd,dgrad,wgrad", 1 << 28
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False, eq=False)
 class RunOptions:
     """What `run` and `compare` take to run a workload."""
 
@@ -172,16 +172,22 @@ class RunOptions:
         }
 
 
-def with_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Replace a command's parameter of type `RunOptions` by one option for each of its fields."""
+@functools.cache
+def _run_parameters() -> dict[str, inspect.Parameter]:
+    """The fields of `RunOptions` as parameters of a function."""
     hints = get_type_hints(RunOptions, include_extras=True)
-    fields = {
+    return {
         field.name: inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY,
             default=field.default, annotation=hints[field.name],
         )
         for field in dataclasses.fields(RunOptions)
     }  # fmt: skip
+
+
+def with_run_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace a command's parameter of type `RunOptions` by one option for each of its fields."""
+    fields = _run_parameters()
     parameters: list[inspect.Parameter] = []
     place = ""
     for parameter in inspect.signature(command, eval_str=True).parameters.values():

@@ -3,16 +3,14 @@
 `plan` chooses a kernel from facts about the operands (`scan`) and proves that it is exact; docs/speed.md has
 the proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
 (`begin_range`, `is_packed`, `pack_codes`, `end_range`, `encode_codes` on a `STREAM`). The bits are those of
-the plain integer loop. `unfold` is im2col; `convolve` and `correlate` run convolutions with it.
+the plain integer loop. `im2col` and `convolution` are not loaded with the package: products do without.
 
 `pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the single steps of a stream, for
 proofs and measurements.
 """
 
-from hfp8sim.kernels.convolution import Unfolded, convolve, correlate
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, multiply
-from hfp8sim.kernels.im2col import GEOMETRY, unfold
 from hfp8sim.kernels.jobs import encode_codes, pack_codes
 from hfp8sim.kernels.memory import Reused, Workspace
 from hfp8sim.kernels.pack import Scan, encode, scan
@@ -43,7 +41,6 @@ from hfp8sim.kernels.zero_products import nonzero
 __all__ = [
     "BLOCKING",
     "EVENTS",
-    "GEOMETRY",
     "MACS_PER_CALL",
     "MACS_WORTH_THREADS",
     "PANEL",
@@ -58,14 +55,11 @@ __all__ = [
     "Scan",
     "Stream",
     "Target",
-    "Unfolded",
     "Workspace",
     "accumulate",
     "add_range",
     "allocate_accumulators",
     "begin_range",
-    "convolve",
-    "correlate",
     "count_panels",
     "encode",
     "encode_codes",
@@ -80,7 +74,6 @@ __all__ = [
     "scan",
     "share",
     "slices",
-    "unfold",
     "view",
     "zero_steps",
 ]

@@ -42,7 +42,6 @@ from numba.extending import intrinsic
 from hfp8sim._numba.simd import ADDRESS, I64, Block, Code, Value, function
 from hfp8sim.kernels.form import Opening
 from hfp8sim.kernels.kernel import Kernel
-from hfp8sim.kernels.model import loops
 from hfp8sim.kernels.steps import DIRECTIONS, Tile, close_chunk, write_step
 from hfp8sim.kernels.target import Direction, Implementation
 
@@ -217,6 +216,8 @@ def tile(
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         if kernel.target.implementation is Implementation.LOOPS:
+            from hfp8sim.kernels.model import loops  # other targets do without
+
             context.compile_internal(builder, loops(kernel), types.void(*kinds), values[1:-1])
         else:
             _call(builder, kernel, pointers, values)

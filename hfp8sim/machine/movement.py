@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from hfp8sim import kernels
 from hfp8sim._numba.copies import copy_rows
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import CSR, LINE, PORT
+from hfp8sim.kernels import im2col
 from hfp8sim.machine.boxes import block_depth, count_blocks, image_end, tile_blocks
 from hfp8sim.machine.state import BOX_KIND, PORT_CSRS, ceil_div, element_bytes
 
@@ -181,7 +181,7 @@ def join_blocks(regs, box, op, scratchpad, row_bytes, joined):
 
 @jit
 def _fill_geometry(geometry, box, regs, group):
-    """Fill in the geometry of one group of operand A's image box: an array of one `GEOMETRY`."""
+    """Fill in the geometry of one group of operand A's image box: an array of one `im2col.GEOMETRY`."""
     g = geometry[0]
     g.image_height, g.image_width = regs[CSR.image_height], regs[CSR.image_width]
     g.channels, g.pixel_pitch = regs[CSR.image_channels], box.columns.count
@@ -201,7 +201,7 @@ def unfold(scratchpad, row_bytes, box, regs, group, row, rows, column, columns, 
 
     The image is operand A's box in the scratchpad.
     """
-    geometry = np.zeros(1, kernels.GEOMETRY)
+    geometry = np.zeros(1, im2col.GEOMETRY)
     _fill_geometry(geometry, box, regs, group)
     base = box.row * row_bytes
-    kernels.unfold(scratchpad, base, geometry, (row, rows), (column, columns), unfolded)
+    im2col.unfold(scratchpad, base, geometry, (row, rows), (column, columns), unfolded)

@@ -1,10 +1,10 @@
 """Operations on arrays: products and conversions, arrays in and arrays out.
 
 An operation uses the fast kernels where they are proved right, and else the plain loop; the bits are the same.
+`convolutions` is not loaded with the package: products do without.
 """
 
 from hfp8sim.ops.conversions import convert
-from hfp8sim.ops.convolutions import conv_dgrad, conv_fwd, conv_wgrad
 from hfp8sim.ops.events import Events, count_nan, no_counts
 from hfp8sim.ops.operand import Operand
 from hfp8sim.ops.plain import PlainTile, plain_gemm
@@ -15,9 +15,6 @@ __all__ = [
     "Events",
     "Operand",
     "PlainTile",
-    "conv_dgrad",
-    "conv_fwd",
-    "conv_wgrad",
     "convert",
     "count_nan",
     "explain",

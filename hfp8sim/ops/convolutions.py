@@ -16,6 +16,7 @@ from hfp8sim import kernels
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.kernels.convolution import Unfolded, convolve, correlate
 from hfp8sim.kernels.form import Overflow
 from hfp8sim.network import Conv
 from hfp8sim.ops.events import Events, count_nan, no_counts
@@ -355,7 +356,7 @@ class _Work:
         if plan.kernel is None:
             groups = [filters[g].T for g in range(conv.groups)]
             return self._plain(images, conv, groups, matrix, transposed=False)
-        counts = kernels.convolve(
+        counts = convolve(
             plan, images, conv, filters, (*self.formats, self.profile.result_format),  # type: ignore[arg-type]
             self._keys(conv.groups), matrix, self.threads,
         )  # fmt: skip
@@ -373,7 +374,7 @@ class _Work:
                 for g in range(conv.groups)
             ]
             return self._plain(images, conv, groups, matrix, transposed=True)
-        counts = kernels.correlate(
+        counts = correlate(
             plan, images, conv, errors, (*self.formats, self.profile.result_format),  # type: ignore[arg-type]
             self._keys(conv.groups), matrix, self.threads,
         )  # fmt: skip
@@ -401,7 +402,7 @@ class _Work:
         columns = matrix.shape[1] // conv.groups
         for g, b in enumerate(groups):
             part = images[..., g * channels : (g + 1) * channels]
-            a: Any = kernels.Unfolded(part, conv, transposed)
+            a: Any = Unfolded(part, conv, transposed)
             of_group = matrix[:, g * columns : (g + 1) * columns]
             counts += plain_gemm(a, b, self._facts(g), of_group, self.threads)
         return _Counted(counts, count_nan(matrix, self.profile.result_format))

@@ -11,7 +11,6 @@ from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
 from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
-from hfp8sim.network.records import PHASES
 from hfp8sim.registry import Registry
 from hfp8sim.units.mac import SUM_ORDERS, SumOrder
 from hfp8sim.units.random import SOURCES
@@ -26,7 +25,7 @@ _ROLES = {"fwd": ("a", "b"), "dgrad": ("error", "b"), "wgrad": ("a", "error")}
 def operand_roles(phase: str) -> tuple[str, str]:
     """The roles of A and B in a phase: `a` for activations, `b` for weights, `error` for errors."""
     if phase not in _ROLES:
-        raise unknown("phase", phase, PHASES)
+        raise unknown("phase", phase, tuple(_ROLES))
     return _ROLES[phase]
 
 

@@ -140,3 +140,47 @@ def test_edits_of_what_a_function_can_reach_compile_it_again(tmp_path: Path) -> 
     assert misses() == 1
     (tmp_path / "hfp8sim/units/random.py").touch()
     assert misses() == 0
+
+
+LOADING = """
+import sys
+import numpy as np
+from hfp8sim._numba.jit import jit
+
+@jit
+def squares(n):
+    if n < 0:
+        raise ValueError("negative")
+    result = np.empty(n, np.int64)
+    for i in range(n):
+        result[i] = i * i
+    return result
+
+@jit
+def total(n):
+    return squares(n).sum()
+
+try:
+    squares(-1)
+except ValueError as error:
+    print(error, squares(3), end=" ")
+print(sum(squares.stats.cache_hits.values()), end=" ")
+print(total(3) if "total" in sys.argv else "")
+"""
+
+
+def test_code_that_allocates_is_loaded(tmp_path: Path) -> None:
+    """The second process registers the addresses that allocations need. It compiles a caller of what it loaded."""
+    script = tmp_path / "script.py"
+    script.write_text(LOADING)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [sys.executable, str(script), *arguments], env=environment, capture_output=True,
+            text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+
+    assert run() == "negative [0 1 4] 0"
+    assert run("total") == "negative [0 1 4] 1 5"
+    assert run("total") == "negative [0 1 4] 1 5"

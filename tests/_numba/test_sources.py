@@ -6,11 +6,13 @@ import ast
 import importlib
 import os
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hfp8sim._numba import sources
+from hfp8sim._numba import imports, sources
 from hfp8sim._numba.sources import Package, this_package
 
 SOURCES = {
@@ -117,7 +119,10 @@ def test_index_spares_parsing(
     monkeypatch.setattr(sources, "_TIMESTAMP_RESOLUTION", -1.0)
     index = tmp_path / "index.json"
     first = Package(folder, index).digest("p.top")
-    monkeypatch.setattr(sources, "read", lambda *_: pytest.fail("a source was parsed again"))
+    monkeypatch.setattr(imports, "read", lambda *_: pytest.fail("a source was parsed again"))
+    (folder / "top.py").touch()
+    assert Package(folder, index).digest("p.top") == first
+    monkeypatch.setattr(sources, "_find_reaches", lambda *_: pytest.fail("sources were read again"))
     assert Package(folder, index).digest("p.top") == first
 
 
@@ -130,6 +135,32 @@ def test_recently_edited_files_are_read_again(folder: Path, tmp_path: Path) -> N
     path.write_text("def h(): pass\n")
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size
+    assert Package(folder, index).digest("p.kernel") != first
+
+
+def written_in_place(path: Path, text: str) -> None:
+    path.write_text(text)
+
+
+def replaced(path: Path, text: str) -> None:
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").replace(path)
+
+
+@pytest.mark.parametrize("edit", [written_in_place, replaced])
+def test_edit_that_keeps_time_and_size(
+    edit: Callable[[Path, str], None], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rsync -t`, `cp -p` and `touch -r` set the time of a file that they write."""
+    monkeypatch.setattr(sources, "_TIMESTAMP_RESOLUTION", -1.0)
+    index = tmp_path / "index.json"
+    path = folder / "low/one.py"
+    status = path.stat()
+    first = Package(folder, index).digest("p.kernel")
+    time.sleep(0.05)  # longer than a tick of a file system's clock
+    edit(path, "def h(): pass\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_mtime_ns, path.stat().st_size) == (status.st_mtime_ns, status.st_size)
     assert Package(folder, index).digest("p.kernel") != first
 
 
@@ -167,12 +198,19 @@ def test_index_is_of_one_folder_and_one_reader(
     used: list[Path | None] = []
     monkeypatch.setattr(sources, "Package", lambda folder, index: used.append(index))
     sources.this_package.__wrapped__()
-    home, own = Path(sources.__file__).parents[1], Path(sources.__file__).read_bytes()
-    assert [index and index.name for index in used] == [sources.index_name(home, own)]
+    home = Path(sources.__file__).parents[1]
+    reader = b"".join(Path(module.__file__).read_bytes() for module in (sources, imports))
+    assert [index and index.name for index in used] == [sources.index_name(home, reader)]
 
 
-@pytest.mark.parametrize("damage", ["", "[", "[]", '{"p.top": 1}', '{"p.top": [[1, 2], "x"]}'])
-def test_damaged_index_is_written_again(damage: str, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    ["", "[", "[]\n[]", '{"p.top": 1}\n{"p.top": 1}', '["x", [], 1]\n{"p.top": [[1, 2], "x"]}'],
+)
+def test_damaged_index_is_written_again(
+    damage: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_TIMESTAMP_RESOLUTION", -1.0)
     index = tmp_path / "index.json"
     first = Package(folder, index).digest("p.top")
     whole = index.read_text()
@@ -190,7 +228,7 @@ def test_index_that_cannot_be_written(folder: Path, tmp_path: Path) -> None:
 def test_imported_objects_are_reached() -> None:
     """Every function and class that a module of hfp8sim holds comes from a module that it reaches."""
     package = this_package()
-    for name in sorted(package._paths):
+    for name in package.modules:
         if name.endswith("__main__") or name == "hfp8sim":
             continue
         try:

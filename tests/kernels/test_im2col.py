@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hfp8sim._numba.copies import MOVE_BYTES
-from hfp8sim.kernels import GEOMETRY, unfold
+from hfp8sim.kernels.im2col import GEOMETRY, unfold
 from hfp8sim.network import Conv
 from hfp8sim.network.phases import Image
 from hfp8sim.workloads.operands import unfold as unfold_numpy

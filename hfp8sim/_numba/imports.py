@@ -1,0 +1,214 @@
+"""Which modules of a package a module can reach: imports, read from the syntax trees of its sources.
+
+Imports count at module level, in functions and in classes, but not under `if TYPE_CHECKING:`. A name that a
+package's `__init__.py` imports from one of its modules leads to that module alone. A module that imports by a
+computed name (`importlib.import_module(variable)`), or the package itself (`import hfp8sim`), is taken to reach
+the whole package.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+#: Stands for "any module of the package" in the imports of a source.
+EVERYTHING = "*"
+
+
+class Source(NamedTuple):
+    """What is read of one source file."""
+
+    digest: str  #: of the contents
+    imports: list[tuple[str, str]]  #: (module, name); an empty name: the module itself
+    reexports: dict[str, tuple[str, str]]  #: names bound by an import at module level
+    defined: list[str]  #: names bound at module level in another way
+
+
+class ImportGraph:
+    """The imports of a package's modules.
+
+    Args:
+        folder: the package's folder; its name is the package's name.
+        files: of the package, Python and extension modules.
+        known: what was read of sources before, by module. It is used for each source whose contents are the same.
+    """
+
+    def __init__(self, folder: Path, files: Iterable[Path], known: Mapping[str, Source]) -> None:
+        self._package = folder.name
+        self._folder = folder
+        self._paths: dict[str, Path] = {}
+        self._extensions: dict[str, list[Path]] = {}
+        for path in files:
+            if path.suffix == ".py":
+                self._paths[self._module(path)] = path
+            else:
+                self._extensions.setdefault(self._module(path), []).append(path)
+        #: What was read of each source, by module.
+        self.sources = {
+            module: self._read(module, path, known) for module, path in self._paths.items()
+        }
+
+    def _module(self, path: Path) -> str:
+        *parts, file = path.relative_to(self._folder.parent).parts
+        name = path.stem if path.suffix == ".py" else file.split(".")[0]
+        return ".".join(parts if name == "__init__" else [*parts, name])
+
+    def _read(self, module: str, path: Path, known: Mapping[str, Source]) -> Source:
+        contents = path.read_bytes()
+        source = known.get(module)
+        if source is not None and source.digest == hashlib.sha256(contents).hexdigest():
+            return source
+        return read(contents, module, path.name == "__init__.py", self._package)
+
+    def reachable(self, module: str) -> frozenset[str]:
+        """The modules whose sources can reach `module`: itself, and what it imports, directly or not.
+
+        For a package other than the top one: what any of its modules can reach. An extension module that is
+        imported is in the set, too.
+        """
+        return frozenset(self._follow(self._members(module)))
+
+    def digest(self, module: str) -> str:
+        """A digest of the contents of all sources that `module` can reach."""
+        names = sorted(self.reachable(module))
+        text = "".join(f"{name}:{self._digest(name)};" for name in names)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _members(self, module: str) -> list[str]:
+        inside = [name for name in self._paths if name.startswith(f"{module}.")]
+        return [module] if module == self._package or not inside else [module, *inside]
+
+    def _digest(self, module: str) -> str:
+        """A digest of the module's own contents."""
+        if module in self.sources:
+            return self.sources[module].digest
+        contents = [path.read_bytes() for path in self._extensions.get(module, ())]
+        return hashlib.sha256(b"".join(contents)).hexdigest()
+
+    def _follow(self, modules: Iterable[str]) -> set[str]:
+        reached: set[str] = set()
+        waiting = list(modules)
+        while waiting:
+            module = waiting.pop()
+            if module in reached:
+                continue
+            reached.add(module)
+            if module in self.sources:
+                for imported, name in self.sources[module].imports:
+                    waiting += self._targets(imported, name, reached)
+        return reached
+
+    def _targets(self, module: str, name: str, reached: set[str]) -> Iterator[str]:
+        """The modules that an import of `name` from `module` leads to.
+
+        A package's `__init__.py` that only passes the name on is added to `reached` itself: its contents
+        count, its other imports do not.
+        """
+        if module == EVERYTHING or (module == self._package and not name):
+            yield from self._paths
+            return
+        if not name or module not in self.sources or self._paths[module].name != "__init__.py":
+            yield module
+            return
+        source = self.sources[module]
+        if name in source.defined:
+            if module == self._package:
+                reached.add(module)
+            else:
+                yield module
+        elif source.reexports.get(name, (module, name)) != (module, name):
+            reached.add(module)
+            yield from self._targets(*source.reexports[name], reached)
+        elif f"{module}.{name}" in self.sources or f"{module}.{name}" in self._extensions:
+            yield f"{module}.{name}"
+        else:
+            yield from self._paths
+
+
+def read(contents: bytes, module: str, is_package: bool, package: str) -> Source:
+    """Parse one source of the package named `package`.
+
+    A file that is not Python, such as one that is being edited, is taken to reach everything.
+    """
+    digest = hashlib.sha256(contents).hexdigest()
+    try:
+        tree = ast.parse(contents)
+    except (SyntaxError, ValueError):  # ValueError: a null byte
+        return Source(digest, [(EVERYTHING, "")], {}, [])
+    imports: list[tuple[str, str]] = []
+    for node in _run_time_nodes(tree):
+        imports += _imported(node, module, is_package, package)
+    reexports, defined = {}, []
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            for target, name, bound in _bindings(node, module, is_package, package):
+                reexports[bound] = target, name
+        else:
+            defined += _names_bound(node)
+    return Source(digest, sorted(set(imports)), reexports, sorted(set(defined)))
+
+
+def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            for statement in child.orelse:
+                yield statement
+                yield from _run_time_nodes(statement)
+            continue
+        yield child
+        yield from _run_time_nodes(child)
+
+
+def _imported(
+    node: ast.AST, module: str, is_package: bool, package: str
+) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        for target, name, _ in _bindings(node, module, is_package, package):
+            yield target, name
+    elif isinstance(node, ast.Call):
+        called = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
+        if called in ("import_module", "__import__"):
+            first = node.args[0] if node.args else None
+            if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+                yield EVERYTHING, ""
+            elif _inside(first.value, package):
+                yield first.value, ""
+
+
+def _bindings(
+    node: ast.Import | ast.ImportFrom, module: str, is_package: bool, package: str
+) -> Iterator[tuple[str, str, str]]:
+    """(module, name, the name it is bound to) for what an import statement takes from the package."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if _inside(alias.name, package):
+                yield alias.name, "", alias.asname or alias.name.split(".")[0]
+        return
+    source = node.module or ""
+    if node.level:
+        parts = module.split(".")
+        base = parts[: len(parts) - node.level + is_package]
+        source = ".".join([*base, *([source] if source else [])])
+    if _inside(source, package):
+        for alias in node.names:
+            name = "" if alias.name == "*" else alias.name
+            yield source, name, alias.asname or alias.name
+
+
+def _inside(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+def _names_bound(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return [node.name]
+    names = [
+        n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    ]
+    return names
