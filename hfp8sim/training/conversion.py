@@ -126,6 +126,11 @@ def describe(model: nn.Module) -> list[dict[str, str]]:
     ]
 
 
+def is_emulated(module: nn.Module) -> bool:
+    """Whether `convert` has made a layer an emulated one."""
+    return type(module) in _PLAIN
+
+
 def _computes(module: nn.Module) -> bool:
     """Whether a module's own code may compute products: not if it is a simple one of torch.nn."""
     simple = type(module).__module__.startswith("torch.nn.modules") and not [*module.children()]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
@@ -40,12 +39,23 @@ def forget(model: nn.Module) -> None:
         _emulations.pop(parameter, None)
 
 
-def _after_step(optimiser: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+def resume(optimiser: Any, step: int) -> None:
+    """The models of an optimiser's parameters are in this step."""
+    for emulation in _of(optimiser):
+        emulation.step = step
+
+
+def _of(optimiser: Any) -> list[Emulation]:
+    """The emulations whose parameters an optimiser updates."""
     found: dict[int, Emulation] = {}
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             emulation = _emulations.get(parameter)
             if emulation is not None:
                 found[id(emulation)] = emulation
-    for emulation in found.values():
+    return list(found.values())
+
+
+def _after_step(optimiser: Any, args: Any, kwargs: Any) -> None:
+    for emulation in _of(optimiser):
         emulation.step += 1
