@@ -14,7 +14,15 @@ from cffi import FFI
 
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = ROOT / "c_ref" / "hfp8_ref.h"
-UNITS = ("rounding", "convert", "random", "exact", "mac", "gemm")  # what hfp8_ref.c includes
+UNITS = (
+    "rounding",
+    "convert",
+    "random",
+    "exact",
+    "mac",
+    "gemm",
+    "update",
+)  # what hfp8_ref.c includes
 
 
 def declarations() -> str:

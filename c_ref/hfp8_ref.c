@@ -6,3 +6,4 @@
 #include "exact.c"
 #include "mac.c"
 #include "gemm.c"
+#include "update.c"

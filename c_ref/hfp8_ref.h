@@ -72,6 +72,17 @@
 #define REF_SITE_BETWEEN_COLUMN 3
 #define REF_SITE_CONVERT 4
 #define REF_SITE_UPDATE 5
+#define REF_SITE_UNSCALE 6
+#define REF_SITE_DECAY 7
+#define REF_SITE_MOMENTUM 8
+#define REF_SITE_MOMENTUM_PRODUCT 9
+#define REF_SITE_NESTEROV 10
+#define REF_SITE_SECOND_MOMENT 11
+#define REF_SITE_EFFECTIVE 12
+#define REF_SITE_RESIDUAL 13
+#define REF_SITE_RESULT 14
+#define REF_SITE_SOFTMAX 15
+#define REF_SITE_REDUCE 16
 
 /* A format. 0 <= E <= 11, 0 <= F <= 23, |bias| <= 4095, at most 32 bits; as the source of a
  * conversion also binary64 (E = 11, F = 52). */
@@ -102,6 +113,63 @@ typedef struct ref_profile {
     int32_t random_source;
     int32_t overflow;
 } ref_profile;
+
+/* ref_update.rule; `master` is AXPY with every site in binary32 */
+#define REF_RULE_AXPY 0
+#define REF_RULE_WIDE 1
+#define REF_RULE_SMALL 2
+#define REF_RULE_NAIVE 3
+
+/* ref_update.optimiser */
+#define REF_SGD 0
+#define REF_ADAM 1
+
+/* A rounding of a training step. Every number of the format is a binary32 number. */
+typedef struct ref_site {
+    ref_format format;
+    int32_t mode;
+    int32_t overflow;
+    int32_t random_bits;
+} ref_site;
+
+/* How weights are updated. Constants are the bits of finite binary32 numbers. */
+typedef struct ref_update {
+    int32_t rule;
+    int32_t optimiser;
+    int32_t momentum_roundings; /* 1, or 2 with SGD */
+    int32_t nesterov;           /* SGD only */
+    ref_site unscale;
+    ref_site decay;
+    ref_site momentum;
+    ref_site second;
+    ref_site weight;
+    ref_site residual;      /* rules but AXPY */
+    uint32_t scale;         /* s > 0 */
+    uint32_t decay_rate;    /* lambda; 0: no rounding */
+    uint32_t momentum_rate; /* mu or beta_1; 0 with SGD: no rounding */
+    uint32_t gain;          /* tau or 1 - beta_1 */
+    uint32_t second_rate;   /* beta_2 */
+    uint32_t second_gain;   /* 1 - beta_2 */
+    uint32_t correction;    /* b > 0 */
+    uint32_t epsilon;
+    uint32_t rate;          /* alpha */
+    uint32_t shrink;        /* kappa */
+} ref_update;
+
+/* An element's state, bits of binary32. */
+typedef struct ref_element {
+    uint32_t weight;
+    uint32_t residual;
+    uint32_t momentum;
+    uint32_t second;
+} ref_element;
+
+/* What the roundings of an update met, by the number of the site. */
+typedef struct ref_update_counts {
+    uint64_t overflowed[17];
+    uint64_t underflowed[17];
+    uint64_t stuck;
+} ref_update_counts;
 
 /* What happened in a GEMM. */
 typedef struct ref_events {
@@ -218,6 +286,25 @@ uint32_t ref_dot(const ref_format *a_format, const uint32_t *a, const ref_format
 int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *b, int64_t m,
                  int64_t n, int64_t k, uint64_t seed, uint64_t stream, uint32_t *out,
                  ref_events *events, uint8_t *flags);
+
+/* ---- update.c ----------------------------------------------------------------------------- */
+
+/* One update of elements first ... first + n - 1 of a tensor, in place. `residual`, `momentum` and
+ * `second` may be NULL where the rule does not use them. `counts` (may be NULL) is overwritten.
+ * Returns the first element with a NaN that its format has no code for, or -1; the state of such
+ * elements stays. */
+int64_t ref_update_array(const ref_update *how, uint32_t *weight, uint32_t *residual,
+                         uint32_t *momentum, uint32_t *second, const uint32_t *gradient,
+                         uint64_t first, int64_t n, uint64_t seed, uint64_t step, uint64_t tensor,
+                         ref_update_counts *counts);
+
+/* The sum of count <= 3 constants times elements, rounded once: the result's binary32 bits. */
+uint32_t ref_site_sum(const ref_site *site, int32_t count, const uint32_t *constants,
+                      const uint32_t *elements, uint32_t random, uint32_t *flags);
+
+/* The sum over learners, in ring order, of gradients[learner * size + t]. */
+void ref_reduce(const ref_site *site, const uint32_t *gradients, int64_t learners, int64_t size,
+                uint64_t seed, uint64_t step, uint64_t tensor, uint32_t *out);
 
 /* <<< cdef */
 

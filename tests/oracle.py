@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -480,3 +481,174 @@ def _output(profile, formats, pairs, keys, lane: Lane, m: int, n: int, events: E
     code, last = (running, between) if profile.chunk_length else (acc, fmt)
     events.nan += decode(last, code).kind == "nan"
     return code
+
+
+# -- 6. Sites of a training step --------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Binary32:
+    """Facts of binary32."""
+
+    exponent_bits = 8
+    fraction_bits = 23
+    bias = 127
+    signed = True
+    zero = "signed"
+    lowest = "subnormal"
+    special = "ieee"
+
+
+BINARY32 = Binary32()
+PLACES = {
+    "operand": 4, "update": 5, "unscale": 6, "decay": 7, "momentum": 8, "momentum-product": 9, "nesterov": 10,
+    "second-moment": 11, "effective": 12, "residual": 13, "result": 14, "softmax": 15, "reduce": 16,
+}  # fmt: skip
+
+
+def binary32(x: float) -> X:
+    """The binary32 number nearest to x, as an exact value."""
+    return from_float(float(np.float32(x)))
+
+
+def minus(x: X) -> X:
+    return dataclasses.replace(x, negative=not x.negative)
+
+
+def root(x: X) -> X:
+    """√x to 100 bits; a tail below them becomes half a unit there, which rounds alike."""
+    if x.kind == "nan" or (x.negative and (x.kind == "infinity" or x.magnitude > 0)):
+        return NAN
+    if x.kind == "infinity" or x.magnitude == 0:
+        return x
+    scale = power(200)
+    square = x.magnitude * scale * scale
+    low = math.isqrt(floor(square))
+    return number((low + Fraction(int(low * low != square), 2)) / scale)
+
+
+def ratio(x: X, y: X) -> X:
+    """x / y."""
+    if "nan" in (x.kind, y.kind) or x.kind == y.kind == "infinity":
+        return NAN
+    x_zero = x.kind == "number" and x.magnitude == 0
+    y_zero = y.kind == "number" and y.magnitude == 0
+    if x_zero and y_zero:
+        return NAN
+    if x.kind == "infinity" or y_zero:
+        return X("infinity", x.negative != y.negative)
+    if x_zero or y.kind == "infinity":
+        return number(0)
+    return number(x.value / y.value)
+
+
+class Element:
+    """One element of a training step: its sites, its random words, what its roundings met."""
+
+    def __init__(self, seed: int, step: int, tensor: int, t: int) -> None:
+        self.seed, self.t = seed, t
+        self.stream = absorb(absorb(0, step), tensor)
+        self.overflowed: dict[str, int] = {}
+        self.underflowed: dict[str, int] = {}
+
+    def random(self, place: str, r: int, hop: int = 0) -> int:
+        k = key(self.seed, self.stream, PLACES[place])
+        if hop:
+            k = absorb(k, hop)
+        return word(k, self.t >> 32, self.t % 2**32) >> (32 - r)
+
+    def at(self, place: str, site, x: X, hop: int = 0) -> X:
+        """x rounded at a site: anything with `record`, `rounding`, `overflow`, `random_bits`."""
+        mode = "stochastic-a" if site.rounding == "stochastic" else site.rounding
+        R = self.random(place, site.random_bits, hop) if mode in STOCHASTIC else 0
+        code, flags = round_sum(site.record, x, mode, site.overflow, site.random_bits, R)
+        self.overflowed[place] = self.overflowed.get(place, 0) + bool(flags & OVERFLOW)
+        self.underflowed[place] = self.underflowed.get(place, 0) + bool(flags & UNDERFLOW)
+        return decode(site.record, code)
+
+    def fl(self, x: X) -> X:
+        return decode(BINARY32, round_sum(BINARY32, x, "nearest-even", "special", 0, 0)[0])
+
+
+def same_number(x: X, y: X) -> bool:
+    if x.kind == y.kind == "number":
+        return x.value == y.value
+    return x == y and x.kind != "nan"
+
+
+def update_element(rule, constants, W: X, r: X, v: X, n: X, G: X, e: Element):
+    """One update: ((W', r', v', n'), stuck). `rule` and `constants` are only looked at.
+
+    Raises:
+        NoCode: a NaN into a format without one.
+    """
+    c = {f.name: binary32(getattr(constants, f.name)) for f in dataclasses.fields(constants)}
+    residual = rule.rule.startswith("residual")
+
+    def times(name: str, x: X) -> X:
+        return product(c[name], x)
+
+    S = rule.sites
+    g = e.at("unscale", S["unscale"], ratio(G, c["scale"]))
+    if c["decay"].magnitude:
+        terms = [g, times("decay", W)] + ([minus(times("decay", r))] if residual else [])
+        g = e.at("decay", S["decay"], total(terms))
+    if rule.optimiser == "adam":
+        v = e.at("momentum", S["momentum"], total([times("momentum", v), times("gain", g)]))
+        square = product(g, g)
+        second = total([times("second", n), times("second_gain", square)])
+        n = e.at("second-moment", S["second-moment"], second)
+        a = e.fl(root(n))
+        a = e.fl(ratio(a, c["correction"]))
+        a = e.fl(total([a, c["epsilon"]]))
+        d = e.fl(ratio(v, a))
+    elif c["momentum"].magnitude:
+        kept = times("momentum", v)
+        if rule.momentum_roundings == 2:
+            kept = e.at("momentum-product", S["momentum"], kept)
+        d = v = e.at("momentum", S["momentum"], total([kept, times("gain", g)]))
+        if rule.nesterov:
+            d = e.at("nesterov", S["momentum"], total([g, times("momentum", v)]))
+    else:
+        d = g
+
+    kappa_W, alpha_d, kappa_r = times("shrink", W), times("rate", d), times("shrink", r)
+    r1 = r
+    match rule.rule:
+        case "master" | "axpy":
+            W1 = e.at("update", S["update"], total([kappa_W, minus(alpha_d)]))
+        case "residual-wide":
+            u = e.fl(total([kappa_W, minus(alpha_d), minus(kappa_r)]))
+            W1 = e.at("update", S["update"], u)
+            r1 = e.at("residual", S["residual"], total([W1, minus(u)]))
+        case "residual-small":
+            rho_W = product(number(1 - c["shrink"].value), W)
+            t = e.at("effective", S["residual"], total([kappa_r, alpha_d, rho_W]))
+            W1 = e.at("update", S["update"], total([W, minus(t)]))
+            r1 = e.at("residual", S["residual"], total([W1, minus(W), t]))
+        case "residual-naive":
+            u = e.at("effective", S["residual"], total([kappa_W, minus(alpha_d), minus(kappa_r)]))
+            W1 = e.at("update", S["update"], u)
+            r1 = e.at("residual", S["residual"], total([W1, minus(u)]))
+
+    moved = [kappa_W, minus(alpha_d)] + ([minus(kappa_r)] if residual else [])
+    still = [W] + ([minus(r)] if residual else [])
+    stays = same_number(W1, W) and (not residual or same_number(r1, r))
+    stuck = stays and not same_number(e.fl(total(moved)), e.fl(total(still)))
+    return (W1, r1, v, n), stuck
+
+
+def reduce(site, gradients: list[list[X]], seed: int, step: int, tensor: int) -> list[X]:
+    """The sum over learners of gradients[learner][element]."""
+    N, P = len(gradients), len(gradients[0])
+    result = [NAN] * P
+    for c in range(N):
+        for t in range(c * P // N, (c + 1) * P // N):
+            e = Element(seed, step, tensor, t)
+            value = gradients[(c + 1) % N][t]
+            for hop in range(1, N):
+                value = e.at(
+                    "reduce", site, total([value, gradients[(c + 1 + hop) % N][t]]), hop
+                )  # fmt: skip
+            result[t] = value
+    return result

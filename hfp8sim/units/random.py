@@ -13,8 +13,8 @@ from hfp8sim._numba.jit import jit
 # Sites: the rounding that a word is for.
 ACCUMULATE_ROW, ACCUMULATE_COLUMN = 0, 1  #: the accumulator, intra-chunk
 BETWEEN_ROW, BETWEEN_COLUMN = 2, 3  #: the running total of chunks, inter-chunk
-CONVERT = 4  #: a conversion
-UPDATE = 5  #: a weight update
+CONVERT = 4  #: a conversion; the operands of products
+# `hfp8sim.units.sites` numbers the other sites of a training step, from 5 on.
 
 #: Public names of the random sources of a GEMM; a name's index is its number.
 SOURCES = ("row-column", "counter", "lfsr")

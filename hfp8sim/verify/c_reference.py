@@ -23,6 +23,8 @@ from hfp8sim.ops import Events
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.mac import SUM_ORDERS
 from hfp8sim.units.random import SOURCES
+from hfp8sim.units.sites import Draw, Site, Values
+from hfp8sim.units.update import RULES, Constants, Counts, Slot, Update
 
 #: The error where the C reference was not built.
 NOT_BUILT = (
@@ -167,6 +169,81 @@ def gemm(
         raise MemoryError("the C reference ran out of memory")
     counts = Events(**{f.name: int(getattr(events, f.name)) for f in dataclasses.fields(Events)})
     return out.astype(profile.result_format.dtype), counts, flags
+
+
+def _c_site(site: Site) -> list[Any]:
+    return [
+        c_format(site.record)[0], mode_number(site.rounding), overflow_number(site.overflow),
+        site.random_bits,
+    ]  # fmt: skip
+
+
+def _bits(value: float) -> int:
+    return int(np.float32(value).view(np.uint32))
+
+
+#: Numbers of `ref_update.rule`.
+_RULES = {"master": 0, "axpy": 0, "residual-wide": 1, "residual-small": 2, "residual-naive": 3}
+
+
+def c_update(rule: Update, constants: Constants) -> Any:
+    """A `ref_update *` for the constants of a step."""
+    ffi, _ = library()
+    record = ffi.new("ref_update *")
+    record.rule = _RULES[rule.rule]
+    record.optimiser = int(rule.optimiser == "adam")
+    record.momentum_roundings, record.nesterov = rule.momentum_roundings, int(rule.nesterov)
+    sites = ["unscale", "decay", "momentum", "second-moment", "update"]
+    sites += ["residual"] if RULES[rule.rule].residual else []
+    fields = {"second-moment": "second", "update": "weight"}
+    for name in sites:
+        setattr(record, fields.get(name, name), _c_site(rule.sites[name]))
+    record.scale, record.decay_rate = _bits(constants.scale), _bits(constants.decay)
+    record.momentum_rate, record.gain = _bits(constants.momentum), _bits(constants.gain)
+    record.second_rate, record.second_gain = _bits(constants.second), _bits(constants.second_gain)
+    record.correction, record.epsilon = _bits(constants.correction), _bits(constants.epsilon)
+    record.rate, record.shrink = _bits(constants.rate), _bits(constants.shrink)
+    return record
+
+
+@standard_arithmetic
+def update(
+    rule: Update,
+    constants: Constants,
+    tensors: dict[Slot, Values],
+    draw: Draw,
+    first: int = 0,
+) -> Counts:
+    """As `units.update.plain_update`; `first` is the number of the first element in its tensor."""
+    ffi, lib = library()
+    counts = ffi.new("ref_update_counts *")
+
+    def words(slot: Slot) -> Any:
+        return _pointer(tensors[slot].view(np.uint32)) if slot in tensors else ffi.NULL
+
+    invalid = lib.ref_update_array(
+        c_update(rule, constants), words(Slot.WEIGHT), words(Slot.RESIDUAL), words(Slot.MOMENTUM),
+        words(Slot.SECOND), words(Slot.GRADIENT), first, tensors[Slot.WEIGHT].size,
+        draw.seed, draw.step, draw.tensor, counts,
+    )  # fmt: skip
+    result = Counts(stuck=int(counts.stuck), invalid=int(invalid))
+    for place in dict.fromkeys(step.place for step in rule.steps(constants)):
+        if place is not None:
+            result.add(place, int(counts.overflowed[place]), int(counts.underflowed[place]))
+    return result
+
+
+@standard_arithmetic
+def reduce(gradients: NDArray[np.float32], site: Site, draw: Draw) -> Values:
+    """As `ops.reduce`, of gradients (learners, elements)."""
+    ffi, lib = library()
+    learners, size = gradients.shape
+    out = np.empty(size, np.float32)
+    lib.ref_reduce(
+        ffi.new("ref_site *", _c_site(site)), _pointer(gradients.view(np.uint32)), learners, size,
+        draw.seed, draw.step, draw.tensor, _pointer(out.view(np.uint32)),
+    )  # fmt: skip
+    return out
 
 
 def _sweep(

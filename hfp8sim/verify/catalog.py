@@ -18,6 +18,7 @@ from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 from hfp8sim.verify.convert import ConvertSweep, convert_check
 from hfp8sim.verify.mac import AddSweep, MacSweep, add_check, mac_check
+from hfp8sim.verify.update import exhaustive_checks, update_sample
 
 #: The operand pairs of HFP8's three GEMMs.
 HFP8_PAIRS = (("hfp8-143", "hfp8-143"), ("hfp8-143", "hfp8-152"), ("hfp8-152", "hfp8-152"))
@@ -34,7 +35,14 @@ def checks(exhaustive: bool = False) -> list[Check]:
     """The checks of the fast tier, and with `exhaustive` all others. `InputError` without the C reference."""
     if not reference.available():
         raise InputError(reference.NOT_BUILT)
-    fast = [_gemm_check(), _mac_sample(), _add_sample(), _convert_sample(), _random_check()]
+    fast = [
+        _gemm_check(),
+        _mac_sample(),
+        _add_sample(),
+        _convert_sample(),
+        _random_check(),
+        update_sample(),
+    ]
     return fast + (_exhaustive() if exhaustive else [])
 
 
@@ -52,7 +60,7 @@ def _exhaustive() -> list[Check]:
         mode = "nearest-away" if fmt.lowest == "normal" else "nearest-even"
         policy = "special" if fmt.has_nan else "saturate"
         rows.append(convert_check(ConvertSweep(fmt, mode, policy)))
-    return rows
+    return rows + exhaustive_checks()
 
 
 # -- the fast tier ---------------------------------------------------------------------------------

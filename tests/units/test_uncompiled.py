@@ -25,9 +25,13 @@ CASES = [
 
 
 def results() -> np.ndarray:
-    """Codes and event counts of a small GEMM for every order."""
+    """Codes and event counts of a small GEMM for every order, and updates by every rule."""
     from hfp8sim.formats import get_format
     from hfp8sim.units import get_profile
+    from hfp8sim.units.sites import Draw
+    from hfp8sim.units.update import RULES, Update
+    from tests.units.test_update import OPTIMISERS
+    from tests.units.updates import by_plain, problem
 
     rng = np.random.default_rng(12)
     rows = []
@@ -41,6 +45,15 @@ def results() -> np.ndarray:
         rows.append([*codes.ravel(), *vars(events).values()])
         x = fmt_b.decode(fmt_b.encode(np.linspace(-3, 3, 11)))
         rows.append(list(fmt_a.encode(x)))
+    for rule in RULES:
+        for options, constants in OPTIMISERS.values():
+            tensors = problem(Update(rule, **options), rng, 6, wild=True)
+            with np.errstate(all="ignore"):
+                updated, counts = by_plain(
+                    Update(rule, **options), constants, tensors, Draw(1, 2, 3)
+                )
+            rows += [x.view(np.uint32) for x in updated.values()]
+            rows.append([counts.stuck, *counts.overflowed.values()])
     return np.array([int(value) for row in rows for value in row])
 
 

@@ -13,9 +13,11 @@ from hfp8sim import kernels, verify
 from hfp8sim._numba.sources import this_package
 from hfp8sim.errors import InputError
 from hfp8sim.formats import formats, get_format
+from hfp8sim.units.update import Slot
 from hfp8sim.verify import Check, Result, sweeps
 from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import mac as mac_sweeps
+from hfp8sim.verify import update as update_sweeps
 from hfp8sim.verify.convert import ConvertSweep
 from hfp8sim.verify.mac import AddSweep, MacSweep
 from hfp8sim.verify.run import State, sources_digest
@@ -37,10 +39,12 @@ def test_exhaustive_tier_covers_all_inputs() -> None:
         get_format(name).bits == 8 for name in formats()
     )
     families = {check.name.split()[0]: check for check in long}
-    for check in families.values():
+    sizes = dict.fromkeys(families, 2**32) | {"update": 2**27}
+    for family, check in families.items():
         result = check.part(check.parts // 3)
-        assert result == Result(2**32 // check.parts), check.name
+        assert result == Result(sizes[family] // check.parts), check.name
         check.done()
+    assert sum(family == "update" for family in (c.name.split()[0] for c in long)) == 4 + 3
 
 
 def flip(kernel, row: int):
@@ -111,6 +115,22 @@ def test_wrong_adder_and_converter_are_reported(monkeypatch: pytest.MonkeyPatch)
     sweep = ConvertSweep(get_format("e4m3fn"), "nearest-even", "special", constant=False)
     result = sweep.span(0x40000000, 64)
     assert (result.tried, result.differed) == (64, 1) and "0x40000009" in result.first
+
+
+@pytest.mark.parametrize("which", ["plain_update", "update_flat"])
+def test_wrong_update_is_reported(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    right = getattr(update_sweeps, which)
+
+    def wrong(rule, constants, tensors, *arguments, **options):
+        counts = right(rule, constants, tensors, *arguments, **options)
+        tensors[Slot.WEIGHT][0x1234] += 1
+        counts.stuck += 1
+        return counts
+
+    monkeypatch.setattr(update_sweeps, which, wrong)
+    result = update_sweeps.WeightSweep("nearest-even").part(700)
+    assert (result.tried, result.differed) == (65536, 2)  # an element, and the counts
+    assert "element 4660" in result.first
 
 
 def test_all_random_words_occur() -> None:

@@ -20,3 +20,11 @@ def test_all_inputs(name: str) -> None:
     (check,) = (check for check in verify.checks(exhaustive=True) if check.name == name)
     ((_, result),) = verify.run([check], threads=1)
     assert result == Result(1 << 32)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["update of 1-6-9 weights, stochastic-a", "update residual-wide"])
+def test_all_updates(name: str) -> None:
+    (check,) = (check for check in verify.checks(exhaustive=True) if check.name == name)
+    ((_, result),) = verify.run([check])
+    assert result == Result(1 << 27)
