@@ -17,7 +17,7 @@ from hfp8sim import ops
 from hfp8sim.errors import InputError
 from hfp8sim.formats.vocabulary import is_stochastic, mode_number
 from hfp8sim.network.streams import STREAMS_PER_PHASE, phase_stream
-from hfp8sim.ops import Operand
+from hfp8sim.ops import Operand, convolutions
 from hfp8sim.units.profile import Profile
 from hfp8sim.units.random import step_stream
 
@@ -129,22 +129,22 @@ class Products:
         return self._values(ops.gemm if a.ndim == 2 else _batched, a, b, phase)
 
     def convolve(self, x: Operand, w: Operand, phase: str = "fwd", **geometry: Any) -> Values:
-        """`ops.conv_fwd` of images (N, C, H, W); the input's gradient of a transposed convolution is one, too."""
-        return self._values(ops.conv_fwd, x, w, phase, **_OF_IMAGES, **geometry)
+        """`convolutions.conv_fwd` of images (N, C, H, W); the input's gradient of a transposed convolution is one, too."""
+        return self._values(convolutions.conv_fwd, x, w, phase, **_OF_IMAGES, **geometry)
 
     def convolve_gradient(
         self, error: Operand, w: Operand, input_size: tuple[int, ...], phase: str = "dgrad", **geometry: Any
     ) -> Values:  # fmt: skip
-        """`ops.conv_dgrad` of images (N, C, H, W); a transposed convolution is one, too."""
+        """`convolutions.conv_dgrad` of images (N, C, H, W); a transposed convolution is one, too."""
         geometry |= {"input_size": input_size}
-        return self._values(ops.conv_dgrad, error, w, phase, **_OF_IMAGES, **geometry)
+        return self._values(convolutions.conv_dgrad, error, w, phase, **_OF_IMAGES, **geometry)
 
     def correlate(
         self, x: Operand, error: Operand, kernel_size: tuple[int, ...], **geometry: Any
     ) -> Values:
-        """`ops.conv_wgrad` of images (N, C, H, W): the gradient of the weights."""
+        """`convolutions.conv_wgrad` of images (N, C, H, W): the gradient of the weights."""
         geometry |= {"kernel_size": kernel_size}
-        return self._values(ops.conv_wgrad, x, error, "wgrad", **_OF_IMAGES, **geometry)
+        return self._values(convolutions.conv_wgrad, x, error, "wgrad", **_OF_IMAGES, **geometry)
 
     def _values(self, call: Any, a: Operand, b: Operand, phase: str, **geometry: Any) -> Values:
         """The values of a product in the machine's arithmetic."""
