@@ -30,7 +30,7 @@ _HOMES = {
     "hfp8sim.network": ("Layer", "Workload"),
     "hfp8sim.workloads": ("load_workload",),
     "hfp8sim.report.report": ("Report", "compare"),
-    "hfp8sim.simulation": ("Interrupted", "predictions", "simulate"),
+    "hfp8sim.simulation": ("Interrupted", "calibrate", "predictions", "simulate"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -58,6 +58,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.report.report import Report as Report
     from hfp8sim.report.report import compare as compare
     from hfp8sim.simulation import Interrupted as Interrupted
+    from hfp8sim.simulation import calibrate as calibrate
     from hfp8sim.simulation import predictions as predictions
     from hfp8sim.simulation import simulate as simulate
     from hfp8sim.units import Profile as Profile

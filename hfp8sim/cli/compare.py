@@ -41,8 +41,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="KEY=V1,V2,…",
-            help="run the workload once for each value of machine, profile, time_model, seed, or a "
-            "profile's field; several give every combination",
+            help="run the workload once for each value of machine, profile, time_model, seed, "
+            "calibrate, or a profile's field; several give every combination",
         ),
     ] = None,
     columns: Annotated[
@@ -89,8 +89,9 @@ def _varied_reports(runs: Sequence[str], vary: list[str], options: RunOptions) -
         raise InputError("--vary takes one workload; without it, give reports in JSON")
     loaded, common = options.load(runs[0]), options.common()
     planned = variants(
-        vary, options.machine, options.profile, options.set_ or [], options.time_model, options.seed
-    )
+        vary, options.machine, options.profile, options.set_ or [], options.time_model, options.seed,
+        options.calibrate,
+    )  # fmt: skip
     reports = []
     for variant in planned:
         with stoppable(nothing_written) as stop, progress_bar(variant.name) as bar:

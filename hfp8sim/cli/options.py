@@ -91,6 +91,21 @@ ColumnsOption = Annotated[
     ),
 ]
 
+CalibrateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate",
+        metavar="METHOD",
+        help="choose each operand's exponent bias or scale: none, max, percentile, percentile=P or mse",
+    ),
+]
+CalibrateOnOption = Annotated[
+    str | None,
+    typer.Option(
+        "--calibrate-on", metavar="WORKLOAD", help="calibrate on the tensors of this trace or model"
+    ),
+]
+
 #: The forms of `--format`, from the registry of renderers.
 ReportForm = enum.StrEnum("ReportForm", {name: name for name in FORMS})  # type: ignore[misc]
 ComparisonForm = enum.StrEnum(  # type: ignore[misc]
@@ -131,6 +146,8 @@ class RunOptions:
     input_: InputOption = None
     inputs: InputsOption = None
     allow_partial: AllowPartialOption = False
+    calibrate: CalibrateOption = None
+    calibrate_on: CalibrateOnOption = None
 
     def load(self, workload: str) -> Workload:
         """The workload of the argument, the batch and the free dimensions.
@@ -169,6 +186,7 @@ class RunOptions:
             "threads": self.threads,
             "max_macs": self.max_macs or None,
             "time_only": self.time_only,
+            "calibrate_on": self.calibrate_on,
         }
 
 
@@ -273,6 +291,19 @@ def chosen_profile(profile: str, assignments: list[str] | None) -> Profile:
     from hfp8sim.simulation.variants import changed_profile
 
     return changed_profile(profile, assignments or [])
+
+
+def calibrated(
+    workload: Workload, profile: Profile, method: str | None, on: str | None, **options: Any
+) -> Workload:
+    """The workload with the calibration of `--calibrate` and `--calibrate-on`; as it is without them."""
+    from hfp8sim.simulation import calibrate
+
+    if method is None:
+        if on is not None:
+            raise InputError("--calibrate-on needs --calibrate max, percentile or mse")
+        return workload
+    return calibrate(workload, profile, method, on=on, **options)
 
 
 def csv_columns(text: str, form: str) -> list[str]:

@@ -19,6 +19,8 @@ from hfp8sim.cli.common import (
     write_arrays,
 )
 from hfp8sim.cli.options import (
+    CalibrateOnOption,
+    CalibrateOption,
     MachineOption,
     PhaseOption,
     PolicyOption,
@@ -26,6 +28,7 @@ from hfp8sim.cli.options import (
     SeedOption,
     SetOption,
     WorkloadArgument,
+    calibrated,
     chosen_profile,
 )
 from hfp8sim.errors import InputError, located, printable
@@ -79,6 +82,8 @@ def lower(
         ),
     ] = None,
     seed: SeedOption = 0,
+    calibrate: CalibrateOption = None,
+    calibrate_on: CalibrateOnOption = None,
 ) -> None:
     """Write the program of a layer or of a whole workload: what `run` executes."""
     from hfp8sim.files import write_text
@@ -92,6 +97,9 @@ def lower(
 
     loaded, phases = load_workload(workload), check_phases(split_list(phase))
     finish, arithmetic = post_options(post), chosen_profile(profile, set_)
+    loaded = calibrated(
+        loaded, arithmetic, calibrate, calibrate_on, phases=phases, policy=policy, seed=seed
+    )
     for alert in loaded.alerts:
         say(alert)
     name = loaded[layer].name if layer else None
@@ -105,6 +113,9 @@ def lower(
     else:
         program.save(out)
     print(f"{out}: {len(program)} words")
+    for task in tasks:
+        if task.scaling and name in (None, task.layer.name):
+            print(f"{task.name}: {task.scaling}")
 
 
 def post_options(assignments: list[str] | None) -> Finish:

@@ -78,6 +78,7 @@ def run(
     before = partial.read() if resume else None
     arguments = common | {
         "workload": loaded, "machine": options.machine, "profile": profile, "seed": options.seed,
+        "calibrate": options.calibrate,
         "time_model": options.time_model, "resume": before,
     }  # fmt: skip
     report = with_command(_simulated(arguments, partial, form, names), command_line())

@@ -11,10 +11,17 @@ import typer
 from hfp8sim.cli.common import app, console, list_table, say
 from hfp8sim.cli.options import (
     BatchOption,
+    CalibrateOnOption,
+    CalibrateOption,
     DimOption,
     InputOption,
     InputsOption,
+    PolicyOption,
+    ProfileOption,
+    SetOption,
     WorkloadArgument,
+    calibrated,
+    chosen_profile,
     load,
 )
 
@@ -46,12 +53,22 @@ def convert(
     dim: DimOption = None,
     input_: InputOption = None,
     inputs: InputsOption = None,
+    calibrate: CalibrateOption = None,
+    calibrate_on: CalibrateOnOption = None,
+    profile: ProfileOption = "hfp8",
+    set_: SetOption = None,
+    policy: PolicyOption = "",
 ) -> None:
-    """Write a workload as another file: a trace with all its tensors, or a list for SCALE-Sim."""
+    """Write a workload as another file: a trace with all its tensors, or a list for SCALE-Sim.
+
+    With --calibrate the trace holds each operand's exponent bias or scale, for the formats of --profile.
+    """
     from hfp8sim.simulation.variants import split_list
     from hfp8sim.workloads import save_workload
 
     loaded = load(workload, batch, dim, input_, inputs)
+    arithmetic = chosen_profile(profile, set_)
+    loaded = calibrated(loaded, arithmetic, calibrate, calibrate_on, policy=policy)
     for warning in (*loaded.alerts, *loaded.warnings):
         say(warning)
     summary = save_workload(

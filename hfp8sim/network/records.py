@@ -186,6 +186,14 @@ class Conv:
         )
 
 
+class Scaling(NamedTuple):
+    """How a tensor is fitted into the range of an operand format: by the bias, or by a power of two."""
+
+    format: str  #: the format's name, without a bias
+    bias: int  #: exponent bias of the format
+    scale: int = 0  #: s: the tensor is multiplied by 2^s before it is rounded
+
+
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """(before, after) such that the output has ceil(size / stride) pixels; the odd one goes after."""
     out = -(-size // stride)
@@ -206,8 +214,8 @@ class Layer:
         dy   errors        conv (batch, P, Q, F)          else ([groups,] M, N)
 
     where `[groups,]` is present when groups > 1. `origin` says in words where they came from.
-    `unread` holds, by tensor, why one that the source has could not be read. Layers can be pickled and
-    deep-copied.
+    `unread` holds, by tensor, why one that the source has could not be read. `calibration` holds, by
+    tensor, its `Scaling`; `hfp8sim.calibrate` chooses them. Layers can be pickled and deep-copied.
     """
 
     name: str
@@ -221,6 +229,7 @@ class Layer:
     tensors: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     origin: str = "captured"
     unread: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, Scaling] = field(default_factory=dict)
 
     @classmethod
     def from_conv(cls, name: str, conv: Conv, **fields: Any) -> Layer:
@@ -242,10 +251,22 @@ class Layer:
         object.__setattr__(self, "phases", tuple(p for p in PHASES if p in phases))
         tensors = {key: self._tensor(key, value) for key, value in self.tensors.items()}
         object.__setattr__(self, "tensors", MappingProxyType(tensors))
-        for key in self.unread:
+        for key in (*self.unread, *self.calibration):
             if key not in TENSORS:
                 raise unknown("tensor", key, list(TENSORS), of=f"layer {self.name!r}")
         object.__setattr__(self, "unread", dict(self.unread))
+        scalings = {key: self._scaling(key, value) for key, value in self.calibration.items()}
+        object.__setattr__(self, "calibration", scalings)
+
+    def _scaling(self, key: str, value: Scaling) -> Scaling:
+        """`value` with a bias and a scale that registers hold."""
+        where = f"layer {self.name!r}, calibration of {key}"
+        if not isinstance(value, Scaling) or not isinstance(value.format, str):
+            raise InputError(f"{where} is {value!r}; it must be a Scaling")
+        for name, number, most in (("bias", value.bias, 1023), ("scale", value.scale, 256)):
+            if isinstance(number, bool) or not isinstance(number, int) or abs(number) > most:
+                raise InputError(f"{where}: {name} is {number!r}; it must be in −{most}..{most}")
+        return value
 
     def _set_shape(self, owner: str) -> None:
         """Check the GEMM's sizes, and that they are those of the convolution if there is one."""
@@ -339,6 +360,7 @@ class Workload:
         notes: on the workload's origin.
         warnings: what is not as the source has it, such as values that could not be read.
         missing: products of the source that are no layers here, each with the reason.
+        calibration: how the layers' `calibration` was chosen; "" without one.
     """
 
     name: str
@@ -346,6 +368,7 @@ class Workload:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    calibration: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(self.layers))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hfp8sim.report.columns import Row, missing
-from hfp8sim.report.record import ReportRecord
+from hfp8sim.report.record import ReportRecord, calibrated
 
 #: Shares below this are not put in words.
 NOTABLE = 0.01
@@ -107,7 +107,7 @@ def sentences(report: ReportRecord, most: int = MOST_LINES) -> list[str]:
         if rest > 0:
             count = "1 more tensor is" if rest == 1 else f"{rest} more tensors are"
             lines.append(f"{count} {word} by 1 % or more")
-    if lines and not report.facts.get("calibration"):
+    if lines and not calibrated(report):
         lines.append(
             "--calibrate max, percentile or mse chooses biases and scales from the tensors"
         )

@@ -30,7 +30,7 @@ from hfp8sim.report.plots import (
     report_plots,
     timed,
 )
-from hfp8sim.report.record import ReportRecord, policy_text
+from hfp8sim.report.record import ReportRecord, calibrated, policy_text
 from hfp8sim.report.table import origin_texts, origins, scaled
 
 #: Lines of each kind on what operands lost.
@@ -101,6 +101,8 @@ def _lead(report: ReportRecord) -> str:
     ]
     if facts.get("policy"):
         parts.append(f"policy {policy_text(facts['policy'])}")
+    if calibrated(report):
+        parts.append(f"calibrated by {facts['calibration']}")
     return "; ".join([*parts, f"seed {facts['seed']}"])
 
 

@@ -44,6 +44,7 @@ _FACT_TYPES: tuple[tuple[str, type, bool], ...] = (
     ("profile.name", str, False),
     ("phases", list, True),
     ("policy", list, True),
+    ("calibration", str, True),
 )
 
 

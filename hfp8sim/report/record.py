@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 _LONGEST = 100
 
 #: Prefixes of the notes that name missing products and replaced values. Reports show these notes first.
-_ALERTS = ("missing: ", "not known: ")
+_ALERTS = ("missing: ", "not known: ", "not used: ")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -102,6 +102,11 @@ def file_name(workload: str) -> str:
         return allowed or "report"
     digest = hashlib.sha256(workload.encode(errors="surrogatepass")).hexdigest()[:8]
     return allowed.encode()[: _LONGEST - 9].decode(errors="ignore") + "-" + digest
+
+
+def calibrated(report: ReportRecord) -> bool:
+    """Whether biases or scales of operands were chosen from tensors."""
+    return str(report.facts.get("calibration", "none")) != "none"
 
 
 def policy_text(policy: list[dict[str, Any]] | None) -> str:

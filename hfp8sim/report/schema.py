@@ -52,6 +52,10 @@ FACTS: dict[str, dict[str, Any]] = {
         "type": "boolean",
         "description": "whether no values were computed: rows have their time and nothing else",
     },
+    "calibration": {
+        **_TEXT,
+        "description": "how the operands' biases and scales were chosen; none: as the profile has them",
+    },
     "versions": {
         "type": "object",
         "description": "of hfp8sim, Python and the packages that compute",

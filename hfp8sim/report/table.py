@@ -14,7 +14,7 @@ from hfp8sim.errors import printable
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, shape_text
 from hfp8sim.report.findings import reasons, sentences, worst_row
 from hfp8sim.report.names import plain, shortened_names
-from hfp8sim.report.record import ReportRecord, policy_text
+from hfp8sim.report.record import ReportRecord, calibrated, policy_text
 
 #: Characters of a line where the output is no terminal.
 TEXT_WIDTH = 100
@@ -79,6 +79,7 @@ def heading(report: ReportRecord) -> Text:
         f"{facts['time_model']}), profile ", (profile["name"], "bold"),
         printable(f", policy {policy_text(facts['policy'])}") if facts.get("policy") else "",
         f", seed {facts['seed']}",
+        printable(f", calibrated by {facts['calibration']}") if calibrated(report) else "",
     )  # fmt: skip
 
 

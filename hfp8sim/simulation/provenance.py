@@ -32,6 +32,7 @@ class Settings:
     phases: tuple[str, ...]
     max_macs: int | None
     time_only: bool
+    calibration: str  #: how the operands' biases and scales were chosen; "" for none
 
 
 def facts(settings: Settings) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def facts(settings: Settings) -> dict[str, Any]:
         "phases": list(settings.phases),
         "max_macs": settings.max_macs,
         "time_only": settings.time_only,
+        "calibration": settings.calibration or "none",
         "versions": {
             "hfp8sim": __version__,
             "python": platform.python_version(),
@@ -76,7 +78,7 @@ def profile_fields(profile: Profile) -> dict[str, Any]:
 
 
 def digest(workload: Workload) -> str:
-    """SHA-256 of a workload's layers and tensors; equal digests mean equal work."""
+    """SHA-256 of a workload's layers, tensors and calibration; equal digests mean equal work."""
     sha = hashlib.sha256()
     for layer in workload:
         fields = (layer.name, layer.kind, layer.groups, layer.m, layer.n, layer.k, layer.phases)
@@ -84,4 +86,6 @@ def digest(workload: Workload) -> str:
         for key in sorted(layer.tensors):
             sha.update(key.encode())
             sha.update(np.ascontiguousarray(layer.tensors[key]).data)
+        if layer.calibration:
+            sha.update(repr(sorted(layer.calibration.items())).encode())
     return sha.hexdigest()

@@ -11,13 +11,15 @@ from hfp8sim.network import PHASES, Workload, check_phases
 from hfp8sim.report.columns import Row
 from hfp8sim.report.record import Origin
 from hfp8sim.report.report import Report
+from hfp8sim.simulation.calibration import calibrate as calibrated
 from hfp8sim.simulation.checkpoint import Progress, resumed_rows
 from hfp8sim.simulation.measure import identity_columns, measure, time_columns
 from hfp8sim.simulation.provenance import Settings, facts
+from hfp8sim.simulation.scaling import unused
 from hfp8sim.simulation.tasks import Task, list_tasks
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
-from hfp8sim.units.policy import PolicyLike, parse
+from hfp8sim.units.policy import PolicyLike, assign, parse
 from hfp8sim.workloads import load_workload
 
 #: Multiply-accumulates of one layer and phase beyond which a sample of its outputs is emulated.
@@ -48,6 +50,8 @@ def simulate(
     threads: int | None = None,
     max_macs: int | None = DEFAULT_MAX_MACS,
     time_only: bool = False,
+    calibrate: str | None = None,
+    calibrate_on: Workload | str | None = None,
     progress: Progress | None = None,
     resume: Report | None = None,
     checkpoint: Callable[[Report], None] | None = None,
@@ -66,6 +70,10 @@ def simulate(
         max_macs: a layer's phase with more multiply-accumulates is emulated on a sample of its outputs
             (their sums stay whole); None emulates everything. Time is always that of the whole layer.
         time_only: compute no values: rows have their time and nothing of accuracy, events and theory.
+        calibrate: choose the exponent bias, or the scale, of every operand tensor: `max`, `percentile`,
+            `percentile=P` or `mse`, see `hfp8sim.calibrate`. `none` drops those that the workload has; None
+            keeps them.
+        calibrate_on: the workload to calibrate on; by default `workload` itself.
         progress: called as (done, all, what) before each layer and phase; done and all in units of work.
         resume: a partial report of the same run; its rows are taken over.
         checkpoint: called with the report so far after each layer and phase but the last.
@@ -78,11 +86,19 @@ def simulate(
         workload = load_workload(workload)
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}, must be at least 1")
-    machine = get_machine(machine)
+    machine, phases = get_machine(machine), check_phases(phases)
+    if time_only and calibrate not in (None, "none"):
+        raise InputError(f"calibrate={calibrate!r} needs values, and time_only computes none")
+    if calibrate is None and calibrate_on is not None:
+        raise InputError("calibrate_on needs a method: calibrate max, percentile or mse")
+    if calibrate is not None:
+        workload = calibrated(
+            workload, profile, calibrate, phases=phases, policy=policy, seed=seed, on=calibrate_on
+        )
     settings = Settings(
         workload, machine, get_profile(profile), parse(policy), seed,
         get_model(time_model or machine.time_model).name,
-        check_phases(phases), max_macs, time_only,
+        phases, max_macs, time_only, workload.calibration,
     )  # fmt: skip
     run = _Run(settings, threads, resume)
     try:
@@ -103,8 +119,12 @@ class _Run:
             raise InputError(
                 f"{workload.name} has no layer with phase {', '.join(settings.phases)}"
             )
+        assigned = assign(workload, settings.profile, settings.rules)
         self.facts = facts(settings)
-        self.notes = (*workload.alerts, *workload.notes, *workload.warnings)
+        idle = unused(zip(workload, (own for own, _ in assigned), strict=True))
+        self.notes = (
+            *workload.alerts, *([idle] if idle else []), *workload.notes, *workload.warnings
+        )  # fmt: skip
         self.origin = Origin(
             tuple(task.lowering() for task in self.tasks),
             settings.machine, settings.time_model, settings.seed,

@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from hfp8sim.errors import located
 from hfp8sim.lowering import LayerPhase
 from hfp8sim.network import PHASES, Layer, Workload, phase_stream
+from hfp8sim.simulation.scaling import calibrated_profile, scaling_text
 from hfp8sim.units import Profile
 from hfp8sim.units.policy import Rules, assign
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One layer in one phase, the profile that computes it, and the policy's rule that chose it."""
+    """One layer in one phase, the profile that computes it, and the policy's rule that chose it.
+
+    The profile has the biases and scales of the layer's calibration.
+    """
 
     layer: Layer
     phase: str
@@ -55,9 +60,16 @@ def list_tasks(
     layers = list(enumerate(zip(workload.layers, assign(workload, profile, rules), strict=True)))
     forward, backward = PHASES[:1], PHASES[1:]
     return [
-        Task(layer, phase, own, phase_stream(index, phase), rule)
+        _task(layer, phase, own, phase_stream(index, phase), rule)
         for order, direction in ((layers, forward), (layers[::-1], backward))
         for index, (layer, (own, rule)) in order
         for phase in direction
         if phase in selected and phase in layer.phases
     ]
+
+
+def _task(layer: Layer, phase: str, profile: Profile, stream: int, rule: str) -> Task:
+    """The task with the layer's calibration in its profile."""
+    with located(f"layer {layer.name!r}"):
+        calibrated = calibrated_profile(layer, profile)
+    return Task(layer, phase, calibrated, stream, rule, scaling_text(layer, profile, phase))

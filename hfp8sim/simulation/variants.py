@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.machine import Machine, get_machine
+from hfp8sim.simulation.calibration import Method
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.profile import FIELDS
@@ -17,7 +18,7 @@ class Variant(NamedTuple):
     """One run of a grid."""
 
     name: str  #: the varied values, comma-separated
-    options: dict[str, Any]  #: `simulate`'s machine, profile, time_model and seed
+    options: dict[str, Any]  #: `simulate`'s machine, profile, time_model, seed and calibrate
 
 
 def split_list(text: str) -> list[str]:
@@ -74,18 +75,22 @@ def variants(
     assignments: Sequence[str],
     time_model: str | None,
     seed: int,
+    calibrate: str | None = None,
 ) -> list[Variant]:
     """The runs of a grid, all checked before the first one starts.
 
     Args:
-        varied: texts of `key=value,value,…`; a key is machine, profile, time_model, seed, or a field of
-            the profile. Several give every combination.
-        machine, profile, assignments, time_model, seed: what is not varied.
+        varied: texts of `key=value,value,…`; a key is machine, profile, time_model, seed, calibrate, or a
+            field of the profile. Several give every combination.
+        machine, profile, assignments, time_model, seed, calibrate: what is not varied.
 
     Raises:
         InputError: a value that `simulate` would refuse, or fewer than two runs.
     """
-    fixed = {"machine": machine, "profile": profile, "time_model": time_model, "seed": seed}
+    fixed = {
+        "machine": machine, "profile": profile, "time_model": time_model, "seed": seed,
+        "calibrate": calibrate,
+    }  # fmt: skip
     planned = []
     for chosen in combinations(varied):
         options: dict[str, Any] = fixed | {k: v for k, v in chosen.items() if k in fixed}
@@ -95,6 +100,8 @@ def variants(
         if options["time_model"] is not None:
             get_model(options["time_model"])
         options["seed"] = _whole_number("seed", options["seed"])
+        if options["calibrate"] is not None:
+            Method.of(options["calibrate"])
         planned.append(Variant(", ".join(chosen.values()), options))
     if len(planned) < 2:
         raise InputError(

@@ -9,6 +9,7 @@ network, and a sample of the rows has the same values as those rows of the whole
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -22,6 +23,9 @@ from hfp8sim.network import TENSORS, GemmShape, Image, Layer, OperandView, phase
 
 MAX_ELEMENTS = 2**26
 """Default bound on the elements of A, B and the result together: 256 MiB of float32."""
+
+#: Default bound on the drawn elements of one tensor in `tensor_values`.
+MAX_DRAWN = 2**24
 
 _TENSOR_NAMES = {"x": "activations", "w": "weights", "dy": "errors"}
 
@@ -115,6 +119,27 @@ def operand_matrices(
     a, b = (_Tensor(layer, v.tensor, 0, tensors[v.tensor]) for v in (work.a, work.b))
     groups, m, n, k = (np.arange(size, dtype=np.int64) for size in work.gemm)
     return _operand(a, work.a, groups, m, k), _operand(b, work.b, groups, k, n)
+
+
+def tensor_values(
+    layer: Layer, key: str, seed: int = 0, max_elements: int = MAX_DRAWN
+) -> np.ndarray:
+    """The values of tensor `key`: all that the layer carries, or as many drawn ones as the bound allows.
+
+    Args:
+        seed: of the draws.
+        max_elements: bound on drawn values; the first rows are taken.
+
+    Returns:
+        float32, in the tensor's shape if the layer carries it, else (rows, elements in a row).
+    """
+    tensor = _Tensor(layer, key, seed)
+    if tensor.values is not None:
+        return tensor.values
+    width = tensor.shape[-1]
+    rows = math.prod(tensor.shape[:-1])
+    first = np.arange(min(rows, max(1, max_elements // width)), dtype=np.int64)
+    return tensor.matrix(width, first, np.arange(width, dtype=np.int64))
 
 
 class Distribution(NamedTuple):

@@ -9,6 +9,7 @@ workload.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -158,7 +159,7 @@ def _restricted(workload: Workload, phases: tuple[str, ...]) -> Workload:
     """The workload with the given phases alone; layers that have none of them are left out."""
     common = ((layer, [p for p in layer.phases if p in phases]) for layer in workload)
     layers = tuple(layer.replace(phases=tuple(ps)) for layer, ps in common if ps)
-    return Workload(workload.name, layers, workload.notes, workload.warnings, workload.missing)
+    return dataclasses.replace(workload, layers=layers)
 
 
 def _write_conv_list(path: Path, workload: Workload, phases: tuple[str, ...] | None) -> str:

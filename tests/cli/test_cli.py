@@ -239,6 +239,38 @@ def test_convert(run: Run, gemms: Path, tmp_path: Path) -> None:
     assert wrote[0] == 0 and csv_path.read_text().count("\n") == 7173
 
 
+def test_calibration_on_every_way(run: Run, gemms: Path, tmp_path: Path) -> None:
+    """`run`, `lower`, `compare` and `convert` choose the same biases, and a trace carries them."""
+    trace, calibrated = tmp_path / "t.npz", tmp_path / "c.npz"
+    rng = np.random.default_rng(0)
+    x, w = (rng.normal(size=s).astype(np.float32) * 100 for s in ((4, 6), (6, 5)))
+    layer = Layer("fc", "linear", 4, 5, 6, phases=("fwd",), tensors={"x": x, "w": w})
+    save_trace(trace, Workload("t", (layer,)))
+    options = ("--format", "csv", "--columns", "scaling,saturated")
+    plain, ran = run("run", trace, *options), run("run", trace, *options, "--calibrate", "max")
+    biases = [max(b for b in range(16) if 1.875 * 2 ** (15 - b) >= abs(t).max()) for t in (x, w)]
+    assert ran[1].splitlines()[1] == f"x@{biases[0]} w@{biases[1]},0"
+    assert plain[1].splitlines()[1] == f",{np.sum(abs(x) > 31) + np.sum(abs(w) > 31)}"
+    assert run("convert", trace, calibrated, "--calibrate", "max")[0] == 0
+    assert run("run", calibrated, *options)[1] == ran[1]
+    assert run("run", calibrated, *options, "--calibrate", "none")[1] == plain[1]
+    assert run("run", trace, *options, "--calibrate", "max", "--calibrate-on", trace)[1] == ran[1]
+    for arguments in ((calibrated,), (trace, "--calibrate", "max")):
+        status, out, _ = run("lower", *arguments, "--out", tmp_path / "p.s")
+        assert status == 0 and f"fc fwd: x@{biases[0]} w@{biases[1]}\n" in out
+        text = (tmp_path / "p.s").read_text()
+        assert f"csrw  a.format, hfp8-143@{biases[0]}\n" in text
+        assert f"csrw  b.format, hfp8-143@{biases[1]}\n" in text
+    status, out, _ = run("compare", trace, "--vary", "calibrate=none,max,mse")
+    assert status == 0
+    for letter, label in zip("ABC", ("none", "max", "mse")):
+        assert f"{letter}  calibration={label}" in out
+    refused(run("run", trace, "--calibrate", "least"), "unknown calibration 'least'")
+    refused(run("compare", trace, "--vary", "calibrate=none,least"), "unknown calibration 'least'")
+    refused(run("lower", trace, "--out", "x", "--calibrate-on", trace), "needs --calibrate max")
+    refused(run("run", trace, "--calibrate", "max", "--time-only"), "time_only computes none")
+
+
 def test_convert_runs_a_model_on_given_arrays(run: Run, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     of = onnx.helper.make_tensor_value_info

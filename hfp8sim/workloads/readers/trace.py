@@ -6,7 +6,9 @@ Both hold `manifest.json` and an array `LAYER.TENSOR.npy` for each tensor; LAYER
      "missing": ["products of the source that are no layers, and why"],
      "layers": [{"name": "conv1", "kind": "conv2d", "conv": {"batch": 32, "height": 8, ...},
                  "phases": ["fwd", "wgrad"], "origin": "captured", "tensors": ["x", "w", "dy"]},
-                {"name": "fc1", "kind": "linear", "m": 32, "n": 64, "k": 128, "groups": 1, ...}]}
+                {"name": "fc1", "kind": "linear", "m": 32, "n": 64, "k": 128, "groups": 1,
+                 "calibration": {"x": {"format": "hfp8-143", "bias": 9}}, ...}],
+     "calibration": "max"}
 
 Arrays are float32, or float16 where that is exact. A trace is written whole or not at all. Equal content
 gives equal bytes. Nothing is ever unpickled.
@@ -36,6 +38,7 @@ from hfp8sim.network.records import (
     TENSORS,
     Conv,
     Layer,
+    Scaling,
     Workload,
     check_phases,
 )
@@ -69,6 +72,7 @@ _TOP_KEYS = {
     "notes": list,
     "layers": list,
     "missing": list,
+    "calibration": str,
 }
 _LAYER_KEYS = {
     "name": str,
@@ -82,7 +86,9 @@ _LAYER_KEYS = {
     "origin": str,
     "tensors": list,
     "unread": dict,
+    "calibration": dict,
 }
+_SCALING_KEYS = {"format": str, "bias": int, "scale": int}
 _CONV_KEYS = {f.name: object for f in dataclasses.fields(Conv)}
 _CONV_OPTIONAL = {f.name for f in dataclasses.fields(Conv) if f.default is not dataclasses.MISSING}
 _TYPE_NAMES = {str: "text", int: "whole number", list: "list", dict: "object", object: "value"}
@@ -129,6 +135,11 @@ def _manifest(workload: Workload) -> bytes:
             "origin": layer.origin,
             "tensors": list(layer.tensors),
         }
+        if layer.calibration:
+            record["calibration"] = {
+                key: {k: v for k, v in scaling._asdict().items() if k != "scale" or v}
+                for key, scaling in layer.calibration.items()
+            }
         return record | ({"unread": layer.unread} if layer.unread else {})
 
     document = {
@@ -140,6 +151,8 @@ def _manifest(workload: Workload) -> bytes:
     }
     if workload.missing:
         document["missing"] = workload.missing
+    if workload.calibration:
+        document["calibration"] = workload.calibration
     return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode(
         errors="backslashreplace"  # half a surrogate pair, which JSON has as an escape
     )
@@ -199,7 +212,7 @@ def _open_archive(source: Path) -> zipfile.ZipFile:
 
 def _read(open_file: Opener) -> Workload:
     document = _read_manifest(open_file)
-    _check_keys(document, _TOP_KEYS, optional={"notes", "missing"})
+    _check_keys(document, _TOP_KEYS, optional={"notes", "missing", "calibration"})
     if document["format"] != FORMAT:
         raise InputError(f"format is {document['format']!r}; it must be {FORMAT!r}")
     if document["version"] != VERSION:
@@ -211,7 +224,10 @@ def _read(open_file: Opener) -> Workload:
     layers = [
         _read_layer(index, entry, open_file) for index, entry in enumerate(document["layers"])
     ]
-    return Workload(document["name"], tuple(layers), tuple(notes), missing=tuple(missing))
+    return Workload(
+        document["name"], tuple(layers), tuple(notes), missing=tuple(missing),
+        calibration=document.get("calibration", ""),
+    )  # fmt: skip
 
 
 def _read_manifest(open_file: Opener) -> Any:
@@ -262,7 +278,8 @@ def _check_layer(entry: Any) -> None:
     """Raise `InputError` for keys, kind, phases or tensors that a layer does not have."""
     is_conv = isinstance(entry, dict) and "conv" in entry
     absent = {"m", "n", "k", "groups"} if is_conv else {"conv", "groups"}
-    _check_keys(entry, _LAYER_KEYS, absent | {"phases", "origin", "tensors", "unread"})
+    absent |= {"phases", "origin", "tensors", "unread", "calibration"}
+    _check_keys(entry, _LAYER_KEYS, absent)
     if is_conv and (extra := {"m", "n", "k", "groups"} & set(entry)):
         raise InputError(f"has conv, so {min(extra)!r} must not be given as well")
     if is_conv and entry["kind"] != "conv2d":
@@ -272,9 +289,12 @@ def _check_layer(entry: Any) -> None:
     check_phases(entry.get("phases", PHASES))
     if not all(isinstance(reason, str) for reason in entry.get("unread", {}).values()):
         raise InputError("unread must give a text for each tensor")
-    for key in entry.get("tensors", []):
+    for key in (*entry.get("tensors", []), *entry.get("calibration", {})):
         if key not in TENSORS:
             raise unknown("tensor", key, list(TENSORS))
+    for key, scaling in entry.get("calibration", {}).items():
+        with located(f"calibration of {key}"):
+            _check_keys(scaling, _SCALING_KEYS, {"scale"})
 
 
 def _read_conv(entry: Mapping[str, Any]) -> Conv | None:
@@ -291,6 +311,7 @@ def _make_layer(entry: Mapping[str, Any], conv: Conv | None) -> Layer:
         "phases": tuple(entry.get("phases", PHASES)),
         "origin": entry.get("origin", "captured"),
         "unread": entry.get("unread", {}),
+        "calibration": {k: Scaling(**v) for k, v in entry.get("calibration", {}).items()},
     }
     if conv is not None:
         return Layer.from_conv(entry["name"], conv, **fields)

@@ -154,6 +154,24 @@ def drop_key(*path: str | int) -> Callable[[dict], None]:
         (set_key("layers", 0, "tensors", value=["z"]), "unknown tensor 'z'"),
         (set_key("layers", 1, "tensors", value=["x"]), "tensor x (1.x.npy): is missing"),
         (set_key("layers", 1, "name", value="conv, ümlaut/.."), "two layers are named"),
+        (set_key("calibration", value=3), "calibration is 3; it must be a text"),
+        (set_key("layers", 1, "calibration", value=[]), "calibration is []; it must be a object"),
+        (
+            set_key("layers", 1, "calibration", value={"z": {"format": "hfp8-143", "bias": 4}}),
+            "layer 'fc': unknown tensor 'z'",
+        ),
+        (
+            set_key("layers", 1, "calibration", value={"x": {"format": "hfp8-143"}}),
+            "layer 'fc': calibration of x: key 'bias' is missing",
+        ),
+        (
+            set_key("layers", 1, "calibration", value={"x": {"format": "hfp8-143", "bias": 1e9}}),
+            "layer 'fc': calibration of x: bias is 1000000000.0; it must be a whole number",
+        ),
+        (
+            set_key("layers", 1, "calibration", value={"x": {"format": "a", "bias": 10**9}}),
+            "layer 'fc', calibration of x: bias is 1000000000; it must be in −1023..1023",
+        ),
     ],
 )
 def test_manifest_errors(tmp_path: Path, edit: Callable[[dict], None], message: str) -> None:
