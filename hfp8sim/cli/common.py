@@ -65,21 +65,11 @@ def read_text(path: Path) -> str:
 
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file; `InputError` if it cannot be read."""
-    import zipfile
+    from hfp8sim.workloads.readers.npz import load_arrays
 
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
-                raise InputError(f"{path}: a single array; it must be an .npz with named arrays")
-            return {name: file[name] for name in file.files}
-    except InputError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'not an .npz file'}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: torn, or not an .npz file of plain arrays") from None
+    if path.suffix.lower() == ".npy":
+        raise InputError(f"{path}: a single array; it must be an .npz with named arrays")
+    return load_arrays(path)
 
 
 def write_arrays(path: Path, arrays: dict[str, Any]) -> None:

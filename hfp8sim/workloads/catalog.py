@@ -50,7 +50,8 @@ def load_workload(
         dims: sizes of an ONNX model's other free dimensions; see `load_onnx`.
         inputs: arrays of an ONNX model's inputs, by name.
         values: whether to run an ONNX model for its activations; None decides by its size.
-        weights: whether to read an ONNX model's weights. False is for time alone: nothing is evaluated.
+        weights: whether to read tensors of a trace and weights of an ONNX model. False is for time alone:
+            nothing is evaluated.
 
     Raises `InputError` of one line for everything that cannot be read.
     """
@@ -69,13 +70,13 @@ def load_workload(
     if text in _TRACES:
         _refuse_dimensions(text, batch, dims)
         with resources.as_file(resources.files(__package__) / "data" / f"{text}.npz") as shipped:
-            return load_trace(shipped)
+            return load_trace(shipped, values=weights)
     _check_path(path)
     reader = find_reader(path)
     if reader.has_dimensions:
         return reader.load(path, batch, dims, inputs=inputs, values=values, weights=weights)
     _refuse_dimensions(text, batch, dims)
-    return reader.load(path)
+    return reader.load(path, values=weights) if reader.skips_values else reader.load(path)
 
 
 def _split_batch(text: str) -> tuple[str, int | None]:

@@ -24,6 +24,7 @@ from hfp8sim.workloads.readers.onnx_evaluate import (
     runner_words,
     runners,
 )
+from hfp8sim.workloads.readers.onnx_fold import infer_shapes
 from hfp8sim.workloads.readers.onnx_graph import Graph
 from hfp8sim.workloads.readers.onnx_model import (
     Dims,
@@ -133,6 +134,7 @@ def _is_wanted(graph: Graph, reading: Reading, values: bool | None) -> bool:
     if not reading.layers and not reading.shapeless:
         return False
     names = [name for node in graph.model.graph.node for name in node.output if name]
+    names += graph.input_names
     sizes = [prod(graph.shapes.get(name, ())) for name in names]
     sizes += [prod(graph.tensors.dims(name)) for name in graph.tensors.protos]
     return _macs(reading) <= MAX_MACS and sum(sizes) <= _MAX_ELEMENTS
@@ -157,7 +159,7 @@ def _without_tensors(reading: Reading) -> tuple[Layer, ...]:
 def _why_shapeless(onnx: Any, model: Any) -> list[str]:
     """What stops shape inference, if a node's operands do not fit: such as the two of an addition."""
     try:
-        onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+        infer_shapes(onnx, model, strict_mode=True)
     except Exception as error:  # several types, some raised from C++
         return [f"shape inference: {one_line(error)}"]
     return []

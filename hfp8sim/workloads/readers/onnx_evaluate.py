@@ -226,7 +226,10 @@ class Evaluator:
 
 
 def complete_model(model: Any, tensors: StoredTensors) -> Any:
-    """A copy of the model with its tensors in place of the stubs; external ones stay external."""
+    """A copy of the model with its tensors in place of the stubs; external ones stay external.
+
+    Raises `UnreadableTensor` for one outside the model's folder.
+    """
     whole = type(model)()
     whole.CopyFrom(model)
     del whole.graph.initializer[:]
@@ -234,6 +237,7 @@ def complete_model(model: Any, tensors: StoredTensors) -> Any:
         if isinstance(tensor, tensors.onnx.SparseTensorProto):
             whole.graph.sparse_initializer.append(tensor)
         else:
+            tensors.check_location(tensor)
             whole.graph.initializer.append(tensor)
     return whole
 

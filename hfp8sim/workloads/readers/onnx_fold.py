@@ -59,12 +59,22 @@ def fold_constants(
         del model.graph.value_info[:]
         model.graph.value_info.extend(declared)
         try:
-            model.CopyFrom(onnx.shape_inference.infer_shapes(model, data_prop=True))
+            model.CopyFrom(infer_shapes(onnx, model))
         except Exception as error:  # several types, some raised from C++
             return [f"shape inference stopped: {one_line(error)}"]
         if not _Folder(onnx, model, tensors, arrays).fold():
             break
     return []
+
+
+def infer_shapes(onnx: Any, model: Any, **options: Any) -> Any:
+    """The model with the shapes that onnx infers.
+
+    Contents of small tensors are propagated, too, unless the model has a node Size: onnx takes time and memory
+    in proportion to the elements that such a node counts. `_Folder` computes those that are constant.
+    """
+    counts = any(node.op_type == "Size" for node in model.graph.node)
+    return onnx.shape_inference.infer_shapes(model, data_prop=not counts, **options)
 
 
 def known_shapes(model: Any) -> dict[str, tuple[int, ...]]:

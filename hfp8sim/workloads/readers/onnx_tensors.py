@@ -74,6 +74,13 @@ class StoredTensors:
         location = getattr(self.protos[name], "data_location", None)
         return bool(location == self.onnx.TensorProto.EXTERNAL)
 
+    def check_location(self, tensor: Any) -> None:
+        """`UnreadableTensor` for an external tensor whose file is not in the model's folder."""
+        for entry in getattr(tensor, "external_data", ()):
+            location = Path(entry.value) if entry.key == "location" else Path()
+            if location.is_absolute() or ".." in location.parts:
+                raise UnreadableTensor(f"external file {entry.value!r:.80} is outside the folder")
+
     def dims(self, name: str) -> tuple[int, ...]:
         """The shape that the model declares."""
         return tuple(self.protos[name].dims)
@@ -99,6 +106,7 @@ class StoredTensors:
     def _loaded(self, tensor: Any) -> Any:
         """A copy of an external tensor with its data."""
         helper = self.onnx.external_data_helper
+        self.check_location(tensor)
         try:
             info = helper.ExternalDataInfo(tensor)
             path = self.folder / info.location

@@ -31,6 +31,7 @@ class Reader(NamedTuple):
     tensors: str  #: which tensors it holds, in words
     manifest: str = ""  #: a directory that holds this file is read too; "": no directory is
     has_dimensions: bool = False  #: accepts `batch` and `dims`
+    skips_values: bool = False  #: accepts `values=False`: shapes alone
 
 
 def load_csv(path: str | os.PathLike[str]) -> Workload:
@@ -40,7 +41,14 @@ def load_csv(path: str | os.PathLike[str]) -> Workload:
 
 
 READERS: list[Reader] = [
-    Reader((".npz",), load_trace, "[native trace](#native-trace)", "yes", manifest=MANIFEST),
+    Reader(
+        (".npz",),
+        load_trace,
+        "[native trace](#native-trace)",
+        "yes",
+        manifest=MANIFEST,
+        skips_values=True,
+    ),
     Reader((".csv", ".tsv", ".txt"), load_csv, "[list of convolutions or GEMMs](#csv-lists)", "no"),
     Reader(
         (".onnx",),

@@ -20,10 +20,7 @@ import dataclasses
 import io
 import json
 import os
-import struct
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -42,27 +39,14 @@ from hfp8sim.network.records import (
     Workload,
     check_phases,
 )
+from hfp8sim.workloads.readers.npz import DAMAGE, open_archive, read_header, read_values
 
 FORMAT = "hfp8sim-trace"
 VERSION = 1
 MANIFEST = "manifest.json"
 
-#: What zipfile, zlib and NumPy's header parser raise on damaged bytes.
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    tokenize.TokenError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+#: Bytes of a manifest: those of some hundred thousand layers.
+_MANIFEST_BYTES = 1 << 26
 
 #: Keys of the manifest's objects and the types of their values.
 _TOP_KEYS = {
@@ -186,8 +170,11 @@ def _write_directory(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def load_trace(path: str | os.PathLike[str]) -> Workload:
+def load_trace(path: str | os.PathLike[str], *, values: bool = True) -> Workload:
     """Read a trace file or directory.
+
+    Args:
+        values: whether to read tensors. False leaves them out: layers, shapes and the rest are in the manifest.
 
     Every fault raises `InputError`, in one line that names the file and, where there is one, the layer
     and the tensor.
@@ -196,21 +183,14 @@ def load_trace(path: str | os.PathLike[str]) -> Workload:
     with located(source):
         try:
             if source.is_dir():
-                return _read(lambda name: (source / name).open("rb"))
-            with _open_archive(source) as archive:
-                return _read(lambda name: archive.open(name))
+                return _read(lambda name: (source / name).open("rb"), values)
+            with open_archive(source) as archive:
+                return _read(lambda name: archive.open(name), values)
         except OSError as error:
             raise InputError(f"cannot read the trace: {error.strerror or error}") from None
 
 
-def _open_archive(source: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(source)
-    except _DAMAGE as error:
-        raise InputError(f"torn, or no trace: {one_line(error)}") from None
-
-
-def _read(open_file: Opener) -> Workload:
+def _read(open_file: Opener, values: bool) -> Workload:
     document = _read_manifest(open_file)
     _check_keys(document, _TOP_KEYS, optional={"notes", "missing", "calibration"})
     if document["format"] != FORMAT:
@@ -222,7 +202,8 @@ def _read(open_file: Opener) -> Workload:
         if not all(isinstance(text, str) for text in texts):
             raise InputError(f"{key} must be a list of texts")
     layers = [
-        _read_layer(index, entry, open_file) for index, entry in enumerate(document["layers"])
+        _read_layer(index, entry, open_file, values)
+        for index, entry in enumerate(document["layers"])
     ]
     return Workload(
         document["name"], tuple(layers), tuple(notes), missing=tuple(missing),
@@ -233,10 +214,15 @@ def _read(open_file: Opener) -> Workload:
 def _read_manifest(open_file: Opener) -> Any:
     try:
         with open_file(MANIFEST) as stream:
-            text = stream.read().decode()
+            contents = stream.read(_MANIFEST_BYTES + 1)
+        if len(contents) > _MANIFEST_BYTES:
+            raise InputError(f"{MANIFEST} has more than {_MANIFEST_BYTES} bytes")
+        text = contents.decode()
+    except InputError:
+        raise
     except (FileNotFoundError, KeyError):
         raise InputError(f"no {MANIFEST} in it; this is no trace") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{MANIFEST} is torn: {one_line(error)}") from None
     try:
         return json.loads(text)
@@ -261,14 +247,14 @@ def _check_keys(record: Any, types: Mapping[str, type], optional: Iterable[str] 
             raise InputError(f"key {key!r} is missing")
 
 
-def _read_layer(index: int, entry: Any, open_file: Opener) -> Layer:
+def _read_layer(index: int, entry: Any, open_file: Opener, values: bool) -> Layer:
     name = entry.get("name", index) if isinstance(entry, dict) else index
     with located(f"layer {name!r}"):
         _check_layer(entry)
         conv = _read_conv(entry)
     layer = _make_layer(entry, conv)  # its errors name the layer
     tensors = {}
-    for key in entry.get("tensors", []):
+    for key in entry.get("tensors", []) if values else []:
         with located(f"layer {name!r}, tensor {key} ({_member(index, key)})"):
             tensors[key] = _read_tensor(layer.tensor_shape(key), _member(index, key), open_file)
     return layer.replace(tensors=tensors)
@@ -323,22 +309,15 @@ def _read_tensor(expected: tuple[int, ...], member: str, open_file: Opener) -> n
     """One array. Its header is checked before memory of the size that it claims is allocated."""
     try:
         with open_file(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            if version != (1, 0):
-                raise InputError(f".npy version {version}; it must be (1, 0)")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+            shape, fortran, dtype = read_header(stream)
             if dtype not in (np.dtype("<f4"), np.dtype("<f2")):
                 raise InputError(f"dtype is {dtype}; it must be little-endian float32 or float16")
             if shape != expected:
                 raise InputError(f"shape is {shape}; it must be {expected}")
-            size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-            data = stream.read(size)
-            if len(data) != size or stream.read(1):
-                raise InputError(f"torn: not exactly {size} bytes of data")
+            return read_values(stream, shape, fortran, dtype)
     except InputError:
         raise
     except (FileNotFoundError, KeyError):
         raise InputError("is missing") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"torn: {one_line(error)}") from None
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
