@@ -100,11 +100,18 @@ def start(
 
 
 @standard_arithmetic
+def round_at(
+    place: Place, x: NDArray[np.float32], site: Site, *, seed: int = 0, step: int, tensor: int = 0
+) -> Values:
+    """A tensor rounded at one place of a training step: float32 of x's shape."""
+    return _round(place, site, [(1.0, x)], Draw(seed, step, tensor))
+
+
 def round_result(
     x: NDArray[np.float32], site: Site, *, seed: int = 0, step: int, tensor: int = 0
 ) -> Values:
     """A product's result, rounded at the site `result`: float32 of x's shape."""
-    return _round(Place.RESULT, site, [(1.0, x)], Draw(seed, step, tensor))
+    return round_at(Place.RESULT, x, site, seed=seed, step=step, tensor=tensor)
 
 
 @standard_arithmetic

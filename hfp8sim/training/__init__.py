@@ -17,16 +17,32 @@ except ImportError:
     raise InputError("hfp8sim.training needs PyTorch: pip install 'hfp8sim[torch]'") from None
 
 from hfp8sim.training.conversion import convert, describe, restore
+from hfp8sim.training.data import load_data
 from hfp8sim.training.emulation import Emulation
 from hfp8sim.training.functional import bmm, linear, matmul, scaled_dot_product_attention
+from hfp8sim.training.inference import Evaluation, evaluate, quantise, retune_batchnorm
+from hfp8sim.training.loss_scale import LossScale
+from hfp8sim.training.networks import make_network
+from hfp8sim.training.optimisers import SGD, Adam, parameter_groups, round_updates
 
 __all__ = [
+    "SGD",
+    "Adam",
     "Emulation",
+    "Evaluation",
+    "LossScale",
     "bmm",
     "convert",
     "describe",
+    "evaluate",
     "linear",
+    "load_data",
+    "make_network",
     "matmul",
+    "parameter_groups",
+    "quantise",
     "restore",
+    "retune_batchnorm",
+    "round_updates",
     "scaled_dot_product_attention",
 ]

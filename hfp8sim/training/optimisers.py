@@ -1,0 +1,313 @@
+"""Optimisers whose every sum is rounded as a recipe says: SGD, Adam and AdamW; and hooks for any other.
+
+docs/numerics.md, section 6, defines the sites, their order and their random words.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from hfp8sim.errors import InputError
+from hfp8sim.ops import updates
+from hfp8sim.training import steps
+from hfp8sim.training.loss_scale import LossScale
+from hfp8sim.units.sites import Place, Site
+from hfp8sim.units.update import Constants, Counts, Slot, Update
+
+Tensor = Any  #: PyTorch's
+#: The name of each state tensor in an optimiser's state; those of PyTorch's optimisers where there are any.
+_STATE = {
+    Slot.RESIDUAL: ("residual", "residual"),
+    Slot.MOMENTUM: ("momentum", "momentum_buffer"),
+    Slot.SECOND: ("second", "exp_avg_sq"),
+}
+
+
+@dataclasses.dataclass
+class StepCounts:
+    """What one step of an optimiser did."""
+
+    skipped: bool = False  #: a gradient held an infinity or a NaN
+    weights: int = 0
+    stuck: int = 0  #: weights that stayed, though binary32 would have moved them
+    overflowed: dict[str, int] = dataclasses.field(default_factory=dict)  #: by site
+    underflowed: dict[str, int] = dataclasses.field(default_factory=dict)  #: by site
+
+    def add(self, weights: int, counts: Counts) -> None:
+        """Add the counts of one tensor."""
+        self.weights += weights
+        self.stuck += counts.stuck
+        for mine, theirs in (
+            (self.overflowed, counts.overflowed),
+            (self.underflowed, counts.underflowed),
+        ):
+            for site, number in theirs.items():
+                mine[site] = mine.get(site, 0) + number
+
+    @property
+    def stuck_share(self) -> float:
+        """Stuck weights among all."""
+        return self.stuck / self.weights if self.weights else 0.0
+
+
+class _Optimiser(torch.optim.Optimizer):
+    """What SGD and Adam share: the state, the loss scale, and one update of each tensor."""
+
+    def __init__(
+        self, params: Iterable[Any], defaults: dict[str, Any], update: Update, loss_scale: Any, seed: int,
+        threads: int | None, count_stuck: bool,
+    ) -> None:  # fmt: skip
+        self.loss_scale = LossScale.of(loss_scale)
+        self.seed, self.threads, self.count_stuck = seed, threads, count_stuck
+        self.counts = StepCounts()
+        self.steps_taken = 0
+        super().__init__(params, {**defaults, "update": update})
+        for number, (group, parameter) in enumerate(self._parameters()):
+            self._start(parameter, group["update"], number)
+
+    def _parameters(self) -> list[tuple[dict[str, Any], Any]]:
+        """Every parameter with its group; its index is its tensor's number in the random words."""
+        return [(group, p) for group in self.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def _start(self, parameter: Any, update: Update, number: int) -> None:
+        """Round a weight to its format, and keep what was lost as its residual."""
+        weight, residual = updates.start(update, _array(parameter), seed=self.seed, tensor=number)
+        parameter.copy_(torch.from_numpy(weight))
+        if residual is not None:
+            self.state[parameter]["residual"] = torch.from_numpy(residual)
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of the loss, times the loss scale."""
+        (loss * self.loss_scale.scale).backward()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all parameters, unless a gradient holds an infinity or a NaN; `counts` tells what it did.
+
+        Gradients are those of the loss times the loss scale, which the update divides by. They are not changed.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        used = [(n, g, p) for n, (g, p) in enumerate(self._parameters()) if p.grad is not None]
+        self.counts = StepCounts()
+        if not all(bool(torch.isfinite(p.grad).all()) for _, _, p in used):
+            self.counts.skipped = True
+        else:
+            self.steps_taken += 1
+            for number, group, parameter in used:
+                self._update(number, group, parameter)
+        self.loss_scale.after_step(overflow=self.counts.skipped)
+        return loss
+
+    def _update(self, number: int, group: dict[str, Any], parameter: Any) -> None:
+        update, constants = group["update"], self._constants(group)
+        state, given = self.state[parameter], {}
+        for slot in update.state(constants):
+            argument, name = _STATE[slot]
+            if name not in state:
+                state[name] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+            given[argument] = state[name].numpy()
+        weight = _array(parameter)
+        try:
+            counts = updates.update(
+                update, constants, weight, _array(parameter.grad), **given,
+                seed=self.seed, step=self.steps_taken, tensor=number,
+                stuck=self.count_stuck, threads=self.threads or torch.get_num_threads(),
+            )  # fmt: skip
+        except InputError as error:
+            raise InputError(
+                f"parameter {number} of shape {tuple(parameter.shape)}: {error}"
+            ) from None
+        if not np.shares_memory(weight, parameter.detach().numpy()):
+            parameter.copy_(torch.from_numpy(weight))
+        else:
+            torch.autograd.graph.increment_version(parameter)
+        self.counts.add(parameter.numel(), counts)
+
+    def _constants(self, group: dict[str, Any]) -> Constants:
+        raise NotImplementedError
+
+    # -- state ---------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """As PyTorch's, with the loss scale and the number of steps. `weights_only=True` loads it."""
+        state: dict[str, Any] = super().state_dict()
+        for group in state["param_groups"]:
+            del group["update"]  # a setting, as the class of the optimiser is
+        own = {"steps_taken": self.steps_taken, "loss_scale": self.loss_scale.state()}
+        return {**state, "hfp8sim": own}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Resume: the converted models of these parameters go on from the step that was saved, too.
+
+        Raises:
+            InputError: the state of another kind of optimiser.
+        """
+        own = state_dict.get("hfp8sim")
+        if own is None:
+            raise InputError("this state was not saved by an optimiser of hfp8sim.training")
+        groups = [
+            {**group, "update": mine["update"]}
+            for group, mine in zip(state_dict["param_groups"], self.param_groups, strict=True)
+        ]
+        super().load_state_dict({"state": state_dict["state"], "param_groups": groups})
+        self.steps_taken = own["steps_taken"]
+        self.loss_scale.load(own["loss_scale"])
+        steps.resume(self, self.steps_taken + 1)
+
+
+def _array(parameter: Any) -> np.ndarray:
+    """A parameter's memory; a copy where it is not contiguous."""
+    values: np.ndarray = parameter.detach().contiguous().numpy()
+    return values
+
+
+class SGD(_Optimiser):
+    """Stochastic gradient descent with every sum a rounding site.
+
+    Args:
+        params, lr, momentum, dampening, weight_decay, nesterov: as `torch.optim.SGD`.
+        update: the rule, by name or as a record; a parameter group may have its own under `update`.
+        loss_scale: a number, or a `LossScale`; use `optimiser.backward(loss)`.
+        seed: of the stochastic roundings.
+        threads: None: as many as PyTorch uses. No result depends on it.
+        count_stuck: count weights that stay though binary32 would move them (a third slower).
+
+    Raises:
+        InputError: settings that do not fit together.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, momentum: float = 0.0, dampening: float = 0.0,
+        weight_decay: float = 0.0, nesterov: bool = False, *, update: str | Update = "residual-wide",
+        loss_scale: Any = 1.0, seed: int = 0, threads: int | None = None, count_stuck: bool = False,
+    ) -> None:  # fmt: skip
+        if isinstance(update, str):
+            update = Update(update, "sgd", nesterov=nesterov)
+        defaults = {
+            "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay,
+        }  # fmt: skip
+        super().__init__(params, defaults, update, loss_scale, seed, threads, count_stuck)
+
+    def _constants(self, group: dict[str, Any]) -> Constants:
+        return Constants.for_sgd(
+            float(group["lr"]), momentum=group["momentum"], dampening=group["dampening"],
+            decay=group["weight_decay"], scale=self.loss_scale.scale,
+        )  # fmt: skip
+
+
+class Adam(_Optimiser):
+    """Adam, or with `decoupled` AdamW, with every sum a rounding site.
+
+    Args:
+        params, lr, betas, eps, weight_decay: as `torch.optim.Adam`.
+        decoupled: weight decay as AdamW's.
+        update, loss_scale, seed, threads, count_stuck: as `SGD`.
+
+    Raises:
+        InputError: settings that do not fit together.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999),
+        eps: float = 1e-8, weight_decay: float = 0.0, *, decoupled: bool = False,
+        update: str | Update = "residual-wide", loss_scale: Any = 1.0, seed: int = 0,
+        threads: int | None = None, count_stuck: bool = False,
+    ) -> None:  # fmt: skip
+        if isinstance(update, str):
+            update = Update(update, "adam")
+        defaults = {
+            "lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay,
+            "decoupled": decoupled,
+        }  # fmt: skip
+        super().__init__(params, defaults, update, loss_scale, seed, threads, count_stuck)
+
+    def _constants(self, group: dict[str, Any]) -> Constants:
+        return Constants.for_adam(
+            float(group["lr"]), self.steps_taken, betas=group["betas"], epsilon=group["eps"],
+            decay=group["weight_decay"], decoupled=group["decoupled"], scale=self.loss_scale.scale,
+        )  # fmt: skip
+
+
+def parameter_groups(
+    model: Any, update: Update, other: Update | None = None
+) -> list[dict[str, Any]]:
+    """Parameter groups: the weights of emulated layers by one rule, all other parameters by another.
+
+    Args:
+        update: of every parameter with two or more axes that belongs to an emulated layer.
+        other: of biases, normalisations and layers that are kept; `master` by default.
+    """
+    from hfp8sim.training.conversion import is_emulated
+
+    other = Update("master", update.optimiser, nesterov=update.nesterov) if other is None else other
+    weights: list[Any] = []
+    rest: list[Any] = []
+    seen: set[int] = set()
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False):
+            if id(parameter) in seen:
+                continue
+            seen.add(id(parameter))
+            (weights if is_emulated(module) and parameter.ndim > 1 else rest).append(parameter)
+    groups = ({"params": weights, "update": update}, {"params": rest, "update": other})
+    return [group for group in groups if group["params"]]
+
+
+def round_updates(
+    optimiser: Any,
+    weight: Site | None = None,
+    state: dict[str, Site] | None = None,
+    *,
+    seed: int = 0,
+) -> Any:
+    """Round the weights of any optimiser of PyTorch after each of its steps.
+
+    The step itself is computed in binary32 by PyTorch; then each weight is rounded at site `update`, and each
+    state tensor that is named at `momentum`.
+
+    Args:
+        weight: of all parameters; 1-6-9, stochastic by default.
+        state: by name in the optimiser's state, as `exp_avg`; none by default.
+        seed: of the stochastic roundings.
+
+    Returns:
+        A handle; its `remove()` ends the rounding.
+    """
+    rule = Update("axpy", "sgd", {"update": weight} if weight else {})
+    count = 0
+
+    @torch.no_grad()
+    def after(stepped: Any, args: Any, kwargs: Any) -> None:
+        nonlocal count
+        count += 1
+        number = 0
+        for group in stepped.param_groups:
+            for parameter in group["params"]:
+                rounded = updates.round_at(
+                    Place.UPDATE,
+                    _array(parameter),
+                    rule.sites["update"],
+                    seed=seed,
+                    step=count,
+                    tensor=number,
+                )
+                parameter.copy_(torch.from_numpy(rounded))
+                for name, site in (state or {}).items():
+                    held = stepped.state[parameter].get(name)
+                    if held is not None:
+                        values = updates.round_at(
+                            Place.MOMENTUM, _array(held), site, seed=seed, step=count, tensor=number
+                        )
+                        held.copy_(torch.from_numpy(values))
+                number += 1
+
+    return optimiser.register_step_post_hook(after)
