@@ -52,6 +52,7 @@ THIRD_PARTY = {
     "torch": {"training", "workloads.readers.torch_capture", "workloads.readers.torch_handlers"},
     "onnx": {"workloads.readers.onnx_model"},
     "onnxruntime": {"workloads.readers.onnx_evaluate"},
+    "sklearn": {"training.data"},
     "jinja2": {"report"},
     "rich": {"cli", "report.names", "report.table", "report.comparison_table", "report.theory"},
     "typer": {"cli"},
