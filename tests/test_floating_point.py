@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import hfp8sim as hs
-from hfp8sim.analysis.accuracy import AccuracySums
+from hfp8sim.analysis import sums
+from hfp8sim.analysis.accuracy import accuracy
 from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FixedPoint, get_format, mx
@@ -143,9 +144,9 @@ def blocks() -> Iterator[tuple[str, bytes]]:
 
 def metrics() -> Iterator[tuple[str, bytes]]:
     x, y = wide_numbers()[:200], wide_numbers()[200:400]
-    sums = AccuracySums(get_format("dlfloat16"))
-    sums.add(x, y)
-    yield "accuracy", pickle.dumps(sums.accuracy())
+    total = sums.add(x[None], get_format("dlfloat16"), [y[None]])
+    yield "sums", total.tobytes()
+    yield "accuracy", pickle.dumps(accuracy(total))
     yield "retention", pickle.dumps(chunked_retention(9, 5, 4000, 64))
     yield "bits", pickle.dumps(needed_bits(5, 4000, 64))
 

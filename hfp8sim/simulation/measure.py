@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim.analysis.accuracy import Accuracy, AccuracySums
-from hfp8sim.formats import FloatFormat
+from hfp8sim.analysis import sums
+from hfp8sim.analysis.accuracy import Accuracy, accuracy, retention
 from hfp8sim.machine import Machine
 from hfp8sim.network import Layer, phase_gemm
+from hfp8sim.ops import thread_count
 from hfp8sim.report.columns import Row
 from hfp8sim.simulation.loss_scale import loss_scale
 from hfp8sim.simulation.tasks import Task
@@ -22,9 +23,7 @@ from hfp8sim.timing import time_layer
 from hfp8sim.units import Profile
 from hfp8sim.units.profile import operand_roles
 from hfp8sim.workloads import operands
-
-#: A bound that no tensor reaches: the reference is computed of everything that was emulated.
-_NO_BOUND = 1 << 62
+from hfp8sim.workloads.operands import operand_matrices
 
 
 def identity_columns(task: Task) -> Row:
@@ -70,17 +69,16 @@ def measure(
         work.layer, work.phase, work.layer.tensors, work.profile,
         seed=seed, stream=task.stream, machine=machine, threads=threads,
     )  # fmt: skip
-    result = result_matrices(work.layer, work.phase, emulated.values)
-    reference = _reference_quantised(work, emulated)
-    fmt, macs = task.profile.result_format, result.size * work.depth
+    codes = np.ascontiguousarray(result_matrices(work.layer, work.phase, emulated.codes))
+    references = work.reference_unquantised, _reference_quantised(work, emulated)
+    unquantised, quantised = sums.add(codes, emulated.format, references, thread_count(threads))
+    macs = codes.size * work.depth
     return (
-        _accuracy_columns(
-            _accuracy(result, work.reference_unquantised, fmt), _accuracy(result, reference, fmt)
-        )
+        _accuracy_columns(accuracy(unquantised), accuracy(quantised))
         | _operand_columns(work, emulated, task)
-        | _event_columns(emulated, result.size * task.profile.steps(work.depth), macs)
+        | _event_columns(emulated, codes.size * task.profile.steps(work.depth), macs)
         | {
-            "retention": _retention(result, reference),
+            "retention": retention(quantised),
             "sampled": macs / task.macs,
             "tensors": work.provenance,
         }
@@ -110,7 +108,7 @@ class _Product:
 def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
     layer, phase, profile = task.layer, task.phase, task.profile
     a, b, provenance = operands(layer, phase, seed=seed, max_macs=max_macs)
-    reference = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    reference = _product(a, b)
     depth = a.shape[2]
     work = phase_gemm(layer, phase)
     complete = all(view.tensor in layer.tensors for view in (work.a, work.b))
@@ -134,24 +132,20 @@ def _gemm_layer(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> La
 
 def _reference_quantised(work: _Product, emulated: Emulated) -> NDArray[np.float64]:
     """The float64 product of the quantised operands, (G, M, N)."""
-    quantised = {
-        name: operand.values.astype(np.float32) for name, operand in emulated.quantised.items()
-    }
-    layer = work.layer.replace(tensors={**work.layer.tensors, **quantised})
-    a, b, _ = operands(layer, work.phase, max_elements=_NO_BOUND)
-    product: NDArray[np.float64] = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    a, b = operand_matrices(work.layer, work.phase, emulated.operands)
+    formats = (operand.format for operand in emulated.quantised.values())
+    return _product(*(sums.decoded(codes, fmt) for codes, fmt in zip((a, b), formats)))
+
+
+def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """The float64 product (G, M, N) of A (G, M, K) and B (G, K, N)."""
+    product: NDArray[np.float64] = np.matmul(
+        a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
+    )
     return product
 
 
 # -- columns -----------------------------------------------------------------------------------------
-
-
-def _accuracy(
-    result: NDArray[np.float64], reference: NDArray[np.float64], fmt: FloatFormat
-) -> Accuracy:
-    sums = AccuracySums(fmt)
-    sums.add(result, reference)
-    return sums.accuracy()
 
 
 def _accuracy_columns(unquantised: Accuracy, quantised: Accuracy) -> Row:
@@ -207,10 +201,3 @@ def _event_columns(emulated: Emulated, steps: int, macs: int) -> Row:
         "gated_share": gated / macs,
         "draws": events.draws,
     }
-
-
-def _retention(result: NDArray[np.float64], reference: NDArray[np.float64]) -> float | None:
-    """Var(result) / Var(reference), summed over the groups; results that are not finite are left out."""
-    measured = sum(float(np.var(r[np.isfinite(r)])) for r in result if np.isfinite(r).any())
-    ideal = sum(float(np.var(r)) for r in reference)
-    return measured / ideal if ideal else None

@@ -7,24 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hfp8sim.analysis import sums
 from hfp8sim.analysis.accuracy import (
     HISTOGRAM_BINS,
     HISTOGRAM_POWERS,
     Accuracy,
-    AccuracySums,
-    histogram,
+    accuracy,
+    retention,
     sqnr_db,
-    ulp,
 )
-from hfp8sim.formats import formats, get_format
+from hfp8sim.formats import FloatFormat, formats, get_format
 
 DLFLOAT = get_format("dlfloat16")
 
 
 def measured(result: list[float], reference: list[float], fmt: str = "dlfloat16") -> Accuracy:
-    comparison = AccuracySums(get_format(fmt))
-    comparison.add(np.array(result), np.array(reference))
-    return comparison.accuracy()
+    y, x = np.array(result)[None], np.array(reference)[None]
+    return accuracy(sums.add(y, get_format(fmt), [x]))
+
+
+def errors_in_ulps(y: np.ndarray, x: np.ndarray, fmt: FloatFormat) -> np.ndarray:
+    """Errors in ulp of at most one block."""
+    rows = np.ones((9, 1024))
+    rows[0, : x.size], rows[1, : y.size] = x, y
+    unit = sums.lowest_exponent(fmt), fmt.fraction_bits
+    sums.measure_errors(rows, rows.view(np.int64), x.size, unit)
+    return rows[5, : x.size]
 
 
 def test_against_the_formulas() -> None:
@@ -41,17 +49,64 @@ def test_against_the_formulas() -> None:
     assert actual.lost == 0
 
 
-def test_pieces_add_up_to_the_whole() -> None:
-    rng = np.random.default_rng(0)
-    y, x = rng.normal(size=(2, 100))
-    whole, parts = AccuracySums(DLFLOAT), AccuracySums(DLFLOAT)
-    whole.add(y, x)
-    for i in range(0, 100, 7):
-        parts.add(y[i : i + 7], x[i : i + 7])
-    one, other = whole.accuracy(), parts.accuracy()
-    assert one.histogram == other.histogram
-    assert (one.max_error, one.max_ulp) == (other.max_error, other.max_ulp)
-    assert other.sqnr_db == pytest.approx(one.sqnr_db, rel=1e-12)
+def plainly(y: np.ndarray, x: np.ndarray) -> tuple[list[float], float]:
+    """SQNR, relative error, cosine and retention by NumPy, of finite results."""
+    signal, noise, power = (float(np.vdot(v, v)) for v in (x, y - x, y))
+    values = [10 * math.log10(signal / noise), math.sqrt(noise / signal)]
+    ideal = sum(map(np.var, x)) or math.nan
+    return [*values, np.vdot(x, y) / math.sqrt(signal * power)], sum(map(np.var, y)) / ideal
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 5, 7), (1, 700, 300), (2, 1, 70001), (300, 2, 3)])
+def test_codes_against_the_formulas_for_every_number_of_threads(shape) -> None:
+    """Shapes of less than a block, of several parts, and of many groups; a mean far from zero."""
+    rng = np.random.default_rng(sum(shape))
+    x = 3 + rng.normal(size=shape)
+    other = x + 0.01 * rng.normal(size=shape)
+    codes = DLFLOAT.encode(x + 0.02 * rng.normal(size=shape), rounding="nearest-even")
+    y = DLFLOAT.decode(codes)
+    both = sums.add(codes, DLFLOAT, (x, other))
+    assert all(sums.add(codes, DLFLOAT, (x, other), n).tobytes() == both.tobytes() for n in (2, 5))
+    for reference, part in zip((x, other), both):
+        assert sums.add(y, DLFLOAT, [reference])[0].tobytes() == part.tobytes()
+        measures, kept = plainly(y, reference)
+        actual = accuracy(part)
+        assert [actual.sqnr_db, actual.relative_error, actual.cosine] == pytest.approx(
+            measures, rel=1e-12
+        )
+        assert actual.max_error == np.abs(y - reference).max()
+        assert sum(actual.histogram) == y.size
+        if y[0].size > 1:
+            assert retention(part) == pytest.approx(kept, rel=1e-11)
+
+
+def test_lost_results_of_a_large_array_are_left_out() -> None:
+    """Everywhere in the blocks; a reference varies where its result is lost, too."""
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2, 3, 5000))
+    y = x + 0.1
+    y[rng.random(x.shape) < 0.3] = math.nan
+    y[1, 2, -1] = math.inf
+    kept = np.isfinite(y)
+    total = sums.add(y, DLFLOAT, [x])[0]
+    actual = accuracy(total)
+    assert actual.lost == np.count_nonzero(~kept)
+    signal, noise = float(np.sum(x[kept] ** 2)), float(np.sum((y - x)[kept] ** 2))
+    assert actual.relative_error == pytest.approx(math.sqrt(noise / signal), rel=1e-12)
+    variances = [np.var(values[finite]) for values, finite in zip(y, kept)]
+    assert retention(total) == pytest.approx(sum(variances) / sum(map(np.var, x)), rel=1e-12)
+
+
+def test_retention_of_references_that_do_not_vary() -> None:
+    constant = np.full((2, 3, 4), 5.0)
+    assert retention(sums.add(constant * 1.5, DLFLOAT, [constant])[0]) is None
+
+
+def test_wide_codes_are_decoded_without_a_table() -> None:
+    fmt = get_format("binary32")
+    x = np.random.default_rng(2).normal(size=(1, 3, 40))
+    total = sums.add(fmt.encode(x, rounding="nearest-even"), fmt, [x])
+    assert accuracy(total).max_ulp <= 0.5
 
 
 def test_perfect_result_and_zero_reference() -> None:
@@ -76,8 +131,21 @@ def test_ulp_is_the_distance_to_the_next_number(name: str) -> None:
     values = values[values >= fmt.min_positive]
     if fmt.lowest != "subnormal":  # the lowest binade lacks its first number
         values = values[values >= fmt.min_normal]
-    actual = ulp(values[:-1], fmt)
-    assert np.array_equal(actual, np.diff(values))
+    for i in range(0, len(values) - 1, 1000):
+        some = values[i : i + 1001]
+        assert (errors_in_ulps(some[1:], some[:-1], fmt) == 1).all()
+
+
+def test_reference_of_zero_counts_as_one_in_the_binade_below_one() -> None:
+    assert measured([2.0**-9], [0.0]).max_ulp == measured([0.5 + 2.0**-9], [0.5]).max_ulp
+
+
+def histogram(in_ulps: np.ndarray) -> np.ndarray:
+    """Counts by bins of errors in ulp."""
+    rows, total = np.ones((9, 1024)), np.zeros(1, sums.SUMS)
+    rows[5, : in_ulps.size] = in_ulps
+    sums.count_errors(rows, rows.view(np.int64), in_ulps.size, total[0])
+    return total["histogram"][0]
 
 
 @given(st.floats(min_value=0, max_value=1e30, allow_subnormal=False))
