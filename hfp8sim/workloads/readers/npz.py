@@ -45,7 +45,7 @@ def open_archive(source: Path) -> zipfile.ZipFile:
     try:
         archive = zipfile.ZipFile(source)
     except DAMAGE as error:
-        raise InputError(f"torn, or no archive: {one_line(error)}") from None
+        raise InputError(f"torn, or not an .npz file: {one_line(error)}") from None
     declared = sum(member.file_size for member in archive.infolist())
     if declared > max(_UNPACKED_BYTES, _UNPACKED_RATIO * os.path.getsize(source)):
         archive.close()

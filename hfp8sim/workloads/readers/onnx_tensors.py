@@ -79,7 +79,9 @@ class StoredTensors:
         for entry in getattr(tensor, "external_data", ()):
             location = Path(entry.value) if entry.key == "location" else Path()
             if location.is_absolute() or ".." in location.parts:
-                raise UnreadableTensor(f"external file {entry.value!r:.80} is outside the folder")
+                raise UnreadableTensor(
+                    f"external data not read: {entry.value!r:.80} is outside the folder"
+                )
 
     def dims(self, name: str) -> tuple[int, ...]:
         """The shape that the model declares."""
