@@ -5,11 +5,19 @@ One group of a convolution is a matrix product. Its operand A is the unfolded im
 of A is unfolded as codes just before it is packed, so that memory holds a block of each thread.
 
 Codes are copied as bytes: the loops are compiled once for all formats.
+
+**Input gradients of strided convolutions.** Between errors lie zeros. Outputs whose coordinates leave the same
+remainders by the stride are a *class*: they read errors at the same taps, and zeros at all others. A chunk of
+zeros ends with the sum +0, and adding that to a running total changes nothing: the total is a number of its format
+(or infinite or NaN), which rounding leaves as it is. So the chunks in which all taps of a class are zero are left out.
+Within a single chunk the same holds for steps, but not for aligned sums: these may cut the accumulator.
+Random words are numbered by k, so that stochastic sums keep all of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,6 +28,7 @@ from numpy.typing import NDArray
 from hfp8sim._numba.calls import pointer
 from hfp8sim._numba.copies import MOVE_BYTES, copy
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import layout
 from hfp8sim.kernels.depthwise import depthwise_convolution, depthwise_correlation
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.im2col import GEOMETRY, unfold
@@ -54,6 +63,7 @@ _COUNTED_BYTES = 1 << 20
 _PARTS_PER_THREAD = 4
 
 _WORKSPACE = Workspace()
+Table = NDArray[np.int64]
 _READABLE = np.int64(1) << 62  # an end of memory that no address reaches
 
 
@@ -96,7 +106,7 @@ class Unfolded:
 
 
 def geometry_of(conv: Conv, images: Codes) -> NDArray[np.void]:
-    """The `GEOMETRY` of images of one group that `copy_images` has copied."""
+    """The `GEOMETRY` of images of one group that `copy_images` has copied: an array of one."""
     g = np.zeros(1, GEOMETRY)
     g["image_height"], g["image_width"] = conv.height, conv.width
     g["channels"] = g["pixel_pitch"] = images.shape[3]
@@ -154,12 +164,64 @@ def _copy_images(source, shape, strides, size, target):
 # -- images times filters ----------------------------------------------------------------------------
 
 
+class _Class(NamedTuple):
+    """Outputs that read the same taps: their own convolution."""
+
+    grid: tuple[int, int]  #: lines and pixels of an image
+    first: tuple[int, int]  #: the first one's line and pixel in the result
+    runs: Table  #: k that may not be zero: (n, 2), first and count; each run begins a step
+    filters: Codes  #: (G, F, K) of those k
+
+    @property
+    def pixels(self) -> int:
+        """Of an image."""
+        return self.grid[0] * self.grid[1]
+
+
+def classes_of(plan: Plan, conv: Conv, filters: Codes) -> list[_Class]:
+    """The classes of outputs; one of all outputs where nothing can be left out.
+
+    Args:
+        filters: codes (G, F, R·S·C).
+    """
+    depth, (p, q) = filters.shape[2], conv.output
+    whole = _Class(conv.output, (0, 0), np.array([[0, depth]], np.int64), filters)
+    single_chunk = plan.chunk_length >= depth
+    if (
+        conv.gaps == (1, 1)
+        or conv.stride != (1, 1)
+        or plan.draws
+        or (single_chunk and plan.aligned)
+    ):
+        return [whole]
+    unit = plan.products if single_chunk else plan.chunk_length
+    classes = []
+    for i, j in itertools.product(range(min(conv.gaps[0], p)), range(min(conv.gaps[1], q))):
+        taps = np.outer(_live_taps(conv, 0, i), _live_taps(conv, 1, j)).ravel()
+        live = np.repeat(taps, depth // taps.size)
+        kept = np.repeat(np.add.reduceat(live, np.arange(0, depth, unit)) > 0, unit)[:depth]
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], kept, [0]])))
+        runs = np.stack([edges[::2], edges[1::2] - edges[::2]], axis=1)
+        grid = -(-(p - i) // conv.gaps[0]), -(-(q - j) // conv.gaps[1])
+        classes.append(_Class(grid, (i, j), runs, np.ascontiguousarray(filters[:, :, kept])))
+    smaller = any(each.filters.shape[2] < depth for each in classes)
+    return classes if smaller else [whole]
+
+
+def _live_taps(conv: Conv, axis: int, first: int) -> NDArray[np.bool_]:
+    """Which taps of a filter's axis read pixels, for outputs `first`, first + gap, …; others read zeros."""
+    places = first + np.arange(conv.kernel[axis]) * conv.dilation[axis] - conv.padding[2 * axis]
+    live: NDArray[np.bool_] = places % conv.gaps[axis] == 0
+    return live
+
+
 class _Part(NamedTuple):
     """What one call into compiled code computes."""
 
+    outputs: int  #: number of the class
     group: int
     columns: slice  #: of a group's product
-    rows: slice
+    rows: slice  #: of the class
 
 
 def convolve(
@@ -195,38 +257,41 @@ class _Convolution:
         self, plan: Plan, images: Codes, conv: Conv, filters: Codes, formats: Formats,
         keys: list[tuple[Keys, Keys]], threads: int,
     ) -> None:  # fmt: skip
-        self.plan, self.images, self.conv, self.filters = plan, images, conv, filters
+        self.plan, self.images, self.conv = plan, images, conv
         self.formats, self.keys = formats, keys
-        groups, filter_count, self.depth = filters.shape
-        self.pixels = conv.output[0] * conv.output[1]
-        rows = conv.batch * self.pixels
-        macs = rows * groups * filter_count * self.depth
+        self.groups, self.filter_count, depth = filters.shape
+        self.classes = classes_of(plan, conv, filters)
+        macs = conv.batch * conv.output[0] * conv.output[1] * filters.size
         self.threads = threads if macs >= BLOCKING.macs_worth_threads else 1
-        most = max(BLOCKING.panel_bytes // (plan.lane_bytes * self.depth), PANEL) // PANEL * PANEL
-        self.columns = min(most, filter_count)
-        result_bytes = formats[2].dtype.itemsize
-        block = BLOCKING.block_bytes // (
-            plan.lane_bytes * self.depth + (4 + result_bytes) * self.columns
-        )
-        height = min(self._part_rows(rows, macs // groups), rows)
-        block = min(max(block, BLOCKING.block_rows), most, height + PANEL - 1)
-        self.block = block // PANEL * PANEL or PANEL
+        self.most = max(BLOCKING.panel_bytes // (plan.lane_bytes * depth), PANEL) // PANEL * PANEL
+        self.columns = min(self.most, self.filter_count)
         self.parts = [
-            _Part(g, n, m)
-            for g in range(groups)
-            for n in slices(filter_count, most)
-            for m in slices(rows, height)
+            _Part(i, g, n, m)
+            for i, outputs in enumerate(self.classes)
+            for g in range(self.groups)
+            for n in slices(self.filter_count, self.most)
+            for m in slices(conv.batch * outputs.pixels, self._part_rows(outputs))
         ]
 
-    def _part_rows(self, rows: int, macs: int) -> int:
+    def _part_rows(self, outputs: _Class) -> int:
         """Rows of one part: of a few images, and enough parts for all threads."""
-        image_bytes = self.images.nbytes // self.images.shape[0] // self.conv.groups
-        whole = max(_IMAGE_BYTES // max(image_bytes, 1), 1) * self.pixels
+        rows = self.conv.batch * outputs.pixels
+        macs = rows * outputs.filters[0].size
+        image_bytes = self.images.nbytes // self.conv.batch // self.groups
+        whole = max(_IMAGE_BYTES // max(image_bytes, 1), 1) * outputs.pixels
         parts = min(_PARTS_PER_THREAD * self.threads, macs // BLOCKING.macs_worth_threads)
         if self.threads > 1:
             parts = max(parts, self.threads)
-        part = min(whole, -(-rows // max(parts, 1)))
-        return count_panels(part) * PANEL
+        return count_panels(min(whole, -(-rows // max(parts, 1)))) * PANEL
+
+    def _block_rows(self, outputs: _Class) -> int:
+        """Rows that are unfolded at once."""
+        height = min(self._part_rows(outputs), self.conv.batch * outputs.pixels)
+        row = self.plan.lane_bytes * outputs.filters.shape[2]
+        row += (4 + self.formats[2].dtype.itemsize) * self.columns
+        block = max(BLOCKING.block_bytes // row, BLOCKING.block_rows)
+        rows: int = min(block, self.most, count_panels(height) * PANEL) // PANEL * PANEL
+        return rows
 
     def run(self, result: Codes) -> Counts:
         """Compute all parts; the counts of events."""
@@ -234,7 +299,11 @@ class _Convolution:
         mark = object()  # of this run: panels of another one hold other filters
 
         def compute(part: _Part) -> None:
-            worker = self._worker(mark)
+            outputs = self.classes[part.outputs]
+            if outputs.filters.shape[2] == 0:  # all taps read zeros
+                self._clear(part, result)
+                return
+            worker = self._worker(outputs, mark)
             worker.stream.counts.fill(0)
             self._compute(worker, part, result)
             counted.append(worker.stream.counts.copy())
@@ -249,10 +318,10 @@ class _Convolution:
             raise
         return sum(counted, np.zeros(EVENTS, np.int64))
 
-    def _worker(self, mark: object) -> _Worker:
-        shape = self.block, self.columns, self.depth
+    def _worker(self, outputs: _Class, mark: object) -> _Worker:
+        shape = self._block_rows(outputs), self.columns, outputs.filters.shape[2]
         key = self.plan, self.formats, shape
-        size = self.plan.lane_bytes * self.depth * (self.block + self.columns)
+        size = self.plan.lane_bytes * shape[2] * (shape[0] + shape[1])
         worker = _WORKSPACE.cached(
             "convolution", key, size, lambda: _Worker(self.plan, self.formats, *shape)
         )
@@ -261,40 +330,74 @@ class _Convolution:
 
     def _compute(self, worker: _Worker, part: _Part, result: Codes) -> None:
         """Compute the rows and columns of a part of the result."""
-        group, n, m = part
-        first = m.start // self.pixels
-        images = self._of_group(group)[first : -(-m.stop // self.pixels)]
-        memory = worker.copy_images(images)
-        geometry = geometry_of(self.conv, images)
-        geometry["first_line"] = first * self.conv.height
+        number, group, n, m = part
+        outputs, block = self.classes[number], worker.stream.table["max_rows"].item()
+        images, geometry = self._images(part)
+        memory, filters, size = (
+            worker.copy_images(images),
+            outputs.filters[group, n],
+            result.itemsize,
+        )
         if self.plan.draws:
             worker.stream.set_keys(self.keys[group])
-        filters, size = self.filters[group, n], result.itemsize
-        column = group * self.filters.shape[1] + n.start
+        column = group * self.filter_count + n.start
+        scatter = np.zeros(1, SCATTER)
+        scatter["direct"] = len(self.classes) == 1
+        scatter["grid_height"], scatter["grid_width"] = outputs.grid
+        scatter["first_line"], scatter["first_pixel"] = outputs.first
+        scatter["step_height"], scatter["step_width"] = self.conv.gaps
+        scatter["height"], scatter["width"] = self.conv.output
+        scatter["result"] = result.ctypes.data + column * size
+        scatter["pitch"], scatter["run"] = result.strides[0], filters.shape[0] * size
         _convolve_rows(
-            worker.stream.address, memory, geometry, (m.start, m.stop - m.start),
-            (filters.ctypes.data, *filters.strides, n.start, filters.shape[0]), group, self.block,
-            worker.unfolded(self.block * self.depth * images.itemsize),
-            result.ctypes.data + m.start * result.strides[0] + column * size, result.strides[0],
+            worker.stream.address, memory, geometry, outputs.runs, (m.start, m.stop - m.start),
+            (filters.ctypes.data, *filters.strides, n.start, filters.shape[0]),
+            number * self.groups + group, block,
+            worker.unfolded(block * filters.shape[1] * images.itemsize),
+            worker.written(block * filters.shape[0] * size), scatter,
         )  # fmt: skip
 
-    def _of_group(self, group: int) -> Codes:
-        """The images of a group."""
-        channels = self.conv.channels // self.conv.groups
-        return self.images[..., group * channels : (group + 1) * channels]
+    def _images(self, part: _Part) -> tuple[Codes, NDArray[np.void]]:
+        """The images that a part reads, of its group's channels, and their geometry."""
+        outputs, channels = self.classes[part.outputs], self.conv.channels // self.groups
+        first, stop = part.rows.start // outputs.pixels, -(-part.rows.stop // outputs.pixels)
+        images = self.images[first:stop, ..., part.group * channels : (part.group + 1) * channels]
+        geometry = geometry_of(self.conv, images)
+        geometry["first_line"] = first * self.conv.height
+        if len(self.classes) > 1:
+            geometry["grid_height"], geometry["grid_width"] = outputs.grid
+            geometry["stride_height"], geometry["stride_width"] = self.conv.gaps
+            geometry["pad_top"] -= outputs.first[0]
+            geometry["pad_left"] -= outputs.first[1]
+        return images, geometry
+
+    def _clear(self, part: _Part, result: Codes) -> None:
+        """Zero the outputs of a part of a class."""
+        outputs, (i, j) = self.classes[part.outputs], self.conv.gaps
+        column = part.group * self.filter_count
+        columns = slice(column + part.columns.start, column + part.columns.stop)
+        images = result.reshape(self.conv.batch, *self.conv.output, -1)
+        images[:, outputs.first[0] :: i, outputs.first[1] :: j, columns] = 0
 
     def _zero_steps(self, part: _Part) -> int:
         """The `zero_steps` of a part."""
-        a = Unfolded(self._of_group(part.group), self.conv)
-        step = max(_COUNTED_BYTES // (self.depth * PANEL), 1) * PANEL
-        return sum(
-            zero_steps(
-                self.plan,
-                a[slice(first, min(first + step, part.rows.stop)), slice(0, self.depth)],
-                self.filters[part.group, part.columns],
+        outputs, (images, geometry) = self.classes[part.outputs], self._images(part)
+        filters, memory = outputs.filters[part.group, part.columns], copy_images(images)
+        step = max(_COUNTED_BYTES // (filters.shape[1] * PANEL), 1) * PANEL
+        total = 0
+        for m in slices(part.rows.stop - part.rows.start, step):
+            codes = np.empty(
+                (m.stop - m.start) * filters.shape[1] * images.itemsize + MOVE_BYTES, np.uint8
             )
-            for first in range(part.rows.start, part.rows.stop, step)
-        )
+            rows = part.rows.start + m.start, m.stop - m.start
+            blocks, place = [], 0
+            for first, count in outputs.runs.tolist():
+                unfold(memory, 0, geometry, rows, (first, count), codes[place:])
+                stop = place + rows[1] * count * images.itemsize
+                blocks.append(codes[place:stop].view(images.dtype).reshape(rows[1], count).copy())
+                place = stop
+            total += zero_steps(self.plan, np.concatenate(blocks, axis=1), filters)
+        return total
 
 
 class _Worker:
@@ -320,38 +423,85 @@ class _Worker:
         memory = _WORKSPACE.array(name, (images.nbytes + MOVE_BYTES,), np.uint8)
         return copy_images(images, memory)
 
+    def written(self, size: int) -> NDArray[np.uint8]:
+        """Memory for so many bytes of results."""
+        return _WORKSPACE.array("written", (size,), np.uint8)
+
     def unfolded(self, size: int) -> NDArray[np.uint8]:
         """Memory for so many bytes of unfolded codes."""
         return _WORKSPACE.array("unfolded", (size + MOVE_BYTES,), np.uint8)
 
 
+#: Where the rows of a class of outputs go.
+SCATTER = layout(
+    direct=np.int64,  # 1: row i of the class is row i of the result
+    grid_height=np.int64,  # of the class
+    grid_width=np.int64,
+    first_line=np.int64,  # of the class, in the result
+    first_pixel=np.int64,
+    step_height=np.int64,  # from line to line of the class, in the result
+    step_width=np.int64,
+    height=np.int64,  # of the result
+    width=np.int64,
+    result=np.int64,  # address of its first row
+    pitch=np.int64,  # bytes from row to row …
+    run=np.int64,  # … of which so many are written
+)
+
+
 @jit
 def _convolve_rows(
-    address, images, geometry, rows, filters, group, block, unfolded, result, result_pitch
+    address, images, geometry, runs, rows, filters, group, block, unfolded, written, scatter
 ):  # fmt: skip
     """Rows of a group's product, a block at a time.
 
     Args:
         address: of the `STREAM`.
         images: bytes of the images that the rows need; see `unfold` for the geometry.
+        runs: (n, 2): first and count of the columns of A that are multiplied.
         rows: (first, count).
         filters: a `View` of B's transpose.
-        unfolded: memory for a block's codes.
-        result: address of the first row of the result.
-        result_pitch: bytes from row to row.
+        group: a number for these filters.
+        unfolded, written: memory for a block's codes, and for its results.
+        scatter: an array of one `SCATTER`.
     """
-    stream, size = stream_at(address), geometry[0].element_bytes
+    stream, size, to = stream_at(address), geometry[0].element_bytes, scatter[0]
     depth, columns = stream.depth, filters[4]
     if not is_packed(stream.packed_b, group, filters[3], columns, 0, depth):
         pack_codes(stream.b, filters, 0, depth, 0, 0)
     first, total = rows
     for i in range(0, total, block):
-        count = min(block, total - i)
-        unfold(images, 0, geometry, (first + i, count), (0, depth), unfolded)
-        view = np.int64(unfolded.ctypes.data), depth * size, size, first + i, count
-        pack_codes(stream.a, view, 0, depth, 0, 0)
+        count, k = min(block, total - i), 0
+        for run in range(runs.shape[0]):
+            column, length = runs[run, 0], runs[run, 1]
+            unfold(images, 0, geometry, (first + i, count), (column, length), unfolded)
+            view = np.int64(unfolded.ctypes.data), length * size, size, first + i, count
+            pack_codes(stream.a, view, k, length, 0, 0)
+            k += length
         multiply_panels(stream, count, columns, depth)
-        encode_codes(stream.out, result + i * result_pitch, result_pitch, count, columns)
+        if to.direct:
+            place = to.result + (first + i) * to.pitch
+            encode_codes(stream.out, place, to.pitch, count, columns)
+        else:
+            encode_codes(stream.out, np.int64(written.ctypes.data), to.run, count, columns)
+            _scatter_rows(to, written, first + i, count)
+
+
+@jit
+def _scatter_rows(to, written, row, count):
+    """Copy `count` rows of results, the first one number `row` of its class, to their places."""
+    result = carray(pointer(to.result), (_READABLE,), np.uint8)
+    x, y = row % to.grid_width, row // to.grid_width % to.grid_height
+    image = row // to.grid_width // to.grid_height
+    for i in range(count):
+        line = image * to.height + to.first_line + y * to.step_height
+        pixel = line * to.width + to.first_pixel + x * to.step_width
+        copy(written, i * to.run, result, pixel * to.pitch, to.run)
+        x += 1
+        if x == to.grid_width:
+            x, y = 0, y + 1
+            if y == to.grid_height:
+                y, image = 0, image + 1
 
 
 # -- transposed images times errors ------------------------------------------------------------------
@@ -411,7 +561,7 @@ class _Correlation:
             height = min(height, -(-self.row_count // self.threads))
         self.height = min(count_panels(height), count_panels(self.row_count)) * PANEL
         self.parts = [
-            _Part(g, n, m)
+            _Part(0, g, n, m)
             for g in range(conv.groups)
             for n in slices(self.filter_count, self.columns)
             for m in slices(self.row_count, self.height)
@@ -438,7 +588,7 @@ class _Correlation:
             worker = self._worker()
             worker.stream.counts.fill(0)
             zeros = sum(self._add(worker, part, cuts) for cuts in self.cuts)
-            group, n, m = part
+            _, group, n, m = part
             column = group * self.filter_count + n.start
             worker.stream.codes(result[m, column : column + n.stop - n.start])
             counted.append(worker.stream.counts.copy())
@@ -462,7 +612,7 @@ class _Correlation:
 
     def _add(self, worker: _Worker, part: _Part, cuts: NDArray[np.int64]) -> int:
         """Add ranges of k to the sums of a part; how many of their steps add zero, if that is needed."""
-        (group, n, m), (k0, k1) = part, (int(cuts[0]), int(cuts[-1]))
+        (_, group, n, m), (k0, k1) = part, (int(cuts[0]), int(cuts[-1]))
         first, stop = k0 // self.pixels, -(-k1 // self.pixels)
         channels = self.conv.channels // self.conv.groups
         channel, column = group * channels, group * self.filter_count + n.start

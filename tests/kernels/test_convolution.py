@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import hfp8sim as hs
+from hfp8sim import kernels
 from hfp8sim.kernels import convolution
 from hfp8sim.kernels.convolution import copy_images, range_length, range_stops
 from hfp8sim.network import PHASES, Conv
@@ -65,13 +66,8 @@ def test_memory_is_not_that_of_the_unfolded_image(name: str, phase: str) -> None
     conv = Conv(64, 32, 32, 16, 16, (5, 5), padding=(2, 2, 2, 2))
     codes = tensors(conv, profile, phase)
     unfolded = 64 * 32 * 32 * 16 * 25 * next(iter(codes.values())).itemsize
+    by_conv(conv, phase, codes, profile, threads=1)  # loads the code
     convolution._WORKSPACE.clear()
-    by_conv(
-        Conv(1, 5, 5, 16, 16, (5, 5)),
-        phase,
-        tensors(Conv(1, 5, 5, 16, 16, (5, 5)), profile, phase),
-        profile,
-    )
     tracemalloc.start()
     try:
         result = by_conv(conv, phase, codes, profile, threads=1)
@@ -79,3 +75,53 @@ def test_memory_is_not_that_of_the_unfolded_image(name: str, phase: str) -> None
     finally:
         tracemalloc.stop()
     assert peak - result.nbytes < unfolded / 10
+
+
+@pytest.mark.parametrize(
+    ("fields", "smaller"),
+    [
+        ({}, True),  # one chunk of 36 products
+        ({"chunk_length": 4}, True),
+        ({"chunk_length": 6, "products_per_step": 2}, True),
+        ({"chunk_length": 0}, True),
+        ({"chunk_length": 0, "products_per_step": 0}, True),
+        ({"chunk_length": 4, "products_per_step": 4, "sum_order": "aligned", "guard_bits": 2}, True),
+        ({"chunk_length": 0, "products_per_step": 2, "sum_order": "aligned", "guard_bits": 2}, False),
+        ({"chunk_length": 4, "rounding": "stochastic"}, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stride", [(2, 2), (3, 1), (4, 5)])
+def test_zeros_between_errors_are_left_out(
+    stride: tuple[int, int], fields: dict, smaller: bool
+) -> None:
+    """Of an input gradient, the chunks (or steps of a single chunk) that are zero for all outputs of a class."""
+    profile = HFP8.replace(**{"rounding": "nearest-even"} | fields)
+    conv = Conv(3, 9, 11, 5, 4, (3, 3), stride, (1, 1, 1, 1), (1, 2))
+    back = conv.input_gradient()
+    codes = tensors(conv, profile, "dgrad")
+    filters = np.zeros((1, 5, 36), np.uint8)
+    formats = profile.operand_formats("dgrad")
+    scans = kernels.scan(codes["dy"], formats[0]), kernels.scan(codes["w"], formats[1])
+    plan = kernels.plan(profile, *formats, *scans, 36)
+    classes = convolution.classes_of(plan, back, filters)
+    steps = [each.filters.shape[2] for each in classes]
+    assert sum(each.pixels for each in classes) == 9 * 11
+    assert (min(steps) < 36) == smaller
+    expected, events = by_gemm(conv, "dgrad", codes, profile)
+    for threads in (1, 2):
+        result, counted = by_conv(conv, "dgrad", codes, profile, threads=threads, events=True)
+        np.testing.assert_array_equal(result, expected)
+        assert counted == events
+        result = by_conv(conv, "dgrad", codes, profile, "NCHW", threads=threads)
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_stride_2_takes_a_quarter_of_the_products() -> None:
+    """Where a tap has whole chunks, all zeros between errors are left out."""
+    back = Conv(1, 8, 8, 3, 64, (3, 3), (2, 2), (1, 1, 1, 1)).input_gradient()
+    number = hs.get_format("hfp8-143")
+    one = kernels.Scan(1.0, -3, False)
+    plan = kernels.plan(HFP8, number, number, one, one, 576)
+    classes = convolution.classes_of(plan, back, np.zeros((1, 3, 576), np.uint8))
+    products = sum(each.pixels * each.filters.shape[2] for each in classes)
+    assert 4 * products == 64 * 576
