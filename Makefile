@@ -15,13 +15,16 @@ $(READY): requirements.lock pyproject.toml setup.py $(wildcard c_ref/*.c c_ref/*
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Optional packages whose tests are skipped without them: PyTorch, whose layers can be captured.
-# Not in the lock: it is large, and few need it. On Linux a CPU build is enough.
-TORCH := torch==2.13.0
+# Optional packages whose tests are skipped without them: PyTorch, whose layers can be captured, and mmaemu, which
+# replays products of GPUs. Not in the lock: PyTorch is large, and few need them. On Linux a CPU build is enough.
+TORCH  := torch==2.13.0
+MMAEMU := mmaemu==0.1.0
 
 extras: setup
 	@$(BIN)/python -c "import torch" 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(BIN)/python -c "import mmaemu" 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MMAEMU)
 
 run: setup
 	$(BIN)/hfp8sim run digits-cnn

@@ -20,6 +20,7 @@ import hfp8sim as hs
 from hfp8sim.ops import gemm
 
 GROUP = "peers, rounding after every multiply-accumulate"
+SILICON = "peers, FP8 products of a GPU"
 SIZE = 128
 
 Product = Callable[[np.ndarray, np.ndarray], object]
@@ -124,6 +125,53 @@ def rows(blas: float | None) -> list[dict[str, Any]]:
         speed = SIZE**3 / best / 1e9
         ratio = speed / blas if blas else None
         found.append(row | {"speed": speed, "ratio": ratio, "baseline": "NumPy float32" if ratio else ""})  # fmt: skip
+    return found
+
+
+def silicon_rows() -> list[dict[str, Any]]:
+    """Rows of `make bench`: FP8 products as mmaemu computes them, beside ours, one thread each, CPU time.
+
+    Medians of five, in turns. Where mmaemu is not installed there are none.
+    """
+    try:
+        import mmaemu
+        import torch
+    except ImportError:
+        print("mmaemu: not installed")
+        return []
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    size, k = 256, 1024
+    fmt = hs.get_format("e4m3fn")
+    a, w = (fmt.encode(rng.standard_normal((size, k)), rounding="nearest-even") for _ in range(2))
+    b = np.ascontiguousarray(w.T)
+    x, y = (torch.from_numpy(codes).view(torch.float8_e4m3fn) for codes in (a, w))
+    found = []
+    for profile, gpu, fast in (
+        ("hopper-fp8", "hopper", False), ("hopper-fp8-fast", "hopper", True),
+        ("ada-fp8", "ada", False), ("ada-fp8-fast", "ada", True),
+    ):  # fmt: skip
+        runs: dict[str, Callable[[], object]] = {
+            profile: lambda p=profile: gemm(a, b, p, threads=1),  # type: ignore[misc]
+            f"mmaemu, {gpu}{', fast' * fast}": lambda g=gpu, f=fast: mmaemu.accumulate(  # type: ignore[misc]
+                x, y, use_fast_accum=f, splitk=1, profile=g
+            ),
+        }
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for turn in range(6):
+            for name, run in runs.items():
+                start = time.process_time()
+                run()
+                if turn:  # the first one compiles
+                    times[name].append(time.process_time() - start)
+        speeds = {name: size * size * k / np.median(t) / 1e9 for name, t in times.items()}
+        base = speeds[profile]
+        for name, speed in speeds.items():
+            ratio = None if name == profile else speed / base
+            found.append({
+                "group": SILICON, "name": name, "unit": "GMAC/s", "target": None, "note": "",
+                "speed": speed, "ratio": ratio, "baseline": profile if ratio else "",
+            })  # fmt: skip
     return found
 
 

@@ -188,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add(measure([case for case in cases if case.group == group], options.seconds))
     if is_selected(peers.GROUP, ""):
         add(peers.rows(next((r["speed"] for r in rows if r["name"] == BLAS), None)))
+    if is_selected(peers.SILICON, ""):
+        add(peers.silicon_rows())
     if is_selected(processes.GROUP, ""):
         add(processes.rows())
     write_text(options.json, json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")

@@ -225,6 +225,15 @@ def get_profile(name: str | Profile) -> Profile:
     return name if isinstance(name, Profile) else PROFILES.find(name)
 
 
+#: What Hopper's and Ada's FP8 matrix cores share (docs/numerics.md, "Matrix cores of GPUs").
+_MATRIX_CORE: dict[str, Any] = {
+    "a_format": "e4m3fn", "b_format": "e4m3fn", "error_format": "e5m2",
+    "accumulator": "e8m13", "between_chunks": "binary32",
+    "sum_order": "aligned", "guard_bits": 13,
+    "rounding": "toward-zero", "between_rounding": "nearest-even",
+    "operand_rounding": "nearest-even",
+}  # fmt: skip
+
 for _profile in (
     Profile("hfp8", "Sun et al., NeurIPS 2019: hybrid 1-4-3/1-5-2, chunks of 64 in DLFloat16"),
     Profile(
@@ -261,10 +270,22 @@ for _profile in (
     Profile(
         "hopper-fp8",
         "Hopper's FP8 matrix core: 32 products cut to 13 fraction bits, promoted every 128",
-        a_format="e4m3fn", b_format="e4m3fn", error_format="e5m2",
-        accumulator="e8m13", between_chunks="binary32", chunk_length=128, products_per_step=32,
-        sum_order="aligned", guard_bits=13, rounding="toward-zero", between_rounding="nearest-even",
-        operand_rounding="nearest-even",
+        chunk_length=128, products_per_step=32, **_MATRIX_CORE,
+    ),
+    Profile(
+        "hopper-fp8-fast",
+        "Hopper's FP8 matrix core with fast accumulation: never promoted",
+        chunk_length=0, products_per_step=32, **_MATRIX_CORE,
+    ),
+    Profile(
+        "ada-fp8",
+        "Ada's FP8 matrix core: 16 products cut to 13 fraction bits, promoted every 128",
+        chunk_length=128, products_per_step=16, **_MATRIX_CORE,
+    ),
+    Profile(
+        "ada-fp8-fast",
+        "Ada's FP8 matrix core with fast accumulation: never promoted",
+        chunk_length=0, products_per_step=16, **_MATRIX_CORE,
     ),
     Profile(
         "exact",
