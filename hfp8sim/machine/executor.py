@@ -6,10 +6,11 @@ machine has, and they share the iterations of a distributed loop.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from hfp8sim.machine.multiplier import Plans
 from hfp8sim.ops import Events, no_counts, thread_count
 
 Log = Callable[[str], object]
+
+#: Seconds after which `execute` checks again whether interrupted cores have ended.
+_JOIN_SECONDS = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,17 +76,16 @@ def execute(
     busy = [min(segment.cores, threads) for segment in segments(program)]
     # Threads without a core of their own share the tiles of the others.
     helpers, plans = [threads // cores for cores in busy], Plans(count, findings.stale_operands)
-    with ThreadPoolExecutor(threads) as pool:
-        cores = [
-            Core(program, machine, dram, number, max(busy), plans, count, helpers)
-            for number in range(max(busy))
-        ]
-        if log is not None:
-            _run_logged(cores[0], log)
-        elif len(cores) == 1:
-            run(cores[0], MAX_STEPS, lambda: None)
-        else:
-            _run_together(cores, pool)
+    cores = [
+        Core(program, machine, dram, number, max(busy), plans, count, helpers)
+        for number in range(max(busy))
+    ]
+    if log is not None:
+        _run_logged(cores[0], log)
+    elif len(cores) == 1:
+        run(cores[0], MAX_STEPS, threading.Barrier(1))
+    else:
+        _run_together(cores)
     return _execution(program, dram, findings, cores, count)
 
 
@@ -106,28 +109,60 @@ def _run_logged(core: Core, log: Log) -> None:
     """Run a core that is alone, instruction by instruction, with a line of the log for each."""
     number, running = 0, True
     while running:
-        running = run(core, 1, lambda: None)
+        running = run(core, 1, threading.Barrier(1))
         index = core.now.index
         text = " ".join(instruction_text(int(core.program.words[index])).split())
         log(f"{number:>8} {index:>5}  {text:<40} {effect(core)}".rstrip())
         number += 1
 
 
-def _run_together(cores: list[Core], pool: ThreadPoolExecutor) -> None:
-    """Run each core on a thread; at a fence they wait for each other. Raise the first failure."""
-    barrier = threading.Barrier(len(cores))
-    futures = [pool.submit(_run_core, core, barrier) for core in cores]
-    failures = [error for future in futures if (error := future.exception()) is not None]
-    # A failure breaks the barrier, so the other cores raise `BrokenBarrierError`.
-    for error in sorted(failures, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
-        raise error
-
-
-@standard_arithmetic
-def _run_core(core: Core, barrier: threading.Barrier) -> None:
-    """Run one of several cores to its end."""
+def _run_together(cores: list[Core]) -> None:
+    """Run each core on a thread. Raise the first failure, or an interrupt, when no core runs any more."""
+    together = _Together(cores)
     try:
-        run(core, MAX_STEPS, barrier.wait)
+        for core in cores:
+            threading.Thread(target=together.run, args=(core,), daemon=True).start()
+        for _ in cores:
+            together.ended.get()
     except BaseException:
-        barrier.abort()
+        together.stop()
         raise
+    if together.failures:
+        raise together.failures[0]
+
+
+class _Together:
+    """Cores that run at the same time, and wait for each other at a fence.
+
+    `Thread.join` is not used: after an interrupt it takes a running thread for one that has ended.
+    """
+
+    def __init__(self, cores: list[Core]) -> None:
+        self.barrier = threading.Barrier(
+            len(cores)
+        )  #: broken: all cores end at their next return to Python
+        self.failures: list[BaseException] = []
+        self.ended: SimpleQueue[None] = SimpleQueue()  #: an entry when a core has ended
+        self._running: list[Core] = []
+
+    @standard_arithmetic
+    def run(self, core: Core) -> None:
+        """Run a core to its end. A failure ends the other cores."""
+        self._running.append(core)  # before the core looks at the barrier, see `stop`
+        try:
+            run(core, MAX_STEPS, self.barrier)
+        except threading.BrokenBarrierError:
+            pass
+        except BaseException as error:
+            self.failures.append(error)
+            self.barrier.abort()
+        finally:
+            self._running.remove(core)
+            self.ended.put(None)
+
+    def stop(self) -> None:
+        """End all cores and wait for that."""
+        self.barrier.abort()  # before `_running` is read: a core that begins later ends at once
+        while self._running:
+            with contextlib.suppress(Empty):
+                self.ended.get(timeout=_JOIN_SECONDS)

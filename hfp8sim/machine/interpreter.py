@@ -8,6 +8,7 @@ following tiles by itself (`tiles`), and with POST if codes are copied.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from hfp8sim import kernels
@@ -63,13 +64,19 @@ def _run(context, limit, macs):
 # -- the loop in Python ------------------------------------------------------------------------------
 
 
-def run(core: Core, limit: int, on_fence: Callable[[], object]) -> bool:
+def run(core: Core, limit: int, barrier: threading.Barrier) -> bool:
     """Execute at most `limit` instructions on a core; False if the program has ended.
+
+    Args:
+        barrier: where all cores wait for each other at a fence.
 
     Raises:
         InputError: an instruction that `step` refuses.
+        BrokenBarrierError: the barrier was broken meanwhile.
     """
     while True:
+        if barrier.broken:
+            raise threading.BrokenBarrierError
         executed = core.work.instructions
         outcome = _run(core.context, limit, _MACS_PER_CALL)
         core.update()
@@ -79,7 +86,7 @@ def run(core: Core, limit: int, on_fence: Callable[[], object]) -> bool:
         elif outcome == OUTCOME.post:
             post.compute_results(core)
         elif outcome == OUTCOME.fence:
-            on_fence()
+            barrier.wait()
         elif outcome == OUTCOME.fault:
             raise refuse(core.program, core.now.index, fault_text(core.work.fault))
         elif outcome == OUTCOME.halt:

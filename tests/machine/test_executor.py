@@ -1,5 +1,9 @@
 """The executor: hand-written programs, the log, counts, several layers and cores, and bad inputs."""
 
+import os
+import signal
+import time
+
 import numpy as np
 import pytest
 
@@ -147,6 +151,31 @@ def test_compiled_loop_returns_for_interrupts(monkeypatch):
     calls.clear()
     assert np.array_equal(execute(program, codes, threads=1).outputs["y"], execution.outputs["y"])
     assert len(calls) >= 5 * 3 * 4
+
+
+def test_interrupt_ends_all_cores(monkeypatch):
+    """Not the whole program: each core ends at its next return from compiled code."""
+    layer = Layer("fc", "linear", 40, 33, 200)
+    codes = layer_inputs(layer, "fwd", "hfp8", np.random.default_rng(12))
+    program = lower_layer(layer, "fwd", tile=(10, 11, 8))
+    calls, run = [], interpreter._run
+
+    def run_slowly(*args):
+        calls.append(args)
+        if len(calls) == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        return run(*args)
+
+    execute(program, codes, threads=2)  # compiles
+    monkeypatch.setattr(interpreter, "_run", run_slowly)
+    monkeypatch.setattr(interpreter, "_MACS_PER_CALL", 1)
+    with pytest.raises(KeyboardInterrupt):
+        execute(program, codes, threads=2)
+    count = len(calls)
+    assert 20 <= count < 100 < 4 * 3 * 25
+    time.sleep(0.1)
+    assert len(calls) == count  # no core runs on
 
 
 def test_layers_and_phases_in_one_program():
