@@ -29,6 +29,7 @@ ROOMS = (
     "units",
     "kernels",
     "ops",
+    "recipes",
     "isa",
     "machine",
     "lowering",

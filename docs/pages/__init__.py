@@ -18,6 +18,7 @@ from docs.pages import (
     machine,
     profiles,
     proofs,
+    recipes,
     workloads,
 )
 from hfp8sim.report import schema
@@ -35,6 +36,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     DOCS / "machine.md": machine.page,
     DOCS / "profiles.md": profiles.page,
     DOCS / "proofs.md": proofs.page,
+    DOCS / "recipes.md": recipes.page,
     DOCS / "workloads.md": workloads.page,
     DOCS / "report.schema.json": schema.document,
 }

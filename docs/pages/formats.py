@@ -111,7 +111,9 @@ def _fixed() -> str:
         "`hs.formats.FixedPoint(IL, FL)` is Gupta et al.'s (ICML 2015) ⟨IL, FL⟩: two's complement, IL integer bits with\n"
         "the sign, FL fraction bits, saturating. Modes: "
         + ", ".join(f"`{mode}`" for mode in FIXED_MODES)
-        + ".\n`nearest-down` is the paper's; `stochastic` takes its random bits as an argument.\n"
+        + ".\n`nearest-down` is the paper's; `stochastic` takes its random bits as an argument.\n\n"
+        "`fixed{IL}.{FL}`, as `fixed8.8`, is built on demand as a format of products and sites: the same numbers as sign\n"
+        "and magnitude, without −2^(IL−1).\n"
     )
 
 

@@ -13,7 +13,7 @@ from hfp8sim.formats.registry import get_format
 #: Names beyond the listed ones.
 FAMILIES = """
 Also: NAME@B, any format with exponent bias B; binary{K}p{P}{s|u}{e|f}, all of IEEE P3109 for K 3..16.
-From Python: FixedPoint(IL, FL); hfp8sim.formats.mx, blocks of 32 with an E8M0 scale. See docs/formats.md."""
+fixedIL.FL, fixed point as sign and magnitude. From Python: FixedPoint(IL, FL); hfp8sim.formats.mx, blocks of 32 with an E8M0 scale. See docs/formats.md."""
 
 
 def listing() -> Table:

@@ -38,8 +38,8 @@ def get_format(name: str | FloatFormat) -> FloatFormat:
     """The format with that name; a record is returned as it is.
 
     Args:
-        name: a registered name; `NAME@B` for that format with exponent bias B; or a name of the family of
-            IEEE P3109, as `binary8p3se`, which is built on demand.
+        name: a registered name; `NAME@B` for that format with exponent bias B; or a name of a family that is
+            built on demand: IEEE P3109's, as `binary8p3se`, or fixed point's, as `fixed8.8`.
 
     Raises:
         InputError: an unknown name, or a bias that is no integer.
@@ -47,7 +47,7 @@ def get_format(name: str | FloatFormat) -> FloatFormat:
     if isinstance(name, FloatFormat):
         return name
     base, at, bias = str(name).partition("@")
-    fmt = FORMATS.records.get(base) or p3109_by_name(base)
+    fmt = FORMATS.records.get(base) or p3109_by_name(base) or fixed_by_name(base)
     if fmt is None:
         raise unknown("format", name, formats())
     if not at:
@@ -92,6 +92,24 @@ def p3109_by_name(name: str) -> FloatFormat | None:
         return None
     k, p, sign, domain = match.groups()
     return p3109(int(k), int(p), sign == "s", domain == "e")
+
+
+def fixed_by_name(name: str) -> FloatFormat | None:
+    """`fixed{IL}.{FL}`: fixed point of IL + FL bits as sign and magnitude, or None for a name of another form.
+
+    One exponent bit with subnormal numbers gives one distance between all numbers, 2^−FL, up to 2^(IL−1) − 2^−FL
+    on either side. ⟨IL, FL⟩ in two's complement (`formats.fixed`) has −2^(IL−1) besides.
+    """
+    match = re.fullmatch(r"fixed(\d+)\.(\d+)", name)
+    if not match:
+        return None
+    il, fl = map(int, match.groups())
+    if il < 1 or not 3 <= il + fl <= 25:
+        raise InputError(f"{name}: needs IL ≥ 1 and 3 ≤ IL + FL ≤ 25")
+    return FloatFormat(
+        name=name, exponent_bits=1, fraction_bits=il + fl - 2, bias=3 - il, special="none",
+        source="fixed point, sign and magnitude (Gupta et al., ICML 2015: two's complement)",
+    )  # fmt: skip
 
 
 #: The keys of a `[format.NAME]` table and their types.

@@ -310,7 +310,9 @@ def test_time_only(run: Run, gemms: Path) -> None:
     assert varied[0] == 0 and "SQNR" not in varied[1] and "B/A" in varied[1]
 
 
-@pytest.mark.parametrize("command", ["profiles", "machines", "workloads", "--version", "--help"])
+@pytest.mark.parametrize(
+    "command", ["profiles", "recipes", "machines", "workloads", "--version", "--help"]
+)
 def test_lists(run: Run, command: str) -> None:
     status, out, err = run(command)
     assert status == 0 and err == "" and len(out) > 10

@@ -10,6 +10,7 @@ import pytest
 import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, formats, get_format, load_formats, p3109, register_format
+from hfp8sim.formats.fixed import FixedPoint
 from hfp8sim.formats.registry import FORMATS
 from tests import oracle
 
@@ -194,3 +195,16 @@ def test_bad_toml(tmp_path: Path, text: str, message: str) -> None:
         load_formats(path)
     with pytest.raises(InputError, match="No such file"):
         load_formats(tmp_path / "none.toml")
+
+
+def test_fixed_point_by_name() -> None:
+    """The numbers of ⟨IL, FL⟩ but the lowest one, at one distance."""
+    for il, fl in ((8, 8), (4, 0), (1, 4), (3, 9)):
+        fmt, twos_complement = get_format(f"fixed{il}.{fl}"), FixedPoint(il, fl)
+        assert fmt.bits == il + fl
+        values = np.unique(fmt.table())
+        expected = twos_complement.decode(np.arange(1 << fmt.bits, dtype=twos_complement.dtype))
+        np.testing.assert_array_equal(values, np.unique(expected)[1:])
+    for name in ("fixed0.8", "fixed1.1", "fixed20.20"):
+        with pytest.raises(InputError, match="needs IL ≥ 1 and 3 ≤ IL"):
+            get_format(name)
