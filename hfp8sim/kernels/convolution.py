@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -164,13 +165,23 @@ def _copy_images(source, shape, strides, size, target):
 # -- images times filters ----------------------------------------------------------------------------
 
 
+class _Window(NamedTuple):
+    """The pixels that the taps of a class read along one axis, output after output."""
+
+    taps: int
+    pad: int  #: the first tap of the first output reads pixel −pad
+    dilation: int  #: from tap to tap
+
+
 class _Class(NamedTuple):
     """Outputs that read the same taps: their own convolution."""
 
     grid: tuple[int, int]  #: lines and pixels of an image
     first: tuple[int, int]  #: the first one's line and pixel in the result
-    runs: Table  #: k that may not be zero: (n, 2), first and count; each run begins a step
+    runs: Table  #: k that are multiplied: (n, 2), first and count; each run begins a step
     filters: Codes  #: (G, F, K) of those k
+    #: Where all taps that are multiplied read errors: their windows among these, vertical and horizontal.
+    windows: tuple[_Window, _Window] | None = None
 
     @property
     def pixels(self) -> int:
@@ -203,7 +214,11 @@ def classes_of(plan: Plan, conv: Conv, filters: Codes) -> list[_Class]:
         edges = np.flatnonzero(np.diff(np.concatenate([[0], kept, [0]])))
         runs = np.stack([edges[::2], edges[1::2] - edges[::2]], axis=1)
         grid = -(-(p - i) // conv.gaps[0]), -(-(q - j) // conv.gaps[1])
-        classes.append(_Class(grid, (i, j), runs, np.ascontiguousarray(filters[:, :, kept])))
+        own, windows = np.ascontiguousarray(filters[:, :, kept]), None
+        if np.array_equal(live, kept) and kept.any():
+            windows = _window(conv, 0, i), _window(conv, 1, j)
+            runs = np.array([[0, own.shape[2]]], np.int64)
+        classes.append(_Class(grid, (i, j), runs, own, windows))
     smaller = any(each.filters.shape[2] < depth for each in classes)
     return classes if smaller else [whole]
 
@@ -213,6 +228,14 @@ def _live_taps(conv: Conv, axis: int, first: int) -> NDArray[np.bool_]:
     places = first + np.arange(conv.kernel[axis]) * conv.dilation[axis] - conv.padding[2 * axis]
     live: NDArray[np.bool_] = places % conv.gaps[axis] == 0
     return live
+
+
+def _window(conv: Conv, axis: int, first: int) -> _Window:
+    """The pixels that the live taps read, for outputs `first`, first + gap, …; there is such a tap."""
+    live, gap = np.flatnonzero(_live_taps(conv, axis, first)), conv.gaps[axis]
+    dilation = conv.dilation[axis]
+    place = (first + int(live[0]) * dilation - conv.padding[2 * axis]) // gap
+    return _Window(len(live), -place, dilation // math.gcd(dilation, gap))
 
 
 class _Part(NamedTuple):
@@ -369,6 +392,13 @@ class _Convolution:
             geometry["stride_height"], geometry["stride_width"] = self.conv.gaps
             geometry["pad_top"] -= outputs.first[0]
             geometry["pad_left"] -= outputs.first[1]
+        if outputs.windows is not None:
+            down, across = outputs.windows
+            geometry["kernel_width"] = across.taps
+            geometry["dilation_height"], geometry["dilation_width"] = down.dilation, across.dilation
+            geometry["pad_top"], geometry["pad_left"] = down.pad, across.pad
+            for name in ("stride", "gap"):
+                geometry[name + "_height"] = geometry[name + "_width"] = 1
         return images, geometry
 
     def _clear(self, part: _Part, result: Codes) -> None:
