@@ -24,7 +24,7 @@ _HOMES = {
         "FloatFormat", "get_format", "load_formats", "p3109", "register_format",
     ),
     "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
-    "hfp8sim.ops": ("Events", "Operand", "convert", "explain", "gemm"),
+    "hfp8sim.ops": ("Events", "Operand", "Status", "batched", "convert", "explain", "gemm"),
     "hfp8sim.ops.convolutions": ("conv_dgrad", "conv_fwd", "conv_wgrad"),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
@@ -49,6 +49,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.network import Workload as Workload
     from hfp8sim.ops import Events as Events
     from hfp8sim.ops import Operand as Operand
+    from hfp8sim.ops import Status as Status
+    from hfp8sim.ops import batched as batched
     from hfp8sim.ops import convert as convert
     from hfp8sim.ops import explain as explain
     from hfp8sim.ops import gemm as gemm

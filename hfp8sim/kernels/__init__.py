@@ -2,7 +2,7 @@
 
 `plan` chooses a kernel from facts about the operands (`scan`) and proves that it is exact; docs/speed.md has
 the proofs. `multiply` runs a plan on a whole GEMM. A `Stream` takes a GEMM piece by piece, in compiled code too
-(`begin_range`, `is_packed`, `pack_codes`, `end_range`, `encode_codes` on a `STREAM`). The bits are those of
+(`begin_range`, `is_packed`, `pack_codes`, `end_range`, `write_results` on a `STREAM`). The bits are those of
 the plain integer loop. `im2col` and `convolution` are not loaded with the package: products do without.
 
 `pack_operand`, `allocate_accumulators`, `accumulate` and `encode` are the single steps of a stream, for
@@ -10,8 +10,8 @@ proofs and measurements.
 """
 
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
-from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, multiply
-from hfp8sim.kernels.jobs import encode_codes, pack_codes
+from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, Outcome, multiply
+from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, value_writer, write_results
 from hfp8sim.kernels.memory import Reused, Workspace
 from hfp8sim.kernels.pack import Scan, encode, scan
 from hfp8sim.kernels.panels import (
@@ -22,7 +22,7 @@ from hfp8sim.kernels.panels import (
     count_panels,
     pack_operand,
 )
-from hfp8sim.kernels.select import Plan, plan
+from hfp8sim.kernels.select import Plan, plan, shared_plan
 from hfp8sim.kernels.stream import (
     STREAM,
     Stream,
@@ -49,6 +49,7 @@ __all__ = [
     "TARGETS",
     "Accumulators",
     "Keys",
+    "Outcome",
     "Panels",
     "Plan",
     "Reused",
@@ -56,13 +57,14 @@ __all__ = [
     "Stream",
     "Target",
     "Workspace",
+    "Writer",
     "accumulate",
     "add_range",
     "allocate_accumulators",
     "begin_range",
+    "code_writer",
     "count_panels",
     "encode",
-    "encode_codes",
     "end_range",
     "host_target",
     "is_packed",
@@ -73,7 +75,10 @@ __all__ = [
     "plan",
     "scan",
     "share",
+    "shared_plan",
     "slices",
+    "value_writer",
     "view",
+    "write_results",
     "zero_steps",
 ]

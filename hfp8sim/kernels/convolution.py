@@ -33,7 +33,7 @@ from hfp8sim._numba.layouts import layout
 from hfp8sim.kernels.depthwise import depthwise_convolution, depthwise_correlation
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.im2col import GEOMETRY, unfold
-from hfp8sim.kernels.jobs import encode_codes, pack_codes
+from hfp8sim.kernels.jobs import pack_codes, write_results
 from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.panels import Codes, Keys, count_panels
 from hfp8sim.kernels.select import Plan
@@ -343,11 +343,12 @@ class _Convolution:
 
     def _worker(self, outputs: _Class, mark: object) -> _Worker:
         shape = self._block_rows(outputs), self.columns, outputs.filters.shape[2]
-        key = self.plan, self.formats, shape
+        key = "convolution", self.plan, self.formats, shape
         size = self.plan.lane_bytes * shape[2] * (shape[0] + shape[1])
-        worker = _WORKSPACE.cached(
-            "convolution", key, size, lambda: _Worker(self.plan, self.formats, *shape)
-        )
+        latest = _WORKSPACE.latest
+        worker = _WORKSPACE.cached(key, size, lambda: _Worker(self.plan, self.formats, *shape))
+        if worker is not latest:  # another one has overwritten the panels
+            worker.stream.forget_packed()
         worker.begin(mark)
         return worker
 
@@ -511,9 +512,9 @@ def _convolve_rows(
         multiply_panels(stream, count, columns, depth)
         if to.direct:
             place = to.result + (first + i) * to.pitch
-            encode_codes(stream.out, place, to.pitch, count, columns)
+            write_results(stream.out, place, to.pitch, count, columns)
         else:
-            encode_codes(stream.out, np.int64(written.ctypes.data), to.run, count, columns)
+            write_results(stream.out, np.int64(written.ctypes.data), to.run, count, columns)
             _scatter_rows(to, written, first + i, count)
 
 
@@ -634,11 +635,9 @@ class _Correlation:
 
     def _worker(self) -> _Worker:
         shape = self.height, self.columns, self.depth, self.range_k
-        key = self.plan, self.formats, shape
+        key = "correlation", self.plan, self.formats, shape
         size = self.plan.lane_bytes * (self.height + self.columns) * self.range_k
-        return _WORKSPACE.cached(
-            "correlation", key, size, lambda: _Worker(self.plan, self.formats, *shape)
-        )
+        return _WORKSPACE.cached(key, size, lambda: _Worker(self.plan, self.formats, *shape))
 
     def _add(self, worker: _Worker, part: _Part, cuts: NDArray[np.int64]) -> int:
         """Add ranges of k to the sums of a part; how many of their steps add zero, if that is needed."""

@@ -36,12 +36,12 @@ from hfp8sim.kernels import pack
 from hfp8sim.kernels import target as targets
 from hfp8sim.kernels.form import EVENTS, PANEL, WIDEST, Counting
 from hfp8sim.kernels.jobs import (
-    ENCODING,
     PACKING,
-    encode_codes,
+    WRITING,
+    code_writer,
     pack_codes,
     packer,
-    result_encoder,
+    write_results,
 )
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.macrokernel import PANELS
@@ -118,7 +118,7 @@ DEPTHWISE = layout(
     pack_a=PACKING,
     pack_b=PACKING,
     kernel=LANEWISE_JOB,
-    out=ENCODING,
+    out=WRITING,
     copied=np.int64,  # address of copied codes of images …
     copied_errors=np.int64,  # … and of errors
     encoded=np.int64,  # address of encoded results, where they are not adjacent in the result
@@ -305,10 +305,10 @@ def _write_class(d, part, image, line, lines, channel, channels):
     first = (image * d.height + line * d.step_height + part.first_line) * d.width
     target = d.result + (first + part.first_pixel) * pixel + channel * size
     if d.step_height == 1 and d.step_width == 1:
-        encode_codes(d.out, target, pixel, lines * part.width, channels)
+        write_results(d.out, target, pixel, lines * part.width, channels)
         return
     run = channels * size
-    encode_codes(d.out, d.encoded, run, lines * part.width, channels)
+    write_results(d.out, d.encoded, run, lines * part.width, channels)
     encoded = carray(pointer(d.encoded), (_READABLE,), np.uint8)
     result = carray(pointer(target), (_READABLE,), np.uint8)
     place = 0
@@ -583,7 +583,7 @@ def correlate_ranges(record, ranges, pixels, channel, channels):
         call(job.function, address_of(job))
         k += count
     pitch = d.channels * d.result_bytes
-    encode_codes(d.out, d.result + channel * d.result_bytes, pitch, job.rows, channels)
+    write_results(d.out, d.result + channel * d.result_bytes, pitch, job.rows, channels)
 
 
 @jit
@@ -715,13 +715,14 @@ class _Worker:
         #: An array of one record.
         self.record = np.zeros(1, DEPTHWISE)
         self.counts = np.zeros(EVENTS, np.int64)
-        self._encoder = pack.encoder(formats[2].facts, plan.scale)
+        self._writer = code_writer(formats[2], plan.scale)
         job, out = self.record["kernel"], self.record["out"]
         self.record["lane_bytes"] = plan.lane_bytes
         job["function"] = address(lanewise_runner(kernel))
         job["numbers"], job["counts"] = plan.numbers.ctypes.data, self.counts.ctypes.data
-        out["function"] = address(result_encoder(formats[2].dtype.itemsize))
-        out["encoder"] = self._encoder.ctypes.data
+        out["function"] = address(self._writer.function)
+        out["params"] = self._writer.params.ctypes.data
+        out["column_step"] = self._writer.result_bytes
         self._parameters = [
             _parameters(plan, fmt, of_a) for fmt, of_a in zip(formats, (True, False))
         ]

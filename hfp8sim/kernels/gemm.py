@@ -1,27 +1,37 @@
-"""A whole GEMM through the kernels: blocks of rows and columns, shared among threads."""
+"""Whole GEMMs through the kernels, one or many of a shape: blocks of rows and columns, shared among threads."""
 
 from __future__ import annotations
 
-import weakref
+import threading
+from typing import Any, NamedTuple
 
 import numpy as np
+from numba import carray  # type: ignore[attr-defined]
+from numpy.typing import NDArray
 
+from hfp8sim._numba.calls import pointer
 from hfp8sim._numba.jit import jit
-from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
-from hfp8sim.kernels.jobs import encode_codes, pack_codes
+from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED, Counting
+from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, write_results
 from hfp8sim.kernels.memory import Workspace
-from hfp8sim.kernels.panels import Codes, Keys, allocate_panels, count_panels
+from hfp8sim.kernels.pack import SIDE
+from hfp8sim.kernels.panels import Codes, allocate_panels, count_panels
 from hfp8sim.kernels.select import Plan
 from hfp8sim.kernels.stream import (
     Counts,
     Formats,
     Stream,
+    copy_panels,
     multiply_panels,
     stream_at,
     zero_steps,
 )
 from hfp8sim.kernels.target import BLOCKING
 from hfp8sim.kernels.workers import share, slices
+
+#: Keys of the random words of products, uint64 (G, 4): of rows, steps and chunks, then of columns. (0, 4) where
+#: nothing is drawn.
+StreamKeys = NDArray[np.uint64]
 
 #: Bytes of packed panels of one operand that are held at once.
 _PANEL_BYTES = BLOCKING.panel_bytes
@@ -37,160 +47,285 @@ _BLOCK_BYTES = BLOCKING.block_bytes
 _BLOCK_ROWS = BLOCKING.block_rows
 
 _WORKSPACE = Workspace()
+_NO_KEYS = (np.uint64(0), np.uint64(0))
+
+
+class Outcome(NamedTuple):
+    """What products have to tell beside their results."""
+
+    counts: Counts  #: of swamped steps, overflows and underflows, if the plan counts them
+    nonfinite: bool  #: some value is infinite or NaN; always False of codes
 
 
 def multiply(
-    plan: Plan, a: Codes, b: Codes, formats: Formats, keys: tuple[Keys, Keys], result: Codes, threads: int = 1
-) -> Counts:  # fmt: skip
-    """Run a plan on matrices of codes, (M, K) × (K, N).
+    plan: Plan, a: Codes, b: Codes, formats: Formats, keys: StreamKeys, result: NDArray[Any],
+    threads: int = 1, writer: Writer | None = None,
+) -> Outcome:  # fmt: skip
+    """Run a plan on matrices of codes, or on stacks of G matrices: (…, M, K) × (…, K, N).
 
     Args:
         plan: for operands that include these; its kernel is not None.
+        a, b: any strides; their leading axes broadcast to those of the result.
         formats: of a, of b, and of the result.
-        keys: of the random words of rows, and of columns.
-        result: (M, N), filled in; its rows are contiguous.
+        keys: of each product's random words, in the order of the leading axes.
+        result: (…, M, N), filled in, any strides.
         threads: at most.
-
-    Returns:
-        Counts of swamped steps, overflows and underflows, if the plan counts them.
+        writer: of the results; of codes by default.
     """
-    (rows, depth), columns = a.shape, b.shape[1]
-    threads = threads if result.size * depth >= MACS_WORTH_THREADS else 1
+    writer = writer or code_writer(formats[2], plan.scale)
+    columns, depth = result.shape[-1], a.shape[-1]
+    products = _Products(
+        plan, formats, writer, keys if plan.draws else keys[:0],
+        _Stack.of(a, result.shape[:-2]), _Stack.of(b, result.shape[:-2]),
+        _Stack.of(result, result.shape[:-2]), depth, threads,
+    )  # fmt: skip
     most = max(_PANEL_BYTES // (plan.lane_bytes * max(depth, 1)), PANEL) // PANEL * PANEL
-    counts = np.zeros(EVENTS, np.int64)
-    for n in slices(columns, most):
-        shape = rows, depth, min(most, columns - n.start)
-        key = plan, shape, formats, keys, threads
-        size = plan.lane_bytes * depth * count_panels(shape[2]) * PANEL * (1 + plan.draws)
-        prepared = _WORKSPACE.cached("gemm", key, size, lambda: PreparedGemm(*key, most))  # noqa: B023
-        try:
-            prepared.run(a, b[:, n].T, n.start, result[:, n], counts)
-        except BaseException:
-            # After an interrupt a helper may still write into this memory.
-            _WORKSPACE.clear()
-            raise
+    try:
+        for n in slices(columns, most):
+            products.multiply_columns(n, most)
+    except BaseException:
+        # After an interrupt a helper may still write into this memory.
+        _WORKSPACE.clear()
+        raise
     if plan.counts_zero_sums:
-        counts[SWAMPED] -= _all_zero_steps(plan, a, b, threads)
-    return counts
+        products.counts[SWAMPED] -= _all_zero_steps(plan, a, b, result.shape[:-2], threads)
+    return Outcome(products.counts, products.nonfinite)
 
 
-class PreparedGemm:
-    """The execution of a plan for one shape: blocking, panels of B, and a stream for each thread.
+class _Stack(NamedTuple):
+    """Matrices of one shape in memory."""
 
-    Args:
-        shape: M, K, and columns of B.
-        keys: of the random words of rows, and of columns.
-        most: rows whose panels may be held at once.
-    """
+    places: NDArray[np.int64]  #: address of each one's first element
+    shape: tuple[int, ...]  #: rows and columns
+    steps: tuple[int, ...]  #: bytes from row to row, and from column to column
+
+    @classmethod
+    def of(cls, x: NDArray[Any], leading: tuple[int, ...]) -> _Stack:
+        """The matrices of an array (…, rows, columns) whose leading axes broadcast to given ones."""
+        own, strides = x.shape[:-2], x.strides[:-2]
+        places = np.full((1,), x.ctypes.data, np.int64)
+        missing = len(leading) - len(own)
+        for axis, size in enumerate(leading):
+            step = strides[axis - missing] if axis >= missing and own[axis - missing] > 1 else 0
+            places = (places[:, None] + np.arange(size) * step).reshape(-1)
+        return cls(places, x.shape[-2:], x.strides[-2:])
+
+
+class _Products:
+    """The execution of a plan for products of one shape: blocking, and a stream for each thread."""
 
     def __init__(
-        self, plan: Plan, shape: tuple[int, int, int], formats: Formats, keys: tuple[Keys, Keys],
-        threads: int, most: int,
+        self, plan: Plan, formats: Formats, writer: Writer, keys: StreamKeys,
+        a: _Stack, b: _Stack, result: _Stack, depth: int, threads: int,
     ) -> None:  # fmt: skip
-        (rows, depth, columns), size = shape, plan.lane_bytes
-        self.plan, self.shape, self.formats, self.threads = plan, shape, formats, threads
-        self.keys = keys
-        macs = rows * depth * columns
-        count = max(macs // MACS_PER_CALL, 1)
-        if threads > 1:
-            count = max(
-                count, threads, min(_PARTS_PER_THREAD * threads, macs // MACS_WORTH_THREADS)
-            )
-        part = -(-count_panels(rows) // count) * PANEL
-        self.parts = slices(rows, part)  # rows of one call into compiled code
-        block = _BLOCK_BYTES // (size * depth + (4 + formats[2].dtype.itemsize) * columns)
-        self.block = min(max(block, _BLOCK_ROWS) // PANEL * PANEL, most, part)
-        self.b = allocate_panels(plan, columns, depth, of_a=False, memory=_WORKSPACE)
+        self.plan, self.formats, self.writer, self.keys = plan, formats, writer, keys
+        self.a, self.b, self.result, self.depth = a, b, result, depth
+        self.macs = result.places.size * result.shape[0] * result.shape[1] * depth
+        self.threads = threads if self.macs >= MACS_WORTH_THREADS else 1
+        self.counting = plan.kernel is not None and plan.kernel.counting is not Counting.NONE
+        self.counts = np.zeros(EVENTS, np.int64)
+        self.nonfinite = False
 
-    def run(self, a: Codes, b: Codes, first: int, result: Codes, counts: Counts) -> None:
-        """Multiply A and columns of B; adds to the counts of events.
+    def multiply_columns(self, n: slice, most: int) -> None:
+        """Multiply all of A by columns of B; adds to the counts of events.
 
         Args:
-            a, b: codes (M, K) of A and (columns, K) of B's transpose.
-            first: number of b's first column in the whole of B.
+            most: rows whose panels may be held at once.
         """
-        one_call = len(self.parts) <= 1
-        if not one_call:
-            self._pack_b(b, first)
-        counted: list[Counts] = []
+        groups, rows = self.result.places.size, self.result.shape[0]
+        parts = self._parts()
+        if parts <= groups:
+            block = self._block(n, most, rows)
+            every = slice(0, rows)
+            each = slices(groups, -(-groups // parts))
+            self._share([_Part(g, every, n, block) for g in each])
+            return
+        part = -(-count_panels(rows) // -(-parts // groups)) * PANEL
+        block = self._block(n, most, part)
+        owner = self._stream(block, n)
+        for g in slices(groups, 1):
+            self._pack_b(_Part(g, slice(0, rows), n, block), owner)
+            self._share([_Part(g, m, n, block) for m in slices(rows, part)], owner)
 
-        def multiply_part(m: slice) -> None:
-            stream = self._stream()
-            stream.counts.fill(0)
-            _multiply_rows(stream.address, a[m], b, one_call, m.start, first, self.block, result[m])
-            counted.append(stream.counts.copy())
+    def _parts(self) -> int:
+        """How many parts the work is cut into."""
+        count = max(self.macs // MACS_PER_CALL, 1)
+        if self.threads > 1:
+            shares = min(_PARTS_PER_THREAD * self.threads, self.macs // MACS_WORTH_THREADS)
+            count = max(count, self.threads, shares)
+        return count
 
-        share(multiply_part, self.parts, self.threads)
-        for each in counted:
-            counts += each
+    def _block(self, n: slice, most: int, part: int) -> int:
+        """Rows of a block."""
+        row = self.plan.lane_bytes * self.depth
+        row += (4 + self.writer.result_bytes) * (n.stop - n.start)
+        block: int = max(_BLOCK_BYTES // row, _BLOCK_ROWS) // PANEL * PANEL
+        return min(block, most, count_panels(part) * PANEL)
 
-    def _stream(self) -> Stream:
-        """The stream of this thread, with its own panels of A and accumulators."""
-        (_, depth, columns), plan = self.shape, self.plan
-        size = self.block * (plan.lane_bytes * depth * (1 + plan.draws) + 4 * (columns + PANEL))
-        # A weak reference: a helper's workspace must not keep B's panels alive after the caller has ended.
-        return _WORKSPACE.cached("stream", weakref.ref(self), size, self._new_stream)
+    def _share(self, parts: list[_Part], owner: Stream | None = None) -> None:
+        """Compute parts. With an owner, all use the panels of B that are packed in that stream."""
+        outcomes: list[tuple[Counts | None, int]] = []
+        caller = threading.get_ident()
 
-    def _new_stream(self) -> Stream:
-        _, depth, columns = self.shape
-        return Stream(
-            self.plan, self.formats, self.keys, self.block, columns, depth, memory=_WORKSPACE, b=self.b
+        def multiply_part(part: _Part) -> None:
+            stream = owner
+            if owner is None or threading.get_ident() != caller:
+                stream = self._stream(part.block, part.n, helps=owner is not None)
+            assert stream is not None
+            nonfinite = _multiply_groups(
+                stream.address, stream.address if owner is None else owner.address, owner is None,
+                *self._arguments(part),
+            )  # fmt: skip
+            counts = None
+            if self.counting:
+                counts = stream.counts.copy()
+                stream.counts.fill(0)
+            outcomes.append((counts, nonfinite))
+
+        share(multiply_part, parts, self.threads)
+        for counts, nonfinite in outcomes:
+            if counts is not None:
+                self.counts += counts
+            self.nonfinite |= bool(nonfinite)
+
+    def _arguments(self, part: _Part) -> tuple[Any, ...]:
+        """The arguments of `_multiply_groups` after the streams."""
+        g, m, n, block = part
+        return (
+            self.keys, (g.start, g.stop), (m.start, m.stop), (n.start, n.stop), block,
+            self.a.places, self.a.steps, self.b.places, self.b.steps,
+            self.result.places, self.result.steps,
         )  # fmt: skip
 
-    def _pack_b(self, b: Codes, first: int) -> None:
-        """Pack B, shared among threads."""
-        count = self.b.values.shape[0]
+    def _pack_b(self, part: _Part, owner: Stream) -> None:
+        """Pack the columns of B of one product into the owner's panels, shared among threads."""
+        columns, caller = part.n.stop - part.n.start, threading.get_ident()
+        count = count_panels(columns)
 
         def pack_part(p: slice) -> None:
-            codes = b[p.start * PANEL : p.stop * PANEL]
-            _pack_columns(self._stream().address, codes, first, p.start)
+            own = threading.get_ident() == caller
+            stream = owner if own else self._stream(part.block, part.n, helps=True)
+            panels = p.start, min(p.stop * PANEL, columns) - p.start * PANEL
+            _pack_columns(stream.address, owner.address, panels, *self._arguments(part))
 
-        share(
-            pack_part, slices(count, -(-count // (_PARTS_PER_THREAD * self.threads))), self.threads
-        )
+        step = -(-count // (_PARTS_PER_THREAD * self.threads))
+        share(pack_part, slices(count, step), self.threads)
+
+    def _stream(self, block: int, n: slice, helps: bool = False) -> Stream:
+        """The stream of this thread for a block of rows.
+
+        Args:
+            helps: it uses another stream's panels of B.
+        """
+        plan, columns = self.plan, n.stop - n.start
+        widest = max(block + PANEL, 0 if helps else columns + PANEL)
+        size = max(plan.lane_bytes * self.depth * widest, 4 * (block + PANEL) * (columns + PANEL))
+        key = plan, self.formats[2], self.writer, block, columns, self.depth, helps
+
+        def build() -> Stream:
+            b = None
+            if helps:
+                b = allocate_panels(plan, 1, self.depth, of_a=False, memory=_WORKSPACE)
+            stream = Stream(
+                plan, self.formats, (_NO_KEYS, _NO_KEYS), block, columns, self.depth,
+                memory=_WORKSPACE, b=b, writer=self.writer,
+            )  # fmt: skip
+            if plan.draws:
+                stream.own_parameters()
+            return stream
+
+        return _WORKSPACE.cached(key, size, build)
+
+
+class _Part(NamedTuple):
+    """What one call into compiled code computes."""
+
+    g: slice  #: products
+    m: slice  #: rows of each
+    n: slice  #: columns of each
+    block: int  #: rows of a block
 
 
 @jit
-def _pack_columns(address, b, first, panel0):
-    """Pack rows of B's transpose into the panels from `panel0` on; `first` is the number of the first column
-    in panel 0."""
-    stream = stream_at(address)
-    columns, depth = b.shape
-    view = np.int64(b.ctypes.data), b.strides[0], b.strides[1], first + panel0 * PANEL, columns
-    pack_codes(stream.b, view, 0, depth, 0, panel0)
+def _begin_product(stream, keys, g):
+    """Pack with the random words of product g from here on."""
+    if keys.shape[0]:
+        a = carray(pointer(stream.a.params), (1,), SIDE)[0]
+        b = carray(pointer(stream.b.params), (1,), SIDE)[0]
+        a.steps.key, a.chunks.key = keys[g, 0], keys[g, 1]
+        b.steps.key, b.chunks.key = keys[g, 2], keys[g, 3]
 
 
 @jit
-def _multiply_rows(address, a, b, packs_b, first_row, first_column, block, result):
-    """Rows of A times B, a block of rows at a time.
+def _pack_columns(
+    address, owner, panels, keys, g, m, n, block, a, a_steps, b, b_steps, results, result_steps
+):  # fmt: skip
+    """Pack columns of B of the first product into the panels of an owner; see `_multiply_groups`.
 
     Args:
-        address: of the `STREAM`.
-        a, b: codes (rows, K) of A and (columns, K) of B's transpose.
-        packs_b: pack B first.
-        first_row, first_column: numbers of a's first row, and b's first column, in the whole operands.
+        panels: (number of the first panel, columns from there on).
+    """
+    stream, (panel0, count) = stream_at(address), panels
+    if address != owner:
+        copy_panels(stream.b.panels, stream_at(owner).b.panels)
+    _begin_product(stream, keys, g[0])
+    first, (k_step, step) = n[0] + panel0 * PANEL, b_steps
+    view = b[g[0]] + first * step, step, k_step, first, count
+    pack_codes(stream.b, view, 0, stream.depth, 0, panel0)
+
+
+@jit
+def _multiply_groups(
+    address, owner, packs_b, keys, g, m, n, block, a, a_steps, b, b_steps, results, result_steps
+):  # fmt: skip
+    """Some products, or a part of one, a block of rows at a time.
+
+    Args:
+        address: of the thread's `STREAM`.
+        owner: of the `STREAM` in whose panels B is packed.
+        packs_b: B is packed here; the owner is the thread's own stream.
+        keys: `StreamKeys`.
+        g, m, n: the products, rows and columns: (first, stop).
+        block: rows.
+        a, b, results: addresses of the products' matrices (M, K), (K, N) and (M, N).
+        a_steps, b_steps, result_steps: bytes from row to row, and from column to column.
+
+    Returns:
+        1 if the writer has found a value that is infinite or NaN.
     """
     stream = stream_at(address)
-    columns, depth = b.shape
-    if packs_b:
-        _pack_columns(address, b, first_column, 0)
-    for i in range(0, a.shape[0], block):
-        rows = min(block, a.shape[0] - i)
-        place = np.int64(a.ctypes.data) + i * a.strides[0]
-        view = place, a.strides[0], a.strides[1], first_row + i, rows
-        pack_codes(stream.a, view, 0, depth, 0, 0)
-        multiply_panels(stream, rows, columns, depth)
-        place = np.int64(result.ctypes.data) + i * result.strides[0]
-        encode_codes(stream.out, place, result.strides[0], rows, columns)
+    if address != owner:
+        copy_panels(stream.b.panels, stream_at(owner).b.panels)
+        copy_panels(stream.kernel.b, stream_at(owner).b.panels)
+    depth, columns, out = stream.depth, n[1] - n[0], stream.out
+    out.column_step, out.nonfinite = result_steps[1], 0
+    for product in range(g[0], g[1]):
+        _begin_product(stream, keys, product)
+        repeated = product > g[0] and b[product] == b[product - 1] and not keys.shape[0]
+        if packs_b and not repeated:
+            place = b[product] + n[0] * b_steps[1]
+            pack_codes(stream.b, (place, b_steps[1], b_steps[0], n[0], columns), 0, depth, 0, 0)
+        for i in range(m[0], m[1], block):
+            rows = min(block, m[1] - i)
+            view = a[product] + i * a_steps[0], a_steps[0], a_steps[1], i, rows
+            pack_codes(stream.a, view, 0, depth, 0, 0)
+            multiply_panels(stream, rows, columns, depth)
+            place = results[product] + i * result_steps[0] + n[0] * result_steps[1]
+            write_results(out, place, result_steps[0], rows, columns)
+    return out.nonfinite
 
 
-def _all_zero_steps(plan: Plan, a: Codes, b: Codes, threads: int) -> int:
-    """The `zero_steps` of a whole product, (M, K) × (K, N)."""
+def _all_zero_steps(plan: Plan, a: Codes, b: Codes, leading: tuple[int, ...], threads: int) -> int:
+    """The `zero_steps` of all products, (…, M, K) × (…, K, N)."""
     counts: list[int] = []
-    chunks = -(-a.shape[1] // plan.chunk_length)
+    chunks = -(-a.shape[-1] // plan.chunk_length)
     part = -(-chunks // (_PARTS_PER_THREAD * threads)) * plan.chunk_length
-    share(
-        lambda k: counts.append(zero_steps(plan, a[:, k], b[k].T, k.start)),
-        slices(a.shape[1], part), threads,
-    )  # fmt: skip
+    stacks = (
+        np.broadcast_to(x, (*leading, *x.shape[-2:])).reshape(-1, *x.shape[-2:]) for x in (a, b)
+    )
+    for left, right in zip(*stacks):
+        share(
+            lambda k, a=left, b=right: counts.append(zero_steps(plan, a[:, k], b[k].T, k.start)),  # type: ignore[misc]
+            slices(a.shape[-1], part), threads,
+        )  # fmt: skip
     return sum(counts)

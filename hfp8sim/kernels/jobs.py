@@ -1,4 +1,4 @@
-"""Packing operands and encoding results, as functions that are called through addresses.
+"""Packing operands and writing results, as functions that are called through addresses.
 
 Each takes the address of a record of its arguments, as the macrokernel does (`macrokernel.JOB`). A loop
 over them is compiled once, whatever the kernel, its lanes and the codes.
@@ -6,16 +6,19 @@ over them is compiled once, whatever the kernel, its lanes and the codes.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
 from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
 
 from hfp8sim._numba.calls import address_of, call, pointer
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
+from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack
 from hfp8sim.kernels.form import PANEL
 from hfp8sim.kernels.macrokernel import PANELS
@@ -38,15 +41,17 @@ PACKING = layout(
     start=np.int64,  # first k of the panels
 )
 
-#: The argument of an encoding function: accumulators become a matrix of codes (rows, columns).
-ENCODING = layout(
+#: The argument of a writing function: accumulators become a matrix of results (rows, columns).
+WRITING = layout(
     function=np.int64,  # address of the function
-    encoder=np.int64,  # address of a format's encoding parameters, a `pack.ENCODER`
+    params=np.int64,  # address of its parameters: a `pack.ENCODER` or a `pack.VALUES`
     total=np.int64,  # address of running totals, float32 (row panels, column panels, PANEL, PANEL)
-    codes=np.int64,  # address of the matrix; the codes of a row are adjacent
+    results=np.int64,  # address of the matrix
     row_step=np.int64,  # bytes from row to row
+    column_step=np.int64,  # bytes from column to column
     rows=np.int64,
     columns=np.int64,
+    nonfinite=np.int64,  # a writer of values sets it to 1 if one of them is infinite or NaN
 )
 
 _CODES = {1: np.uint8, 2: np.uint16, 4: np.uint32}
@@ -81,22 +86,63 @@ def packer(code_bytes: int, lane_bits: int) -> Any:
     return fill
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Writer:
+    """How accumulators become results."""
+
+    function: Any  #: compiled; it takes the address of a `WRITING`
+    params: NDArray[np.void]  #: an array of one record
+    result_bytes: int  #: of one result
+
+
+@functools.lru_cache(256)
+def code_writer(fmt: FloatFormat, scale: int) -> Writer:
+    """The writer of codes of a format; accumulators carry a factor of 2^scale."""
+    size = fmt.dtype.itemsize
+    return Writer(_code_writer(size), pack.encoder(fmt.facts, scale), size)
+
+
+@functools.lru_cache(256)
+def value_writer(fmt: FloatFormat, scale: int, exponent: int, value_bytes: int) -> Writer:
+    """The writer of values of a format, times 2^exponent, as floats of 4 or 8 bytes."""
+    params = np.zeros(1, pack.VALUES)
+    params["factor"], params["infinite"] = np.ldexp(1.0, exponent - scale), fmt.has_inf
+    return Writer(_value_writer(value_bytes), params, value_bytes)
+
+
 @functools.cache
-def result_encoder(code_bytes: int) -> Any:
-    """The compiled function that encodes results as codes of so many bytes."""
+def _code_writer(code_bytes: int) -> Any:
+    """The compiled function that writes results as codes of so many bytes."""
     code, parameters = _CODES[code_bytes], pack.ENCODER
 
     @jit
-    def encode(argument):
-        job = carray(pointer(argument), (1,), ENCODING)[0]
-        shape, steps = (job.rows, job.columns), (job.row_step, code_bytes)
-        results = as_strided(carray(pointer(job.codes), (1,), code), shape, steps)
+    def write(argument):
+        job = carray(pointer(argument), (1,), WRITING)[0]
+        shape, steps = (job.rows, job.columns), (job.row_step, job.column_step)
+        results = as_strided(carray(pointer(job.results), (1,), code), shape, steps)
         panels = -(-job.rows // PANEL), -(-job.columns // PANEL), PANEL, PANEL
         total = carray(pointer(job.total), panels, np.float32)
-        encoder = carray(pointer(job.encoder), (1,), parameters)
-        pack.encode_panels(total, encoder, results)
+        pack.encode_panels(total, carray(pointer(job.params), (1,), parameters), results)
 
-    return encode
+    return write
+
+
+@functools.cache
+def _value_writer(value_bytes: int) -> Any:
+    """The compiled function that writes results as floats of so many bytes."""
+    value, parameters = {4: np.float32, 8: np.float64}[value_bytes], pack.VALUES
+
+    @jit
+    def write(argument):
+        job = carray(pointer(argument), (1,), WRITING)[0]
+        shape, steps = (job.rows, job.columns), (job.row_step, job.column_step)
+        results = as_strided(carray(pointer(job.results), (1,), value), shape, steps)
+        panels = -(-job.rows // PANEL), -(-job.columns // PANEL), PANEL, PANEL
+        total = carray(pointer(job.total), panels, np.float32)
+        params = carray(pointer(job.params), (1,), parameters)
+        job.nonfinite |= pack.panels_to_values(total, params, results)
+
+    return write
 
 
 @jit
@@ -114,11 +160,11 @@ def pack_codes(job, view, k0, k_count, start, panel0):
 
 
 @jit
-def encode_codes(job, address, row_step, rows, columns):
-    """Encode rows × columns results into a matrix of codes at an address.
+def write_results(job, address, row_step, rows, columns):
+    """Write rows × columns results into a matrix at an address.
 
     Args:
-        job: an `ENCODING`, its function, encoder and totals set.
+        job: a `WRITING`, its function, parameters, totals and column step set.
     """
-    job.codes, job.row_step, job.rows, job.columns = address, row_step, rows, columns
+    job.results, job.row_step, job.rows, job.columns = address, row_step, rows, columns
     call(job.function, address_of(job))

@@ -61,27 +61,48 @@ class Reused(Fresh):
 
 
 class Workspace(Reused, threading.local):
-    """Arrays that each thread reuses, and the last objects that were built from them."""
+    """Arrays that each thread reuses, and the objects that were last built from them.
+
+    The objects of a workspace share its buffers, one for each name. They hold no memory of their own but a record
+    and the headers of arrays. So a workspace holds MAX_OBJECTS of them at most, and a buffer of at most
+    REUSED_BYTES for each name. What an object has left in a buffer is there only while it is the `latest`.
+    """
+
+    #: About 5 kB each.
+    MAX_OBJECTS = 512
 
     def __init__(self) -> None:
         super().__init__()
-        self._objects: dict[str, tuple[object, Any]] = {}
+        self._objects: dict[object, Any] = {}  # the least recently used first
+        self.latest: object = None  #: what `cached` returned last
 
     def clear(self) -> None:
         """Drop all buffers and objects: the next arrays lie in other memory."""
         for dropped in (self._objects, self._buffers, self._arrays):
             dropped.clear()
+        self.latest = None
 
-    def cached(self, name: str, key: object, size: int, build: Callable[[], _T]) -> _T:
-        """The object of a name: the last one if its key was the same, else a new one by `build`.
+    def cached(self, key: object, size: int, build: Callable[[], _T]) -> _T:
+        """The object of a key: a cached one, or a new one by `build`.
 
-        Many products of one shape follow one another. An object of more than REUSED_BYTES (`size`) is not
-        cached.
+        An object with an array of more than REUSED_BYTES is not cached.
+
+        Args:
+            size: bytes of its largest array.
         """
-        last = self._objects.get(name)
-        if last is None or last[0] != key:
-            last = key, build()
-            if size <= REUSED_BYTES:
-                self._objects[name] = last
-        value: _T = last[1]
+        value: _T | None = self._objects.pop(key, None)
+        if value is None:
+            value = build()
+        if size <= REUSED_BYTES:
+            self._objects[key] = value
+            if len(self._objects) > self.MAX_OBJECTS:
+                del self._objects[next(iter(self._objects))]
+        self.latest = value
         return value
+
+    def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
+        buffer = self._buffers.get(name)
+        if buffer is not None and buffer.size < size:
+            self._objects.clear()  # they would keep the smaller buffer alive
+            self.latest = None
+        return super()._buffer(name, size)

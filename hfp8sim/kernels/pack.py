@@ -402,6 +402,82 @@ def encode_panels(panels, encoder, codes):
                 target += row_step
 
 
+# -- results → values ---------------------------------------------------------------------------------
+
+#: How accumulators become values.
+VALUES = layout(
+    factor=np.float64,  # 2^(exponent of the values' scale − exponent of the accumulators')
+    infinite=np.int64,  # 1: the format has infinities; 0: an infinite accumulator means NaN
+)
+
+
+@intrinsic
+def value_lanes(typingctx, source, factor, values, target):  # type: ignore[no-untyped-def]
+    """Convert PANEL accumulators to real numbers. −0 becomes +0.
+
+    Args:
+        source: address of the float32.
+        factor: float64.
+        values: an array with the dtype of the numbers.
+        target: address of the numbers.
+
+    Returns:
+        The lanes that are infinite or NaN, as bits of an int64.
+    """
+    bits = values.dtype.bitwidth
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        code = Code(builder)
+        lanes, wide = Lanes(code, bits, PANEL), Lanes(code, 64, PANEL)
+        sums = code.pointer(arguments[0], vector(F32, PANEL)).load(align=4)
+        result = sums.widened(wide.floats) * code.value(arguments[1]).splat(PANEL) + 0.0
+        if bits == 32:
+            result = lanes.narrowed(result)
+        code.pointer(arguments[3], lanes.floats).store(result, align=1)
+        special = result.absolute().words().is_at_least(lanes.infinity().words())
+        return special.mask().widened(I64).ir
+
+    return types.int64(types.int64, types.float64, values, types.int64), codegen
+
+
+@jit
+def panels_to_values(panels, params, values):
+    """Panels of accumulators, see `encode`, as a matrix of real numbers.
+
+    Args:
+        params: an array of one record of VALUES.
+        values: float32 or float64 (rows, columns). A number that is none of its type is rounded to it.
+
+    Returns:
+        Whether one of the numbers is infinite or NaN.
+    """
+    factor, special = params[0].factor, np.int64(0)
+    rows, columns = values.shape
+    spare = np.empty(PANEL, values.dtype)
+    row_step, size = np.int64(values.strides[0]), np.int64(values.itemsize)
+    contiguous = values.strides[1] == size
+    for i in range(rows):
+        panel = (i // PANEL) * panels.shape[1] * PANEL + i % PANEL
+        source = np.int64(panels.ctypes.data) + panel * PANEL * 4
+        target = np.int64(values.ctypes.data) + i * row_step
+        for j in range(0, columns, PANEL):
+            if contiguous and j + PANEL <= columns:
+                special |= value_lanes(source, factor, values, target)
+            else:
+                special |= value_lanes(source, factor, values, np.int64(spare.ctypes.data))
+                for c in range(min(PANEL, columns - j)):
+                    values[i, j + c] = spare[c]
+            source += PANEL * PANEL * 4
+            target += PANEL * size
+    if special and not params[0].infinite:
+        for i in range(rows):
+            for j in range(columns):
+                total = panels[i // PANEL, j // PANEL, i % PANEL, j % PANEL]
+                if abs(total) == np.inf:
+                    values[i, j] = np.nan
+    return special != 0
+
+
 # -- random words -------------------------------------------------------------------------------------
 
 

@@ -136,7 +136,7 @@ class Plan:
         """Whether the kernel counts steps that add zero as swamped."""
         return self.kernel is not None and self.kernel.counting is Counting.UNCHANGED
 
-    @functools.cached_property
+    @property
     def slope_ids(self) -> SlopeIds | None:
         """Tables for counting steps of two products that add zero, if the kernel counts them as swamped."""
         return slope_ids(*self.formats) if self.counts_zero_sums and self.products == 2 else None
@@ -224,6 +224,47 @@ def plan(
         return _plan(_problem(profile, formats, scans, depth, on or host_target()), events)
     except NoKernel as reason:
         return Plan(None, str(reason))
+
+
+@functools.lru_cache(4096)
+def shared_plan(
+    profile: Profile,
+    a_format: FloatFormat,
+    b_format: FloatFormat,
+    a: Scan,
+    b: Scan,
+    depth: int,
+    events: bool = False,
+) -> Plan:
+    """A plan with the kernel that `plan` chooses, made for a wider range of operands if that needs no other kernel.
+
+    The tensors of one layer have other largest and smallest elements in each training step. They share a plan, and
+    all that is cached by plan. Tried are the whole range of the formats, and the largest elements rounded up to a
+    power of two. Arguments and errors are those of `plan`.
+    """
+    # Not cached twice.
+    own = plan.__wrapped__(profile, a_format, b_format, a, b, depth, events)
+    if own.kernel is None:
+        return own
+    for wider in (_whole_range, _rounded_range):
+        scans = wider(a, a_format), wider(b, b_format)
+        shared = plan(profile, a_format, b_format, *scans, depth, events)
+        if shared.kernel == own.kernel:
+            return shared
+    return own
+
+
+def _whole_range(_: Scan, fmt: FloatFormat) -> Scan:
+    """Bounds on all numbers of a format."""
+    return Scan(fmt.max, fmt.facts.min_exp, False)
+
+
+def _rounded_range(scan: Scan, fmt: FloatFormat) -> Scan:
+    """Wider bounds, which many operands have in common."""
+    if scan.largest == 0:
+        return scan
+    largest = math.ldexp(1.0, math.ceil(math.log2(scan.largest)))
+    return Scan(min(largest, fmt.max), fmt.facts.min_exp, False)
 
 
 class NoKernel(Exception):

@@ -2,7 +2,7 @@
 
 A `Stream` holds packed panels of A and of B and the accumulators of a block of outputs. A range of k is
 packed (`jobs.pack_codes`), multiplied (`multiply_panels`), and, when K has ended, the accumulators become
-codes (`jobs.encode_codes`). Ranges of k wait in the panels until K ends or the panels are full: a kernel
+results (`jobs.write_results`). Ranges of k wait in the panels until K ends or the panels are full: a kernel
 then need not carry open chunks from one call to the next.
 
 `gemm` runs whole products through streams, the machine runs its tiles through them. Loops that are compiled
@@ -12,6 +12,7 @@ use the functions on the record `STREAM`, which takes them anywhere without leav
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
@@ -24,11 +25,13 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack, zero_products
 from hfp8sim.kernels.form import EVENTS, PANEL
 from hfp8sim.kernels.jobs import (
-    ENCODING,
     PACKING,
+    WRITING,
+    Writer,
+    code_writer,
     pack_codes,
     packer,
-    result_encoder,
+    write_results,
 )
 from hfp8sim.kernels.macrokernel import JOB
 from hfp8sim.kernels.memory import Fresh, Workspace
@@ -64,7 +67,7 @@ STREAM = layout(
     a=PACKING,
     b=PACKING,
     kernel=JOB,
-    out=ENCODING,
+    out=WRITING,
     products=np.int64,  # of a step
     chunk_length=np.int64,  # products of a chunk
     depth=np.int64,  # K of the GEMM
@@ -152,6 +155,14 @@ def _describe_panels(record, panels):
 
 
 @jit
+def copy_panels(record, panels):
+    """Let a `macrokernel.PANELS` be another one."""
+    record.values, record.exponents = panels.values, panels.exponents
+    record.words, record.chunk_words = panels.words, panels.chunk_words
+    record.depth, record.steps, record.chunks = panels.depth, panels.steps, panels.chunks
+
+
+@jit
 def _describe_job(job, function, a, b, chunk, total, numbers, counts):
     """Fill in what of a `JOB` does not depend on the range of k."""
     job.function = function
@@ -163,16 +174,17 @@ def _describe_job(job, function, a, b, chunk, total, numbers, counts):
 
 @jit
 def _describe_stream(
-    address, function, pack_a, pack_b, encode, a, b, chunk, total, numbers, counts, encoder,
-    products, chunk_length, depth, max_rows, max_columns, max_k,
+    address, function, pack_a, pack_b, write, a, b, chunk, total, numbers, counts, params,
+    result_bytes, products, chunk_length, depth, max_rows, max_columns, max_k,
 ):  # fmt: skip
     """Fill in a `STREAM`, but for the packing parameters. The first arguments are addresses."""
     stream = stream_at(address)
-    stream.a.function, stream.b.function, stream.out.function = pack_a, pack_b, encode
+    stream.a.function, stream.b.function, stream.out.function = pack_a, pack_b, write
     _describe_panels(stream.a.panels, a)
     _describe_panels(stream.b.panels, b)
     _describe_job(stream.kernel, function, a, b, chunk, total, numbers, counts)
-    stream.out.encoder, stream.out.total = encoder.ctypes.data, total.ctypes.data
+    stream.out.params, stream.out.total = params.ctypes.data, total.ctypes.data
+    stream.out.column_step = result_bytes
     stream.products, stream.chunk_length, stream.depth = products, chunk_length, depth
     stream.max_rows, stream.max_columns, stream.max_k = max_rows, max_columns, max_k
     stream.packed_a.group = stream.packed_b.group = -1
@@ -181,6 +193,13 @@ def _describe_stream(
 @jit
 def _add(address, a, b, k0, k_count):
     add_range(stream_at(address), a, b, k0, k_count)
+
+
+@jit
+def _write(address, results, row_step, column_step, rows, columns):
+    out = stream_at(address).out
+    out.column_step = column_step
+    write_results(out, results, row_step, rows, columns)
 
 
 # -- the stream --------------------------------------------------------------------------------------
@@ -199,12 +218,13 @@ class Stream:
         memory: where panels and accumulators are taken from.
         b: panels of B that are shared with other streams; own ones by default.
         table: a `STREAM` array (1,) to be filled in, part of another record say.
+        writer: of the results; of codes of their format by default.
     """
 
     def __init__(
         self, plan: Plan, formats: Formats, keys: tuple[Keys, Keys], rows: int, columns: int, depth: int,
         *, max_k: int | None = None, memory: Fresh | None = None, b: Panels | None = None,
-        table: NDArray[np.void] | None = None,
+        table: NDArray[np.void] | None = None, writer: Writer | None = None,
     ) -> None:  # fmt: skip
         max_k, memory = depth if max_k is None else max_k, memory or Fresh()
         k0 = 0 if max_k == depth else None
@@ -215,7 +235,7 @@ class Stream:
         self.accumulators = allocate_accumulators(plan, rows, columns, whole, memory)
         #: Counts of events, which are added to.
         self.counts = np.zeros(EVENTS, np.int64)
-        self._encoder = pack.encoder(formats[2].facts, plan.scale)
+        self.writer = writer or code_writer(formats[2], plan.scale)
         self.table = np.zeros(1, STREAM) if table is None else table
         #: Of the record.
         self.address: int = self.table.ctypes.data
@@ -225,13 +245,13 @@ class Stream:
     def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:
         plan = self.plan
         assert plan.kernel is not None
-        a_format, b_format, result_format = self.formats
+        a_format, b_format, _ = self.formats
         _describe_stream(
             self.address, plan.function, address(packer(a_format.dtype.itemsize, int(plan.lane))),
             address(packer(b_format.dtype.itemsize, int(plan.lane))),
-            address(result_encoder(result_format.dtype.itemsize)),
+            address(self.writer.function),
             self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
-            self.counts, self._encoder, plan.products, plan.chunk_length, depth, rows, columns, max_k,
+            self.counts, self.writer.params, self.writer.result_bytes, plan.products, plan.chunk_length, depth, rows, columns, max_k,
         )  # fmt: skip
 
     def set_keys(self, keys: tuple[Keys, Keys]) -> None:
@@ -240,6 +260,14 @@ class Stream:
             packing_parameters(self.plan, fmt, key, of_a)
             for fmt, key, of_a in zip(self.formats, keys, (True, False))
         ]
+        self._point_to_parameters()
+
+    def own_parameters(self) -> None:
+        """Copy the packing parameters: compiled code may then change their keys."""
+        self._parameters = [parameters.copy() for parameters in self._parameters]
+        self._point_to_parameters()
+
+    def _point_to_parameters(self) -> None:
         for side, parameters in zip("ab", self._parameters):
             self.table[side]["params"] = parameters.ctypes.data
 
@@ -259,7 +287,11 @@ class Stream:
         """Encode the sums of a block into a matrix (rows, columns) of an unsigned dtype. K has ended."""
         shape = (*map(count_panels, results.shape), PANEL, PANEL)
         total = self.accumulators.total.reshape(-1)[: math.prod(shape)].reshape(shape)
-        pack.encode_panels(total, self._encoder, results)
+        pack.encode_panels(total, pack.encoder(self.formats[2].facts, self.plan.scale), results)
+
+    def write(self, results: NDArray[Any]) -> None:
+        """Write the sums of a block into a matrix (rows, columns) of the writer's dtype. K has ended."""
+        _write(self.address, results.ctypes.data, *results.strides, *results.shape)
 
 
 def view(codes: Codes, first: int = 0) -> View:

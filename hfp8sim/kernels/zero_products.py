@@ -93,7 +93,7 @@ class SlopeIds(NamedTuple):
     size: int  #: all ids are below
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(16)  # 256 KiB each
 def slope_ids(a_format: FloatFormat, b_format: FloatFormat) -> SlopeIds:
     """The slope ids of pairs of codes of A and of B. Only codes of numbers have meaningful ones."""
     a, b = _values(a_format), _values(b_format)

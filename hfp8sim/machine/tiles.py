@@ -125,4 +125,4 @@ def post(tiles, op, scratchpad, row_bytes):
     """POST of a tile whose codes it copies as they are."""
     address = np.int64(scratchpad.ctypes.data) + op.write.first * row_bytes
     row_step = op.n.count * tiles.result_bytes
-    kernels.encode_codes(tiles.stream.out, address, row_step, op.m.count, op.n.count)
+    kernels.write_results(tiles.stream.out, address, row_step, op.m.count, op.n.count)

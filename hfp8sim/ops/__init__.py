@@ -8,13 +8,16 @@ from hfp8sim.ops.conversions import convert
 from hfp8sim.ops.events import Events, count_nan, no_counts
 from hfp8sim.ops.operand import Operand
 from hfp8sim.ops.plain import PlainTile, plain_gemm
-from hfp8sim.ops.products import explain, gemm
+from hfp8sim.ops.products import batched, explain, gemm
+from hfp8sim.ops.results import Status
 from hfp8sim.ops.threads import thread_count
 
 __all__ = [
     "Events",
     "Operand",
     "PlainTile",
+    "Status",
+    "batched",
     "convert",
     "count_nan",
     "explain",

@@ -382,7 +382,7 @@ class _Work:
 
     def _plan(self, a: Codes, b: Codes, depth: int) -> kernels.Plan:
         scans = kernels.scan(a, self.formats[0]), kernels.scan(b, self.formats[1])
-        return kernels.plan(self.profile, *self.formats, *scans, depth, self.events)  # type: ignore[arg-type]
+        return kernels.shared_plan(self.profile, *self.formats, *scans, depth, self.events)  # type: ignore[arg-type]
 
     def _facts(self, group: int) -> Any:
         stream = self.stream + group

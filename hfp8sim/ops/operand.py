@@ -15,8 +15,8 @@ from hfp8sim.ops.conversions import convert
 
 Codes = NDArray[np.unsignedinteger[Any]]
 
-#: Exponents of an operand's scale: wider than the range of float64, so that no scale of use is refused.
-_MAX_EXPONENT = 4096
+#: Of an operand's scale: the scale of a product of two, and the kernels' own, stay in float64's range.
+_MAX_EXPONENT = 400
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False, slots=True)
@@ -32,7 +32,7 @@ class Operand:
     Args:
         codes: unsigned integers below 2^bits, of any shape and strides.
         format: name or record.
-        exponent: of the scale; −4096 ≤ exponent ≤ 4096.
+        exponent: of the scale; −400 ≤ exponent ≤ 400.
         saturated, underflowed: elements that overflowed and underflowed when the codes were made.
 
     Raises:

@@ -10,6 +10,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
@@ -97,9 +98,7 @@ def gemm_facts(
     Raises:
         InputError: a seed or a stream that is not in 0..2^64 − 1.
     """
-    for what, value in (("seed", seed), ("stream", stream)):
-        if not 0 <= value < 1 << 64:
-            raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
+    _check_source(seed, stream)
     row, column, between_row, between_column = (
         np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(site)))
         for site in (ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN)
@@ -114,6 +113,38 @@ def gemm_facts(
         overflow_number(profile.overflow), profile.random_bits, SOURCES.index(profile.random_source),
         row, column, between_row, between_column, base, limbs,
     )  # fmt: skip
+
+
+def stream_keys(seed: int, stream: int, count: int) -> NDArray[np.uint64]:
+    """Keys of the random words of `count` GEMMs, the g-th of which draws from stream + g (mod 2^64).
+
+    Returns:
+        uint64 (count, 4): of rows, intra-chunk and inter-chunk, then of columns.
+
+    Raises:
+        InputError: a seed or a stream that is not in 0..2^64 − 1.
+    """
+    _check_source(seed, stream)
+    keys = np.empty((count, 4), np.uint64)
+    _fill_keys(np.uint64(seed), np.uint64(stream), keys)
+    return keys
+
+
+@jit
+def _fill_keys(seed, stream, keys):
+    for g in range(keys.shape[0]):
+        own = stream + np.uint64(g)
+        keys[g, 0] = key(seed, own, np.uint64(ACCUMULATE_ROW))
+        keys[g, 1] = key(seed, own, np.uint64(BETWEEN_ROW))
+        keys[g, 2] = key(seed, own, np.uint64(ACCUMULATE_COLUMN))
+        keys[g, 3] = key(seed, own, np.uint64(BETWEEN_COLUMN))
+
+
+def _check_source(seed: int, stream: int) -> None:
+    """Seed and stream are unsigned integers of 64 bits."""
+    for what, value in (("seed", seed), ("stream", stream)):
+        if not 0 <= value < 1 << 64:
+            raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
 
 
 @jit_inlined

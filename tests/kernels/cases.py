@@ -41,11 +41,10 @@ def run(profile, fmt_a, fmt_b, a, b, *, seed=0, events=False, on=None, threads=1
     plan = kernels.plan(profile, fmt_a, fmt_b, *scans, a.shape[1], events, on=on)
     if plan.kernel is None:
         return None, None, plan
-    facts = acc.gemm_facts(profile, fmt_a, fmt_b, seed, 0)
     result = np.zeros((a.shape[0], b.shape[1]), profile.result_format.dtype)
-    keys = (facts.row_key, facts.between_row_key), (facts.column_key, facts.between_column_key)
+    keys = acc.stream_keys(seed, 0, 1)
     formats = fmt_a, fmt_b, profile.result_format
-    counts = kernels.multiply(plan, a, b, formats, keys, result, threads)
+    counts = kernels.multiply(plan, a, b, formats, keys, result, threads).counts
     return result, counts, plan
 
 

@@ -108,7 +108,7 @@ def test_failed_product_drops_its_memory(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(driver, "_multiply_rows", stop)
+        patch.setattr(driver, "_multiply_groups", stop)
         gemm(a, b, threads=1)
     np.testing.assert_array_equal(
         gemm(a, b, threads=1), plain(HFP8, "hfp8-143", "hfp8-143", a, b)[0]
@@ -126,13 +126,54 @@ def test_workers_free_memory_of_ended_callers(monkeypatch: pytest.MonkeyPatch) -
 
     def call() -> None:
         run(HFP8, "hfp8-143", "hfp8-143", a, b, threads=2)
-        prepared.append(weakref.ref(driver._WORKSPACE._objects["gemm"][1]))
+        prepared.extend(map(weakref.ref, driver._WORKSPACE._objects.values()))
 
     caller = threading.Thread(target=call)
     caller.start()
     caller.join()
     gc.collect()
-    assert prepared[0]() is None
+    assert [each() for each in prepared] == [None]
+
+
+def test_streams_of_repeated_shapes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training step multiplies one shape after another, and then all of them again."""
+    workspace, built = kernels.Workspace(), []
+    monkeypatch.setattr(driver, "_WORKSPACE", workspace)
+    monkeypatch.setattr(workspace, "MAX_OBJECTS", 3)
+    stream = driver.Stream
+    monkeypatch.setattr(driver, "Stream", lambda *a, **k: built.append(1) or stream(*a, **k))
+    fmt = get_format("hfp8-143")
+    codes = numbers(np.random.default_rng(2), fmt, (100, 8), "normal")
+    plan = kernels.plan(HFP8, fmt, fmt, *[kernels.scan(codes, fmt)] * 2, 8)
+
+    def multiply(rows: int) -> None:
+        formats, result = (fmt, fmt, HFP8.result_format), np.zeros((rows, 5), np.uint16)
+        kernels.multiply(plan, codes[:rows], codes[:5].T, formats, acc.stream_keys(0, 0, 1), result)
+        expected = plain(HFP8, fmt, fmt, codes[:rows], codes[:5].T)[0]
+        np.testing.assert_array_equal(result, expected)
+
+    multiply(100)  # the largest buffers
+    for _ in range(2):
+        for rows in (100, 70, 40):
+            multiply(rows)
+    assert len(built) == 3
+    multiply(20)
+    multiply(70)
+    assert len(built) == 4
+    multiply(100)  # the one that was used least recently has been dropped
+    assert len(built) == 5
+    assert len(workspace._objects) == 3
+
+
+def test_larger_buffers_drop_what_used_the_smaller_ones() -> None:
+    workspace = kernels.Workspace()
+    first = workspace.cached("first", 8, lambda: [workspace.array("memory", (8,), np.uint8)])
+    assert workspace.cached("first", 8, list) is first
+    workspace.array("memory", (200,), np.uint8)
+    assert workspace.cached("first", 8, list) == []
+    large = kernels.memory.REUSED_BYTES + 1
+    assert workspace.cached("large", large, lambda: [1]) == [1]
+    assert workspace.cached("large", large, list) == []
 
 
 @pytest.mark.parametrize("products, chunk", [(1, 64), (1, 7), (1, 0), (2, 7), (2, 64), (0, 16)])

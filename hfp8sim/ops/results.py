@@ -1,0 +1,74 @@
+"""What a product gives: an array of codes or of values, and flags."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from hfp8sim import kernels
+from hfp8sim.errors import InputError
+from hfp8sim.formats import FloatFormat
+
+#: An array of codes, or of float32 or float64.
+Results = NDArray[Any]
+
+
+@dataclasses.dataclass
+class Status:
+    """Sticky flags, as those of IEEE 754: products raise them, and nothing but the caller lowers them.
+
+    One object may be given to any number of products, those of a whole training step for example.
+    """
+
+    nonfinite: bool = False  #: some result was infinite or NaN
+
+    def clear(self) -> None:
+        """Lower all flags."""
+        self.nonfinite = False
+
+
+def allocate_result(
+    shape: tuple[int, ...],
+    fmt: FloatFormat,
+    exponent: int,
+    out_dtype: DTypeLike | None,
+    out: Results | None,
+) -> Results:
+    """The array that a product fills in: `out`, or a new one.
+
+    Args:
+        shape: of the results.
+        fmt: of the results.
+        exponent: of their scale.
+        out_dtype: None for codes, else float32 or float64.
+
+    Raises:
+        InputError: another dtype; codes of a result with a scale; `out` of another shape or dtype, or read-only.
+    """
+    dtype = fmt.dtype if out_dtype is None else np.dtype(out_dtype)
+    if out_dtype is not None and dtype not in (np.float32, np.float64):
+        raise InputError(f"out_dtype is {dtype}; it must be float32, float64, or None for codes")
+    if out_dtype is None and exponent:
+        raise InputError(
+            f"codes cannot carry the operands' scale of 2^{exponent}; use out_dtype='float32'"
+        )
+    if out is None:
+        return np.empty(shape, dtype)
+    if not isinstance(out, np.ndarray) or (out.shape, out.dtype) != (shape, dtype):
+        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise InputError(f"out is {given}; it must be an array {dtype} {shape}")
+    if not (out.flags.writeable and out.flags.aligned):
+        raise InputError("out is read-only or not aligned; it must be an array that can be written")
+    return out
+
+
+def result_writer(
+    plan: kernels.Plan, fmt: FloatFormat, exponent: int, result: Results
+) -> kernels.Writer:
+    """How a plan's accumulators become results of an array's dtype."""
+    if result.dtype.kind == "f":
+        return kernels.value_writer(fmt, plan.scale, exponent, result.itemsize)
+    return kernels.code_writer(fmt, plan.scale)
