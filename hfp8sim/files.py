@@ -49,6 +49,11 @@ def write_text(path: str | Path, content: str) -> Path:
     return write_whole(path, lambda file: file.write(content))
 
 
+def write_cached(path: str | Path, data: bytes) -> None:
+    """`write_whole` for what can be made again: it does not wait for the disk. Raises OSError."""
+    _write_file(_target(Path(path)), lambda file: file.write(data), binary=True, durable=False)
+
+
 def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Write a folder of files whole or not at all; an old folder of this path is replaced.
 
@@ -103,7 +108,9 @@ def _opened(file: int | Path, binary: bool) -> IO[Any]:
     return open(file, "w", encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def _write_file(target: Path, write: Callable[[IO[Any]], object], binary: bool) -> None:
+def _write_file(
+    target: Path, write: Callable[[IO[Any]], object], binary: bool, durable: bool = True
+) -> None:
     """Fill a temporary file and rename it."""
     mode = _permissions(target)
     temporary, descriptor = _temporary(target.parent)
@@ -113,7 +120,8 @@ def _write_file(target: Path, write: Callable[[IO[Any]], object], binary: bool) 
                 os.fchmod(descriptor, mode)
             write(file)
             file.flush()
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
             os.replace(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):

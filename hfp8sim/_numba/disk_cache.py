@@ -8,18 +8,20 @@
   that compile different signatures at the same time choose the same number, and one's machine code is found
   under the other's signature. Here each process has file names of its own.
 - A file that is truncated or changed fails its checksum, and the function is compiled again.
+- Processes that start together compile each function once: the others wait for the one that does.
+- If nothing can be kept, as on a full disk, every process compiles for itself, and says so once.
 """
 
 # mypy: disable-error-code="no-untyped-call"
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import pickle
 import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -33,13 +35,15 @@ from numba.core.caching import (
     CompileResultCacheImpl,
     FunctionCache,
     IndexDataCacheFile,
+    NullCache,
     _CacheLocator,
 )
 from numba.core.dispatcher import Dispatcher
 
 from hfp8sim._numba.saved_code import SavedCode, loaded, saved
 from hfp8sim._numba.sources import this_package
-from hfp8sim.files import cache_folder
+from hfp8sim._numba.turns import Turn
+from hfp8sim.files import cache_folder, write_cached
 
 #: States of one module whose compiled functions are kept.
 _STATES_KEPT = 8
@@ -53,10 +57,26 @@ def root_folder() -> Path | None:
     try:
         root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder() / "compiled"
         root.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=root).close()
+        write_cached(root / ".writable", b"")
     except (OSError, RuntimeError):  # read-only, full, or no home folder
         return None
     return root
+
+
+#: The reason why compiled functions are not kept, once it is said.
+_REPORTED: list[str] = []
+
+
+def report_uncached(reason: str) -> None:
+    """Say on standard error, once a process, that compiled functions are not kept."""
+    if not _REPORTED:
+        _REPORTED.append(reason)
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or there is none
+            print(
+                f"hfp8sim: compiled functions are not kept ({reason}), so that every process compiles them; "
+                "HFP8SIM_CACHE_DIR names a folder for them",
+                file=sys.stderr,
+            )
 
 
 class _Key(NamedTuple):
@@ -150,7 +170,7 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
     def _load_index(self) -> dict[Any, str]:
         try:
             stamp, index = self._read(self._index_path)
-        except OSError:
+        except (OSError, TypeError, ValueError):
             return {}
         return index if stamp == self._source_stamp else {}
 
@@ -169,12 +189,14 @@ class _Files(IndexDataCacheFile):  # type: ignore[misc]
         checksum, data = contents[:_CHECKSUM_BYTES], contents[_CHECKSUM_BYTES:]
         if hashlib.sha256(data).digest() != checksum:
             raise OSError(f"{path} is damaged")
-        return pickle.loads(data)
+        try:
+            return pickle.loads(data)
+        except Exception as error:  # of any type: the text decides what is called
+            raise OSError(f"{path} is damaged") from error
 
     def _write(self, path: str, value: Any) -> None:
         data = self._dump(value)
-        with self._open_for_write(path) as file:
-            file.write(hashlib.sha256(data).digest() + data)
+        write_cached(path, hashlib.sha256(data).digest() + data)
 
 
 class DiskCache(FunctionCache):  # type: ignore[misc]
@@ -189,23 +211,44 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
         self._cache_file = _Files(
             self._cache_path, self._impl.filename_base, locator.get_source_stamp()
         )
+        self._turns: dict[Any, Turn] = {}  #: this process's, by signature
         self.enable()
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """The compiled function, or None."""
-        if self._calls_unreached(sig):
+        """The compiled function, or None. Waits for a process that compiles it, and so does the next one."""
+        if self._calls_unreached(sig) or not self._enabled:
             return None
-        with self._guard_against_spurious_io_errors():
+        found = self._loaded(sig, target_context)
+        if found is not None or sig in self._turns:
+            return found
+        turn = Turn(f"{self._cache_path}/{self._impl.filename_base}", sig)
+        if turn.take(self._impl.locator.ensure_cache_path):
+            found = self._loaded(sig, target_context)
+        if found is None:
+            self._turns[sig] = turn
+        else:
+            turn.end()
+        return found
+
+    def _loaded(self, sig: Any, target_context: Any) -> Any:
+        """What is kept, or None; that is also the answer for what cannot be loaded."""
+        try:
             return self._load_overload(sig, target_context)
+        except Exception:  # of any type: LLVM's among them
+            return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled function. A folder that cannot be written is no error."""
-        if self._calls_unreached(sig):
+        if self._calls_unreached(sig) or not self._enabled:
             return
         try:
             super().save_overload(sig, data)
-        except OSError:
+        except OSError as error:
             self.disable()
+            report_uncached(f"{self._cache_path}: {error.strerror or error}")
+        finally:
+            if sig in self._turns:
+                self._turns.pop(sig).end()
 
     def _calls_unreached(self, sig: Any) -> bool:
         """Whether the function is handed another one whose source the key does not cover."""
@@ -217,3 +260,11 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
             for function in handed
             if isinstance(function, Dispatcher)
         )
+
+
+class NoCache(NullCache):  # type: ignore[misc]
+    """The cache of a function where no folder can be written."""
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Say that the function is not kept."""
+        report_uncached("no folder can be written")

@@ -11,14 +11,16 @@ itself: the cache loses the address of a recursive function, and the process tha
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numba
+import numpy as np
 from numba.core import event
 
-from hfp8sim._numba.disk_cache import DiskCache, root_folder
+from hfp8sim._numba.disk_cache import DiskCache, NoCache, root_folder
 
 config: Any = numba.config
 
@@ -40,12 +42,21 @@ def jit_inlined(function: F) -> F:
 
 def _compiled(function: F, **options: Any) -> F:
     compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    is_compiled = (
-        compiled is not function
-    )  # with NUMBA_DISABLE_JIT=1, njit returns the function itself
-    if is_compiled and _ROOT is not None:
-        compiled._cache = DiskCache(_ROOT, function)
+    if compiled is function:  # with NUMBA_DISABLE_JIT=1
+        return _without_warnings(function)
+    compiled._cache = NoCache() if _ROOT is None else DiskCache(_ROOT, function)
     return compiled  # type: ignore[no-any-return]
+
+
+def _without_warnings(function: F) -> F:
+    """The function without NumPy's warnings: compiled integers wrap around in silence, too."""
+
+    @functools.wraps(function)
+    def silent(*arguments: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return function(*arguments)
+
+    return silent  # type: ignore[return-value]
 
 
 class _FirstCompilation(event.Listener):

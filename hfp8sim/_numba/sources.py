@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from hfp8sim.files import cache_folder
+from hfp8sim.files import cache_folder, write_cached
 
 if TYPE_CHECKING:
     from hfp8sim._numba.imports import ImportGraph, Source
@@ -169,15 +169,9 @@ def _save(
     newest = max(max(stamp.modified, stamp.changed) for stamp in stamps.values())
     settled = newest < time.time_ns() - int(_TIMESTAMP_RESOLUTION * 1e9)
     state = _state(stamps) if settled else "recently edited"
-    temporary = index.with_name(f"{index.name}.{os.getpid()}")
-    try:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        lines = json.dumps([state, *reaches]), json.dumps(sources)
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        temporary.replace(index)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    lines = json.dumps([state, *reaches]), json.dumps(sources)
+    with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk
+        write_cached(index, ("\n".join(lines) + "\n").encode())
 
 
 def index_name(folder: Path, reader: bytes) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
 import pytest
 
+from hfp8sim._numba import disk_cache
 from hfp8sim._numba import jit as jit_module
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.turns import Turn
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,6 +93,82 @@ def test_folder_that_cannot_be_written_is_no_error(
     assert function(1) == 2
 
 
+@pytest.mark.parametrize(
+    "contents", [b"", b"x", b"x" * 32, bytes(10_000), b"checksum" + b"garbage" * 100]
+)
+@pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
+def test_contents_that_cannot_be_loaded_are_compiled_again(
+    contents: bytes, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a checksum that fits, as another version's contents have."""
+    monkeypatch.setattr(jit_module, "_ROOT", tmp_path)
+    assert cast(Any, jit(form))(1) == 2
+    (path,) = tmp_path.rglob(f"*{suffix}")
+    for damaged in (contents, hashlib.sha256(contents).digest() + contents):
+        path.write_bytes(damaged)
+        function: Any = jit(form)
+        assert function(1) == 2 and sum(function.stats.cache_misses.values()) == 1
+    function = jit(form)
+    assert function(1) == 2 and sum(function.stats.cache_misses.values()) == 0
+
+
+@pytest.mark.parametrize("failing", ["the first write", "every write"])
+def test_full_disk_is_reported_once(
+    failing: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calls = []
+
+    def full(path: object, data: bytes) -> None:
+        calls.append(path)
+        if failing == "every write" or len(calls) == 1:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(jit_module, "_ROOT", tmp_path)
+    monkeypatch.setattr(disk_cache, "write_cached", full)
+    monkeypatch.setattr(disk_cache, "_REPORTED", [])
+    for _ in range(2):
+        assert cast(Any, jit(form))(1) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "No space left on device), so that every process" in said
+    assert not list(tmp_path.rglob("*.lock"))
+
+
+def test_missing_folder_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jit_module, "_ROOT", None)
+    monkeypatch.setattr(disk_cache, "_REPORTED", [])
+    functions: list[Any] = [jit(form) for _ in range(2)]
+    assert capsys.readouterr().err == ""  # nothing was compiled yet
+    assert [function(1) for function in functions] == [2, 2]
+    assert capsys.readouterr().err.count("no folder can be written") == 1
+
+
+def test_turns_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = Turn(f"{tmp_path}/f", "int"), Turn(f"{tmp_path}/f", "int")
+    other = Turn(f"{tmp_path}/f", "float")
+    assert not first.take(lambda: None) and not other.take(lambda: None)
+    monkeypatch.setattr("hfp8sim._numba.turns.time.sleep", lambda _: first.end())
+    assert second.take(lambda: None)  # once the first one's turn has ended
+    second.end()
+    other.end()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wait_for_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stands still stops no other one for good."""
+    monkeypatch.setattr("hfp8sim._numba.turns._LONGEST_WAIT", 0.1)
+    first, second = Turn(f"{tmp_path}/f", "int"), Turn(f"{tmp_path}/f", "int")
+    first.take(lambda: None)
+    assert second.take(lambda: None)
+    second.end()
+    assert len(list(tmp_path.iterdir())) == 1
+    first.end()
+
+
 def test_function_that_calls_an_argument_is_not_cached(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,6 +189,20 @@ from hfp8sim.units.random import mix32
 mix32(np.uint64(1))
 print(sum(mix32.stats.cache_misses.values()))
 """
+
+
+def test_processes_that_start_together_share_a_compilation(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT), "HFP8SIM_CACHE_DIR": str(tmp_path), "NUMBA_CACHE_DIR": "",
+    }  # fmt: skip
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    assert sorted(int(process.communicate()[0]) for process in processes) == [0, 0, 1]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".lock", ".tmp")]
 
 
 def test_edits_of_what_a_function_can_reach_compile_it_again(tmp_path: Path) -> None:
@@ -146,6 +239,7 @@ LOADING = """
 import sys
 import numpy as np
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.turns import Turn
 
 @jit
 def squares(n):
