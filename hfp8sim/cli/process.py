@@ -9,7 +9,19 @@ import sys
 
 #: Characters of tables and messages, and what replaces them where an encoding lacks them.
 _PLAIN = str.maketrans(
-    {"×": "x", "·": ".", "→": "->", "…": "...", "µ": "u", "–": "-", "≤": "<=", "≥": ">=", "²": "^2"}
+    {
+        "×": "x",
+        "·": ".",
+        "→": "->",
+        "…": "...",
+        "µ": "u",
+        "–": "-",
+        "≤": "<=",
+        "≥": ">=",
+        "²": "^2",
+        "↑": "^",
+        "↓": "v",
+    }
 )
 
 

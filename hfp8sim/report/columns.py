@@ -172,7 +172,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("layer", "profile", "", "the arithmetic of the computation", str, short="profile"),
     Column("layer", "rule", "", "the policy's rule that gave it this profile; empty without one", str, short="rule", rank=2),
     Column("layer", "formats", "", "formats of the two operands and of the result", str, short="formats"),
-    Column("layer", "scaling", "", "calibrated operands: tensor@bias of the exponent, or tensor·2^scale; empty: the profile's own", str, short="scaling", rank=3),
+    Column("layer", "scaling", "", "calibrated operands: tensor@bias of the exponent, or tensor·2^scale; empty: the profile's own", str, short="scaling", rank=2),
     Column("layer", "groups", "", "independent products of the sizes that follow", int),
     Column("layer", "m", "", "rows of the result", int),
     Column("layer", "n", "", "columns of the result", int),
@@ -203,8 +203,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("accuracy", "acc_mean_ulp", "ulp", "mean error in units of the result's last place, against the quantised operands", short="mean ulp", digits=3),
     Column("accuracy", "error_ulps", "", "counts of results by their error in ulp, against the unquantised tensors", list, SUM),
     Column("accuracy", "acc_error_ulps", "", "counts of results by their error in ulp, against the quantised operands", list, SUM),
-    Column("events", "saturated_share", "", "share of an operand's elements that were clamped to the largest number; the larger share of the two operands", total=LARGEST, short="sat.", rank=2, digits=4, write=_loss_share, change=Change.POINTS),
-    Column("events", "flushed_share", "", "share of an operand's elements, zeros not counted, that became zero; the larger share of the two operands", total=LARGEST, short="flushed", rank=4, digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "saturated_share", "", "share of an operand's elements that were clamped to the largest number; the larger share of the two operands", total=LARGEST, short="sat.", digits=4, write=_loss_share, change=Change.POINTS),
+    Column("events", "flushed_share", "", "share of an operand's elements, zeros not counted, that became zero; the larger share of the two operands", total=LARGEST, short="flushed", digits=4, write=_loss_share, change=Change.POINTS),
     Column("events", "a_saturated_share", "", "of operand A (fwd: activations, dgrad: errors, wgrad: activations), the share of elements that were clamped", total=LARGEST, short="A sat.", digits=4, write=_loss_share, change=Change.POINTS),
     Column("events", "b_saturated_share", "", "of operand B (fwd: weights, dgrad: weights, wgrad: errors), the share of elements that were clamped", total=LARGEST, short="B sat.", digits=4, write=_loss_share, change=Change.POINTS),
     Column("events", "a_flushed_share", "", "of operand A, the share of elements that became zero, of those that are not zero", total=LARGEST, short="A flushed", digits=4, write=_loss_share, change=Change.POINTS),
@@ -299,6 +299,17 @@ def shape_text(row: Row) -> str:
         return ""
     size = f"{row['m']}×{row['n']}×{row['k']}"
     return f"{row['groups']}·{size}" if row["groups"] > 1 else size
+
+
+def lost_text(row: Row) -> str:
+    """The larger of a row's shares of saturated (↑) and flushed (↓) elements, as in `63%↑`; "" without values."""
+    saturated, flushed = row.get("saturated_share"), row.get("flushed_share")
+    if saturated is None or flushed is None:
+        return ""
+    share = 100 * max(saturated, flushed)
+    if share == 0:
+        return "0"
+    return f"{share:.{0 if share >= 9.95 else 1}f}%{'↑' if saturated >= flushed else '↓'}"
 
 
 def plain_value(value: Any, none: Any) -> Any:

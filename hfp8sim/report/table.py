@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hfp8sim.errors import printable
-from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, shape_text
+from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, lost_text, shape_text
 from hfp8sim.report.findings import reasons, sentences, worst_row
 from hfp8sim.report.names import plain, shortened_names
 from hfp8sim.report.record import ReportRecord, calibrated, policy_text
@@ -36,8 +36,7 @@ LEGEND = {
     "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
     "sum SQNR": "in dB, against float64 of the quantised operands: what the accumulator did",
     "swamped": "additions that left the sum as it was",
-    "sat.": "elements of an operand that were clamped to its largest number; the worse operand",
-    "flushed": "elements of an operand that became zero, of those that were not; the worse operand",
+    "lost": "elements of the worse operand: clamped to its largest number (↑), or flushed to zero (↓)",
     "scaling": "calibrated operands: tensor@bias, or tensor·2^scale",
     "total": "its SQNRs are the lowest of all rows, its shares of operands the largest",
 }
@@ -100,6 +99,8 @@ def fields(report: ReportRecord) -> list[Field]:
             columns.append((column.short, column.rank, numeric, _writer(column.name)))
         if column.name == "phase":
             columns.append(("M×N×K", 2, True, shape_text))
+        if column.name == "saturated_share" and any(map(lost_text, report.layers)):
+            columns.append(("lost", 1, True, lost_text))
     return columns
 
 

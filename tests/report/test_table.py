@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from hfp8sim.report.columns import BY_NAME
+from hfp8sim.report.columns import BY_NAME, lost_text
 from hfp8sim.report.names import shortened
 from hfp8sim.report.report import Report
 from hfp8sim.report.table import (
@@ -67,6 +67,20 @@ def test_width_100_holds_shape_and_swamping() -> None:
     assert "µs" not in heading and "µs" in printed(sample(), 160)[0]
 
 
+def test_lost_is_the_larger_share_and_says_which() -> None:
+    def text(saturated: float | None, flushed: float) -> str:
+        return lost_text({"saturated_share": saturated, "flushed_share": flushed})
+
+    assert [text(0.63, 0.1), text(0.02, 0.4), text(0.0, 0.0951), text(0.0996, 0.0)] == [
+        "63%↑", "40%↓", "9.5%↓", "10%↑",
+    ]  # fmt: skip
+    assert [text(0.0, 0.0), text(1.0, 1.0), text(0.0, 1e-5), text(None, 0)] == [
+        "0", "100%↑", "0.0%↓", "",
+    ]  # fmt: skip
+    lines = printed(sample(), 80)
+    assert "lost" in lines[0].split() and all("2.0%↓" in line for line in lines[1:])
+
+
 def test_names_are_shortened_from_the_left() -> None:
     assert shortened("conv1", 10) == "conv1"
     assert shortened("layer1.0.downsample.conv", 16) == "l1.0.d.conv"
@@ -116,7 +130,7 @@ def test_counts_small_and_large(value: int, summary_text: str) -> None:
 
 
 def test_every_heading_is_a_column_or_the_shape() -> None:
-    shorts = {column.short for column in BY_NAME.values()} | {"M×N×K"}
+    shorts = {column.short for column in BY_NAME.values()} | {"M×N×K", "lost"}
     assert {field[0] for field in fields(sample())} <= shorts
     assert set(LEGEND) <= shorts | {"total"}
 
