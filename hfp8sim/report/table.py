@@ -131,7 +131,7 @@ def table(report: ReportRecord, width: int = 100) -> Table:
     for row in rows:
         last = row is rows[-1]
         cells = [write(row) for *_, write in columns]
-        cells[0] = cells[0] if last else short[cells[0]]
+        cells[0] = cells[0] if last else short[str(row["layer"])] or cells[0]
         grid.add_row(*plain(*cells), style="bold" if last else None, end_section=row is rows[-2])
     return grid
 
