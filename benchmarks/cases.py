@@ -158,13 +158,13 @@ def conversions(n: int = 1 << 18) -> list[Case]:
         for mode in ("nearest-even", "stochastic"):
             cases.append(Case(
                 "conversion", f"{name}, {mode}", n / 1e6, "Melem/s",
-                lambda name=name, mode=mode: lambda: convert(x, name, mode),  # type: ignore[misc]
+                lambda name=name, mode=mode: lambda: convert(x, name, mode, threads=1),  # type: ignore[misc]
                 peer, 10,
             ))  # fmt: skip
     for mode in ("nearest-away", "stochastic"):
         cases.append(Case(
             "conversion", f"hfp8-143, {mode}", n / 1e6, "Melem/s",
-            lambda mode=mode: lambda: convert(x, "hfp8-143", mode),  # type: ignore[misc]
+            lambda mode=mode: lambda: convert(x, "hfp8-143", mode, threads=1),  # type: ignore[misc]
         ))  # fmt: skip
     return cases
 

@@ -24,7 +24,7 @@ _HOMES = {
         "FloatFormat", "get_format", "load_formats", "p3109", "register_format",
     ),
     "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
-    "hfp8sim.ops": ("Events", "Operand", "Status", "batched", "convert", "explain", "gemm"),
+    "hfp8sim.ops": ("Events", "Operand", "Status", "batched", "convert", "explain", "gemm", "round_values"),
     "hfp8sim.ops.convolutions": ("conv_dgrad", "conv_fwd", "conv_wgrad"),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
@@ -54,6 +54,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.ops import convert as convert
     from hfp8sim.ops import explain as explain
     from hfp8sim.ops import gemm as gemm
+    from hfp8sim.ops import round_values as round_values
     from hfp8sim.ops.convolutions import conv_dgrad as conv_dgrad
     from hfp8sim.ops.convolutions import conv_fwd as conv_fwd
     from hfp8sim.ops.convolutions import conv_wgrad as conv_wgrad

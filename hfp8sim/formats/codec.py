@@ -5,11 +5,12 @@ Inputs are float64 (float32 widens exactly). Each is taken apart into integers, 
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
@@ -100,6 +101,8 @@ def code_dtype(bits: int) -> np.dtype[Any]:
 def check_codes(codes: ArrayLike, name: str, bits: int) -> Codes:
     """`codes` as an array of integers in 0..2^bits − 1."""
     array = np.asarray(codes)
+    if array.dtype.kind == "u" and bits == 8 * array.dtype.itemsize:
+        return array
     if array.dtype.kind not in "ui":
         raise InputError(f"{name} codes must be unsigned integers, not {array.dtype}")
     if array.size and (int(array.min()) < 0 or int(array.max()) >> bits):
@@ -167,12 +170,50 @@ def refuse_nan(values: NDArray[np.float64], name: str) -> None:
 
 
 @standard_arithmetic
-def decode(codes: ArrayLike, fmt: Format) -> NDArray[np.float64]:
-    """The exact values of codes, see `FloatFormat.decode`."""
+def decode(
+    codes: ArrayLike, fmt: Format, dtype: DTypeLike = np.float64, out: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """The values of codes, see `FloatFormat.decode`."""
     array = check_codes(codes, fmt.name, fmt.bits)
-    values = np.empty(array.size, np.float64)
-    _decode_codes(np.ascontiguousarray(array).ravel(), fmt.facts, values)
-    return values.reshape(array.shape)
+    kind = np.dtype(dtype)
+    if kind not in (np.float32, np.float64):
+        raise InputError(f"dtype is {kind}; values are float32 or float64")
+    if out is not None and (out.shape, out.dtype) != (array.shape, kind):
+        raise InputError(f"out is {out.dtype} {out.shape}; it must be {kind} {array.shape}")
+    fits = out is not None and out.flags.c_contiguous
+    values = out if fits and out is not None else np.empty(array.shape, kind)
+    _decode(np.ascontiguousarray(array).reshape(-1), fmt, values.reshape(-1))
+    if out is not None and not fits:
+        out[...] = values
+        return out
+    return values
+
+
+def _decode(codes: Codes, fmt: Format, values: NDArray[np.floating[Any]]) -> None:
+    """Decode 1-D codes: by a table where that costs less than it saves."""
+    if fmt.bits <= 16 and codes.size << 3 >> fmt.bits:
+        _look_up(codes, _table(fmt, values.dtype.name), values)  # type: ignore[arg-type]
+    else:
+        exact = values if values.dtype == np.float64 else np.empty(values.shape, np.float64)
+        _decode_codes(codes, fmt.facts, exact)
+        if exact is not values:
+            with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+                values[:] = exact
+
+
+@functools.lru_cache(16)  # 512 KiB each at most
+def _table(fmt: Format, dtype: str) -> NDArray[np.floating[Any]]:
+    """The values of all codes."""
+    values = np.empty(1 << fmt.bits, np.float64)
+    _decode_codes(np.arange(1 << fmt.bits, dtype=code_dtype(fmt.bits)), fmt.facts, values)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        return values.astype(dtype)
+
+
+@jit
+def _look_up(codes, table, values):
+    for i in range(codes.size):
+        values[i] = table[codes[np.uintp(i)]]
 
 
 @standard_arithmetic

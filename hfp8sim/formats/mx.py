@@ -43,8 +43,8 @@ class Blocks:
     @standard_arithmetic
     def dequantise(self) -> NDArray[np.float64]:
         """The numbers that the blocks stand for, float64 (..., n), exact; NaN where the scale is NaN."""
-        values = self.element.decode(self.codes)
-        scale = get_format("e8m0").decode(self.scales)
+        values: NDArray[np.float64] = self.element.decode(self.codes)
+        scale: NDArray[np.float64] = get_format("e8m0").decode(self.scales)
         return values * np.repeat(scale, self.block, axis=-1)[..., : values.shape[-1]]
 
 

@@ -10,7 +10,7 @@ import functools
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats.codec import Codes, code_dtype, decode, encode
@@ -198,16 +198,22 @@ class FloatFormat:
             )
         return self.decode(np.arange(1 << self.bits, dtype=self.dtype))
 
-    def decode(self, codes: ArrayLike) -> NDArray[np.float64]:
-        """The exact values of codes, float64 of the same shape.
+    def decode(
+        self, codes: ArrayLike, *, dtype: DTypeLike = np.float64, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """The values of codes, in an array of the same shape.
 
         Args:
             codes: unsigned integers below 2**bits, of any unsigned dtype and shape.
+            dtype: float64, which is exact, or float32. A value that no float32 holds is rounded to nearest, ties to
+                even.
+            out: an array of that dtype and the codes' shape to fill in and return.
 
         Raises:
-            InputError: another dtype, or an integer out of range.
+            InputError: codes of another dtype, or an integer out of range; another `dtype`; `out` of another
+                shape or dtype.
         """
-        return decode(codes, self)
+        return decode(codes, self, dtype, out)
 
     def encode(
         self,

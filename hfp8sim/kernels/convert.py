@@ -301,22 +301,42 @@ def convert_block(values, random, stochastic, numbers, codes):
 
 
 @jit
-def convert_drawn(values, key, numbers, codes):
-    """`convert_block` with the random words of elements 0, 1, … of the conversion's site; `key` is its key."""
+def convert_drawn(values, key, first, numbers, codes):
+    """`convert_block` with the random words of elements first, first + 1, … of the conversion's site; `key` is
+    its key."""
     over, under, nan = 0, 0, 0
     words = np.empty(_BLOCK, np.uint32)
     zero = np.uint32(0)
     down = np.uint32(32) - numbers[0].r
-    for first in range(0, values.size, _BLOCK):
-        some = values[first : first + _BLOCK]
+    for start in range(0, values.size, _BLOCK):
+        some = values[start : start + _BLOCK]
         for t in range(0, _BLOCK, PANEL):
-            number = np.uint64(first + t)
+            number = np.uint64(first + start + t)
             counter = number + np.uint64(1)
             place = words.ctypes.data + 4 * t
             words_of_elements(key + GOLDEN_GAMMA * counter, zero, down, zero, zero, place, words)
-        n = convert_block(some, words, True, numbers, codes[first : first + _BLOCK])
+        n = convert_block(some, words, True, numbers, codes[start : start + _BLOCK])
         over, under, nan = over + n[0], under + n[1], nan + n[2]
     return over, under, nan
+
+
+@jit
+def narrow_to_odd(x, narrow):
+    """Round float64 to float32 in Boldo and Melquiond's mode: to the neighbour whose last bit is 1, if not exact.
+
+    A rounding to a format of at most 22 bits then gives what it would give of the float64 (When double rounding is
+    odd, 2005).
+    """
+    words = narrow.view(np.int32)
+    for i in range(x.size):
+        narrow[i] = np.float32(x[i])
+        wide = np.float64(narrow[i])
+        word = words[i]
+        if abs(wide) > abs(x[i]):
+            word -= 1
+        if wide != x[i]:
+            word |= 1
+        words[i] = word
 
 
 @functools.lru_cache(256)
@@ -354,11 +374,29 @@ def convert_float32(
     """
     values = np.ascontiguousarray(x, np.float32).reshape(-1)
     codes = np.empty(values.size, dtype)
-    if isinstance(random, np.uint64):
-        counts = convert_drawn(values, random, _numbers(how), codes)
+    if random is None or isinstance(random, np.uint64):
+        counts = convert_piece(values, how, codes, random)
     else:
-        bits = np.empty(0, np.uint32)
-        if random is not None:
-            bits = np.ascontiguousarray(random, np.uint32).reshape(-1)
-        counts = convert_block(values, bits, random is not None, _numbers(how), codes)
+        bits = np.ascontiguousarray(random, np.uint32).reshape(-1)
+        counts = convert_block(values, bits, True, _numbers(how), codes)
     return Converted(codes.reshape(x.shape), *map(int, counts))
+
+
+def convert_piece(
+    values: NDArray[np.float32],
+    how: Rounder,
+    codes: NDArray[np.unsignedinteger[Any]],
+    key: np.uint64 | None,
+    first: int = 0,
+) -> tuple[int, int, int]:
+    """Convert elements first, first + 1, … of an array, both contiguous and 1-D.
+
+    Args:
+        key: of the words to draw; None for modes that take none.
+
+    Returns:
+        Overflows, underflows, and NaN among the numbers.
+    """
+    if key is None:
+        return convert_block(values, np.empty(0, np.uint32), False, _numbers(how), codes)  # type: ignore[no-any-return]
+    return convert_drawn(values, key, first, _numbers(how), codes)  # type: ignore[no-any-return]

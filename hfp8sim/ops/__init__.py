@@ -4,7 +4,7 @@ An operation uses the fast kernels where they are proved right, and else the pla
 `convolutions` is not loaded with the package: products do without.
 """
 
-from hfp8sim.ops.conversions import convert
+from hfp8sim.ops.conversions import convert, round_values
 from hfp8sim.ops.events import Events, count_nan, no_counts
 from hfp8sim.ops.operand import Operand
 from hfp8sim.ops.plain import PlainTile, plain_gemm
@@ -24,5 +24,6 @@ __all__ = [
     "gemm",
     "no_counts",
     "plain_gemm",
+    "round_values",
     "thread_count",
 ]

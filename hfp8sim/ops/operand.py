@@ -78,13 +78,14 @@ class Operand:
         seed: int = 0,
         stream: int = 0,
         exponent: int = 0,
+        source: str | None = None,
         threads: int | None = None,
     ) -> Operand:
         """Round a tensor into a format: the codes are those of x · 2^−exponent.
 
         Args:
             x: real numbers of any shape and strides, as `hs.convert`.
-            fmt, rounding, overflow, bits, seed, stream, threads: as `hs.convert`.
+            fmt, rounding, overflow, bits, seed, stream, source, threads: as `hs.convert`.
             exponent: of the scale.
 
         Returns:
@@ -97,7 +98,7 @@ class Operand:
         # x · 2^−e in a format is x in that format with the bias lowered by e: one rounding, no product.
         codes, counts = convert(
             x, record.with_bias(record.bias - exponent), rounding, overflow,
-            bits=bits, seed=seed, stream=stream,
+            bits=bits, seed=seed, stream=stream, source=source, threads=threads,
         )  # fmt: skip
         return cls(codes, record, exponent, **counts)
 
@@ -151,14 +152,17 @@ class Operand:
             self._scans.append(kernels.scan(self.codes, self.format))
         return self._scans[0]
 
-    def values(self, dtype: DTypeLike = np.float32) -> NDArray[np.floating[Any]]:
+    def values(self, dtype: DTypeLike = np.float32) -> NDArray[Any]:
         """The elements' values, decode(code) · 2^exponent, in an array of the codes' shape.
 
         Args:
             dtype: float32 or float64. A value that the dtype cannot hold is rounded to it.
         """
         with np.errstate(over="ignore", under="ignore"):
-            return np.ldexp(self.format.decode(self.codes), self.exponent).astype(dtype)
+            if not self.exponent:
+                return self.format.decode(self.codes, dtype=dtype)
+            values: NDArray[Any] = np.ldexp(self.format.decode(self.codes), self.exponent)
+            return values.astype(dtype)
 
     def __repr__(self) -> str:
         scale = f" · 2^{self.exponent}" if self.exponent else ""
