@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib.util
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +16,7 @@ import hfp8sim as hs
 from hfp8sim import kernels
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import execute
-from hfp8sim.network import Conv, Layer
+from hfp8sim.network import PHASES, Conv, Layer
 from hfp8sim.ops import gemm
 from hfp8sim.ops.conversions import convert
 from hfp8sim.ops.products import explain
@@ -40,6 +43,8 @@ class Case:
     baseline: str = ""  #: the row of the group that its speed is divided by
     target: float | None = None  #: the least ratio that the project aims at
     note: Callable[[], str] = lambda: ""
+    #: Seconds; CPU time for rows of one thread that are compared with another library's.
+    clock: Callable[[], float] = time.perf_counter
 
 
 def _rng() -> np.random.Generator:
@@ -222,6 +227,85 @@ def programs() -> list[Case]:
     return cases
 
 
+#: Convolutions of training: of ResNet-20 and MobileNetV2, at batch 32.
+TRAINED = {
+    "3×3, 32×32×16 → 16": Conv(32, 32, 32, 16, 16, (3, 3), padding=(1, 1, 1, 1)),
+    "3×3, 32×32×64 → 64": Conv(32, 32, 32, 64, 64, (3, 3), padding=(1, 1, 1, 1)),
+    "3×3/2, 32×32×32 → 64": Conv(32, 32, 32, 32, 64, (3, 3), (2, 2), (1, 1, 1, 1)),
+    "depthwise 3×3, 28×28×96": Conv(32, 28, 28, 96, 96, (3, 3), padding=(1, 1, 1, 1), groups=96),
+    "depthwise 3×3/2, 28×28×96": Conv(32, 28, 28, 96, 96, (3, 3), (2, 2), (1, 1, 1, 1), groups=96),
+}
+
+
+def convolution(conv: Conv, phase: str) -> Run:
+    """A phase of a convolution as a call, codes in and codes out."""
+    layer, rng = Layer.from_conv("conv", conv), _rng()
+    a_format, b_format = HFP8.operand_formats(phase)
+    formats = {
+        "fwd": {"x": a_format, "w": b_format}, "dgrad": {"dy": a_format, "w": b_format},
+        "wgrad": {"x": a_format, "dy": b_format},
+    }[phase]  # fmt: skip
+    codes = {
+        name: fmt.encode(rng.standard_normal(layer.tensor_shape(name)), "nearest-away")
+        for name, fmt in formats.items()
+    }
+    how: dict[str, Any] = {
+        "stride": conv.stride, "padding": conv.padding, "groups": conv.groups, "threads": 1
+    }  # fmt: skip
+    if "w" in codes:
+        codes["w"] = np.ascontiguousarray(codes["w"].transpose(3, 0, 1, 2))
+    if phase == "fwd":
+        return lambda: hs.conv_fwd(codes["x"], codes["w"], **how)
+    if phase == "dgrad":
+        size = conv.height, conv.width
+        return lambda: hs.conv_dgrad(codes["dy"], codes["w"], size, **how)
+    return lambda: hs.conv_wgrad(codes["x"], codes["dy"], conv.kernel, **how)
+
+
+def torch_convolution(conv: Conv, phase: str) -> Run:
+    """The same by PyTorch in float32, one thread, channels last."""
+    import torch
+
+    torch.set_num_threads(1)
+    last = torch.channels_last
+
+    def tensor(*shape: int) -> Any:
+        return torch.randn(*shape).to(memory_format=last)
+
+    x = tensor(conv.batch, conv.channels, conv.height, conv.width)
+    w = tensor(conv.filters, conv.channels // conv.groups, *conv.kernel)
+    dy = tensor(conv.batch, conv.filters, *conv.output)
+    how = conv.stride, (conv.padding[0], conv.padding[2]), conv.dilation
+    if phase == "fwd":
+        return lambda: torch.nn.functional.conv2d(x, w, None, *how, conv.groups)
+    mask = [phase == "dgrad", phase == "wgrad", False]
+    return lambda: torch.ops.aten.convolution_backward(
+        dy, x, w, None, *how, False, (0, 0), conv.groups, mask
+    )
+
+
+def convolutions() -> list[Case]:
+    """The three phases as calls, beside PyTorch's float32 if that is installed."""
+    peer = importlib.util.find_spec("torch") is not None
+    if not peer:
+        print("convolutions: PyTorch is not installed, so there is no baseline", file=sys.stderr)
+    cases = []
+    for name, conv in TRAINED.items():
+        for phase in PHASES:
+            work = Layer.from_conv("conv", conv).macs / 1e9
+            row, baseline = f"{phase}, {name}", f"torch float32, {phase}, {name}"
+            if peer:
+                cases.append(Case(
+                    "convolutions", baseline, work, "GMAC/s",
+                    functools.partial(torch_convolution, conv, phase), clock=time.process_time,
+                ))  # fmt: skip
+            cases.append(Case(
+                "convolutions", row, work, "GMAC/s", functools.partial(convolution, conv, phase),
+                baseline if peer else "", 1 / 3 if peer and conv.depthwise else None, clock=time.process_time,
+            ))  # fmt: skip
+    return cases
+
+
 def all_cases() -> list[Case]:
     """Every row that is timed inside this process."""
-    return [*bare_kernels(), *products(), *conversions(), *programs()]
+    return [*bare_kernels(), *products(), *conversions(), *convolutions(), *programs()]
