@@ -20,7 +20,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import carray  # type: ignore[attr-defined]
@@ -30,15 +30,19 @@ from hfp8sim._numba.calls import pointer
 from hfp8sim._numba.copies import MOVE_BYTES, copy
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
-from hfp8sim.kernels.depthwise import depthwise_convolution, depthwise_correlation
-from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
+from hfp8sim.kernels.depthwise import (
+    depthwise_convolution,
+    depthwise_correlation,
+    total_outcome,
+)
+from hfp8sim.kernels.form import PANEL, SWAMPED
+from hfp8sim.kernels.gemm import Outcome
 from hfp8sim.kernels.im2col import GEOMETRY, unfold
-from hfp8sim.kernels.jobs import pack_codes, write_results
+from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, write_results
 from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.panels import Codes, Keys, count_panels
 from hfp8sim.kernels.select import Plan
 from hfp8sim.kernels.stream import (
-    Counts,
     Formats,
     Stream,
     begin_range,
@@ -249,8 +253,8 @@ class _Part(NamedTuple):
 
 def convolve(
     plan: Plan, images: Codes, conv: Conv, filters: Codes, formats: Formats,
-    keys: list[tuple[Keys, Keys]], result: Codes, threads: int = 1,
-) -> Counts:  # fmt: skip
+    keys: list[tuple[Keys, Keys]], result: NDArray[Any], threads: int = 1, writer: Writer | None = None,
+) -> Outcome:  # fmt: skip
     """Convolve images with filters: a forward pass, or an input gradient (`Conv.input_gradient`).
 
     Args:
@@ -262,15 +266,16 @@ def convolve(
         keys: of the random words of rows, and of columns; for each group.
         result: (N·P·Q, G·F), contiguous, filled in.
         threads: at most.
-
-    Returns:
-        Counts of swamped steps, overflows and underflows, if the plan counts them.
+        writer: of the results; of codes by default.
     """
+    writer = writer or code_writer(formats[2], plan.scale)
     if is_depthwise(conv):
-        counts = depthwise_convolution(plan, images, conv, filters[:, 0], formats, result, threads)
-        if counts is not None:
-            return counts
-    return _Convolution(plan, images, conv, filters, formats, keys, threads).run(result)
+        outcome = depthwise_convolution(
+            plan, images, conv, filters[:, 0], formats, result, threads, writer
+        )
+        if outcome is not None:
+            return outcome
+    return _Convolution(plan, images, conv, filters, formats, keys, threads, writer).run(result)
 
 
 class _Convolution:
@@ -278,10 +283,10 @@ class _Convolution:
 
     def __init__(
         self, plan: Plan, images: Codes, conv: Conv, filters: Codes, formats: Formats,
-        keys: list[tuple[Keys, Keys]], threads: int,
+        keys: list[tuple[Keys, Keys]], threads: int, writer: Writer,
     ) -> None:  # fmt: skip
         self.plan, self.images, self.conv = plan, images, conv
-        self.formats, self.keys = formats, keys
+        self.formats, self.keys, self.writer = formats, keys, writer
         self.groups, self.filter_count, depth = filters.shape
         self.classes = classes_of(plan, conv, filters)
         macs = conv.batch * conv.output[0] * conv.output[1] * filters.size
@@ -311,14 +316,14 @@ class _Convolution:
         """Rows that are unfolded at once."""
         height = min(self._part_rows(outputs), self.conv.batch * outputs.pixels)
         row = self.plan.lane_bytes * outputs.filters.shape[2]
-        row += (4 + self.formats[2].dtype.itemsize) * self.columns
+        row += (4 + self.writer.result_bytes) * self.columns
         block = max(BLOCKING.block_bytes // row, BLOCKING.block_rows)
         rows: int = min(block, self.most, count_panels(height) * PANEL) // PANEL * PANEL
         return rows
 
-    def run(self, result: Codes) -> Counts:
-        """Compute all parts; the counts of events."""
-        counted: list[Counts] = []
+    def run(self, result: NDArray[Any]) -> Outcome:
+        """Compute all parts."""
+        outcomes: list[Outcome] = []
         mark = object()  # of this run: panels of another one hold other filters
 
         def compute(part: _Part) -> None:
@@ -327,11 +332,11 @@ class _Convolution:
                 self._clear(part, result)
                 return
             worker = self._worker(outputs, mark)
-            worker.stream.counts.fill(0)
+            worker.begin()
             self._compute(worker, part, result)
-            counted.append(worker.stream.counts.copy())
+            outcomes.append(worker.outcome())
             if self.plan.counts_zero_sums:
-                counted[-1][SWAMPED] -= self._zero_steps(part)
+                outcomes[-1].counts[SWAMPED] -= self._zero_steps(part)
 
         try:
             share(compute, self.parts, self.threads)
@@ -339,20 +344,22 @@ class _Convolution:
             # After an interrupt a helper may still write into this memory.
             _WORKSPACE.clear()
             raise
-        return sum(counted, np.zeros(EVENTS, np.int64))
+        return total_outcome(outcomes)
 
     def _worker(self, outputs: _Class, mark: object) -> _Worker:
         shape = self._block_rows(outputs), self.columns, outputs.filters.shape[2]
-        key = "convolution", self.plan, self.formats, shape
+        key = "convolution", self.plan, self.formats, self.writer, shape
         size = self.plan.lane_bytes * shape[2] * (shape[0] + shape[1])
         latest = _WORKSPACE.latest
-        worker = _WORKSPACE.cached(key, size, lambda: _Worker(self.plan, self.formats, *shape))
+        worker = _WORKSPACE.cached(
+            key, size, lambda: _Worker(self.plan, self.formats, self.writer, *shape)
+        )
         if worker is not latest:  # another one has overwritten the panels
             worker.stream.forget_packed()
-        worker.begin(mark)
+        worker.forget_other_runs(mark)
         return worker
 
-    def _compute(self, worker: _Worker, part: _Part, result: Codes) -> None:
+    def _compute(self, worker: _Worker, part: _Part, result: NDArray[Any]) -> None:
         """Compute the rows and columns of a part of the result."""
         number, group, n, m = part
         outputs, block = self.classes[number], worker.stream.table["max_rows"].item()
@@ -402,7 +409,7 @@ class _Convolution:
                 geometry[name + "_height"] = geometry[name + "_width"] = 1
         return images, geometry
 
-    def _clear(self, part: _Part, result: Codes) -> None:
+    def _clear(self, part: _Part, result: NDArray[Any]) -> None:
         """Zero the outputs of a part of a class."""
         outputs, (i, j) = self.classes[part.outputs], self.conv.gaps
         column = part.group * self.filter_count
@@ -435,16 +442,28 @@ class _Worker:
     """A thread's stream, and its memory for codes."""
 
     def __init__(
-        self, plan: Plan, formats: Formats, rows: int, columns: int, depth: int, max_k: int | None = None
+        self, plan: Plan, formats: Formats, writer: Writer, rows: int, columns: int, depth: int,
+        max_k: int | None = None,
     ) -> None:  # fmt: skip
         no_keys = (np.uint64(0), np.uint64(0))
         self.stream = Stream(
-            plan, formats, (no_keys, no_keys), rows, columns, depth, max_k=max_k, memory=_WORKSPACE
-        )
+            plan, formats, (no_keys, no_keys), rows, columns, depth, max_k=max_k, memory=_WORKSPACE,
+            writer=writer,
+        )  # fmt: skip
         self.mark: object = None
 
-    def begin(self, mark: object) -> None:
-        """Begin a part of a run. Panels keep what an earlier part of that run has packed."""
+    def begin(self) -> None:
+        """Begin a part: no events, and no value that is not finite."""
+        self.stream.counts.fill(0)
+        self.stream.table["out"]["nonfinite"] = 0
+
+    def outcome(self) -> Outcome:
+        """Of the part."""
+        nonfinite = bool(self.stream.table["out"]["nonfinite"].item())
+        return Outcome(self.stream.counts.copy(), nonfinite)
+
+    def forget_other_runs(self, mark: object) -> None:
+        """Panels keep what an earlier part of the same run has packed, and nothing else."""
         if self.mark is not mark:
             self.stream.forget_packed()
         self.mark = mark
@@ -540,8 +559,8 @@ def _scatter_rows(to, written, row, count):
 
 def correlate(
     plan: Plan, images: Codes, conv: Conv, errors: Codes, formats: Formats,
-    keys: list[tuple[Keys, Keys]], result: Codes, threads: int = 1,
-) -> Counts:  # fmt: skip
+    keys: list[tuple[Keys, Keys]], result: NDArray[Any], threads: int = 1, writer: Writer | None = None,
+) -> Outcome:  # fmt: skip
     """Multiply the transpose of the unfolded images by errors: a weight gradient.
 
     Args:
@@ -553,15 +572,16 @@ def correlate(
         keys: of the random words of rows, and of columns; for each group.
         result: (R·S·C, G·F), contiguous, filled in.
         threads: at most.
-
-    Returns:
-        Counts of swamped steps, overflows and underflows, if the plan counts them.
+        writer: of the results; of codes by default.
     """
+    writer = writer or code_writer(formats[2], plan.scale)
     if is_depthwise(conv):
-        counts = depthwise_correlation(plan, images, conv, errors, formats, result, threads)
-        if counts is not None:
-            return counts
-    return _Correlation(plan, images, conv, errors, formats, keys, threads).run(result)
+        outcome = depthwise_correlation(
+            plan, images, conv, errors, formats, result, threads, writer
+        )
+        if outcome is not None:
+            return outcome
+    return _Correlation(plan, images, conv, errors, formats, keys, threads, writer).run(result)
 
 
 def is_depthwise(conv: Conv) -> bool:
@@ -574,10 +594,10 @@ class _Correlation:
 
     def __init__(
         self, plan: Plan, images: Codes, conv: Conv, errors: Codes, formats: Formats,
-        keys: list[tuple[Keys, Keys]], threads: int,
+        keys: list[tuple[Keys, Keys]], threads: int, writer: Writer,
     ) -> None:  # fmt: skip
         self.plan, self.images, self.conv, self.errors = plan, images, conv, errors
-        self.formats, self.keys = formats, keys
+        self.formats, self.keys, self.writer = formats, keys, writer
         self.pixels = conv.output[0] * conv.output[1]
         self.depth = conv.batch * self.pixels
         self.filter_count = conv.filters // conv.groups
@@ -611,19 +631,19 @@ class _Correlation:
             cuts.append(stop)
         yield np.array(cuts, np.int64)
 
-    def run(self, result: Codes) -> Counts:
-        """Compute all parts; the counts of events."""
-        counted: list[Counts] = []
+    def run(self, result: NDArray[Any]) -> Outcome:
+        """Compute all parts."""
+        outcomes: list[Outcome] = []
 
         def compute(part: _Part) -> None:
             worker = self._worker()
-            worker.stream.counts.fill(0)
+            worker.begin()
             zeros = sum(self._add(worker, part, cuts) for cuts in self.cuts)
             _, group, n, m = part
             column = group * self.filter_count + n.start
-            worker.stream.codes(result[m, column : column + n.stop - n.start])
-            counted.append(worker.stream.counts.copy())
-            counted[-1][SWAMPED] -= zeros
+            worker.stream.write(result[m, column : column + n.stop - n.start])
+            outcomes.append(worker.outcome())
+            outcomes[-1].counts[SWAMPED] -= zeros
 
         try:
             share(compute, self.parts, self.threads)
@@ -631,13 +651,15 @@ class _Correlation:
             # After an interrupt a helper may still write into this memory.
             _WORKSPACE.clear()
             raise
-        return sum(counted, np.zeros(EVENTS, np.int64))
+        return total_outcome(outcomes)
 
     def _worker(self) -> _Worker:
         shape = self.height, self.columns, self.depth, self.range_k
-        key = "correlation", self.plan, self.formats, shape
+        key = "correlation", self.plan, self.formats, self.writer, shape
         size = self.plan.lane_bytes * (self.height + self.columns) * self.range_k
-        return _WORKSPACE.cached(key, size, lambda: _Worker(self.plan, self.formats, *shape))
+        return _WORKSPACE.cached(
+            key, size, lambda: _Worker(self.plan, self.formats, self.writer, *shape)
+        )
 
     def _add(self, worker: _Worker, part: _Part, cuts: NDArray[np.int64]) -> int:
         """Add ranges of k to the sums of a part; how many of their steps add zero, if that is needed."""

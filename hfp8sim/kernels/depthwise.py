@@ -35,10 +35,11 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack
 from hfp8sim.kernels import target as targets
 from hfp8sim.kernels.form import EVENTS, PANEL, WIDEST, Counting
+from hfp8sim.kernels.gemm import Outcome
 from hfp8sim.kernels.jobs import (
     PACKING,
     WRITING,
-    code_writer,
+    Writer,
     pack_codes,
     packer,
     write_results,
@@ -49,7 +50,7 @@ from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.microkernel import lanewise_tile
 from hfp8sim.kernels.panels import Codes, count_panels
 from hfp8sim.kernels.select import Plan
-from hfp8sim.kernels.stream import Counts, Formats
+from hfp8sim.kernels.stream import Formats
 from hfp8sim.kernels.target import BLOCKING, Implementation
 from hfp8sim.kernels.workers import share, slices
 from hfp8sim.network import Conv
@@ -370,8 +371,9 @@ def _taps_of_steps(
 
 
 def depthwise_convolution(
-    plan: Plan, images: Codes, conv: Conv, filters: Codes, formats: Formats, result: Codes, threads: int
-) -> Counts | None:  # fmt: skip
+    plan: Plan, images: Codes, conv: Conv, filters: Codes, formats: Formats, result: NDArray[Any],
+    threads: int, writer: Writer,
+) -> Outcome | None:  # fmt: skip
     """A depthwise convolution: a forward pass, or an input gradient (`Conv.input_gradient`).
 
     Args:
@@ -382,14 +384,15 @@ def depthwise_convolution(
         formats: of images, of filters, and of the result.
         result: (N·P·Q, C), contiguous, filled in.
         threads: at most.
+        writer: of the results.
 
     Returns:
-        Counts of events, if the plan counts them; None: there is no kernel for it, and nothing is computed.
+        None: there is no kernel for it, and nothing is computed.
     """
     kernel = lanewise_kernel(plan)
     if kernel is None or (conv.gaps != (1, 1) and conv.stride != (1, 1)):
         return None
-    return _Convolution(plan, kernel, images, conv, filters, formats, threads).run(result)
+    return _Convolution(plan, kernel, images, conv, filters, formats, threads, writer).run(result)
 
 
 class _Class(NamedTuple):
@@ -404,8 +407,9 @@ class _Convolution:
 
     def __init__(
         self, plan: Plan, kernel: Kernel, images: Codes, conv: Conv, filters: Codes, formats: Formats,
-        threads: int,
+        threads: int, writer: Writer,
     ) -> None:  # fmt: skip
+        self.writer = writer
         self.plan, self.kernel, self.images, self.conv = plan, kernel, images, conv
         self.formats, self.channels = formats, filters.shape[0]
         macs = conv.batch * conv.output[0] * conv.output[1] * filters.size
@@ -485,8 +489,8 @@ class _Convolution:
         rows[: lines * width] = ((y[:, None] + x) * PANEL).ravel()
         return rows
 
-    def run(self, result: Codes) -> Counts:
-        """Compute all blocks; the counts of events."""
+    def run(self, result: NDArray[Any]) -> Outcome:
+        """Compute all blocks."""
         blocks = self.conv.batch * -(-self.axes[0].counts[0] // self.lines)
         parts = _PARTS_PER_THREAD * self.threads if self.threads > 1 else 1
         width = self.panels * PANEL
@@ -495,22 +499,22 @@ class _Convolution:
             for channels in slices(self.channels, width)
             for block in slices(blocks, -(-blocks // parts))
         ]
-        counted: list[Counts] = []
+        outcomes: list[Outcome] = []
 
         def compute(part: tuple[slice, slice]) -> None:
             blocks, channels = part
-            worker = _Worker(self.plan, self.kernel, self.formats)
+            worker = _Worker(self.plan, self.kernel, self.formats, self.writer)
             self._describe(worker, result)
             convolve_blocks(
                 worker.record, self.table, blocks.start, blocks.stop - blocks.start,
                 channels.start, channels.stop - channels.start,
             )  # fmt: skip
-            counted.append(worker.counts)
+            outcomes.append(worker.outcome())
 
         _share(compute, work, self.threads)
-        return sum(counted, np.zeros(EVENTS, np.int64))
+        return total_outcome(outcomes)
 
-    def _describe(self, worker: _Worker, result: Codes) -> None:
+    def _describe(self, worker: _Worker, result: NDArray[Any]) -> None:
         """Fill in a thread's record."""
         (down, across), d = self.axes, worker.record
         rows = max(self.lines * across.counts[0], 1)
@@ -607,8 +611,9 @@ def _clear_rest(codes, place, pixels, pixel_bytes):
 
 
 def depthwise_correlation(
-    plan: Plan, images: Codes, conv: Conv, errors: Codes, formats: Formats, result: Codes, threads: int
-) -> Counts | None:  # fmt: skip
+    plan: Plan, images: Codes, conv: Conv, errors: Codes, formats: Formats, result: NDArray[Any],
+    threads: int, writer: Writer,
+) -> Outcome | None:  # fmt: skip
     """The weight gradient of a depthwise convolution.
 
     Args:
@@ -619,16 +624,17 @@ def depthwise_correlation(
         formats: of images, of errors, and of the result.
         result: (R·S, C), contiguous, filled in.
         threads: at most.
+        writer: of the results.
 
     Returns:
-        No counts; None: there is no kernel for it, and nothing is computed.
+        None: there is no kernel for it, and nothing is computed.
     """
     kernel = lanewise_kernel(plan, _TAP_ROWS)
     if kernel is None or kernel.counting is not Counting.NONE or conv.gaps != (1, 1):
         return None  # rows beyond the last tap would make events
     if plan.chunk_length % plan.products and plan.chunk_length < conv.gemm.m:
         return None
-    return _Correlation(plan, kernel, images, conv, errors, formats, threads).run(result)
+    return _Correlation(plan, kernel, images, conv, errors, formats, threads, writer).run(result)
 
 
 class _Correlation:
@@ -636,8 +642,9 @@ class _Correlation:
 
     def __init__(
         self, plan: Plan, kernel: Kernel, images: Codes, conv: Conv, errors: Codes, formats: Formats,
-        threads: int,
+        threads: int, writer: Writer,
     ) -> None:  # fmt: skip
+        self.writer = writer
         self.plan, self.kernel, self.images, self.errors = plan, kernel, images, errors
         self.conv, self.formats, self.channels = conv, formats, images.shape[3]
         self.taps = conv.kernel[0] * conv.kernel[1]
@@ -677,15 +684,16 @@ class _Correlation:
             for y in slices(p, lines)
         ], np.int64)  # fmt: skip
 
-    def run(self, result: Codes) -> Counts:
-        """Compute all channels; no counts."""
+    def run(self, result: NDArray[Any]) -> Outcome:
+        """Compute all channels."""
+        outcomes: list[Outcome] = []
         (down, across), plan = self.axes, self.plan
         taps = itertools.product(down.taps[0].values(), across.taps[0].values())
         rows = np.zeros(count_panels(self.taps) * PANEL, np.int64)
         rows[: self.taps] = [(y * self.pitch + x) * PANEL for y, x in taps]
 
         def compute(channels: slice) -> None:
-            worker = _Worker(plan, self.kernel, self.formats)
+            worker = _Worker(plan, self.kernel, self.formats, self.writer)
             d = worker.record
             worker.set_images("images", self.images, (down.before, across.before), self.pitch)
             worker.set_images("errors", self.errors, (0, 0), self.conv.output[1])
@@ -699,9 +707,10 @@ class _Correlation:
             d["chunk_length"], d["depth"] = plan.chunk_length, self.conv.gemm.m
             pixels = _WORKSPACE.array("pixels", (self.depth + plan.products,), np.int64)
             correlate_ranges(d, self.ranges, pixels, channels.start, channels.stop - channels.start)
+            outcomes.append(worker.outcome())
 
         _share(compute, slices(self.channels, self.panels * PANEL), self.threads)
-        return np.zeros(EVENTS, np.int64)
+        return total_outcome(outcomes)
 
 
 # -- a thread ----------------------------------------------------------------------------------------
@@ -710,22 +719,25 @@ class _Correlation:
 class _Worker:
     """A thread's record `DEPTHWISE`, and the memory that it points to."""
 
-    def __init__(self, plan: Plan, kernel: Kernel, formats: Formats) -> None:
+    def __init__(self, plan: Plan, kernel: Kernel, formats: Formats, writer: Writer) -> None:
         self.plan, self.formats = plan, formats
         #: An array of one record.
         self.record = np.zeros(1, DEPTHWISE)
         self.counts = np.zeros(EVENTS, np.int64)
-        self._writer = code_writer(formats[2], plan.scale)
         job, out = self.record["kernel"], self.record["out"]
         self.record["lane_bytes"] = plan.lane_bytes
         job["function"] = address(lanewise_runner(kernel))
         job["numbers"], job["counts"] = plan.numbers.ctypes.data, self.counts.ctypes.data
-        out["function"] = address(self._writer.function)
-        out["params"] = self._writer.params.ctypes.data
-        out["column_step"] = self._writer.result_bytes
+        out["function"] = address(writer.function)
+        out["params"] = writer.params.ctypes.data
+        out["column_step"] = writer.result_bytes
         self._parameters = [
             _parameters(plan, fmt, of_a) for fmt, of_a in zip(formats, (True, False))
         ]
+
+    def outcome(self) -> Outcome:
+        """Of what was computed."""
+        return Outcome(self.counts, bool(self.record["out"]["nonfinite"].item()))
 
     def set_images(
         self, name: str, images: Codes, before: tuple[int, int], pitch: int
@@ -763,6 +775,12 @@ class _Worker:
             chunk.ctypes.data, total.ctypes.data, carried
         )  # fmt: skip
         self.record["out"]["total"] = total.ctypes.data
+
+
+def total_outcome(outcomes: list[Outcome]) -> Outcome:
+    """The outcome of all parts."""
+    counts = sum((each.counts for each in outcomes), np.zeros(EVENTS, np.int64))
+    return Outcome(counts, any(each.nonfinite for each in outcomes))
 
 
 def _panels(

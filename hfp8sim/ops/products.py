@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike
 
 from hfp8sim import kernels
 from hfp8sim.errors import InputError
@@ -15,7 +15,14 @@ from hfp8sim.kernels.form import Overflow
 from hfp8sim.ops.events import Events, count_nan, no_counts
 from hfp8sim.ops.operand import Operand, as_operand
 from hfp8sim.ops.plain import plain_gemm
-from hfp8sim.ops.results import Results, Status, allocate_result, result_writer
+from hfp8sim.ops.results import (
+    Results,
+    Status,
+    allocate_result,
+    count_nan_results,
+    has_special,
+    result_writer,
+)
 from hfp8sim.ops.threads import thread_count
 from hfp8sim.units.accumulator import DRAWS, gemm_facts, stream_keys
 from hfp8sim.units.profile import Profile, get_profile
@@ -194,13 +201,13 @@ class Product(NamedTuple):
         # Where overflow is proved impossible every result is a number.
         numbers = plan.kernel.form.overflow is Overflow.IMPOSSIBLE
         if status is not None:
-            status.nonfinite |= outcome.nonfinite or (not numbers and _has_special(result, fmt))
+            status.nonfinite |= outcome.nonfinite or (not numbers and has_special(result, fmt))
         if not events:
             return result
         counts = no_counts()
         counts[: kernels.EVENTS] = outcome.counts
         counts[DRAWS] = result.size * profile.draws(depth)
-        return result, Events.of(counts, 0 if numbers else _count_nan(result, fmt))
+        return result, Events.of(counts, 0 if numbers else count_nan_results(result, fmt))
 
     def _plain(
         self, result: Results, seed: int, stream: int, threads: int, events: bool, status: Status | None
@@ -217,7 +224,7 @@ class Product(NamedTuple):
         if codes is not result:
             result[...] = Operand(codes, fmt, a.exponent + b.exponent).values(result.dtype)
         if status is not None:
-            status.nonfinite |= _has_special(codes, fmt)
+            status.nonfinite |= has_special(codes, fmt)
         return (result, Events.of(counts, count_nan(codes, fmt))) if events else result
 
 
@@ -262,17 +269,3 @@ def _size(shape: tuple[int, ...]) -> int:
     for n in shape:
         size *= n
     return size
-
-
-def _has_special(result: Results, fmt: FloatFormat) -> bool:
-    """Whether some result is infinite or NaN, codes or values."""
-    if result.dtype.kind == "f":
-        return False  # the writer has looked at each value
-    return kernels.scan(result, fmt).special
-
-
-def _count_nan(result: NDArray[Any], fmt: FloatFormat) -> int:
-    """How many results are NaN, codes or values."""
-    if result.dtype.kind == "f":
-        return int(np.count_nonzero(np.isnan(result)))
-    return count_nan(result, fmt)

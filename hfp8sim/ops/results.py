@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from hfp8sim import kernels
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat
+from hfp8sim.ops.events import count_nan
 
 #: An array of codes, or of float32 or float64.
 Results = NDArray[Any]
@@ -72,3 +73,17 @@ def result_writer(
     if result.dtype.kind == "f":
         return kernels.value_writer(fmt, plan.scale, exponent, result.itemsize)
     return kernels.code_writer(fmt, plan.scale)
+
+
+def has_special(result: Results, fmt: FloatFormat) -> bool:
+    """Whether some result that a kernel has written is infinite or NaN, codes or values."""
+    if result.dtype.kind == "f":
+        return False  # the writer has looked at each value
+    return kernels.scan(result, fmt).special
+
+
+def count_nan_results(result: Results, fmt: FloatFormat) -> int:
+    """How many results are NaN, codes or values."""
+    if result.dtype.kind == "f":
+        return int(np.count_nonzero(np.isnan(result)))
+    return count_nan(result, fmt)

@@ -134,6 +134,46 @@ def test_random_words_of_groups(source: str, phase: str) -> None:
         compare(conv, phase, profile, seed=3, stream=11)
 
 
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("shape", ["strided", "depthwise", "long sums"])
+@pytest.mark.parametrize("kind", ["normal", "extreme", "any"])
+def test_values_of_operands(kind: str, shape: str, phase: str) -> None:
+    """Operands with a scale, values out, and a flag for those that are not finite."""
+    conv, profile = SHAPES[shape], get_profile("rapid")
+    codes = tensors(conv, profile, phase, kind)
+    fmt = profile.result_format
+    with np.errstate(all="ignore"):
+        expected = np.ldexp(fmt.decode(by_gemm(conv, phase, codes, profile)[0]), 3)
+    formats = dict(zip(codes, profile.operand_formats(phase)))
+    scaled = {
+        name: hs.Operand(x, formats[name], exponent)
+        for (name, x), exponent in zip(codes.items(), (5, -2))
+    }
+    for dtype, layout, threads in ((np.float32, "NHWC", 1), (np.float64, "NCHW", 2)):
+        status = hs.Status()
+        values = by_conv(
+            conv, phase, scaled, profile, layout, threads=threads, out_dtype=dtype, status=status
+        )
+        assert values.dtype == dtype
+        np.testing.assert_array_equal(values, expected)
+        assert status.nonfinite == (not np.isfinite(expected).all())
+        values, events = by_conv(
+            conv, phase, scaled, profile, layout, out_dtype=dtype, events=True, threads=threads
+        )
+        np.testing.assert_array_equal(values, expected)
+        assert events.nan == np.isnan(expected).sum()
+    with pytest.raises(hs.InputError, match="codes cannot carry the operands' scale"):
+        by_conv(conv, phase, scaled, profile)
+
+
+def test_operand_of_another_format() -> None:
+    x = hs.Operand(X, "e4m3fn")
+    with pytest.raises(
+        hs.InputError, match="x is an operand of e4m3fn codes, but a_format is e5m2"
+    ):
+        hs.conv_fwd(x, W, a_format="e5m2")
+
+
 # -- against binary32 gradients ------------------------------------------------------------------------
 
 
@@ -240,7 +280,7 @@ DY = np.zeros((2, 3, 4, 8), np.uint8)
         ({"w": W[:, :, :1].repeat(7, 2)}, "the filter reaches over 7 pixels"),
         ({"threads": 0}, "threads is 0"),
         ({"stream": 1 << 64}, "stream is"),
-        ({"out": np.zeros((2, 3, 4, 8), np.uint8)}, r"out must be an array of uint16 of shape"),
+        ({"out": np.zeros((2, 3, 4, 8), np.uint8)}, r"out is uint8 \(2, 3, 4, 8\); it must be an array uint16"),
     ],
 )  # fmt: skip
 def test_bad_input(arguments: dict, message: str) -> None:
