@@ -20,7 +20,9 @@ from hfp8sim.network import PHASES, Conv, Layer
 from hfp8sim.ops import gemm
 from hfp8sim.ops.conversions import convert
 from hfp8sim.ops.products import explain
+from hfp8sim.ops.updates import update
 from hfp8sim.units.profile import Profile
+from hfp8sim.units.update import RULES, Constants, Update
 from hfp8sim.workloads import operands
 
 Run = Callable[[], object]
@@ -306,6 +308,31 @@ def convolutions() -> list[Case]:
     return cases
 
 
+def updates(n: int = 1 << 20) -> list[Case]:
+    """Updates of weights with momentum and decay by every rule, beside the same in NumPy's float32."""
+    w, v, g = (_rng().standard_normal(n).astype(np.float32) for _ in range(3))
+    constants = Constants.for_sgd(0.01, momentum=0.9, decay=1e-4, scale=1024)
+
+    def plain() -> None:
+        step = g * np.float32(1 / 1024) + np.float32(1e-4) * w
+        np.multiply(v, np.float32(0.9), out=v)
+        np.add(v, step, out=v)
+        np.subtract(w, np.float32(0.01) * v, out=w)
+
+    def emulated(rule: str) -> Run:
+        record = Update(rule)
+        state = {"momentum": v, **({"residual": np.zeros_like(w)} if record.residual else {})}
+        return lambda: update(record, constants, w, g, **state, step=1, threads=1)
+
+    peer = "NumPy float32, SGD with momentum"
+    cases = [Case("update", peer, n / 1e6, "Melem/s", lambda: plain)]
+    for rule in RULES:
+        cases.append(Case(
+            "update", rule, n / 1e6, "Melem/s", functools.partial(emulated, rule), peer
+        ))  # fmt: skip
+    return cases
+
+
 def all_cases() -> list[Case]:
     """Every row that is timed inside this process."""
-    return [*bare_kernels(), *products(), *conversions(), *convolutions(), *programs()]
+    return [*bare_kernels(), *products(), *conversions(), *convolutions(), *programs(), *updates()]

@@ -20,6 +20,10 @@ from hfp8sim.analysis.variance import chunked_retention, needed_bits
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FixedPoint, get_format, mx
 from hfp8sim.formats.fixed import FIXED_MODES
+from hfp8sim.ops import updates as ops_updates
+from hfp8sim.ops.quantisers import luq, pact, radix4, sawb
+from hfp8sim.units.sites import STOCHASTIC, Site
+from hfp8sim.units.update import RULES, Constants, Update
 from hfp8sim.verify import c_reference
 
 pytestmark = pytest.mark.skipif(
@@ -158,9 +162,42 @@ def runs() -> Iterator[tuple[str, bytes]]:
     yield "simulate", pickle.dumps([list(row.items()) for row in report.layers])
 
 
+def updates() -> Iterator[tuple[str, bytes]]:
+    shape = 70, 1000  # for two threads
+    for rule in RULES:
+        for optimiser in ("sgd", "adam"):
+            update = Update(rule, optimiser)
+            constants = Constants.for_sgd(0.1, momentum=0.9, decay=0.3, scale=3)
+            if optimiser == "adam":
+                constants = Constants.for_adam(0.1, 7, decay=0.3, scale=3)
+            w, r = (x.copy() for x in weights(rule))
+            state = {"residual": r} if update.residual else {}
+            state["momentum"] = numbers(11, *shape).copy()
+            if optimiser == "adam":
+                state["second"] = np.abs(numbers(12, *shape))
+            counts = ops_updates.update(
+                update, constants, w, numbers(10, *shape), **state, step=3, threads=2, stuck=True
+            )
+            result = b"".join(x.tobytes() for x in (w, *state.values()))
+            yield f"update {rule} {optimiser}", result + repr(counts).encode()
+    sums = ops_updates.reduce([numbers(13, 50), numbers(14, 50)], STOCHASTIC, step=1)
+    yield "reduce", sums.tobytes() + ops_updates.softmax_input(sums, Site(), step=1).tobytes()
+    yield "sawb", sawb(numbers(15, 60)).values.tobytes()
+    yield "pact", pact(numbers(16, 60), 0.3, 4).values.tobytes()
+    yield "luq", luq(numbers(17, 60), np.arange(60)).values.tobytes()
+    yield "radix4", radix4(numbers(18, 60), "odd").tobytes()
+
+
+@functools.cache
+def weights(rule: str) -> tuple[np.ndarray, np.ndarray]:
+    """W and r; made before any state is set."""
+    w, r = ops_updates.start(Update(rule), numbers(9, 70, 1000))
+    return w, np.zeros_like(w) if r is None else r
+
+
 KINDS: dict[str, Callable[[], Iterator[tuple[str, bytes]]]] = {
     "products": products, "large product": large_product, "conversions": conversions,
-    "blocks": blocks, "metrics": metrics, "runs": runs,
+    "blocks": blocks, "metrics": metrics, "runs": runs, "updates": updates,
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ class Quantised(NamedTuple):
     offset: float = 0.0
 
     @property
+    @standard_arithmetic
     def values(self) -> Reals:
         """The numbers, float64."""
         return self.offset + self.step * self.codes.astype(np.float64)

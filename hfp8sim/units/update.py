@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.units.sites import (
     BINARY32,
@@ -79,6 +80,7 @@ class Constants:
     correction: float = 1.0  #: b = √(1 − β₂ᵗ)
     epsilon: float = 0.0  #: ε
 
+    @standard_arithmetic
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = float(np.float32(getattr(self, field.name)))
@@ -89,6 +91,7 @@ class Constants:
             raise InputError("loss scale and bias correction of an update must be positive")
 
     @classmethod
+    @standard_arithmetic
     def for_sgd(
         cls, rate: float, *, momentum: float = 0.0, dampening: float = 0.0, decay: float = 0.0,
         scale: float = 1.0,
@@ -97,6 +100,7 @@ class Constants:
         return cls(rate, scale=scale, decay=decay, momentum=momentum, gain=1.0 - dampening)
 
     @classmethod
+    @standard_arithmetic
     def for_adam(
         cls, rate: float, number: int, *, betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-8, decay: float = 0.0, decoupled: bool = False, scale: float = 1.0,
