@@ -17,8 +17,7 @@ from hfp8sim import kernels
 from hfp8sim.lowering import lower_layer
 from hfp8sim.machine import execute
 from hfp8sim.network import PHASES, Conv, Layer
-from hfp8sim.ops import gemm
-from hfp8sim.ops.conversions import convert
+from hfp8sim.ops import Operand, batched, convert, gemm, round_values
 from hfp8sim.ops.products import explain
 from hfp8sim.ops.updates import update
 from hfp8sim.units.profile import Profile
@@ -28,6 +27,7 @@ from hfp8sim.workloads import operands
 Run = Callable[[], object]
 KEYS = np.uint64(1), np.uint64(2)
 HFP8 = hs.get_profile("hfp8")
+HFP8_143 = hs.get_format("hfp8-143")
 #: Fast stochastic roundings take 8 to 13 random bits.
 STOCHASTIC = HFP8.replace(rounding="stochastic", random_bits=13)
 BLAS = "NumPy float32"
@@ -72,19 +72,25 @@ def blas(size: int) -> Run:
 
 def kernel(profile: Profile, size: int, scales: tuple[float, float] = (1.0, 0.05)) -> Run:
     """The kernel alone: operands are panels already."""
-    a, b = matrices(profile, size, scales)
-    plan, formats = explain(a, b, profile), profile.operand_formats("fwd")
-    assert plan.kernel is not None, plan
-    left = kernels.pack_operand(plan, a, formats[0], KEYS, of_a=True)
-    right = kernels.pack_operand(plan, b.T, formats[1], KEYS, of_a=False)
-    state = kernels.allocate_accumulators(plan, size, size, whole=True)
-    return lambda: kernels.accumulate(plan, left, right, state, last=True)
+    formats = profile.operand_formats("fwd")
+    a, b = (Operand(x, fmt) for x, fmt in zip(matrices(profile, size, scales), formats))
+    return _packed(profile, a, b)
 
 
 def product(profile: Profile, size: int, **how: Any) -> Run:
     """`hs.gemm`, codes in and codes out."""
     a, b = matrices(profile, size)
     return lambda: gemm(a, b, profile, **how)
+
+
+def _packed(profile: Profile, a: Operand, b: Operand) -> Run:
+    """The kernel alone for a product of operands."""
+    plan = explain(a, b, profile)
+    assert plan.kernel is not None, plan
+    left = kernels.pack_operand(plan, a.codes, a.format, KEYS, of_a=True)
+    right = kernels.pack_operand(plan, b.codes.T, b.format, KEYS, of_a=False)
+    state = kernels.allocate_accumulators(plan, a.shape[0], b.shape[1], whole=True)
+    return lambda: kernels.accumulate(plan, left, right, state, last=True)
 
 
 def bare_kernels(size: int = 512) -> list[Case]:
@@ -149,6 +155,39 @@ def products() -> list[Case]:
     return cases
 
 
+def training_products() -> list[Case]:
+    """What a training step multiplies: values out of `hs.gemm`, and stacks of small matrices."""
+    m, k, n = 512, 64, 512
+    a, b = (Operand.encode(_rng().standard_normal(s), "hfp8-143") for s in ((m, k), (k, n)))
+    values, work = np.empty((m, n), np.float32), m * k * n / 1e9
+    bare, group = "kernel, 512×64×512", "values out"
+    cases = [Case(group, bare, work, "GMAC/s", lambda: _packed(HFP8, a, b))]
+    for name, how in (
+        ("codes", {}), ("float32", {"out_dtype": "float32"}),
+        ("float32 into out=", {"out_dtype": "float32", "out": values}),
+        ("float64", {"out_dtype": "float64"}),
+    ):  # fmt: skip
+        cases.append(Case(
+            group, f"hs.gemm, {name}", work, "GMAC/s",
+            lambda how=how: lambda: gemm(a, b, HFP8, threads=1, **how),  # type: ignore[misc]
+            bare, 0.87,
+        ))  # fmt: skip
+    count, one, group = 64, "hs.gemm, 64×16×64, codes", "stacks"
+    left = Operand.encode(_rng().standard_normal((count, 64, 16)), "hfp8-143")
+    right = Operand.encode(_rng().standard_normal((count, 16, 64)), "hfp8-143")
+    unit = "products/ms"
+    cases.append(
+        Case(group, one, 1e-3, unit, lambda: lambda: gemm(left[0], right[0], HFP8, threads=1))
+    )
+    for name, how in (("codes", {}), ("float32", {"out_dtype": "float32"})):
+        cases.append(Case(
+            group, f"hs.batched, 64 × 64×16×64, {name}", count * 1e-3, unit,
+            lambda how=how: lambda: batched(left, right, HFP8, threads=1, **how),  # type: ignore[misc]
+            one, 5,
+        ))  # fmt: skip
+    return cases
+
+
 def conversions(n: int = 1 << 18) -> list[Case]:
     """float32 into 8-bit formats, beside ml_dtypes."""
     import ml_dtypes
@@ -173,6 +212,19 @@ def conversions(n: int = 1 << 18) -> list[Case]:
             "conversion", f"hfp8-143, {mode}", n / 1e6, "Melem/s",
             lambda mode=mode: lambda: convert(x, "hfp8-143", mode, threads=1),  # type: ignore[misc]
         ))  # fmt: skip
+    double, image = x.astype(np.float64), x.reshape(16, -1, 32).transpose(2, 0, 1)
+    codes, values = convert(x, "hfp8-143")[0], np.empty(n, np.float32)
+    usual = "hfp8-143, nearest-away"
+    rows: list[tuple[str, Run]] = [
+        ("hfp8-143 of float64", lambda: convert(double, "hfp8-143", "nearest-away", threads=1)),
+        ("hfp8-143, channels last", lambda: convert(image, "hfp8-143", "nearest-away", threads=1)),
+        ("hfp8-143, every other row", lambda: convert(image[:, ::2], "hfp8-143", "nearest-away", threads=1)),
+        ("rounded in place to dlfloat16", lambda: round_values(values, "dlfloat16", out=values, threads=1)),
+        ("hfp8-143 decoded to float32", lambda: HFP8_143.decode(codes, dtype=np.float32, out=values)),
+    ]  # fmt: skip
+    for name, run in rows:
+        work = n / (2e6 if "other row" in name else 1e6)
+        cases.append(Case("conversion", name, work, "Melem/s", lambda run=run: run, usual))  # type: ignore[misc]
     return cases
 
 
@@ -335,4 +387,7 @@ def updates(n: int = 1 << 20) -> list[Case]:
 
 def all_cases() -> list[Case]:
     """Every row that is timed inside this process."""
-    return [*bare_kernels(), *products(), *conversions(), *convolutions(), *programs(), *updates()]
+    return [
+        *bare_kernels(), *products(), *training_products(), *conversions(), *convolutions(), *programs(),
+        *updates(),
+    ]  # fmt: skip

@@ -24,7 +24,7 @@ from hfp8sim.ops.results import (
     result_writer,
 )
 from hfp8sim.ops.threads import thread_count
-from hfp8sim.units.accumulator import DRAWS, gemm_facts, stream_keys
+from hfp8sim.units.accumulator import DRAWS, check_source, gemm_facts, stream_keys
 from hfp8sim.units.profile import Profile, get_profile
 
 _NO_KEYS = np.empty((0, 4), np.uint64)
@@ -189,7 +189,8 @@ class Product(NamedTuple):
         shape = *leading, a.shape[-2], b.shape[-1]
         result = allocate_result(shape, fmt, exponent, out_dtype, out)
         plan, count = self.plan(events), thread_count(threads)
-        keys = stream_keys(seed, stream, _size(leading) if plan.draws else 0)
+        check_source(seed, stream)
+        keys = stream_keys(seed, stream, _size(leading)) if plan.draws else _NO_KEYS
         if result.size == 0:
             return (result, Events()) if events else result
         if plan.kernel is None or depth == 0:

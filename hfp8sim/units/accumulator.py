@@ -98,7 +98,7 @@ def gemm_facts(
     Raises:
         InputError: a seed or a stream that is not in 0..2^64 − 1.
     """
-    _check_source(seed, stream)
+    check_source(seed, stream)
     row, column, between_row, between_column = (
         np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(site)))
         for site in (ACCUMULATE_ROW, ACCUMULATE_COLUMN, BETWEEN_ROW, BETWEEN_COLUMN)
@@ -124,7 +124,7 @@ def stream_keys(seed: int, stream: int, count: int) -> NDArray[np.uint64]:
     Raises:
         InputError: a seed or a stream that is not in 0..2^64 − 1.
     """
-    _check_source(seed, stream)
+    check_source(seed, stream)
     keys = np.empty((count, 4), np.uint64)
     _fill_keys(np.uint64(seed), np.uint64(stream), keys)
     return keys
@@ -140,7 +140,7 @@ def _fill_keys(seed, stream, keys):
         keys[g, 3] = key(seed, own, np.uint64(BETWEEN_COLUMN))
 
 
-def _check_source(seed: int, stream: int) -> None:
+def check_source(seed: int, stream: int) -> None:
     """Seed and stream are unsigned integers of 64 bits."""
     for what, value in (("seed", seed), ("stream", stream)):
         if not 0 <= value < 1 << 64:
