@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from hfp8sim.units import Profile
 
 WorkloadArgument = Annotated[str, typer.Argument(help="a shipped workload's name, or a file")]
+WorkloadsArgument = Annotated[
+    list[str],
+    typer.Argument(
+        help="a shipped workload's name, or a file; of several, or of a folder's files, a line each"
+    ),
+]
 BatchOption = Annotated[
     int | None, typer.Option("--batch", help="the mini-batch of a shipped network or an ONNX model")
 ]

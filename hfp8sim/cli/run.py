@@ -33,6 +33,7 @@ from hfp8sim.cli.options import (
     RunOptions,
     SetOption,
     WorkloadArgument,
+    WorkloadsArgument,
     chosen_profile,
     csv_columns,
     load,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 @app.command()
 @with_run_options
 def run(
-    workload: WorkloadArgument,
+    workload: WorkloadsArgument,
     options: RunOptions,
     out: OutOption = None,
     output: FormOption = REPORT_TABLE,
@@ -62,30 +63,71 @@ def run(
         typer.Option("--resume", help="go on from the partial report in --out, if there is one"),
     ] = False,
 ) -> None:
-    """Run a workload and report accuracy and throughput, layer by layer."""
+    """Run workloads and report accuracy and throughput, layer by layer."""
+    from hfp8sim.cli.several import expanded, run_several
     from hfp8sim.files import write_text
-    from hfp8sim.simulation.checkpoint import PartialReport, with_command
 
-    form = output.value
-    profile, common, names = options.arithmetic(), options.common(), csv_columns(columns, form)
+    form, several = output.value, expanded(workload)
+    names = csv_columns(columns, form)
     _check_timeline(timeline, options)
-    loaded = options.load(workload)
-    for warning in (*loaded.alerts, *loaded.warnings) if form != "table" or out else ():
-        say(warning)  # the table shows them as notes
     if resume and out is None:
         raise InputError("--resume needs --out, the directory with the partial report")
-    partial = PartialReport(out, loaded.name, command_line())
-    before = partial.read() if resume else None
-    arguments = common | {
-        "workload": loaded, "machine": options.machine, "profile": profile, "seed": options.seed,
-        "calibrate": options.calibrate,
-        "time_model": options.time_model, "resume": before,
-    }  # fmt: skip
-    report = with_command(_simulated(arguments, partial, form, names), command_line())
+    if len(several) > 1:
+        _check_several(timeline, out, form)
+        arguments = _arguments(options)
+
+        def run_one(path: str) -> Report:
+            report, partial = _run_one(path, options, arguments, out, form, names, resume)
+            if out is not None:
+                deliver(report, form, out, names)
+                partial.remove()
+            return report
+
+        run_several(several, run_one)
+        return
+    report, partial = _run_one(several[0], options, _arguments(options), out, form, names, resume)
     if timeline:
         write_text(timeline, report.to_timeline())
     deliver(report, form, out, names)
     partial.remove()
+
+
+def _check_several(timeline: Path | None, out: Path | None, form: str) -> None:
+    """`InputError` for options that go with one workload."""
+    if timeline is not None:
+        raise InputError("--timeline goes with one workload")
+    if out is None and form != "table":
+        raise InputError(f"--format {form} of several workloads needs --out, a directory")
+
+
+def _arguments(options: RunOptions) -> dict[str, object]:
+    """What `simulate` takes, the same for every workload."""
+    return options.common() | {
+        "machine": options.machine, "profile": options.arithmetic(), "seed": options.seed,
+        "calibrate": options.calibrate, "time_model": options.time_model,
+    }  # fmt: skip
+
+
+def _run_one(
+    workload: str,
+    options: RunOptions,
+    arguments: dict[str, object],
+    out: Path | None,
+    form: str,
+    names: Sequence[str],
+    resume: bool,
+) -> tuple[Report, PartialReport]:
+    """The report of one workload, and the partial report to remove when it is delivered."""
+    from hfp8sim.simulation.checkpoint import PartialReport, with_command
+
+    loaded = options.load(workload)
+    for warning in (*loaded.alerts, *loaded.warnings) if form != "table" or out else ():
+        say(warning)  # the table shows them as notes
+    partial = PartialReport(out, loaded.name, command_line())
+    before = partial.read() if resume else None
+    run_arguments = arguments | {"workload": loaded, "resume": before}
+    report = with_command(_simulated(run_arguments, partial, form, names), command_line())
+    return report, partial
 
 
 def _check_timeline(path: Path | None, options: RunOptions) -> None:

@@ -72,6 +72,42 @@ def gemms(tmp_path: Path) -> Path:
 # -- commands ------------------------------------------------------------------------------------
 
 
+def test_run_of_a_folder_prints_a_line_for_each_file(run: Run, gemms: Path, tmp_path: Path) -> None:
+    """Folders within it count, other files do not; one that cannot be read stops none of the others."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "more.csv").write_text("Layer, M, N, K,\nonly, 8, 8, 8,\n")
+    (tmp_path / "notes.md").write_text("no workload")
+    status, out, err = run("run", tmp_path, "--time-only")
+    assert (status, err) == (0, "")
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["more", "gemms"]
+    assert "util" in out and "SQNR" not in out
+    (tmp_path / "broken.csv").write_text("Layer, M, N, K,\nfirst, 4, x, 6,\n")
+    status, out, err = run("run", tmp_path, "digits-cnn", "--time-only")
+    assert status == 2 and out.count("\n") >= 4
+    assert err.startswith(f"hfp8sim: {tmp_path / 'broken.csv'}")
+    assert err.endswith("hfp8sim: 1 of 4 workloads were not run\n")
+
+
+def test_run_of_several_workloads_writes_each_report(run: Run, gemms: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("Layer, M, N, K,\nonly, 8, 8, 8,\n")
+    folder = tmp_path / "out"
+    status, out, _ = run("run", gemms, other, "--format", "json", "--out", folder)
+    assert status == 0 and "sum SQNR" in out
+    for path in (gemms, other):
+        report = hs.Report.load(folder / f"{path.stem}.json")
+        assert report.layers == hs.simulate(str(path)).layers
+    for options, reason in (
+        (["--format", "csv"], "--format csv of several workloads needs --out"),
+        (["--timeline", tmp_path / "t.json"], "--timeline goes with one workload"),
+    ):
+        status, _, err = run("run", gemms, other, *options)
+        assert status == 2 and reason in err
+    (tmp_path / "empty").mkdir()
+    status, _, err = run("run", tmp_path / "empty")
+    assert status == 2 and "no file in it ends in" in err
+
+
 def test_table_fits_100_characters(run: Run, gemms: Path) -> None:
     status, out, err = run("run", gemms)
     assert (status, err) == (0, "")
