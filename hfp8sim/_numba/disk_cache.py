@@ -214,6 +214,11 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
         self._turns: dict[Any, Turn] = {}  #: this process's, by signature
         self.enable()
 
+    def holds(self, sig: Any, target_context: Any) -> bool:
+        """Whether there is a file for a signature. It may be damaged."""
+        key = self._index_key(sig, target_context.codegen())
+        return key in self._cache_file._load_index()
+
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function, or None. Waits for a process that compiles it, and so does the next one."""
         if self._calls_unreached(sig) or not self._enabled:

@@ -154,13 +154,19 @@ def read(contents: bytes, module: str, is_package: bool, package: str) -> Source
 def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """All nodes but those under `if TYPE_CHECKING:`."""
     for child in ast.iter_child_nodes(tree):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+        if isinstance(child, ast.If) and _is_for_type_checkers(child.test):
             for statement in child.orelse:
                 yield statement
                 yield from _run_time_nodes(statement)
             continue
         yield child
         yield from _run_time_nodes(child)
+
+
+def _is_for_type_checkers(test: ast.expr) -> bool:
+    """Whether a condition is `TYPE_CHECKING` or has it in it."""
+    names = (getattr(node, "id", getattr(node, "attr", "")) for node in ast.walk(test))
+    return "TYPE_CHECKING" in names
 
 
 def _imported(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import numba
@@ -21,6 +21,7 @@ import numpy as np
 from numba.core import event
 
 from hfp8sim._numba.disk_cache import DiskCache, NoCache, root_folder
+from hfp8sim.collector import collector_off
 
 config: Any = numba.config
 
@@ -43,12 +44,12 @@ def jit_inlined(function: F) -> F:
 def _compiled(function: F, **options: Any) -> F:
     compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if compiled is function:  # with NUMBA_DISABLE_JIT=1
-        return _without_warnings(function)
+        return without_warnings(function)
     compiled._cache = NoCache() if _ROOT is None else DiskCache(_ROOT, function)
     return compiled  # type: ignore[no-any-return]
 
 
-def _without_warnings(function: F) -> F:
+def without_warnings(function: F) -> F:
     """The function without NumPy's warnings: compiled integers wrap around in silence, too."""
 
     @functools.wraps(function)
@@ -57,6 +58,23 @@ def _without_warnings(function: F) -> F:
             return function(*arguments)
 
     return silent  # type: ignore[return-value]
+
+
+class _WithoutCollector(event.Listener):
+    """Switches the garbage collector off while Numba compiles, which holds one lock for all threads."""
+
+    def __init__(self) -> None:
+        self.contexts: list[ExitStack] = []
+
+    def on_start(self, event: object) -> None:
+        self.contexts.append(ExitStack())
+        self.contexts[-1].enter_context(collector_off())
+
+    def on_end(self, event: object) -> None:
+        self.contexts.pop().close()
+
+
+event.register("numba:compile", _WithoutCollector())
 
 
 class _FirstCompilation(event.Listener):

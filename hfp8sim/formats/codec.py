@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.jit import jit, jit_inlined
 from hfp8sim.errors import InputError
 from hfp8sim.floating_point import standard_arithmetic
@@ -77,6 +78,10 @@ def _encode_bits(bits, fmt, mode, policy, r, random, codes, flags):
         code, flag = encode_one(bits[i], fmt, mode, policy, r, word)
         codes[i] = code
         flags[i] = flag
+
+
+#: Codes that are decoded without a compilation, as for the largest number of a format.
+_FEW_CODES = 4
 
 
 @jit
@@ -195,7 +200,8 @@ def _decode(codes: Codes, fmt: Format, values: NDArray[np.floating[Any]]) -> Non
         _look_up(codes, _table(fmt, values.dtype.name), values)  # type: ignore[arg-type]
     else:
         exact = values if values.dtype == np.float64 else np.empty(values.shape, np.float64)
-        _decode_codes(codes, fmt.facts, exact)
+        loop = interpreted(_decode_codes) if codes.size <= _FEW_CODES else _decode_codes
+        loop(codes, fmt.facts, exact)
         if exact is not values:
             with np.errstate(over="ignore", under="ignore", invalid="ignore"):
                 values[:] = exact

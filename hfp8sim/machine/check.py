@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from hfp8sim._numba.interpreted import Budget, interpreted
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import enumerate_names, layout, record, tuple_type
 from hfp8sim.errors import InputError
@@ -37,6 +38,8 @@ from hfp8sim.machine.loops import start
 from hfp8sim.machine.sequencer import step
 from hfp8sim.machine.state import BOX_KIND, FAULT, RESOLVED, fault_text
 
+#: Instructions that a process interprets, in walks and in time models, before it compiles them.
+INTERPRETED = Budget(4000)
 #: Instructions a program may execute: some hours of a core's time.
 MAX_STEPS = 1 << 28
 
@@ -355,18 +358,33 @@ def examine(program: Program, machine: Machine, dram_bytes: int | None = None) -
     """`check`, with findings about the program."""
     check_words(program)
     size = program.dram_lines * LINE if dram_bytes is None else dram_bytes
-    written = np.zeros(machine.scratchpad_rows, np.bool_)
-    cleared = np.zeros(machine.accumulator_rows, np.bool_)
-    words, walk = program.words.astype(np.int64), record(_WALK)
-    core, regs, boxes = start(words, 0, 1, machine.array.columns, size)
-    _walk(words, core, regs, boxes, record(RESOLVED), written, cleared, MAX_STEPS, walk)
-    result = _WalkResult(*walk.item())
+    result = _walk_program(program, machine, size)
     if result.fault != FAULT.none:
         raise refuse(program, result.index, fault_text(result.fault))
     if result.access != _ACCESS.sound:
-        limits = {_ACCESS.accumulators: cleared.size, _ACCESS.too_long: MAX_STEPS}
-        limit = limits.get(result.access, written.size)
+        limits = {_ACCESS.accumulators: machine.accumulator_rows, _ACCESS.too_long: MAX_STEPS}
+        limit = limits.get(result.access, machine.scratchpad_rows)
         text = list(_ACCESS_TEXTS.values())[result.access]
         reason = text.format(first=result.first, last=result.last, limit=limit)
         raise refuse(program, result.index, reason)
     return Findings(result.instructions, bool(result.stale_operands))
+
+
+def _walk_program(program: Program, machine: Machine, dram_bytes: int) -> Any:
+    """The result of a walk over the program, a `_WalkResult`. Short programs are interpreted."""
+    words, walk = program.words.astype(np.int64), record(_WALK)
+
+    def arguments(limit: int) -> tuple[Any, ...]:
+        core, regs, boxes = start(words, 0, 1, machine.array.columns, dram_bytes)
+        written = np.zeros(machine.scratchpad_rows, np.bool_)
+        cleared = np.zeros(machine.accumulator_rows, np.bool_)
+        return words, core, regs, boxes, record(RESOLVED), written, cleared, limit, walk
+
+    if limit := INTERPRETED.left(_walk, *arguments(MAX_STEPS)):
+        interpreted(_walk)(*arguments(limit))
+        INTERPRETED.spend(int(walk.instructions))
+        if walk.access != _ACCESS.too_long:
+            return _WalkResult(*walk.item())
+    walk = record(_WALK)
+    _walk(*arguments(MAX_STEPS))
+    return _WalkResult(*walk.item())

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.layouts import record
 from hfp8sim.isa import LINE, Program
 from hfp8sim.isa.segments import Segment, segments
 from hfp8sim.isa.table import UNITS
-from hfp8sim.machine.check import refuse
+from hfp8sim.machine.check import INTERPRETED, examine, refuse
 from hfp8sim.machine.config import Machine
 from hfp8sim.machine.loops import start
 from hfp8sim.machine.state import FAULT, RESOLVED, fault_text
@@ -93,18 +94,10 @@ def _run(
     counts = []
     for core in range(cores) if only is None else (only,):
         state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
-        fault, index, count = pipelined.run(
-            words,
-            state,
-            regs,
-            boxes,
-            record(RESOLVED),
-            record(PIPELINE),
-            model,
-            active,
-            results[core],
-            spans,
-        )
+        arguments = (
+            words, state, regs, boxes, record(RESOLVED), record(PIPELINE), model, active, results[core], spans
+        )  # fmt: skip
+        fault, index, count = _model(program, machine, arguments)(*arguments)
         if fault != FAULT.none:
             raise refuse(program, int(index), fault_text(fault))
         counts.append(int(count))
@@ -112,6 +105,15 @@ def _run(
     for number, busy_cores in enumerate(active):
         results[busy_cores:, number] = np.zeros(1, SEGMENT)
     return results, counts
+
+
+def _model(program: Program, machine: Machine, arguments: tuple[Any, ...]) -> Any:
+    """The model's loop over a program: compiled, or interpreted if the program is short."""
+    instructions = examine(program, machine).instructions
+    if instructions > INTERPRETED.left(pipelined.run, *arguments):
+        return pipelined.run
+    INTERPRETED.spend(instructions)
+    return interpreted(pipelined.run)
 
 
 def _model_record(machine: Machine) -> Any:

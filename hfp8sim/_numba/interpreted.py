@@ -1,0 +1,68 @@
+"""Compiled functions run by Python's interpreter, where that takes less time than to compile them.
+
+Control code has much source, and a program of a layer has some dozens of instructions. To compile the code that
+walks over programs takes seconds, which only long programs are worth.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from numba.core.dispatcher import Dispatcher
+
+from hfp8sim._numba.disk_cache import DiskCache
+from hfp8sim._numba.jit import without_warnings
+
+
+class Budget:
+    """Steps that a process may still interpret. It is shared by all functions that draw on it.
+
+    Args:
+        steps: at most. To interpret so many should take about as long as to compile.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def left(self, function: Any, *arguments: Any) -> int:
+        """Steps left for a compiled function; 0 if a call with such arguments compiles nothing."""
+        return 0 if _is_compiled(function, arguments) else self.steps
+
+    def spend(self, steps: int) -> None:
+        """Count steps that were interpreted."""
+        self.steps -= steps
+
+
+def _is_compiled(function: Any, arguments: tuple[Any, ...]) -> bool:
+    """Whether machine code for such arguments exists, in this process or on disk."""
+    if not isinstance(function, Dispatcher):  # with NUMBA_DISABLE_JIT=1
+        return True
+    signature = tuple(map(function.typeof_pyval, arguments))
+    cache = getattr(function, "_cache", None)
+    return signature in function.overloads or (
+        isinstance(cache, DiskCache) and cache.holds(signature, function.targetctx)
+    )
+
+
+@functools.cache
+def interpreted(function: Any) -> Callable[..., Any]:
+    """A compiled function as plain Python, as are the functions that it calls by a global name."""
+    plain: Callable[..., Any] = _plain(function)
+    return plain if plain is function else without_warnings(plain)
+
+
+@functools.cache
+def _plain(function: Any) -> Any:
+    if not isinstance(function, Dispatcher):
+        return function
+    source = function.py_func
+    names = dict(source.__globals__)
+    for name in source.__code__.co_names:
+        if isinstance(names.get(name), Dispatcher):
+            names[name] = _plain(names[name])
+    return FunctionType(
+        source.__code__, names, source.__name__, source.__defaults__, source.__closure__
+    )

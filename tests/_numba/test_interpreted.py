@@ -1,0 +1,64 @@
+"""Compiled functions run by Python's interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numba
+import pytest
+
+from hfp8sim._numba import jit as jit_module
+from hfp8sim._numba.interpreted import Budget, interpreted
+from hfp8sim._numba.jit import jit
+
+needs_compiler = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+
+
+@jit
+def halve(x):  # type: ignore[no-untyped-def]
+    return x // 2
+
+
+@jit
+def halvings(x):  # type: ignore[no-untyped-def]
+    n = 0
+    while x:
+        x = halve(x)
+        n += 1
+    return n
+
+
+@needs_compiler
+def test_interpreted_function_compiles_nothing() -> None:
+    compiled: Any = halvings
+    assert interpreted(halvings)(37) == 6
+    assert not compiled.overloads and not halve.overloads
+    assert halvings(37) == 6
+    assert interpreted(halvings)(37) == 6
+
+
+@needs_compiler
+def test_budget_is_for_functions_without_machine_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jit_module, "_ROOT", tmp_path)
+
+    def double(x):  # type: ignore[no-untyped-def]
+        return 2 * x
+
+    budget, function = Budget(10), jit(double)
+    budget.spend(3)
+    assert budget.left(function, 1) == 7
+    function(1)
+    assert budget.left(function, 1) == 0
+    assert budget.left(function, 1.0) == 7
+    in_another_process = jit(double)
+    assert budget.left(in_another_process, 1) == 0
+    assert budget.left(in_another_process, 1.0) == 7
+
+
+def test_plain_function_needs_no_budget() -> None:
+    """With NUMBA_DISABLE_JIT=1 no function is compiled."""
+    assert Budget(10).left(lambda x: x, 1) == 0
+    assert interpreted(abs) is abs
