@@ -9,11 +9,22 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli import compare, formats, process, programs, proofs, recipes, run, workloads
+from hfp8sim.cli import compare, formats, process, programs, proofs, recipes, run, train, workloads
 from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, nothing_written, say
 from hfp8sim.errors import InputError
 
-__all__ = ["app", "compare", "formats", "main", "programs", "proofs", "recipes", "run", "workloads"]
+__all__ = [
+    "app",
+    "compare",
+    "formats",
+    "main",
+    "programs",
+    "proofs",
+    "recipes",
+    "run",
+    "train",
+    "workloads",
+]
 
 #: The first commands in the help; the others follow by subject.
 _FIRST = ("run", "show", "compare", "theory")

@@ -21,16 +21,14 @@ from hfp8sim.training.data import load_data
 from hfp8sim.training.emulation import Emulation
 from hfp8sim.training.functional import bmm, linear, matmul, scaled_dot_product_attention
 from hfp8sim.training.inference import Evaluation, evaluate, quantise, retune_batchnorm
-from hfp8sim.training.loss_scale import LossScale
 from hfp8sim.training.networks import make_network
-from hfp8sim.training.optimisers import SGD, Adam, parameter_groups, round_updates
+from hfp8sim.training.optimisers import SGD, Adam, make_optimiser, parameter_groups, round_updates
 
 __all__ = [
     "SGD",
     "Adam",
     "Emulation",
     "Evaluation",
-    "LossScale",
     "bmm",
     "convert",
     "describe",
@@ -38,6 +36,7 @@ __all__ = [
     "linear",
     "load_data",
     "make_network",
+    "make_optimiser",
     "matmul",
     "parameter_groups",
     "quantise",

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.recipes import Recipe, get_recipe, recipes
 from hfp8sim.training import attention, layers, recurrent, steps
-from hfp8sim.training.emulation import Emulation, Products
+from hfp8sim.training.emulation import Arithmetic, Emulation, Products
 from hfp8sim.training.interception import NUMBERS_PER_MODULE, Scope
-from hfp8sim.units.profile import Profile, get_profile
+from hfp8sim.units.profile import Profile, get_profile, profiles
 
 #: What a policy gives to a layer that PyTorch computes in binary32.
 KEEP = "keep"
@@ -49,9 +50,9 @@ PolicyLike = str | Mapping[str, str | Profile] | Sequence[tuple[str, str | Profi
 
 def convert(
     model: nn.Module,
-    profile: str | Profile = "hfp8",
+    recipe: str | Recipe | Profile = "hfp8",
     *,
-    policy: PolicyLike = (),
+    policy: PolicyLike | None = None,
     seed: int = 0,
     threads: int | None = None,
     first_step: int = 1,
@@ -64,8 +65,9 @@ def convert(
     Args:
         model: changed in place. Linear and convolution layers become emulated ones; matmul, einsum, linear and
             attention in the code of its modules are emulated too.
-        profile: how a layer's products are computed.
-        policy: exceptions, as `first=fp16,last=fp16,depthwise=fp16,head.*=keep`: `first` and `last` are the
+        recipe: what is rounded where, by name, TOML file or record. Or a profile, by a name that is no recipe's or
+            as a record: then only the products and their operands are rounded, and there is no policy.
+        policy: exceptions in place of the recipe's, as `first=fp16,last=fp16,depthwise=fp16,head.*=keep`: `first` and `last` are the
             first and last layer with weights, in the order of `model.modules()`; `depthwise` are convolutions
             with one channel a group; anything else is a pattern of module names. `keep` leaves a layer to
             PyTorch. The first rule that fits a layer holds.
@@ -82,8 +84,14 @@ def convert(
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model is {type(model).__name__}; it must be a torch.nn.Module")
-    rules, default = _parse(policy), get_profile(profile)
+    recipe = recipe_of(recipe)
     restore(model)
+    if not recipe.emulated:
+        return model
+    rules, default = (
+        _parse(recipe.policy if policy is None else policy),
+        get_profile(recipe.profile),
+    )
     named = [(name or type(model).__name__, module) for name, module in model.named_modules()]
     chosen = _assign(named, default, rules)
     for (name, module), fitting in zip(named, chosen):
@@ -91,13 +99,23 @@ def convert(
     emulation = Emulation(seed, threads, first_step)
     for number, ((name, module), fitting) in enumerate(zip(named, chosen)):
         emulated = EMULATED.get(type(module))
-        if emulated is not None and fitting is not None:
+        arithmetic = None if fitting is None else Arithmetic.of(recipe, fitting)
+        if emulated is not None and arithmetic is not None:
             module.__class__ = emulated
-            module.products = Products(name, fitting, number * NUMBERS_PER_MODULE, emulation)  # type: ignore[assignment]
+            module.products = Products(name, arithmetic, number * NUMBERS_PER_MODULE, emulation)  # type: ignore[assignment]
         elif _computes(module):
-            _intercept(module, Scope(name, number, fitting, emulation))
+            _intercept(module, Scope(name, number, arithmetic, emulation))
     steps.count(model, emulation)
     return model
+
+
+def recipe_of(recipe: str | Recipe | Profile) -> Recipe:
+    """A recipe by name, file or record; or the recipe of a profile alone."""
+    if isinstance(recipe, str) and recipe not in recipes() and recipe in profiles():
+        recipe = get_profile(recipe)
+    if isinstance(recipe, Profile):
+        return Recipe(recipe.name, profile=recipe, policy="")
+    return get_recipe(recipe)
 
 
 def restore(model: nn.Module) -> nn.Module:

@@ -7,6 +7,7 @@ layer's number, the phase and the element (docs/numerics.md, sections 4 and 6).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,23 @@ from numpy.typing import NDArray
 
 from hfp8sim import ops
 from hfp8sim.errors import InputError
-from hfp8sim.formats.vocabulary import is_stochastic, mode_number
+from hfp8sim.network import PHASES
 from hfp8sim.network.streams import STREAMS_PER_PHASE, phase_stream
-from hfp8sim.ops import Operand, convolutions
-from hfp8sim.units.profile import Profile
+from hfp8sim.ops import Operand, convolutions, updates
+from hfp8sim.recipes import Recipe
+from hfp8sim.units.profile import Profile, get_profile
 from hfp8sim.units.random import step_stream
+from hfp8sim.units.sites import Site
 
 Values = NDArray[np.float32]
 
-#: Operands of a layer, as `Products.encode` names them; an operand's number enters its random words.
+#: Operands of a layer, as `Products.encode` names them.
 ROLES = ("x", "w", "error")
+#: The profile's exponent of the scale of each operand.
+_SCALES = {"x": "a_scale", "w": "b_scale", "error": "error_scale"}
+#: Tensors of a layer that are rounded; a tensor's number enters its random words.
+_TENSORS = (*ROLES, *PHASES)
 _OF_IMAGES = {"layout": "NCHW"}
-#: The two operands of each phase's product.
-OPERANDS = {"fwd": ("x", "w"), "dgrad": ("error", "w"), "wgrad": ("x", "error")}
 
 
 @dataclasses.dataclass
@@ -53,20 +58,54 @@ class Share:
     underflowed: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """What a recipe rounds in a layer: the products, their operands before and their results after."""
+
+    profile: Profile
+    operands: Mapping[str, Site]  #: by role
+    results: Mapping[str, Site]  #: by phase; only those that are rounded again
+
+    @classmethod
+    def of(cls, recipe: Recipe, profile: Profile) -> Arithmetic:
+        """The arithmetic of a layer that is computed with a profile.
+
+        The recipe's sites hold for layers with the recipe's own profile. A layer with another one has that
+        profile's operand formats, and its results are not rounded again.
+        """
+        own = profile == get_profile(recipe.profile)
+        recipe = recipe if own else Recipe(profile.name, profile=profile)
+        if recipe.quantisers:
+            name = next(iter(recipe.quantisers.values()))
+            raise InputError(f"recipe {recipe.name}: quantiser {name} is not available in training")
+        operands = {role: recipe.site(role) for role in ROLES}
+        results = {phase: recipe.site(f"{phase}-result") for phase in PHASES}
+        return cls(
+            profile,
+            {role: site for role, site in operands.items() if site is not None},
+            {phase: site for phase, site in results.items() if site is not None},
+        )
+
+
 @dataclasses.dataclass
 class Products:
-    """The arithmetic of one layer: its profile, and its number, which enters its random words.
+    """The three products of one layer; its number enters its random words.
 
     Arrays are float32 in and out. An operand is encoded once and multiplied as often as it is needed.
     """
 
     name: str  #: of the layer, in errors and reports
-    profile: Profile
+    arithmetic: Arithmetic
     number: int
     emulation: Emulation
     shares: dict[str, Share] = dataclasses.field(
         default_factory=dict
     )  #: of the last operand of each role
+
+    @property
+    def profile(self) -> Profile:
+        """How a product is computed."""
+        return self.arithmetic.profile
 
     def encode(self, x: Values, role: str) -> Operand:
         """Round a tensor into the format of an operand.
@@ -78,22 +117,14 @@ class Products:
         Raises:
             InputError: a NaN that the format has no code for. The text names the layer and the operand.
         """
-        phase = "dgrad" if role == "error" else "fwd"
-        side = OPERANDS[phase].index(role)
-        fmt = self.profile.operand_formats(phase)[side]
-        scale = self.profile.operand_scales(phase)[side]
+        site = self.arithmetic.operands[role]
+        scale = getattr(self.profile, _SCALES[role])
         try:
             operand = Operand.encode(
-                x,
-                fmt,
-                rounding=self.profile.operand_rounding,
-                overflow=self.profile.operand_overflow,
-                bits=self.profile.random_bits,
-                seed=self.emulation.seed,
-                stream=self._operand_stream(role),
-                exponent=-scale,
+                x, site.record, rounding=site.rounding, overflow=site.overflow, bits=site.random_bits,
+                seed=self.emulation.seed, stream=self._tensor_stream(role, site), exponent=-scale,
                 threads=self.threads,
-            )
+            )  # fmt: skip
         except InputError as error:
             raise InputError(f"layer {self.name}, operand {role}: {error}") from None
         self.shares[role] = Share(operand.size, operand.saturated, operand.underflowed)
@@ -108,7 +139,9 @@ class Products:
 
     def part(self, number: int, name: str) -> Products:
         """The arithmetic of one of several products of a layer; each draws random words of its own."""
-        return Products(f"{self.name}.{name}", self.profile, self.number + number, self.emulation)
+        return Products(
+            f"{self.name}.{name}", self.arithmetic, self.number + number, self.emulation
+        )
 
     def keys(self, phase: str) -> dict[str, int]:
         """Seed and stream of a phase's product, as arguments of `ops.gemm`."""
@@ -117,16 +150,18 @@ class Products:
         stream = self.emulation.stream(phase_stream(self.number, phase))
         return {"seed": self.emulation.seed, "stream": stream & -STREAMS_PER_PHASE}
 
-    def _operand_stream(self, role: str) -> int:
-        if not is_stochastic(mode_number(self.profile.operand_rounding)):
-            return 0
-        return self.emulation.stream(len(ROLES) * self.number + ROLES.index(role))
+    def _tensor(self, name: str) -> int:
+        """The number of one of the layer's tensors."""
+        return len(_TENSORS) * self.number + _TENSORS.index(name)
+
+    def _tensor_stream(self, name: str, site: Site) -> int:
+        return self.emulation.stream(self._tensor(name)) if site.stochastic else 0
 
     # -- products ------------------------------------------------------------------------------------
 
     def multiply(self, a: Operand, b: Operand, phase: str) -> Values:
         """A product of matrices (M, K) and (K, N), or of batches of them (G, M, K) and (G, K, N)."""
-        return self._values(ops.gemm if a.ndim == 2 else _batched, a, b, phase)
+        return self._values(ops.gemm, a, b, phase)
 
     def convolve(self, x: Operand, w: Operand, phase: str = "fwd", **geometry: Any) -> Values:
         """`convolutions.conv_fwd` of images (N, C, H, W); the input's gradient of a transposed convolution is one, too."""
@@ -148,17 +183,25 @@ class Products:
 
     def _values(self, call: Any, a: Operand, b: Operand, phase: str, **geometry: Any) -> Values:
         """The values of a product in the machine's arithmetic."""
-        settings = {
-            "a_format": a.format,
-            "b_format": b.format,
-            "threads": self.threads,
-            **self.keys(phase),
-        }
-        codes = call(a.codes, b.codes, profile=self.profile, **settings, **geometry)
-        return Operand(codes, self.profile.result_format, a.exponent + b.exponent).values()
-
-
-def _batched(a: Any, b: Any, stream: int, **settings: Any) -> Any:
-    return np.stack(
-        [ops.gemm(x, y, stream=stream + g, **settings) for g, (x, y) in enumerate(zip(a, b))]
-    )
+        formats = {"a_format": a.format, "b_format": b.format}
+        settings = {"threads": self.threads, **self.keys(phase), **formats, **geometry}
+        if call is ops.gemm:
+            if a.ndim == 2:
+                codes = ops.gemm(a, b, profile=self.profile, **settings)
+            else:
+                st = settings.pop("stream")
+                codes = np.stack(
+                    [
+                        ops.gemm(x, y, stream=st + g, profile=self.profile, **settings)
+                        for g, (x, y) in enumerate(zip(a.codes, b.codes))
+                    ]
+                )
+            values = Operand(codes, self.profile.result_format, a.exponent + b.exponent).values()
+        else:
+            codes = call(a.codes, b.codes, profile=self.profile, **settings)
+            values = Operand(codes, self.profile.result_format, a.exponent + b.exponent).values()
+        site = self.arithmetic.results.get(phase)
+        if site is None:
+            return values
+        seed, step = self.emulation.seed, self.emulation.step
+        return updates.round_result(values, site, seed=seed, step=step, tensor=self._tensor(phase))

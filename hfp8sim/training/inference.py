@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hfp8sim.errors import InputError
+from hfp8sim.recipes import Recipe
 from hfp8sim.training.conversion import PolicyLike, convert
 from hfp8sim.units.profile import Profile
 
@@ -20,13 +21,13 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def quantise(
-    model: nn.Module, profile: str | Profile = "hfp8", *, policy: PolicyLike = (), threads: int | None = None
+    model: nn.Module, recipe: str | Recipe | Profile = "hfp8", *, policy: PolicyLike | None = None, threads: int | None = None
 ) -> nn.Module:  # fmt: skip
     """A converted copy of a trained model, ready for inference; the model itself stays as it is.
 
     Arguments and errors are those of `convert`.
     """
-    return convert(copy.deepcopy(model), profile, policy=policy, threads=threads).eval()
+    return convert(copy.deepcopy(model), recipe, policy=policy, threads=threads).eval()
 
 
 @torch.no_grad()

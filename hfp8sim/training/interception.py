@@ -2,7 +2,7 @@
 
 Forward hooks on every module of a converted model keep a stack of the modules that are running. While it is
 not empty, a `TorchFunctionMode` passes products on to `functional`. The innermost module gives a product its
-name, its profile and its number. The number counts within one call of that module, so a call that is repeated
+name, its arithmetic and its number. The number counts within one call of that module, so a call that is repeated
 under activation checkpointing draws the same random words.
 """
 
@@ -20,8 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from hfp8sim.errors import InputError
 from hfp8sim.training import functional
-from hfp8sim.training.emulation import Emulation, Products
-from hfp8sim.units.profile import Profile
+from hfp8sim.training.emulation import Arithmetic, Emulation, Products
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
 #: Numbers of one module: the module's own product, then those that its code computes.
@@ -34,16 +33,16 @@ class Scope:
 
     name: str
     number: int  #: of the module in the model
-    profile: Profile | None  #: None: PyTorch computes the products of this module's code
+    arithmetic: Arithmetic | None  #: None: PyTorch computes the products of this module's code
     emulation: Emulation
 
     def products(self, index: int) -> Products:
         """The arithmetic of product number `index` of one call of the module."""
-        assert self.profile is not None
+        assert self.arithmetic is not None
         if index + 1 >= NUMBERS_PER_MODULE:
             raise InputError(f"module {self.name} computes more than {index} products in one call")
         number = self.number * NUMBERS_PER_MODULE + index + 1
-        return Products(f"{self.name}.{index}", self.profile, number, self.emulation)
+        return Products(f"{self.name}.{index}", self.arithmetic, number, self.emulation)
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """The forward pre-hook: the module's code begins."""
@@ -85,7 +84,7 @@ class _Mode(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         frame = _running.frames[-1]
         handler = HANDLERS.get(func)
-        if handler is None or frame.scope.profile is None:
+        if handler is None or frame.scope.arithmetic is None:
             return func(*args, **(kwargs or {}))
         return handler(frame, *args, **(kwargs or {}))
 

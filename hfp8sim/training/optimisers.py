@@ -14,8 +14,8 @@ import torch
 
 from hfp8sim.errors import InputError
 from hfp8sim.ops import updates
+from hfp8sim.recipes import LossScale, Recipe, ScaleState, get_recipe
 from hfp8sim.training import steps
-from hfp8sim.training.loss_scale import LossScale
 from hfp8sim.units.sites import Place, Site
 from hfp8sim.units.update import Constants, Counts, Slot, Update
 
@@ -62,7 +62,8 @@ class _Optimiser(torch.optim.Optimizer):
         self, params: Iterable[Any], defaults: dict[str, Any], update: Update, loss_scale: Any, seed: int,
         threads: int | None, count_stuck: bool,
     ) -> None:  # fmt: skip
-        self.loss_scale = LossScale.of(loss_scale)
+        self.loss_scale = _loss_scale(loss_scale)
+        self.scale = self.loss_scale.begin()
         self.seed, self.threads, self.count_stuck = seed, threads, count_stuck
         self.counts = StepCounts()
         self.steps_taken = 0
@@ -84,7 +85,7 @@ class _Optimiser(torch.optim.Optimizer):
 
     def backward(self, loss: Tensor) -> None:
         """The gradients of the loss, times the loss scale."""
-        (loss * self.loss_scale.scale).backward()
+        (loss * self.scale.scale).backward()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -104,7 +105,7 @@ class _Optimiser(torch.optim.Optimizer):
             self.steps_taken += 1
             for number, group, parameter in used:
                 self._update(number, group, parameter)
-        self.loss_scale.after_step(overflow=self.counts.skipped)
+        self.scale = self.loss_scale.advance(self.scale, self.counts.skipped)
         return loss
 
     def _update(self, number: int, group: dict[str, Any], parameter: Any) -> None:
@@ -142,7 +143,7 @@ class _Optimiser(torch.optim.Optimizer):
         state: dict[str, Any] = super().state_dict()
         for group in state["param_groups"]:
             del group["update"]  # a setting, as the class of the optimiser is
-        own = {"steps_taken": self.steps_taken, "loss_scale": self.loss_scale.state()}
+        own = {"steps_taken": self.steps_taken, "scale": tuple(self.scale)}
         return {**state, "hfp8sim": own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -160,8 +161,13 @@ class _Optimiser(torch.optim.Optimizer):
         ]
         super().load_state_dict({"state": state_dict["state"], "param_groups": groups})
         self.steps_taken = own["steps_taken"]
-        self.loss_scale.load(own["loss_scale"])
+        self.scale = ScaleState(*own["scale"])
         steps.resume(self, self.steps_taken + 1)
+
+
+def _loss_scale(value: Any) -> LossScale:
+    """A loss scale: a record, or a number that is used always."""
+    return value if isinstance(value, LossScale) else LossScale("static", start=value)
 
 
 def _array(parameter: Any) -> np.ndarray:
@@ -176,7 +182,8 @@ class SGD(_Optimiser):
     Args:
         params, lr, momentum, dampening, weight_decay, nesterov: as `torch.optim.SGD`.
         update: the rule, by name or as a record; a parameter group may have its own under `update`.
-        loss_scale: a number, or a `LossScale`; use `optimiser.backward(loss)`.
+        loss_scale: a number, or a `hfp8sim.recipes.LossScale`; use `optimiser.backward(loss)`. `optimiser.scale` is
+            its state.
         seed: of the stochastic roundings.
         threads: None: as many as PyTorch uses. No result depends on it.
         count_stuck: count weights that stay though binary32 would move them (a third slower).
@@ -200,7 +207,7 @@ class SGD(_Optimiser):
     def _constants(self, group: dict[str, Any]) -> Constants:
         return Constants.for_sgd(
             float(group["lr"]), momentum=group["momentum"], dampening=group["dampening"],
-            decay=group["weight_decay"], scale=self.loss_scale.scale,
+            decay=group["weight_decay"], scale=self.scale.scale,
         )  # fmt: skip
 
 
@@ -233,8 +240,32 @@ class Adam(_Optimiser):
     def _constants(self, group: dict[str, Any]) -> Constants:
         return Constants.for_adam(
             float(group["lr"]), self.steps_taken, betas=group["betas"], epsilon=group["eps"],
-            decay=group["weight_decay"], decoupled=group["decoupled"], scale=self.loss_scale.scale,
+            decay=group["weight_decay"], decoupled=group["decoupled"], scale=self.scale.scale,
         )  # fmt: skip
+
+
+def make_optimiser(
+    model: Any, recipe: str | Recipe, kind: str = "sgd", *, lr: float, **settings: Any
+) -> _Optimiser:
+    """The optimiser of a converted model as a recipe says: its rule, its sites and its loss scale.
+
+    Weights of emulated layers follow the recipe's rule; biases, normalisations and other layers are binary32.
+
+    Args:
+        recipe: name, TOML file or record.
+        kind: `sgd` or `adam`.
+        lr, settings: as those of `SGD` or `Adam`.
+
+    Raises:
+        InputError: an unknown recipe or kind.
+    """
+    record = get_recipe(recipe)
+    update = record.update(kind, nesterov=settings.get("nesterov", False))
+    classes: dict[str, Any] = {"sgd": SGD, "adam": Adam}
+    optimiser: _Optimiser = classes[kind](
+        parameter_groups(model, update), lr, update=update, loss_scale=record.loss_scale, **settings
+    )
+    return optimiser
 
 
 def parameter_groups(

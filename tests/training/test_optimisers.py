@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 import hfp8sim as hs  # noqa: E402
 from hfp8sim import InputError, training  # noqa: E402
 from hfp8sim.ops import updates  # noqa: E402
+from hfp8sim.recipes import LossScale  # noqa: E402
 from hfp8sim.units.sites import Site  # noqa: E402
 from hfp8sim.units.update import RULES, Constants, Update  # noqa: E402
 
@@ -101,7 +102,7 @@ def test_weights_of_emulated_layers_have_eight_bits_and_norms_binary32():
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
 def test_saved_state_resumes_to_the_bit(kind):
     def optimiser_of(net):
-        scale = training.LossScale.dynamic(1024, interval=2)
+        scale = LossScale("dynamic", interval=2)
         if kind == "sgd":
             return training.SGD(
                 net.parameters(), 0.05, 0.9, update="axpy", loss_scale=scale, seed=3
@@ -112,7 +113,7 @@ def test_saved_state_resumes_to_the_bit(kind):
 
     def steps(net, optimiser, numbers):
         for number in numbers:
-            gradients(net, number, optimiser.loss_scale.scale)
+            gradients(net, number, optimiser.scale.scale)
             optimiser.step()
 
     whole, part = model(), training.convert(model())
@@ -128,7 +129,7 @@ def test_saved_state_resumes_to_the_bit(kind):
     optimiser.load_state_dict(saved[1])
     assert again[0].products.emulation.step == 4
     steps(again, optimiser, range(4, 7))
-    assert torch.equal(weights(again), weights(whole)) and optimiser.loss_scale.scale == 8192
+    assert torch.equal(weights(again), weights(whole)) and optimiser.scale.scale == 8192
 
 
 def test_overflow_skips_the_step_and_halves_the_scale():
@@ -137,7 +138,7 @@ def test_overflow_skips_the_step_and_halves_the_scale():
         net.parameters(),
         0.1,
         update="residual-naive",
-        loss_scale=training.LossScale.dynamic(64),
+        loss_scale=LossScale("dynamic", start=64),
         count_stuck=True,
     )
     before = weights(net)
@@ -145,7 +146,7 @@ def test_overflow_skips_the_step_and_halves_the_scale():
     net[0].weight.grad[1, 2] = torch.inf
     optimiser.step()
     assert optimiser.counts.skipped and torch.equal(weights(net), before)
-    assert optimiser.loss_scale.scale == 32 and optimiser.steps_taken == 0
+    assert optimiser.scale.scale == 32 and optimiser.steps_taken == 0
     for _ in range(
         2
     ):  # The first step rounds the weights to the grid on which the second one is stuck.

@@ -1,0 +1,248 @@
+"""A whole training run: a network, data, a recipe; with checkpoints that resume to the bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import io
+import itertools
+import math
+import pickle
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hfp8sim.errors import InputError
+from hfp8sim.files import write_whole
+from hfp8sim.recipes import Recipe, get_recipe
+from hfp8sim.training.conversion import convert
+from hfp8sim.training.data import Data, load_data, windows_at
+from hfp8sim.training.inference import Evaluation, evaluate
+from hfp8sim.training.networks import NETWORKS, make_network
+from hfp8sim.training.optimisers import StepCounts, make_optimiser
+
+Tensor = Any  #: PyTorch's
+#: Examples of a batch in evaluation.
+_TEST_BATCH = 500
+#: Windows of a text that are evaluated.
+_TEST_WINDOWS = 256
+_WINDOW = 64  #: symbols of a window
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a run does. All of it is in a checkpoint; equal settings give equal weights, to the bit."""
+
+    network: str  #: a name of `NETWORKS`, or MODULE:FUNCTION of the user's, which returns a model
+    data: str = "digits"
+    recipe: str | Recipe = "hfp8"
+    optimiser: str = "sgd"  #: or `adam`
+    rate: float = 0.05  #: at the first step; it falls to 0 as a half cosine
+    momentum: float = 0.9  #: of SGD
+    decay: float = 5e-4  #: weight decay
+    batch: int = 64
+    steps: int = 300
+    seed: int = 0  #: of the first weights, the order of the data, and stochastic roundings
+
+    def __post_init__(self) -> None:
+        get_recipe(self.recipe)
+        for name in ("batch", "steps"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if not (self.rate > 0 and math.isfinite(self.rate)):
+            raise InputError(f"rate is {self.rate}, must be positive")
+        if self.optimiser not in ("sgd", "adam"):
+            raise InputError(f"optimiser is {self.optimiser!r}, must be sgd or adam")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepRecord:
+    """One training step."""
+
+    step: int  #: from 1
+    loss: float  #: of the batch, in nats
+    scale: float  #: the loss scale it used
+    counts: StepCounts
+
+
+class Run:
+    """A training run, step by step.
+
+    Args:
+        settings: what to do.
+        threads: worker threads of products; as many as PyTorch uses by default. No bit depends on it.
+
+    Raises:
+        InputError: an unknown name, data that is not installed, a layer that cannot be emulated.
+    """
+
+    def __init__(self, settings: Settings, threads: int | None = None) -> None:
+        self.settings, self.recipe = settings, get_recipe(settings.recipe)
+        self.data = load_data(settings.data)
+        torch.manual_seed(settings.seed)
+        self.model = convert(
+            _network(settings.network, self.data), self.recipe, seed=settings.seed, threads=threads
+        )
+        more = {"momentum": settings.momentum} if settings.optimiser == "sgd" else {}
+        self.optimiser = make_optimiser(
+            self.model, self.recipe, settings.optimiser, lr=settings.rate, weight_decay=settings.decay,
+            seed=settings.seed, threads=threads, count_stuck=True, **more,
+        )  # fmt: skip
+        self.history: list[StepRecord] = []
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return len(self.history)
+
+    def train(self, on_step: Callable[[StepRecord], object] | None = None) -> None:
+        """Train up to the last step of the settings.
+
+        Args:
+            on_step: called after each step. What it raises ends the training between two steps.
+
+        Raises:
+            InputError: a loss that is no number, with the number of the step.
+        """
+        self.model.train()
+        for x, y in itertools.islice(self._batches(), self.step, None):
+            self.history.append(self._train_step(x, y))
+            if on_step is not None:
+                on_step(self.history[-1])
+
+    def _train_step(self, x: Tensor, y: Tensor) -> StepRecord:
+        number, scale = self.step + 1, self.optimiser.scale.scale
+        for group in self.optimiser.param_groups:
+            done = self.step / self.settings.steps
+            group["lr"] = self.settings.rate * (1 + math.cos(math.pi * done)) / 2
+        self.optimiser.zero_grad()
+        loss = _loss(self.model(x), y)
+        if not math.isfinite(loss.item()):
+            raise InputError(
+                f"the loss of step {number} is {loss.item()}: lower --rate or the loss scale"
+            )
+        self.optimiser.backward(loss)
+        self.optimiser.step()
+        return StepRecord(number, loss.item(), scale, self.optimiser.counts)
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        settings = self.settings
+        if self.data.train.targets is None:
+            return self.data.windows(settings.batch, _WINDOW, settings.seed, settings.steps)
+        return self.data.batches(settings.batch, settings.seed, settings.steps)
+
+    def evaluate(self, reference: nn.Module | None = None) -> Evaluation:
+        """The network on the data's test set."""
+        result: Evaluation = evaluate(self.model, batches_of_test_set(self.data), reference)
+        return result
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write a checkpoint, whole or not at all.
+
+        `torch.load(path, weights_only=True)["model"]` is the network's `state_dict`.
+        """
+        content = io.BytesIO()
+        torch.save(
+            {
+                "model": self.model.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+                "generator": torch.get_rng_state(),
+                "settings": _settings_record(self.settings, self.recipe),
+                "history": [
+                    (r.step, r.loss, r.scale, dataclasses.asdict(r.counts)) for r in self.history
+                ],
+            },
+            content,
+        )
+        return write_whole(path, lambda file: file.write(content.getvalue()), binary=True)
+
+    def load(self, path: str | Path) -> None:
+        """Go on from a checkpoint of the same settings.
+
+        Raises:
+            InputError: a file that is no checkpoint, or one of other settings; the text names the first.
+        """
+        saved = read_checkpoint(path)
+        mine, theirs = _settings_record(self.settings, self.recipe), saved["settings"]
+        for name, value in mine.items():
+            if theirs.get(name) != value:
+                raise InputError(
+                    f"{path} is of a run with {name} {theirs.get(name)}, this one has {value}"
+                )
+        try:
+            self.model.load_state_dict(saved["model"])
+            self.optimiser.load_state_dict(saved["optimiser"])
+            torch.set_rng_state(saved["generator"])
+            self.history = [
+                StepRecord(step, loss, scale, StepCounts(**counts))
+                for step, loss, scale, counts in saved["history"]
+            ]
+        except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+            raise InputError(f"{path}: not a checkpoint of this network: {error}") from None
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """The content of a checkpoint; no code in it runs.
+
+    Raises:
+        InputError: a file that cannot be read or is no checkpoint.
+    """
+    try:
+        saved = torch.load(path, weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
+        first = str(error).split("\n")[0]
+        raise InputError(f"{path}: not a checkpoint: {first}") from None
+    if not isinstance(saved, dict) or not isinstance(saved.get("settings"), dict):
+        raise InputError(f"{path}: not a checkpoint of hfp8sim train")
+    return saved
+
+
+def _settings_record(settings: Settings, recipe: Recipe) -> dict[str, Any]:
+    """The settings as plain values; the recipe as its full text, so that a changed one does not resume."""
+    plain = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return plain | {"recipe": repr(recipe)}
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy in nats, in binary32."""
+    return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+def batches_of_test_set(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
+    """The test set in batches; of a text, windows one after the other."""
+    if data.test.targets is not None:
+        for start in range(0, len(data.test), _TEST_BATCH):
+            chosen = slice(start, start + _TEST_BATCH)
+            yield data.test.inputs[chosen], data.test.targets[chosen]
+        return
+    starts = torch.arange(0, len(data.test) - _WINDOW - 1, _WINDOW)[:_TEST_WINDOWS]
+    yield windows_at(data.test.inputs, starts, _WINDOW)
+
+
+def _network(name: str, data: Data) -> nn.Module:
+    """A network for some data: one of ours, or the user's own."""
+    if ":" not in name:
+        if name == "transformer":
+            return make_network(name, data.classes)
+        if name in NETWORKS and data.train.targets is None:
+            raise InputError(f"network {name} takes images, and {data.name} is a text")
+        return make_network(
+            name, data.train.inputs.shape[1] if name in NETWORKS else 1, data.classes
+        )
+    module, _, function = name.partition(":")
+    try:
+        model = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"network {name}: {error}") from None
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"network {name} returned {type(model).__name__}; it must return a torch.nn.Module"
+        )
+    return model

@@ -1,0 +1,42 @@
+"""`hfp8sim train`: its table, its checkpoints, its refusals."""
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tests.cli.test_cli import Run, run  # noqa: F401
+
+SMALL = ["train", "tests.training.test_runs:small", "--steps", "3", "--batch", "8"]
+
+
+def test_train_compares_recipes_and_resumes(run: Run, tmp_path) -> None:  # noqa: F811
+    status, out, _ = run(*SMALL, "--out", tmp_path)
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0].split()[0] == "recipe" and [line.split()[0] for line in lines[1:3]] == [
+        "fp32",
+        "hfp8",
+    ]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"tests.training.test_runs.small.{recipe}.pt" for recipe in ("fp32", "hfp8")]
+    status, out, err = run(*SMALL, "--out", tmp_path, "--resume")
+    assert (status, out.splitlines()) == (0, lines) and "holds 3 of 3 steps" in err
+
+
+def test_train_changes_a_recipe(run: Run) -> None:  # noqa: F811
+    status, out, _ = run(*SMALL, "--recipe", "hfp8", "--set", "rule=residual-naive")
+    assert status == 0 and out.splitlines()[1].split()[:2] == ["hfp8", "3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "cnn", "--resume"], "--resume needs --out"),
+        (["train", "cnn", "--recipe", "hfp9"], "unknown recipe 'hfp9'"),
+        (["train", "cnn", "--set", "update.bits=3"], "unknown recipe key 'update.bits'"),
+        (["train", "resnet9"], "unknown network 'resnet9'"),
+    ],
+)
+def test_bad_arguments_are_one_line(run: Run, arguments, text) -> None:  # noqa: F811
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "") and text in err and err.count("\n") == 1
