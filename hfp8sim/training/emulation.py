@@ -161,7 +161,7 @@ class Products:
 
     def multiply(self, a: Operand, b: Operand, phase: str) -> Values:
         """A product of matrices (M, K) and (K, N), or of batches of them (G, M, K) and (G, K, N)."""
-        return self._values(ops.gemm, a, b, phase)
+        return self._values(ops.gemm if a.ndim == 2 else ops.batched, a, b, phase)
 
     def convolve(self, x: Operand, w: Operand, phase: str = "fwd", **geometry: Any) -> Values:
         """`convolutions.conv_fwd` of images (N, C, H, W); the input's gradient of a transposed convolution is one, too."""
@@ -185,18 +185,8 @@ class Products:
         """The values of a product in the machine's arithmetic."""
         formats = {"a_format": a.format, "b_format": b.format}
         settings = {"threads": self.threads, **self.keys(phase), **formats, **geometry}
-        if call is ops.gemm:
-            if a.ndim == 2:
-                codes = ops.gemm(a, b, profile=self.profile, **settings)
-            else:
-                st = settings.pop("stream")
-                codes = np.stack(
-                    [
-                        ops.gemm(x, y, stream=st + g, profile=self.profile, **settings)
-                        for g, (x, y) in enumerate(zip(a.codes, b.codes))
-                    ]
-                )
-            values = Operand(codes, self.profile.result_format, a.exponent + b.exponent).values()
+        if call in (ops.gemm, ops.batched):
+            values: Values = call(a, b, profile=self.profile, out_dtype="float32", **settings)
         else:
             codes = call(a.codes, b.codes, profile=self.profile, **settings)
             values = Operand(codes, self.profile.result_format, a.exponent + b.exponent).values()

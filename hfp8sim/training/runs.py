@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import io
 import itertools
 import math
 import pickle
+import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -236,10 +236,9 @@ def _network(name: str, data: Data) -> nn.Module:
         return make_network(
             name, data.train.inputs.shape[1] if name in NETWORKS else 1, data.classes
         )
-    module, _, function = name.partition(":")
     try:
-        model = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
+        model = pkgutil.resolve_name(name)()
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"network {name}: {error}") from None
     if not isinstance(model, nn.Module):
         raise InputError(

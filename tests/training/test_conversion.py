@@ -234,7 +234,7 @@ def test_product_that_is_not_emulated_names_its_module():
 
 
 def test_nan_names_layer_and_operand():
-    model = training.convert(nn.Sequential(nn.Linear(2, 2)))
+    model = training.convert(nn.Sequential(nn.Linear(2, 2)), policy="")
     with pytest.raises(hs.InputError, match=r"layer 0, operand x: .*NaN"):
         model(torch.full((1, 2), torch.nan))
 
