@@ -37,7 +37,7 @@ app = typer.Typer(
 def say(line: str) -> None:
     """A line for the user on stderr, apart from the output proper."""
     with contextlib.suppress(OSError, ValueError):  # nobody reads it
-        print(f"hfp8sim: {printable(line)}", file=sys.stderr)
+        print("hfp8sim: " + "\n".join(map(printable, line.split("\n"))), file=sys.stderr)
 
 
 def nothing_written() -> None:

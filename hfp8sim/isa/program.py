@@ -20,7 +20,7 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,8 @@ from hfp8sim.isa.table import CSR_BY_ADDRESS, LINE, LOW, MASK, OP, OPCODE_LOW, r
 _MAGIC = b"hfp8prog"
 _VERSION = 1
 _PREFIX = struct.Struct("<8sII")
+#: Sizes, lines and counts of bytes in a header are at most this.
+_MAX_NUMBER = (1 << 63) - 1
 
 ROLES = ("input", "output")
 
@@ -188,19 +190,27 @@ class Program:
         try:
             header = json.loads(content[_PREFIX.size : _PREFIX.size + length])
             symbols = [
-                Symbol(**entry | {"shape": tuple(entry["shape"])}) for entry in header["symbols"]
+                _checked(Symbol(**entry | {"shape": tuple(entry["shape"])}))
+                for entry in header["symbols"]
             ]
-            layers = [ProgramLayer(**entry) for entry in header["layers"]]
+            layers = [_checked(ProgramLayer(**entry)) for entry in header["layers"]]
             count, digest = header["words"], header["sha256"]
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path}: the program's header is torn") from None
-        if len(body) != 8 * count or hashlib.sha256(body).hexdigest() != digest:
+        if (
+            type(count) is not int
+            or len(body) != 8 * count
+            or hashlib.sha256(body).hexdigest() != digest
+        ):
             raise InputError(
                 f"{path}: the program is torn: its {count} words are not all as written"
             )
-        return Program(np.frombuffer(body, "<u8"), tuple(symbols), tuple(layers))
+        try:
+            return Program(np.frombuffer(body, "<u8"), tuple(symbols), tuple(layers))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def image(program: Program, inputs: dict[str, ArrayLike]) -> NDArray[np.uint8]:
@@ -217,6 +227,22 @@ def image(program: Program, inputs: dict[str, ArrayLike]) -> NDArray[np.uint8]:
         symbol = program[name]
         _view(dram, symbol)[...] = codes.reshape(symbol.shape)
     return dram
+
+
+Record = TypeVar("Record", Symbol, ProgramLayer)
+
+
+def _checked(record: Record) -> Record:
+    """A record of a file's header; TypeError unless its texts are texts and its numbers are sizes."""
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        numbers = value if field.name == "shape" else (value,)
+        wanted = str if field.type == "str" else int
+        if any(type(number) is not wanted for number in numbers):
+            raise TypeError
+        if wanted is int and not all(0 <= number <= _MAX_NUMBER for number in numbers):
+            raise ValueError
+    return record
 
 
 def check_inputs(program: Program, inputs: dict[str, ArrayLike]) -> dict[str, NDArray[Any]]:

@@ -22,6 +22,20 @@ SAVE_EVERY = 5.0
 Progress = Callable[[int, int, str], object]
 
 
+#: More parts than any check has.
+_MOST_PARTS = 1 << 20
+
+
+def _parts(ranges: Any) -> set[int]:
+    """The numbers in (first, last) pairs of a state file; TypeError or ValueError for anything else."""
+    parts: set[int] = set()
+    for first, last in ranges:
+        if type(first) is not int or type(last) is not int or not 0 <= first <= last < _MOST_PARTS:
+            raise ValueError
+        parts.update(range(first, last + 1))
+    return parts
+
+
 class State:
     """Which parts have been tried and their results, in memory and in a file.
 
@@ -43,13 +57,14 @@ class State:
             if stored["sources"] != self.sources:
                 return
             for name, row in stored["checks"].items():
-                self._done[name] = {
-                    i for first, last in row["parts"] for i in range(first, last + 1)
-                }
-                self._results[name] = Result(row["tried"], row["differed"], row["first"])
+                self._done[name] = _parts(row["parts"])
+                tried, differed, first = row["tried"], row["differed"], row["first"]
+                if type(tried) is not int or type(differed) is not int or type(first) is not str:
+                    raise TypeError
+                self._results[name] = Result(tried, differed, first)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}") from None
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise InputError(f"{path} is not a state file of `hfp8sim verify`") from None
 
     def missing(self, check: Check) -> list[int]:
