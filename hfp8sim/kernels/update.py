@@ -281,8 +281,12 @@ def kept_bits(kind, m, n, r, random):
 
 
 @jit_inlined
-def round_lanes(kind, s, site, words, out):
-    """Round every number of s: overflows, underflows, NaN. `kind` is a constant."""
+def round_lanes(kind, gradual, s, site, words, out):
+    """Round every number of s: overflows, underflows, NaN.
+
+    Args:
+        kind, gradual: constants: how to round, and whether the format has subnormal numbers.
+    """
     drop, lowest, quantum, r = site.drop, site.lowest, site.quantum, site.r
     smallest, gap, normal, largest = site.smallest, site.gap, site.normal, site.largest
     over, infinity, infinity_overflows = site.over, site.infinity, site.infinity_overflows
@@ -292,17 +296,19 @@ def round_lanes(kind, s, site, words, out):
         x = abs(s[i])
         m = np.float64(x).view(np.uint64)
         random = np.uint64(words[i])
-        field = m >> _FIELD
-        below = lowest > field
-        n = drop + (lowest - field if below else np.uint64(0))
-        kept = kept_bits(kind, (m & _FRACTION) | _HIDDEN if below else m, n, r, random)
-        a = np.uint64(kept << drop).view(np.float64)
-        if below:
-            a = np.float64(np.int64(kept)) * quantum if x > 0 else 0.0
-        if kind == STOCHASTIC:
-            least = gap * np.float64(units - np.int64(random))
-            a = (smallest if x >= least else 0.0) if x < smallest else a
-        a = 0.0 if a < smallest else a
+        a = np.uint64(kept_bits(kind, m, drop, r, random) << drop).view(np.float64)
+        if gradual:
+            field = m >> _FIELD
+            below = lowest > field
+            n = drop + (lowest - field if below else np.uint64(0))
+            kept = kept_bits(kind, (m & _FRACTION) | _HIDDEN, n, r, random)
+            tiny = np.float64(np.int64(kept)) * quantum if x > 0 else 0.0
+            a = tiny if below else a
+        else:
+            if kind == STOCHASTIC:
+                least = gap * np.float64(units - np.int64(random))
+                a = (smallest if x >= least else 0.0) if x < smallest else a
+            a = 0.0 if a < smallest else a
         a = a if x == x else x  # the payload of a NaN may have carried
         infinite = x == np.inf
         large = (a > largest) & ~infinite
@@ -317,14 +323,23 @@ def round_lanes(kind, s, site, words, out):
 @jit
 def round_results(s, site, words, out):
     """Round a block of exact results: overflows, underflows, NaN."""
+    gradual = site.lowest > 0
+    if site.kind == STOCHASTIC and gradual:
+        return round_lanes(STOCHASTIC, True, s, site, words, out)
     if site.kind == STOCHASTIC:
-        return round_lanes(STOCHASTIC, s, site, words, out)
+        return round_lanes(STOCHASTIC, False, s, site, words, out)
+    if site.kind == NEAREST_EVEN and gradual:
+        return round_lanes(NEAREST_EVEN, True, s, site, words, out)
     if site.kind == NEAREST_EVEN:
-        return round_lanes(NEAREST_EVEN, s, site, words, out)
+        return round_lanes(NEAREST_EVEN, False, s, site, words, out)
+    if site.kind == NEAREST_AWAY and gradual:
+        return round_lanes(NEAREST_AWAY, True, s, site, words, out)
     if site.kind == NEAREST_AWAY:
-        return round_lanes(NEAREST_AWAY, s, site, words, out)
+        return round_lanes(NEAREST_AWAY, False, s, site, words, out)
+    if site.kind == TOWARD_ZERO and gradual:
+        return round_lanes(TOWARD_ZERO, True, s, site, words, out)
     if site.kind == TOWARD_ZERO:
-        return round_lanes(TOWARD_ZERO, s, site, words, out)
+        return round_lanes(TOWARD_ZERO, False, s, site, words, out)
     overflows, underflows = 0, 0
     largest, normal = site.largest, site.normal
     for i in range(out.size):
@@ -378,16 +393,16 @@ def run_step(steps, k, slots, size, first, s, words, counts, bad):
 
 @jit
 def _load(slots, slot, tensor, start, size):
-    row = slots[slot]
+    row, part = slots[slot], tensor[start : start + size]
     for i in range(size):
-        row[i] = tensor[start + i]
+        row[i] = part[i]
 
 
 @jit
 def _store(slots, slot, tensor, start, size, bad):
-    row = slots[slot]
+    row, part = slots[slot], tensor[start : start + size]
     for i in range(size):
-        tensor[start + i] = tensor[start + i] if bad[i] else row[i]
+        part[i] = part[i] if bad[i] else row[i]
 
 
 @jit
@@ -478,8 +493,9 @@ def sum_range(steps, x, y, z, out, start, stop, first, slots, counts, bad):
         if z.size:
             _load(slots, 2, z, i, size)
         run_step(steps, 0, slots, size, first + i, s, words, counts, bad)
+        part = out[i : i + size]
         for j in range(size):
-            out[i + j] = slots[3, j]
+            part[j] = slots[3, j]
             if bad[j] and invalid < 0:
                 invalid = i + j
     return invalid
