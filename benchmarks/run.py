@@ -30,7 +30,7 @@ from rich.progress import track
 from rich.table import Table
 
 import hfp8sim as hs
-from benchmarks import peers, processes
+from benchmarks import networks, peers, processes
 from benchmarks.cases import BLAS, Case, Run, all_cases
 from hfp8sim.files import write_text
 from hfp8sim.kernels import host_target
@@ -190,6 +190,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add(peers.rows(next((r["speed"] for r in rows if r["name"] == BLAS), None)))
     if is_selected(peers.SILICON, ""):
         add(peers.silicon_rows())
+    if is_selected(networks.GROUP, ""):
+        add(networks.rows())
     if is_selected(processes.GROUP, ""):
         add(processes.rows())
     write_text(options.json, json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
