@@ -103,7 +103,9 @@ class _Stack(NamedTuple):
     def of(cls, x: NDArray[Any], leading: tuple[int, ...]) -> _Stack:
         """The matrices of an array (…, rows, columns) whose leading axes broadcast to given ones."""
         own, strides = x.shape[:-2], x.strides[:-2]
-        places = np.array((x.__array_interface__["data"][0],), np.int64)
+        places = np.array((x.ctypes.data,), np.int64)
+        if not leading:
+            return cls(places, x.shape, x.strides)
         missing = len(leading) - len(own)
         for axis, size in enumerate(leading):
             step = strides[axis - missing] if axis >= missing and own[axis - missing] > 1 else 0

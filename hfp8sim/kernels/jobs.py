@@ -55,6 +55,7 @@ WRITING = layout(
 )
 
 _CODES = {1: np.uint8, 2: np.uint16, 4: np.uint32}
+_FLOATS: dict[int, Any] = {4: np.float32, 8: np.float64}
 
 
 @functools.cache
@@ -107,7 +108,8 @@ def value_writer(fmt: FloatFormat, scale: int, exponent: int, value_bytes: int) 
     """The writer of values of a format, times 2^exponent, as floats of 4 or 8 bytes."""
     params = np.zeros(1, pack.VALUES)
     params["factor"], params["infinite"] = np.ldexp(1.0, exponent - scale), fmt.has_inf
-    return Writer(_value_writer(value_bytes), params, value_bytes)
+    narrow = value_bytes == 4 and -126 <= exponent - scale <= 127
+    return Writer(_value_writer(value_bytes, 4 if narrow else 8), params, value_bytes)
 
 
 @functools.cache
@@ -128,9 +130,10 @@ def _code_writer(code_bytes: int) -> Any:
 
 
 @functools.cache
-def _value_writer(value_bytes: int) -> Any:
-    """The compiled function that writes results as floats of so many bytes."""
-    value, parameters = {4: np.float32, 8: np.float64}[value_bytes], pack.VALUES
+def _value_writer(value_bytes: int, factor_bytes: int) -> Any:
+    """The compiled function that writes results as floats of so many bytes, times one of `factor_bytes`."""
+    value, factor = _FLOATS[value_bytes], _FLOATS[factor_bytes]
+    parameters = pack.VALUES
 
     @jit
     def write(argument):
@@ -139,8 +142,10 @@ def _value_writer(value_bytes: int) -> Any:
         results = as_strided(carray(pointer(job.results), (1,), value), shape, steps)
         panels = -(-job.rows // PANEL), -(-job.columns // PANEL), PANEL, PANEL
         total = carray(pointer(job.total), panels, np.float32)
-        params = carray(pointer(job.params), (1,), parameters)
-        job.nonfinite |= pack.panels_to_values(total, params, results)
+        params = carray(pointer(job.params), (1,), parameters)[0]
+        job.nonfinite |= pack.panels_to_values(
+            total, factor(params.factor), params.infinite, results
+        )  # fmt: skip
 
     return write
 

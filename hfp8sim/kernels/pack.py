@@ -417,7 +417,7 @@ def value_lanes(typingctx, source, factor, values, target):  # type: ignore[no-u
 
     Args:
         source: address of the float32.
-        factor: float64.
+        factor: float32 or float64: the type of the product, which is rounded to that of the numbers.
         values: an array with the dtype of the numbers.
         target: address of the numbers.
 
@@ -428,30 +428,31 @@ def value_lanes(typingctx, source, factor, values, target):  # type: ignore[no-u
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         code = Code(builder)
-        lanes, wide = Lanes(code, bits, PANEL), Lanes(code, 64, PANEL)
+        lanes, wide = Lanes(code, bits, PANEL), Lanes(code, factor.bitwidth, PANEL)
         sums = code.pointer(arguments[0], vector(F32, PANEL)).load(align=4)
         result = sums.widened(wide.floats) * code.value(arguments[1]).splat(PANEL) + 0.0
-        if bits == 32:
+        if bits < factor.bitwidth:
             result = lanes.narrowed(result)
         code.pointer(arguments[3], lanes.floats).store(result, align=1)
         special = result.absolute().words().is_at_least(lanes.infinity().words())
         return special.mask().widened(I64).ir
 
-    return types.int64(types.int64, types.float64, values, types.int64), codegen
+    return types.int64(types.int64, factor, values, types.int64), codegen
 
 
 @jit
-def panels_to_values(panels, params, values):
+def panels_to_values(panels, factor, infinite, values):
     """Panels of accumulators, see `encode`, as a matrix of real numbers.
 
     Args:
-        params: an array of one record of VALUES.
+        factor: see `value_lanes`.
+        infinite: see VALUES.
         values: float32 or float64 (rows, columns). A number that is none of its type is rounded to it.
 
     Returns:
         Whether one of the numbers is infinite or NaN.
     """
-    factor, special = params[0].factor, np.int64(0)
+    special = np.int64(0)
     rows, columns = values.shape
     spare = np.empty(PANEL, values.dtype)
     row_step, size = np.int64(values.strides[0]), np.int64(values.itemsize)
@@ -469,7 +470,7 @@ def panels_to_values(panels, params, values):
                     values[i, j + c] = spare[c]
             source += PANEL * PANEL * 4
             target += PANEL * size
-    if special and not params[0].infinite:
+    if special and not infinite:
         for i in range(rows):
             for j in range(columns):
                 total = panels[i // PANEL, j // PANEL, i % PANEL, j % PANEL]
