@@ -183,13 +183,8 @@ class Products:
 
     def _values(self, call: Any, a: Operand, b: Operand, phase: str, **geometry: Any) -> Values:
         """The values of a product in the machine's arithmetic."""
-        formats = {"a_format": a.format, "b_format": b.format}
-        settings = {"threads": self.threads, **self.keys(phase), **formats, **geometry}
-        if call in (ops.gemm, ops.batched):
-            values: Values = call(a, b, profile=self.profile, out_dtype="float32", **settings)
-        else:
-            codes = call(a.codes, b.codes, profile=self.profile, **settings)
-            values = Operand(codes, self.profile.result_format, a.exponent + b.exponent).values()
+        settings = {"threads": self.threads, "out_dtype": "float32", **self.keys(phase), **geometry}
+        values: Values = call(a, b, profile=self.profile, **settings)
         site = self.arithmetic.results.get(phase)
         if site is None:
             return values
