@@ -68,7 +68,9 @@ def update(
     }  # fmt: skip
     tensors = _check_tensors(rule, given, wanted)
     flat = {slot: np.ascontiguousarray(x).reshape(-1) for slot, x in tensors.items()}
-    counts = update_flat(rule, constants, flat, Draw(seed, step, tensor), stuck, threads)
+    counts = update_flat(
+        rule, constants, flat, Draw(seed, step, tensor), stuck, thread_count(threads)
+    )
     for slot in (Slot.WEIGHT, *wanted):
         if not np.shares_memory(flat[slot], tensors[slot]):
             tensors[slot][...] = flat[slot].reshape(weight.shape)
@@ -257,8 +259,9 @@ def _check_tensors(
 
 def update_flat(
     rule: Update, constants: Constants, tensors: dict[Slot, Values], draw: Draw, stuck: bool,
-    threads: int | None,
+    threads: int,
 ) -> Counts:  # fmt: skip
+    """`update` of checked 1-D tensors; what has no code is in the counts."""
     program = None if config.DISABLE_JIT else kernel.program(rule, constants, draw, stuck)
     if program is None:
         return plain_update(rule, constants, tensors, draw, stuck=stuck)
@@ -276,7 +279,7 @@ def update_flat(
         )  # fmt: skip
         results.append((total, invalid, counts))
 
-    share(work, slices(tensors[Slot.WEIGHT].size, _PART), thread_count(threads))
+    share(work, slices(tensors[Slot.WEIGHT].size, _PART), threads)
     return _merged(rule.steps(constants, stuck=stuck), results)
 
 
