@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 
 class InputError(ValueError):
@@ -57,3 +61,34 @@ def printable(text: str) -> str:
         c if show else c.encode("unicode_escape").decode()
         for c, show in zip(text, shown, strict=True)
     )
+
+
+# -- arguments ---------------------------------------------------------------------------------------
+
+
+def checked_array(value: ArrayLike, what: str) -> NDArray[Any]:
+    """The array that an argument is; `InputError` for a ragged list, a huge integer and a masked array."""
+    import numpy as np
+
+    if isinstance(value, np.ma.MaskedArray):
+        raise InputError(f"{what} is a masked array; give it values, as in x.filled(0)")
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"{what} is no array: {one_line(error)}") from None
+
+
+def check_whole_number(value: object, what: str, low: int, high: int | None = None) -> int:
+    """The value if it is an integer in low..high; `InputError` otherwise. None is no bound."""
+    import operator
+
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{what} is {value!r:.60}; it must be a whole number") from None
+    if isinstance(value, bool):
+        raise InputError(f"{what} is {value!r}; it must be a whole number")
+    if number < low or (high is not None and number > high):
+        bound = f"at least {low}" if high is None else f"{low}..{high}"
+        raise InputError(f"{what} is {number}, must be {bound}")
+    return number

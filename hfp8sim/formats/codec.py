@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.jit import jit, jit_inlined
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, checked_array
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.rounding import (
     FINITE,
@@ -105,7 +105,7 @@ def code_dtype(bits: int) -> np.dtype[Any]:
 
 def check_codes(codes: ArrayLike, name: str, bits: int) -> Codes:
     """`codes` as an array of integers in 0..2^bits − 1."""
-    array = np.asarray(codes)
+    array = checked_array(codes, f"{name} codes")
     if array.dtype.kind == "u" and bits == 8 * array.dtype.itemsize:
         return array
     if array.dtype.kind not in "ui":
@@ -117,7 +117,7 @@ def check_codes(codes: ArrayLike, name: str, bits: int) -> Codes:
 
 def check_numbers(x: ArrayLike) -> NDArray[np.float64]:
     """`x` as float64 in C order; dtypes that float64 does not hold are refused."""
-    array = np.asarray(x)
+    array = checked_array(x, "x")
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError(f"cannot encode an array of {array.dtype}: real numbers are needed")
     return np.asarray(array, dtype=np.float64, order="C")
@@ -154,7 +154,13 @@ def check_random(
     """The random integers of a stochastic rounding, int64 of the given shape, each below 2^r."""
     if random_bits is None:
         raise InputError(f"rounding {rounding!r} needs random_bits, one integer per element")
-    random = np.ascontiguousarray(np.broadcast_to(random_bits, shape), np.int64)
+    given = checked_array(random_bits, "random_bits")
+    if given.dtype.kind not in "iub":
+        raise InputError(f"random_bits must be integers, not {given.dtype}")
+    try:
+        random = np.ascontiguousarray(np.broadcast_to(given, shape), np.int64)
+    except ValueError:
+        raise InputError(f"random_bits has shape {given.shape}; it must be {shape}") from None
     if random.size and (int(random.min()) < 0 or int(random.max()) >> r):
         raise InputError(f"random_bits must lie in 0..{(1 << r) - 1} (bits={r})")
     return random.reshape(shape)

@@ -26,6 +26,8 @@ def get_machine(name: str | Path | Machine = "rapid-core") -> Machine:
     """
     if isinstance(name, Machine):
         return name
+    if not isinstance(name, str | Path):
+        raise InputError(f"machine is {name!r:.60}; it must be a name, a path or a Machine")
     path = Path(name)
     if path.suffix == ".cfg":
         return load_cfg(path)

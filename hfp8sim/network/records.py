@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError, checked_array, unknown
 
 PHASES = ("fwd", "dgrad", "wgrad")
 """The three GEMMs of training: forward, gradient of the input, gradient of the weights."""
@@ -294,7 +294,7 @@ class Layer:
         if key not in TENSORS:
             raise unknown("tensor", key, list(TENSORS), of=f"layer {self.name!r}")
         where = f"layer {self.name!r}, tensor {key}"
-        array = np.asarray(value)
+        array = checked_array(value, where)
         if array.dtype not in (np.float16, np.float32):
             raise InputError(f"{where}: dtype is {array.dtype}; it must be float32 or float16")
         expected = self.tensor_shape(key)
@@ -454,6 +454,8 @@ def check_phase(phase: str) -> str:
 
 def check_phases(phases: Iterable[str]) -> tuple[str, ...]:
     """The phases, if all are among `PHASES` and there is at least one; `InputError` otherwise."""
+    if not isinstance(phases, Iterable):
+        raise InputError(f"phases is {phases!r:.60}; it must be a list of {', '.join(PHASES)}")
     checked = tuple(check_phase(phase) for phase in phases)
     if not checked:
         raise InputError(f"no phase given; choose from {', '.join(PHASES)}")

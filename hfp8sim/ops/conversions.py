@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim import kernels
 from hfp8sim._numba.jit import config
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, checked_array
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, encode
@@ -18,6 +18,7 @@ from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.formats.vocabulary import is_stochastic, mode_number
 from hfp8sim.kernels.convert import Rounder, convert_piece, narrow_to_odd, rounder
 from hfp8sim.ops.threads import thread_count
+from hfp8sim.units.accumulator import check_source
 from hfp8sim.units.random import CONVERT, fill_words, key
 
 Codes = NDArray[np.unsignedinteger[Any]]
@@ -119,7 +120,8 @@ def conversion_bits(shape: tuple[int, ...], r: int, seed: int, stream: int) -> N
 
 
 def _key(seed: int, stream: int) -> np.uint64:
-    """The key of a conversion's random words."""
+    """The key of a conversion's random words; `InputError` for a seed or a stream out of range."""
+    check_source(seed, stream)
     return np.uint64(key(np.uint64(seed), np.uint64(stream), np.uint64(CONVERT)))
 
 
@@ -128,7 +130,7 @@ def _key(seed: int, stream: int) -> np.uint64:
 
 def _numbers(x: ArrayLike, source: str | None) -> NDArray[Any]:
     """The numbers as an array; bfloat16 as its bit patterns in a structured dtype of one field."""
-    array = np.asarray(x)
+    array = checked_array(x, "x")
     if source not in (None, "bfloat16"):
         raise InputError(f"source is {source!r}; it must be None or 'bfloat16'")
     if source is None and array.dtype.name != "bfloat16":

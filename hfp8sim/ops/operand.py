@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim import kernels
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, checked_array
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.ops.conversions import convert
 
@@ -196,7 +196,7 @@ def as_operand(
 
 def check_codes(x: ArrayLike, fmt: FloatFormat, name: str) -> Codes:
     """An array of codes of a format, integers 0 ≤ code < 2^bits, in the format's dtype."""
-    codes = np.asarray(x)
+    codes = checked_array(x, name)
     if codes.dtype.kind not in "ui":
         raise InputError(
             f"{name} must hold {fmt.name} codes (unsigned integers), not {codes.dtype}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from hfp8sim.errors import InputError
+from hfp8sim.errors import check_whole_number
 
 
 def thread_count(threads: int | None) -> int:
@@ -19,6 +19,4 @@ def thread_count(threads: int | None) -> int:
             if hasattr(os, "sched_getaffinity")
             else os.cpu_count() or 1
         )
-    if threads < 1:
-        raise InputError(f"threads is {threads}, must be at least 1")
-    return threads
+    return check_whole_number(threads, "threads", 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.machine import Machine, get_machine
 from hfp8sim.network import PHASES, Workload, check_phases
@@ -19,6 +19,7 @@ from hfp8sim.simulation.scaling import unused
 from hfp8sim.simulation.tasks import Task, list_tasks
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
+from hfp8sim.units.accumulator import check_source
 from hfp8sim.units.policy import PolicyLike, assign, parse
 from hfp8sim.workloads import load_workload
 
@@ -84,8 +85,11 @@ def simulate(
     """
     if isinstance(workload, str):
         workload = load_workload(workload)
-    if threads is not None and threads < 1:
-        raise InputError(f"threads is {threads}, must be at least 1")
+    check_source(seed, 0)
+    if threads is not None:
+        check_whole_number(threads, "threads", 1)
+    if max_macs is not None:
+        check_whole_number(max_macs, "max_macs", 1)
     machine, phases = get_machine(machine), check_phases(phases)
     if time_only and calibrate not in (None, "none"):
         raise InputError(f"calibrate={calibrate!r} needs values, and time_only computes none")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit, jit_inlined
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.formats.vocabulary import Facts, is_stochastic, mode_number, overflow_number
@@ -143,7 +143,7 @@ def _fill_keys(seed, stream, keys):
 def check_source(seed: int, stream: int) -> None:
     """Seed and stream are unsigned integers of 64 bits."""
     for what, value in (("seed", seed), ("stream", stream)):
-        if not 0 <= value < 1 << 64:
+        if not 0 <= check_whole_number(value, what, -(1 << 80), 1 << 80) < 1 << 64:
             raise InputError(f"{what} is {value}, must be 0 ≤ {what} < 2^64")
 
 

@@ -54,7 +54,10 @@ def parse(policy: PolicyLike | None) -> Rules:
                 rule = quoted[1].replace('""', '"')
             pairs.append((rule, name))
     else:
-        pairs = list(policy.items() if isinstance(policy, Mapping) else policy)
+        try:
+            pairs = [(r, p) for r, p in (policy.items() if isinstance(policy, Mapping) else policy)]
+        except (TypeError, ValueError):
+            raise InputError(f"policy is {policy!r:.60}; it must be rules with profiles") from None
     rules = []
     for rule, profile in pairs:
         if not isinstance(rule, str):

@@ -55,7 +55,9 @@ def load_workload(
 
     Raises `InputError` of one line for everything that cannot be read.
     """
-    text = os.fspath(source)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"workload is {source!r:.60}; it must be a name or a path")
+    text = str(os.fspath(source))
     name, suffix = _split_batch(text)
     if inputs and Path(text).suffix.lower() != ".onnx":
         raise InputError(f"{text}: inputs are for ONNX models")

@@ -261,7 +261,7 @@ class Node:
 #: Phases of a layer whose input needs no gradient.
 _NO_DGRAD = ("fwd", "wgrad")
 #: The input that holds the weights.
-_WEIGHT_INPUTS = {"Conv": 1, "ConvInteger": 1, "QLinearConv": 3, "ConvTranspose": 1}
+_WEIGHT_INPUTS = {"QLinearConv": 3}  #: 1 for all others
 
 
 def _phases(graph: Graph, x: str) -> tuple[str, ...]:
@@ -278,7 +278,7 @@ class _Windows:
 
     def __init__(self, graph: Graph, node: Node) -> None:
         self.node = node
-        self.x_name, self.w_name = node.input(0), node.input(_WEIGHT_INPUTS[node.op_type])
+        self.x_name, self.w_name = node.input(0), node.input(_WEIGHT_INPUTS.get(node.op_type, 1))
         x, w = graph.shape(self.x_name), graph.shape(self.w_name)
         self.axes = len(x) - 2
         if self.axes not in (1, 2) or len(w) != len(x):

@@ -1,0 +1,89 @@
+"""Every wrong argument is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hfp8sim as hs
+from hfp8sim.errors import InputError
+from hfp8sim.network import Layer
+from hfp8sim.simulation import simulate
+from hfp8sim.workloads import load_workload
+
+A, B = np.arange(12, dtype=np.uint8).reshape(3, 4), np.arange(8, dtype=np.uint8).reshape(4, 2)
+X = np.ones((3, 4), np.float32)
+RAGGED: Any = [[1.0, 2.0], [3.0]]
+FORMAT: Any = hs.get_format("hfp8-143")
+any_: Any = None
+
+
+def masked(array: np.ndarray) -> np.ndarray:
+    return np.ma.masked_array(array, array > 0)
+
+
+def encode(bits: Any) -> object:
+    return FORMAT.encode(X, rounding="stochastic-c", random_bits=bits)
+
+
+def timed(**arguments: Any) -> object:
+    return simulate("digits-cnn", time_only=True, **arguments)
+
+
+def with_tensor(value: Any) -> object:
+    return Layer("f", "linear", 3, 2, 4, tensors={"x": value})
+
+
+#: What is called, and words of the message.
+CALLS: list[tuple[Callable[[], object], str]] = [
+    (lambda: hs.gemm(A, B, seed=-1), "seed is -1, must be 0"),
+    (lambda: hs.gemm(A, B, seed=2**64), "seed is 18446744073709551616, must be 0"),
+    (lambda: hs.gemm(A, B, seed=any_), "seed is None; it must be a whole number"),
+    (lambda: hs.gemm(A, B, seed=1.5), "seed is 1.5; it must be a whole number"),  # type: ignore[arg-type]
+    (lambda: hs.gemm(A, B, threads=-1), "threads is -1, must be at least 1"),
+    (lambda: hs.gemm(A, B, threads=1.5), "threads is 1.5; it must be a whole number"),  # type: ignore[arg-type]
+    (lambda: hs.gemm(RAGGED, B), "a is no array"),
+    (lambda: hs.gemm(masked(A), B), "a is a masked array; give it values"),
+    (lambda: hs.gemm([[2**64]], [[1]]), "a must hold hfp8-143 codes"),
+    (lambda: hs.convert(X, "hfp8-143", "stochastic-c", seed=-1), "seed is -1, must be 0"),
+    (lambda: hs.convert(X, "hfp8-143", "stochastic-c", seed=2**64), "seed is 1844"),
+    (lambda: hs.convert(X, "hfp8-143", "stochastic-c", stream=2**64), "stream is 1844"),
+    (lambda: hs.convert(RAGGED, "hfp8-143"), "x is no array"),
+    (lambda: hs.convert(masked(X), "hfp8-143"), "x is a masked array"),
+    (lambda: FORMAT.encode(RAGGED), "x is no array"),
+    (lambda: FORMAT.encode(masked(X)), "x is a masked array"),
+    (lambda: FORMAT.decode(RAGGED), "codes is no array"),
+    (lambda: FORMAT.decode(masked(A)), "codes is a masked array"),
+    (lambda: encode(np.zeros(5, int)), r"random_bits has shape \(5,\); it must be \(3, 4\)"),
+    (lambda: encode(np.full((3, 4), 0.5)), "random_bits must be integers, not float64"),
+    (lambda: encode(np.full((3, 4), 2**63, np.uint64)), r"random_bits must lie in 0\.\."),
+    (lambda: encode(np.full((3, 4), -1)), r"random_bits must lie in 0\.\."),
+    (lambda: encode(masked(A)), "random_bits is a masked array"),
+    (lambda: timed(seed=-1), "seed is -1, must be 0"),
+    (lambda: timed(seed=2**64), "seed is 1844"),
+    (lambda: timed(seed="x"), "seed is 'x'; it must be a whole number"),
+    (lambda: timed(seed=True), "seed is True; it must be a whole number"),
+    (lambda: timed(max_macs=-1), "max_macs is -1, must be at least 1"),
+    (lambda: timed(threads=1.5), "threads is 1.5; it must be a whole number"),
+    (lambda: timed(policy=3), "policy is 3; it must be rules with profiles"),
+    (lambda: timed(policy={3: "fp16"}), "policy 3: a rule must be a text"),
+    (lambda: timed(phases=3), "phases is 3; it must be a list of fwd, dgrad, wgrad"),
+    (lambda: with_tensor(RAGGED), "layer 'f', tensor x is no array"),
+    (lambda: with_tensor(masked(X)), "layer 'f', tensor x is a masked array"),
+    (lambda: load_workload(3), "workload is 3; it must be a name or a path"),  # type: ignore[arg-type]
+    (lambda: load_workload("resnet18", batch=2**64), "18446744073709551616"),
+    (lambda: hs.get_machine(3), "machine is 3; it must be a name, a path or a Machine"),  # type: ignore[arg-type]
+    (lambda: hs.get_format(3), "3"),  # type: ignore[arg-type]
+    (lambda: hs.get_profile(3), "3"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("number", range(len(CALLS)))
+def test_wrong_arguments(number: int) -> None:
+    call, says = CALLS[number]
+    with pytest.raises(InputError, match=says) as refused:
+        call()
+    assert "\n" not in str(refused.value)
