@@ -71,6 +71,8 @@ def convert(
     loaded = calibrated(loaded, arithmetic, calibrate, calibrate_on, policy=policy)
     for warning in (*loaded.alerts, *loaded.warnings):
         say(warning)
+    if loaded.calibration and target.suffix.lower() == ".csv":
+        say("a list holds no calibration; a trace (.npz) does")
     summary = save_workload(
         target, loaded, kind and kind.value, split_list(phase) if phase else None
     )

@@ -291,6 +291,8 @@ def test_calibration_on_every_way(run: Run, gemms: Path, tmp_path: Path) -> None
     assert run("run", calibrated, *options)[1] == ran[1]
     assert run("run", calibrated, *options, "--calibrate", "none")[1] == plain[1]
     assert run("run", trace, *options, "--calibrate", "max", "--calibrate-on", trace)[1] == ran[1]
+    said = run("convert", calibrated, tmp_path / "list.csv")[2]
+    assert said == "hfp8sim: a list holds no calibration; a trace (.npz) does\n"
     for arguments in ((calibrated,), (trace, "--calibrate", "max")):
         status, out, _ = run("lower", *arguments, "--out", tmp_path / "p.s")
         assert status == 0 and f"fc fwd: x@{biases[0]} w@{biases[1]}\n" in out

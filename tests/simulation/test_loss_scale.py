@@ -49,6 +49,8 @@ def test_scale_of_the_profile_counts() -> None:
     needed = found(errors, hs.get_profile("hfp8"))
     scaled = hs.get_profile("hfp8").replace(error_scale=needed.exponent)
     assert needed.exponent > 0 and found(errors, scaled) == needed
+    too_small = hs.get_profile("hfp8").replace(error_scale=needed.exponent - 3)
+    assert found(errors, too_small) == needed
 
 
 def test_errors_that_are_all_zero_need_no_scale() -> None:
