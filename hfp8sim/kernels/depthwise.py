@@ -439,7 +439,7 @@ class _Convolution:
         else:
             most = cells // (wide * self.pitch) - down.window
             self.lines, self.panels = min(max(most // down.stride + 1, 1), height), wide
-        if self.threads > 1 and conv_is_small(self.conv, height, self.lines, self.threads):
+        if self.threads > 1 and _has_few_blocks(self.conv, height, self.lines, self.threads):
             self.lines = -(-height // self.threads)
         self.read = (self.lines - 1) * down.stride + down.window
         # Rows beyond the last output read zeros, so that they make no events.
@@ -532,7 +532,7 @@ class _Convolution:
         d["step_height"], d["step_width"] = self.conv.gaps
 
 
-def conv_is_small(conv: Conv, height: int, lines: int, threads: int) -> bool:
+def _has_few_blocks(conv: Conv, height: int, lines: int, threads: int) -> bool:
     """Whether there are fewer blocks than threads."""
     return conv.batch * -(-height // lines) < threads
 
