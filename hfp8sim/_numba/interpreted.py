@@ -15,6 +15,7 @@ from numba.core.dispatcher import Dispatcher
 
 from hfp8sim._numba.disk_cache import DiskCache
 from hfp8sim._numba.jit import without_warnings
+from hfp8sim._numba.mirrors import mirror, write_back
 
 
 class Budget:
@@ -49,9 +50,22 @@ def _is_compiled(function: Any, arguments: tuple[Any, ...]) -> bool:
 
 @functools.cache
 def interpreted(function: Any) -> Callable[..., Any]:
-    """A compiled function as plain Python, as are the functions that it calls by a global name."""
-    plain: Callable[..., Any] = _plain(function)
-    return plain if plain is function else without_warnings(plain)
+    """A compiled function as plain Python, as are the functions that it calls by a global name.
+
+    Its records and arrays of integers are mirrors, which are copied back at the end.
+    """
+    if not isinstance(function, Dispatcher):
+        return function  # type: ignore[no-any-return]
+    plain = without_warnings(_plain(function))
+
+    def interpret(*arguments: Any) -> Any:
+        mirrors = [mirror(argument) for argument in arguments]
+        result = plain(*mirrors)
+        for argument, mirrored in zip(arguments, mirrors, strict=True):
+            write_back(argument, mirrored)
+        return result
+
+    return interpret
 
 
 @functools.cache

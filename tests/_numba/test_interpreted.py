@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
 import pytest
 
 from hfp8sim._numba import jit as jit_module
 from hfp8sim._numba.interpreted import Budget, interpreted
 from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import RANGE, layout
 
 needs_compiler = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
 
@@ -62,3 +64,41 @@ def test_plain_function_needs_no_budget() -> None:
     """With NUMBA_DISABLE_JIT=1 no function is compiled."""
     assert Budget(10).left(lambda x: x, 1) == 0
     assert interpreted(abs) is abs
+
+
+TWO = layout(a=RANGE, b=RANGE, spans=(RANGE, 2), numbers=(np.int64, 3))
+
+
+@jit
+def change(record, rows, values):  # type: ignore[no-untyped-def]
+    record.b = record.a
+    record.a.first += 1
+    record.spans[1] = record.a
+    record.a.count = values.size
+    record.numbers[2] += record.b.first
+    rows[0] = record.b
+    record.b.first = values[1]
+    rows[1].count = rows.size
+
+
+@needs_compiler
+def test_interpreted_records_are_those_of_numpy() -> None:
+    """A nested record is copied when it is assigned."""
+    results = []
+    for function in (change, interpreted(change), change.py_func):  # type: ignore[attr-defined]
+        table, rows, values = np.zeros(1, TWO), np.zeros(2, RANGE), np.array([5, 6])
+        table["a"]["first"] = 3
+        function(table[0], rows, values)
+        results.append((table.tolist(), rows.tolist(), values.tolist()))
+    assert str(results[0]) == str(results[1]) == str(results[2])
+
+
+def test_arguments_that_are_read_only() -> None:
+    values = np.array([37])
+    values.flags.writeable = False
+    assert interpreted(first)(values) == 37
+
+
+@jit
+def first(values):  # type: ignore[no-untyped-def]
+    return values[0]
