@@ -68,7 +68,7 @@ class Workspace(Reused, threading.local):
     REUSED_BYTES for each name. What an object has left in a buffer is there only while it is the `latest`.
     """
 
-    #: About 5 kB each.
+    #: 2 to 5 kB each.
     MAX_OBJECTS = 512
 
     def __init__(self) -> None:

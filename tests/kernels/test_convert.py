@@ -10,7 +10,7 @@ from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.formats.codec import encode
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.kernels.convert import convert_float32, rounder
-from hfp8sim.ops.conversions import convert
+from hfp8sim.ops.conversions import conversion_bits, convert
 from hfp8sim.units.random import CONVERT, key, word
 
 MODES = ("nearest-even", "nearest-away", "toward-zero", "stochastic")
@@ -96,14 +96,19 @@ def test_random_bits(name: str, r: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 1023, 1024, 1025, 3000])
 def test_sizes_and_random_words(size: int) -> None:
-    """`convert` draws the words of docs/numerics.md; from float64 by the integer path, the same."""
+    """`convert` draws the words of docs/numerics.md; from float64 the same."""
     rng = np.random.default_rng(size)
     x = (rng.standard_normal((size, 3)) * 4).astype(np.float32)
     for mode in MODES:
         fast, counts = convert(x, "hfp8-143", mode, seed=6, stream=2)
-        slow, slow_counts = convert(x.astype(np.float64), "hfp8-143", mode, seed=6, stream=2)
+        wide, wide_counts = convert(x.astype(np.float64), "hfp8-143", mode, seed=6, stream=2)
+        random = conversion_bits(x.shape, 13, 6, 2) if mode == "stochastic" else None
+        slow, flags = encode(x, get_format("hfp8-143"), mode, "saturate", random, 13)
         np.testing.assert_array_equal(fast, slow)
-        assert counts == slow_counts
+        np.testing.assert_array_equal(wide, slow)
+        assert counts == wide_counts
+        assert counts["saturated"] == np.count_nonzero(flags & OVERFLOWED)
+        assert counts["underflowed"] == np.count_nonzero(flags & UNDERFLOWED)
         assert fast.dtype == slow.dtype and fast.shape == x.shape
     if size == 17:
         site = key(np.uint64(6), np.uint64(2), np.uint64(CONVERT))
