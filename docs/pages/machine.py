@@ -32,10 +32,11 @@ def keys() -> str:
 
 
 def presets() -> str:
-    """The shipped machines side by side; an assumed value has a star."""
+    """The shipped machines side by side; an assumed value has a star, an inferred one a degree sign."""
+    marks = {"assumed": "*", "inferred": "°", "published": ""}
     shipped = [get_machine(name) for name in machines()]
     rows = [
-        (f"`{key}`", *(f"{m[key]}{'*' if key in m.assumed else ''}" for m in shipped))
+        (f"`{key}`", *(f"{m[key]}{marks[m.status(key)]}" for m in shipped))
         for key, _ in number_fields()
     ]
     peaks = [f"{m.peak_tflops(8):g} / {m.peak_tflops(16):g}" for m in shipped]

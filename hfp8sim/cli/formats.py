@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hfp8sim.cli.common import app, console, list_table
+from hfp8sim.errors import InputError
 
 
 @app.command()
@@ -45,8 +48,29 @@ def profiles() -> None:
 
 
 @app.command()
-def machines() -> None:
-    """List the machine presets and the time models."""
+def machines(
+    name: Annotated[
+        str | None, typer.Argument(help="a machine or its file; without it all are listed")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="a CSV file of measured products, to compare the time model `multicast` with"
+        ),
+    ] = None,
+) -> None:
+    """List the machine presets and the time models, or show one machine: its values, and how public they are."""
+    if against is not None and name is None:
+        raise InputError("--against needs the name of a machine")
+    if name is None:
+        _list_machines()
+    elif against is None:
+        _show_machine(name)
+    else:
+        _compare_machine(name, against)
+
+
+def _list_machines() -> None:
     from hfp8sim.machine import get_machine
     from hfp8sim.machine import machines as names
     from hfp8sim.timing import MODELS
@@ -65,3 +89,61 @@ def machines() -> None:
     terminal.print(presets)
     terminal.print()
     terminal.print(models)
+
+
+def _show_machine(name: str) -> None:
+    from hfp8sim.machine import get_machine
+    from hfp8sim.machine.config import number_fields
+
+    machine = get_machine(name)
+    table = list_table(("key", "value", "is", "meaning"))
+    for key, field in number_fields():
+        status = machine.status(key)
+        table.add_row(key, str(machine[key]), status, field.metadata["meaning"])
+    terminal = console()
+    terminal.print(f"{machine.name}: {machine.summary}", markup=False)
+    terminal.print(table)
+
+
+def _compare_machine(name: str, against: Path) -> None:
+    from hfp8sim.machine import get_machine
+    from hfp8sim.timing import silicon
+
+    machine = get_machine(name)
+    rows = silicon.read_measurements(against, machine)
+    table = list_table(
+        ("bits", "M×N×K", "splits", "fastest", "device µs", "model µs", "ratio", "roofline",
+         "rank", "without K", "chosen")
+    )  # fmt: skip
+    for (bits, shape), measured in silicon.products(rows).items():
+        best = measured[0]
+        whole = [row for row in measured if row.split.k == 1]
+        table.add_row(
+            str(bits), "×".join(map(str, shape[1:])), str(len(measured)),
+            "×".join(map(str, best.split[1:])), f"{best.device:.1f}", f"{best.model:.1f}",
+            f"{best.ratio:.2f}", f"{silicon.roofline(best, machine) / best.device:.2f}",
+            _decimal(silicon.rank_correlation(measured)), _decimal(silicon.rank_correlation(whole)),
+            f"{silicon.regret(measured):.2f}" if len(measured) > 1 else "–",
+        )  # fmt: skip
+    terminal = console()
+    terminal.print(table)
+    best_rows = silicon.best_rows(rows)
+    for what, ratios in (
+        ("best splits", [row.ratio for row in best_rows]),
+        (
+            "best splits, roofline",
+            [silicon.roofline(row, machine) / row.device for row in best_rows],
+        ),
+        ("all rows", [row.ratio for row in rows]),
+        ("all rows, roofline", [silicon.roofline(row, machine) / row.device for row in rows]),
+    ):
+        found = silicon.Agreement.of(ratios)
+        terminal.print(
+            f"{what}: {found.rows}; median |ln(model/device)| {found.median_log:.3f}; "
+            f"{found.within_30:.1%} within 30%",
+            highlight=False,
+        )
+
+
+def _decimal(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"

@@ -73,7 +73,7 @@ TimeModelOption = Annotated[
     typer.Option(
         "--time-model",
         # A literal: to import the registry here would slow down `--help`. A test compares the names.
-        help="pipelined, scalesim-os, scalesim-ws or scalesim-is; else the machine's own",
+        help="pipelined, scalesim-os, scalesim-ws, scalesim-is or multicast; else the machine's own",
     ),
 ]
 SeedOption = Annotated[int, typer.Option("--seed", help="of drawn tensors and stochastic rounding")]

@@ -16,14 +16,15 @@ from hfp8sim.errors import InputError, unknown
 
 #: Names of the time models that a machine's file may choose. `hfp8sim.timing.MODELS` has their functions,
 #: and docs/machine.md describes what each assumes.
-TIME_MODELS = ("pipelined", "scalesim-os", "scalesim-ws", "scalesim-is")
+TIME_MODELS = ("pipelined", "scalesim-os", "scalesim-ws", "scalesim-is", "multicast")
 
 #: Scratchpad and accumulator rows are addressed by 16 bits.
 MAX_ROWS = 1 << 16
 
 
-def _number(low: int, high: int, meaning: str) -> Any:
-    return dataclasses.field(metadata={"low": low, "high": high, "meaning": meaning})
+def _number(low: int, high: int, meaning: str, default: Any = dataclasses.MISSING) -> Any:
+    metadata = {"low": low, "high": high, "meaning": meaning}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,26 @@ class Post:
     lanes: int = _number(1, 1 << 16, "results per cycle and core")
 
 
-SECTIONS = {"array": Array, "memory": Memory, "post": Post}
+@dataclasses.dataclass(frozen=True)
+class Ring:
+    """The ring between cores and what cores share. Only the time model `multicast` reads it."""
+
+    receivers: int = _number(1, 1024, "cores that one fetch of an operand serves", 1)
+    partial_bytes_per_cycle: int = _number(
+        1, 1 << 16, "bytes of partial sums that the ring moves per cycle", 32
+    )
+    block_bytes_per_cycle: int = _number(
+        1, 1 << 16, "bytes per cycle at which a core's arrays load weights", 128
+    )
+    turnaround: int = _number(
+        0,
+        1 << 20,
+        "cycles that the DRAM channel loses per MiB of the smaller of reads and writes",
+        0,
+    )
+
+
+SECTIONS = {"array": Array, "memory": Memory, "post": Post, "ring": Ring}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +95,11 @@ class Machine:
     time_model: str = TIME_MODELS[0]  #: used if no other is chosen
     summary: str = ""
     assumed: tuple[str, ...] = ()  #: keys whose values are not public
+    inferred: tuple[
+        str, ...
+    ] = ()  #: keys whose values follow from public figures of something else
     notes: tuple[str, ...] = ()
+    ring: Ring = Ring()
 
     def __post_init__(self) -> None:
         for key, (value, low, high) in self._numbers().items():
@@ -94,11 +118,11 @@ class Machine:
                     f"machine {self.name}: {key} gives {rows} rows of {self.array.columns}, must be "
                     f"1..{MAX_ROWS} rows (so at most {most})"
                 )
-        for key in self.assumed:
-            if key not in self._numbers():
-                raise unknown(
-                    f"key in `assumed` of machine {self.name}", key, list(self._numbers())
-                )
+        for name in ("assumed", "inferred"):
+            for key in getattr(self, name):
+                if key not in self._numbers():
+                    where = f"key in `{name}` of machine {self.name}"
+                    raise unknown(where, key, list(self._numbers()))
 
     def _numbers(self) -> dict[str, tuple[int, int, int]]:
         """Every number by its dotted key: value, lowest, highest."""
@@ -125,8 +149,15 @@ class Machine:
                 top[section] = dataclasses.replace(owner, **{name: value})
             else:
                 top[key] = value
-        top.setdefault("assumed", tuple(key for key in self.assumed if key not in values))
+        for name in ("assumed", "inferred"):
+            top[name] = tuple(key for key in getattr(self, name) if key not in values)
         return dataclasses.replace(self, **top)
+
+    def status(self, key: str) -> str:
+        """Where the value of a key comes from: `published`, `inferred` or `assumed`."""
+        if key in self.assumed:
+            return "assumed"
+        return "inferred" if key in self.inferred else "published"
 
     # -- derived -----------------------------------------------------------------------------------
 
@@ -169,7 +200,7 @@ def number_fields() -> list[tuple[str, dataclasses.Field[Any]]]:
 # -- files -----------------------------------------------------------------------------------------
 
 _TEXTS = ("name", "summary", "time_model")
-_LISTS = ("assumed", "notes")
+_LISTS = ("assumed", "inferred", "notes")
 
 
 def from_toml(content: bytes, where: str) -> Machine:
@@ -195,8 +226,9 @@ def from_toml(content: bytes, where: str) -> Machine:
         part = table.get(section, {})
         if not isinstance(part, dict):
             raise InputError(f"{where}: [{section}] must be a table")
-        names = [field.name for field in dataclasses.fields(record)]
-        _check_keys(where, f"{section}.", part, names, names)
+        fields = dataclasses.fields(record)
+        required = [field.name for field in fields if field.default is dataclasses.MISSING]
+        _check_keys(where, f"{section}.", part, [field.name for field in fields], required)
         table[section] = record(**part)
     try:
         return Machine(**table)

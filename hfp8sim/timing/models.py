@@ -26,7 +26,7 @@ from hfp8sim.machine.catalog import get_machine
 from hfp8sim.machine.check import check
 from hfp8sim.machine.config import TIME_MODELS, Machine
 from hfp8sim.network import GemmShape
-from hfp8sim.timing import pipelined_driver, scalesim
+from hfp8sim.timing import multicast, pipelined_driver, scalesim
 from hfp8sim.timing.parts import LayerTime, Parts, Timing
 from hfp8sim.timing.pipelined_driver import Span
 
@@ -103,6 +103,12 @@ _SHIPPED = (
     *(
         TimeModel(name, dataflow.summary, closed_form=dataflow.closed_form)
         for name, dataflow in scalesim.DATAFLOWS.items()
+    ),
+    TimeModel(
+        "multicast",
+        "cores that cut M, N and K and share operands over a ring, in closed form",
+        closed_form=multicast.closed_form,
+        knows_memory=True,
     ),
 )
 
