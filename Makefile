@@ -35,7 +35,7 @@ test: setup
 exhaustive: setup
 	$(BIN)/python -m pytest -m exhaustive
 
-mutants: setup
+mutants: extras
 	$(BIN)/python -m tests.mutants
 
 bench: setup

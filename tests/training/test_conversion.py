@@ -112,8 +112,16 @@ def test_random_words_change_with_seed_and_step():
     optimiser = torch.optim.SGD(model.parameters(), 0.0)
     optimiser.step()
     assert model[0].products.emulation.step == 2 and other[0].products.emulation.step == 1
-    model.eval()
     assert not torch.equal(model(x), first)
+
+
+def test_products_of_one_call_draw_words_of_their_own():
+    class Twice(nn.Module):
+        def forward(self, x):
+            return x @ x.T, x @ x.T
+
+    first, second = training.convert(Twice(), STOCHASTIC, seed=3)(randn(20, 100))
+    assert not torch.equal(first, second)
 
 
 def test_saved_and_resumed_training_equals_training_in_one_go():
@@ -176,7 +184,7 @@ def test_script_with_adam_scheduler_and_grad_scaler_runs_unmodified():
 
 
 def test_overflowing_errors_make_the_scaler_skip_the_step():
-    model = training.convert(nn.Linear(4, 3))
+    model = training.convert(nn.Linear(4, 3, bias=False), policy="")
     optimiser = torch.optim.SGD(model.parameters(), 0.1)
     scaler, before = torch.amp.GradScaler("cpu", init_scale=2.0**120), weights(model)
     scaler.scale(model(randn(2, 4)).sum() * 1e30).backward()

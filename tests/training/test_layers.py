@@ -24,6 +24,21 @@ def randn(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+class Masked(nn.Module):
+    """Attention with both masks."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+        padding = torch.tensor([[False] * 5, [False] * 4 + [True]])
+        added = torch.zeros(5, 5).masked_fill(later, -1e30)
+        y = self.attention(x, x, x, attn_mask=later, key_padding_mask=padding)[0]
+        return y + self.attention(x, x, x, attn_mask=added, average_attn_weights=False)[0]
+
+
 class Attention(nn.Module):
     """Every product that a module may write itself."""
 
@@ -61,6 +76,7 @@ LAYERS = {
     "multihead-dims": (nn.MultiheadAttention(8, 2, kdim=5, vdim=7, bias=False), [(5, 8), (6, 5), (6, 7)]),
     "encoder": (nn.TransformerEncoderLayer(8, 2, 16, dropout=0, batch_first=True), [(2, 5, 8)]),
     "decoder": (nn.TransformerDecoderLayer(8, 2, 16, dropout=0), [(5, 2, 8), (4, 2, 8)]),
+    "decoder-masked": (Masked(), [(2, 5, 8)]),
     "lstm": (nn.LSTM(5, 6, 2, bidirectional=True), [(4, 3, 5)]),
     "gru": (nn.GRU(5, 6, batch_first=True), [(3, 4, 5)]),
     "rnn-relu": (nn.RNN(5, 6, nonlinearity="relu", bias=False), [(4, 5)]),
