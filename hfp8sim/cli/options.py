@@ -90,6 +90,12 @@ MaxMacsOption = Annotated[
 TimeOnlyOption = Annotated[
     bool, typer.Option("--time-only", help="compute no values: how long every layer takes, at once")
 ]
+EventsOption = Annotated[
+    int,
+    typer.Option(
+        "--events", metavar="N", help="count events in one of N blocks of 64 rows; 1: in all"
+    ),
+]
 ColumnsOption = Annotated[
     str,
     typer.Option(
@@ -149,6 +155,7 @@ class RunOptions:
     threads: ThreadsOption = None
     max_macs: MaxMacsOption = MAX_MACS
     time_only: TimeOnlyOption = False
+    events: EventsOption = 1
     input_: InputOption = None
     inputs: InputsOption = None
     allow_partial: AllowPartialOption = False
@@ -192,6 +199,7 @@ class RunOptions:
             "threads": self.threads,
             "max_macs": self.max_macs or None,
             "time_only": self.time_only,
+            "events_every": self.events,
             "calibrate_on": self.calibrate_on,
         }
 

@@ -126,7 +126,9 @@ def _swamped_share(rows: Sequence[Row], total: Row) -> float | None:
 
 
 def _gated_share(rows: Sequence[Row], total: Row) -> float | None:
-    counted = sum(emulated_macs(row) for row in rows if not missing(row.get("gated")))
+    counted = sum(
+        emulated_macs(row) * row.get("counted", 1) for row in rows if not missing(row.get("gated"))
+    )
     return total["gated"] / counted if counted else None
 
 
@@ -228,6 +230,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("theory", "retention", "", "measured: Var(result)/Var(float64 result of the quantised operands)", short="retention, measured", digits=4),
     Column("theory", "bits_normal", "bit", "fraction bits an accumulator needs by theory, without chunks; empty: more than 23", int, LARGEST, "bits, one sum"),
     Column("theory", "bits_chunked", "bit", "the same in chunks of the profile's length; empty: no chunks, or more than 23", int, LARGEST, "bits, chunked"),
+    Column("events", "counted", "", "share of the emulated results whose events, steps and gated MACs were counted", write=_sample, change=Change.POINTS),
     Column("theory", "sampled", "", "share of the results that were emulated and measured; time is always whole", short="sample", write=_sample, change=Change.POINTS),
     Column("theory", "tensors", "", "where the operands came from", str, short="operands"),
 )  # fmt: skip

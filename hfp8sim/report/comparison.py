@@ -23,7 +23,7 @@ OVERVIEW = (
 #: Facts that distinguish runs; the rest (command, versions, digest) does not.
 _DISTINGUISHING = (
     "workload", "machine", "time_model", "profile", "policy", "seed", "phases", "max_macs", "time_only",
-    "calibration",
+    "events_every", "calibration",
 )  # fmt: skip
 
 #: A layer and a phase; None is the total.

@@ -33,6 +33,7 @@ _FACT_TYPES: tuple[tuple[str, type, bool], ...] = (
     ("peak_macs_per_cycle_16bit", int, True),
     ("max_macs", int, True),
     ("time_only", bool, True),
+    ("events_every", int, True),
     ("machine.name", str, False),
     ("machine.clock_mhz", int, False),
     ("machine.array.rows", int, False),

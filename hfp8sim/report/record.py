@@ -41,7 +41,7 @@ class Origin(NamedTuple):
 _LONGEST = 100
 
 #: Prefixes of the notes that name missing products and replaced values. Reports show these notes first.
-_ALERTS = ("missing: ", "not known: ", "not used: ")
+_ALERTS = ("missing: ", "not known: ", "not used: ", "sampled: ")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -52,6 +52,11 @@ FACTS: dict[str, dict[str, Any]] = {
         "type": "boolean",
         "description": "whether no values were computed: rows have their time and nothing else",
     },
+    "events_every": {
+        "type": "integer",
+        "minimum": 1,
+        "description": "events were counted in one of so many blocks of rows",
+    },
     "calibration": {
         **_TEXT,
         "description": "how the operands' biases and scales were chosen; none: as the profile has them",

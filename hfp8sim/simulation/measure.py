@@ -13,12 +13,12 @@ from hfp8sim.analysis import sums
 from hfp8sim.analysis.accuracy import Accuracy, accuracy, retention
 from hfp8sim.machine import Machine
 from hfp8sim.network import Layer, phase_gemm
-from hfp8sim.ops import thread_count
+from hfp8sim.ops import count_nan, thread_count
 from hfp8sim.report.columns import Row
 from hfp8sim.simulation.loss_scale import loss_scale
 from hfp8sim.simulation.tasks import Task
 from hfp8sim.simulation.theory import theory
-from hfp8sim.simulation.values import Emulated, emulate, result_matrices
+from hfp8sim.simulation.values import Emulated, emulate, result_matrices, sample_events
 from hfp8sim.timing import time_layer
 from hfp8sim.units import Profile
 from hfp8sim.units.profile import operand_roles
@@ -56,29 +56,45 @@ def time_columns(task: Task, machine: Machine, model: str) -> Row:
 
 
 def measure(
-    task: Task, machine: Machine, seed: int, threads: int | None, max_macs: int | None
+    task: Task,
+    machine: Machine,
+    seed: int,
+    threads: int | None,
+    max_macs: int | None,
+    events_every: int = 1,
 ) -> Row:
     """The value columns: accuracy, events and theory of the layer's tensors, or of a sample of its outputs.
 
     Args:
         seed: of drawn tensors and stochastic roundings.
         max_macs: more multiply-accumulates than these are sampled; None: no sampling.
+        events_every: count the events of one of so many blocks of rows.
     """
     work = _emulated_product(task, seed, max_macs)
     emulated = emulate(
         work.layer, work.phase, work.layer.tensors, work.profile,
         seed=seed, stream=task.stream, machine=machine, threads=threads,
+        count=events_every == 1,
     )  # fmt: skip
     codes = np.ascontiguousarray(result_matrices(work.layer, work.phase, emulated.codes))
     references = work.reference_unquantised, _reference_quantised(work, emulated)
     unquantised, quantised = sums.add(codes, emulated.format, references, thread_count(threads))
-    macs = codes.size * work.depth
+    macs, counted = codes.size * work.depth, 1.0
+    if events_every > 1:
+        events, gated, counted = sample_events(
+            work.layer, work.phase, emulated.operands, work.profile, events_every,
+            seed=seed, stream=task.stream, threads=threads,
+        )  # fmt: skip
+        events = dataclasses.replace(events, nan=count_nan(codes, emulated.format))
+        emulated = dataclasses.replace(emulated, events=events, gated=gated)
+    steps = codes.size * task.profile.steps(work.depth)
     return (
         _accuracy_columns(accuracy(unquantised), accuracy(quantised))
         | _operand_columns(work, emulated, task)
-        | _event_columns(emulated, codes.size * task.profile.steps(work.depth), macs)
+        | _event_columns(emulated, round(steps * counted), round(macs * counted))
         | {
             "retention": retention(quantised),
+            "counted": counted,
             "sampled": macs / task.macs,
             "tensors": work.provenance,
         }

@@ -33,6 +33,7 @@ class Settings:
     max_macs: int | None
     time_only: bool
     calibration: str  #: how the operands' biases and scales were chosen; "" for none
+    events_every: int  #: events are counted in one of so many blocks of rows
 
 
 def facts(settings: Settings) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def facts(settings: Settings) -> dict[str, Any]:
         "phases": list(settings.phases),
         "max_macs": settings.max_macs,
         "time_only": settings.time_only,
+        "events_every": settings.events_every,
         "calibration": settings.calibration or "none",
         "versions": {
             "hfp8sim": __version__,

@@ -17,6 +17,7 @@ from hfp8sim.simulation.measure import identity_columns, measure, time_columns
 from hfp8sim.simulation.provenance import Settings, facts
 from hfp8sim.simulation.scaling import unused
 from hfp8sim.simulation.tasks import Task, list_tasks
+from hfp8sim.simulation.values import EVENT_ROWS
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.accumulator import check_source
@@ -51,6 +52,7 @@ def simulate(
     threads: int | None = None,
     max_macs: int | None = DEFAULT_MAX_MACS,
     time_only: bool = False,
+    events_every: int = 1,
     calibrate: str | None = None,
     calibrate_on: Workload | str | None = None,
     progress: Progress | None = None,
@@ -71,6 +73,8 @@ def simulate(
         max_macs: a layer's phase with more multiply-accumulates is emulated on a sample of its outputs
             (their sums stay whole); None emulates everything. Time is always that of the whole layer.
         time_only: compute no values: rows have their time and nothing of accuracy, events and theory.
+        events_every: count events in one of so many blocks of 64 rows of each product, and steps with them;
+            the column `counted` has the share. The alerts say so.
         calibrate: choose the exponent bias, or the scale, of every operand tensor: `max`, `percentile`,
             `percentile=P` or `mse`, see `hfp8sim.calibrate`. `none` drops those that the workload has; None
             keeps them.
@@ -90,6 +94,7 @@ def simulate(
         check_whole_number(threads, "threads", 1)
     if max_macs is not None:
         check_whole_number(max_macs, "max_macs", 1)
+    check_whole_number(events_every, "events_every", 1)
     machine, phases = get_machine(machine), check_phases(phases)
     if time_only and calibrate not in (None, "none"):
         raise InputError(f"calibrate={calibrate!r} needs values, and time_only computes none")
@@ -102,7 +107,7 @@ def simulate(
     settings = Settings(
         workload, machine, get_profile(profile), parse(policy), seed,
         get_model(time_model or machine.time_model).name,
-        phases, max_macs, time_only, workload.calibration,
+        phases, max_macs, time_only, workload.calibration, events_every,
     )  # fmt: skip
     run = _Run(settings, threads, resume)
     try:
@@ -126,7 +131,10 @@ class _Run:
         assigned = assign(workload, settings.profile, settings.rules)
         self.facts = facts(settings)
         idle = unused(zip(workload, (own for own, _ in assigned), strict=True))
+        every = settings.events_every
+        sampled = f"sampled: events are counted in one of {every} blocks of {EVENT_ROWS} rows"
         self.notes = (
+            *([sampled] if every > 1 and not settings.time_only else []),
             *workload.alerts, *([idle] if idle else []), *workload.notes, *workload.warnings
         )  # fmt: skip
         self.origin = Origin(
@@ -162,7 +170,10 @@ class _Run:
         row = identity_columns(task) | time_columns(task, settings.machine, settings.time_model)
         if settings.time_only:
             return row
-        return row | measure(task, settings.machine, settings.seed, self.threads, settings.max_macs)
+        return row | measure(
+            task, settings.machine, settings.seed, self.threads, settings.max_macs,
+            settings.events_every,
+        )  # fmt: skip
 
 
 def _work(task: Task, max_macs: int | None) -> int:

@@ -27,6 +27,9 @@ from hfp8sim.workloads.operands import operand_matrices
 
 Codes = NDArray[np.unsignedinteger[Any]]
 
+#: Rows of a block, where events are counted in a sample of the blocks.
+EVENT_ROWS = 64
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Emulated:
@@ -155,6 +158,42 @@ def _direct(
 ) -> tuple[Codes, Events | None, int | None]:
     """The product of the operand matrices, group by group: codes, events, gated multiply-accumulates."""
     a, b = operand_matrices(layer, phase, operands)
+    products, events, gated = _products(
+        a, b, phase, profile, seed=seed, stream=stream, threads=threads, count=count
+    )
+    codes = _unscaled(result_tensor(layer, phase, products), profile, phase)
+    return codes, events if count else None, gated if count else None
+
+
+def sample_events(
+    layer: Layer,
+    phase: str,
+    operands: dict[str, Codes],
+    profile: Profile,
+    every: int,
+    *,
+    seed: int = 0,
+    stream: int = 0,
+    threads: int | None = None,
+) -> tuple[Events, int, float]:
+    """Events and gated multiply-accumulates of one of `every` blocks of rows, and the share of such rows.
+
+    The blocks have `EVENT_ROWS` rows. Stochastic sums draw the random words of a product of these rows alone.
+    """
+    a, b = operand_matrices(layer, phase, operands)
+    rows = np.arange(a.shape[1])
+    counted = rows[rows // EVENT_ROWS % every == 0]
+    _, events, gated = _products(
+        a[:, counted], b, phase, profile, seed=seed, stream=stream, threads=threads, count=True
+    )
+    return events, gated, len(counted) / len(rows)
+
+
+def _products(
+    a: Codes, b: Codes, phase: str, profile: Profile, *,
+    seed: int, stream: int, threads: int | None, count: bool,
+) -> tuple[Codes, Events, int]:  # fmt: skip
+    """Products of A (G, M, K) and B (G, K, N): codes, events, gated multiply-accumulates."""
     a_format, b_format = profile.operand_formats(phase)
     multiply: Any = functools.partial(
         gemm, profile=profile, a_format=a_format, b_format=b_format, seed=seed, threads=threads
@@ -168,8 +207,7 @@ def _direct(
         else:
             product = multiply(rows, columns, stream=stream + group)
         products.append(product)
-    codes = _unscaled(result_tensor(layer, phase, np.stack(products)), profile, phase)
-    return codes, events if count else None, gated if count else None
+    return np.stack(products), events, gated
 
 
 def _unscaled(codes: Codes, profile: Profile, phase: str) -> Codes:

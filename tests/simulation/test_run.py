@@ -333,3 +333,27 @@ def test_simulate_refuses_a_phase_that_no_layer_has() -> None:
     only = Workload("w", (Layer("a", "linear", 2, 2, 2, phases=("fwd",)),))
     with pytest.raises(InputError, match="no layer with phase dgrad"):
         simulate(only, phases=["dgrad"])
+
+
+def test_events_of_a_sample_of_the_rows():
+    """Blocks 0 and 2 of 200 rows; all else is as without sampling, and every form says what was counted."""
+    rng = np.random.default_rng(3)
+    x, w = (rng.normal(size=s).astype(np.float32) for s in ((200, 300), (300, 40)))
+    x[rng.random(x.shape) < 0.2] = 0
+    net = Workload("net", (Layer("fc", "linear", 200, 40, 300, tensors={"x": x, "w": w}),))
+    whole, some = (simulate(net, phases=["fwd"], events_every=n) for n in (1, 2))
+    row, sample = whole.layers[0], some.layers[0]
+    sampled = {"swamped", "overflowed", "underflowed", "steps", "draws", "gated", "counted"}
+    shares = {"swamped_share", "gated_share"}
+    assert {name for name in row if row[name] != sample[name]} <= sampled | shares
+    assert (row["counted"], sample["counted"]) == (1, 128 / 200)
+    assert sample["steps"] == row["steps"] * 128 // 200
+    part = np.concatenate([x[:64], x[128:192]])
+    layer = Layer("fc", "linear", 128, 40, 300, tensors={"x": part, "w": w})
+    alone = simulate(Workload("net", (layer,)), phases=["fwd"]).layers[0]
+    assert all(alone[name] == sample[name] for name in (sampled | shares) - {"counted"})
+    assert some.total["gated_share"] == pytest.approx(sample["gated_share"])
+    text = "sampled: events are counted in one of 2 blocks of 64 rows"
+    assert some.alerts == [text] and not whole.alerts and text in str(some)
+    with pytest.raises(InputError, match="events_every is 0, must be at least 1"):
+        simulate(net, events_every=0)
