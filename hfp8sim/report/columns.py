@@ -226,11 +226,11 @@ COLUMNS: tuple[Column, ...] = (
     Column("events", "gated", "MAC", "emulated multiply-accumulates with a zero operand: their multiplier is idle", int, SUM, "gated MAC"),
     Column("events", "gated_share", "", "gated / emulated multiply-accumulates", short="gated", digits=4, total=_gated_share, write=_share, change=Change.POINTS),
     Column("events", "draws", "", "random words drawn by the sums", int, SUM, "draws"),
+    Column("events", "counted", "", "share of the emulated results whose events, steps and gated MACs were counted", write=_sample, change=Change.POINTS),
     Column("theory", "retention_theory", "", "variance retention of these sums by theory (zero-mean terms)", short="retention, theory", digits=4),
     Column("theory", "retention", "", "measured: Var(result)/Var(float64 result of the quantised operands)", short="retention, measured", digits=4),
     Column("theory", "bits_normal", "bit", "fraction bits an accumulator needs by theory, without chunks; empty: more than 23", int, LARGEST, "bits, one sum"),
     Column("theory", "bits_chunked", "bit", "the same in chunks of the profile's length; empty: no chunks, or more than 23", int, LARGEST, "bits, chunked"),
-    Column("events", "counted", "", "share of the emulated results whose events, steps and gated MACs were counted", write=_sample, change=Change.POINTS),
     Column("theory", "sampled", "", "share of the results that were emulated and measured; time is always whole", short="sample", write=_sample, change=Change.POINTS),
     Column("theory", "tensors", "", "where the operands came from", str, short="operands"),
 )  # fmt: skip

@@ -44,7 +44,7 @@ def row(layer: str, phase: str, scale: float = 1.0) -> Row:
         "swamped": macs // 300, "swamped_share": (macs // 300) / macs, "gated": macs // 9,
         "gated_share": (macs // 9) / macs, "draws": 0,
         "retention_theory": 0.9998, "retention": 1.0003, "bits_normal": 8, "bits_chunked": 6,
-        "sampled": 1.0, "tensors": "activations captured; weights captured",
+        "counted": 1.0, "sampled": 1.0, "tensors": "activations captured; weights captured",
     }  # fmt: skip
 
 
