@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from hfp8sim import verify
@@ -24,7 +26,10 @@ def test_all_inputs(name: str) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", ["update of 1-6-9 weights, stochastic-a", "update residual-wide"])
-def test_all_updates(name: str) -> None:
+def test_updates(name: str) -> None:
+    """Every eleventh part, as all of them take minutes; `hfp8sim verify --exhaustive` runs all."""
     (check,) = (check for check in verify.checks(exhaustive=True) if check.name == name)
-    ((_, result),) = verify.run([check])
-    assert result == Result(1 << 27)
+    parts = range(0, check.parts, 11)
+    sampled = dataclasses.replace(check, parts=len(parts), part=lambda i: check.part(parts[i]))
+    ((_, result),) = verify.run([sampled])
+    assert result == Result(len(parts) << 16)
