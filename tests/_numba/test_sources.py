@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hfp8sim._numba import imports, sources
-from hfp8sim._numba.sources import Package, this_package
+from hfp8sim._numba.sources import Package, Stamp, this_package
 from hfp8sim.errors import InputError
 
 SOURCES = {
@@ -127,8 +127,15 @@ def test_index_spares_parsing(
     assert Package(folder, index).digest("p.top") == first
 
 
-def test_recently_edited_files_are_read_again(folder: Path, tmp_path: Path) -> None:
-    """An edit just after the index was written may leave time stamp and size as they were."""
+def test_recently_edited_files_are_read_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An edit just after the index was written may leave times and size as they were, if times are coarse."""
+
+    def coarse(modified: int, changed: int, size: int, inode: int) -> Stamp:
+        return Stamp(modified, modified, size, inode)
+
+    monkeypatch.setattr(sources, "Stamp", coarse)
     index = tmp_path / "index.json"
     path = folder / "low/one.py"
     status = path.stat()
