@@ -1,7 +1,7 @@
 """What tiles of an unfolded image load: counted by runs of tiles, and tile by tile."""
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from hfp8sim.isa.table import CSR, reset_registers
@@ -61,6 +61,7 @@ def test_image_elements_equal_the_count_tile_by_tile(conv, phase, data):
 
 @settings(max_examples=100, deadline=None)
 @given(convolutions(), st.sampled_from(PHASES))
+@example(Conv(1, 4, 4, 1, 1, (1, 1), gaps=(2, 2), padding=(-1, -1, -1, -1)), "fwd")
 def test_pixels_read_equal_the_places_of_all_taps(conv, phase):
     image, counts = image_of(conv, phase), []
     for axis, size in enumerate((image.height, image.width)):
