@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,7 +26,7 @@ Codes = NDArray[np.unsignedinteger[Any]]
 Index = tuple[Any, ...]
 
 #: Elements below which a second thread costs more than it gains.
-_ELEMENTS_WORTH_THREADS = 1 << 17
+_ELEMENTS_WORTH_THREADS = 1 << 19
 #: Elements that are made contiguous float32 at once: they stay in the second-level cache.
 _PIECE = 1 << 15
 #: Parts of contiguous float32 for each thread.
@@ -133,7 +134,7 @@ def _numbers(x: ArrayLike, source: str | None) -> NDArray[Any]:
     array = checked_array(x, "x")
     if source not in (None, "bfloat16"):
         raise InputError(f"source is {source!r}; it must be None or 'bfloat16'")
-    if source is None and array.dtype.name != "bfloat16":
+    if source is None and (array.dtype.kind == "f" or array.dtype.name != "bfloat16"):
         return array
     if source is not None and array.dtype != np.uint16:
         raise InputError(f"bit patterns of bfloat16 are uint16, not {array.dtype}")
@@ -180,13 +181,17 @@ class _Conversion:
         self.key = _key(seed, stream) if is_stochastic(mode_number(rounding)) else None
         #: The axes in the order in which elements are walked: as they lie in memory, but for random words.
         self.axes = tuple(range(x.ndim))
-        if self.key is None:
+        self.in_order = self.key is not None or x.flags.c_contiguous
+        if not self.in_order:
             self.axes = tuple(sorted(self.axes, key=lambda axis: -abs(x.strides[axis])))
 
     def empty(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """A result whose elements lie in memory as they are walked."""
-        walked = np.empty([self.x.shape[axis] for axis in self.axes], dtype)
-        return walked.transpose(np.argsort(self.axes)) if self.axes else walked
+        if self.in_order:
+            return np.empty(self.x.shape, dtype)
+        return np.empty([self.x.shape[axis] for axis in self.axes], dtype).transpose(
+            np.argsort(self.axes)
+        )
 
     def run(
         self, codes: Codes | None, values: NDArray[np.float32] | None, threads: int
@@ -236,11 +241,14 @@ class _Conversion:
         codes: Codes | None, values: NDArray[np.float32] | None, threads: int,
     ) -> tuple[int, int, int]:  # fmt: skip
         """Convert piece by piece; overflows, underflows, and NaN among the numbers."""
-        x = self.x.transpose(self.axes)
-        target = codes if codes is not None else values
+        x, target = self.x, codes if codes is not None else values
         assert target is not None
-        target = target.transpose(self.axes)
+        if not self.in_order:
+            x, target = x.transpose(self.axes), target.transpose(self.axes)
         threads = threads if x.size >= _ELEMENTS_WORTH_THREADS else 1
+        if threads == 1 and codes is not None and x.dtype == np.float32 and x.size:
+            if x.flags.c_contiguous and codes.flags.c_contiguous:  # one piece, in one call
+                return convert_piece(x.reshape(-1), how, codes.reshape(-1), self.key)
         step = _PIECE
         if x.flags.c_contiguous and target.flags.c_contiguous:
             x, target = x.reshape(-1), target.reshape(-1)
@@ -279,6 +287,6 @@ def _cut(shape: tuple[int, ...], size: int) -> Iterator[_Piece]:
         row *= shape[axis]
         axis -= 1
     step = max(size // row, 1)
-    for number, index in enumerate(np.ndindex(shape[:axis])):
+    for number, index in enumerate(itertools.product(*map(range, shape[:axis]))):
         for rows in kernels.slices(shape[axis], step):
             yield _Piece((*index, rows), (number * shape[axis] + rows.start) * row)
