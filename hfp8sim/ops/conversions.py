@@ -16,7 +16,7 @@ from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, encode
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
-from hfp8sim.formats.vocabulary import is_stochastic, mode_number
+from hfp8sim.formats.vocabulary import is_stochastic
 from hfp8sim.kernels.convert import Rounder, convert_piece, narrow_to_odd, rounder
 from hfp8sim.ops.threads import thread_count
 from hfp8sim.units.accumulator import check_source
@@ -71,7 +71,7 @@ def convert(
     if out is not None and (out.shape, out.dtype) != (array.shape, record.dtype):
         raise InputError(f"out is {out.dtype} {out.shape}; it must be {record.dtype} {array.shape}")
     codes = work.empty(record.dtype) if out is None else out
-    counts = work.run(codes, None, thread_count(threads))
+    counts = work.run(codes, None, threads)
     return codes, counts
 
 
@@ -109,7 +109,7 @@ def round_values(
     if out is not None and (out.shape, out.dtype) != (array.shape, np.dtype(np.float32)):
         raise InputError(f"out is {out.dtype} {out.shape}; it must be float32 {array.shape}")
     values = work.empty(np.dtype(np.float32)) if out is None else out
-    counts = work.run(None, values, thread_count(threads))
+    counts = work.run(None, values, threads)
     return values, counts
 
 
@@ -175,10 +175,10 @@ class _Conversion:
     def __init__(
         self, x: NDArray[Any], fmt: FloatFormat, rounding: str, overflow: str, bits: int, seed: int, stream: int
     ) -> None:  # fmt: skip
-        check_mode(fmt, rounding, overflow, bits)
+        mode, _ = check_mode(fmt, rounding, overflow, bits)
         self.x, self.fmt, self.how = x, fmt, (rounding, overflow, bits)
         self.source = seed, stream
-        self.key = _key(seed, stream) if is_stochastic(mode_number(rounding)) else None
+        self.key = _key(seed, stream) if is_stochastic(mode) else None
         #: The axes in the order in which elements are walked: as they lie in memory, but for random words.
         self.axes = tuple(range(x.ndim))
         self.in_order = self.key is not None or x.flags.c_contiguous
@@ -194,9 +194,13 @@ class _Conversion:
         )
 
     def run(
-        self, codes: Codes | None, values: NDArray[np.float32] | None, threads: int
+        self, codes: Codes | None, values: NDArray[np.float32] | None, threads: int | None
     ) -> dict[str, int]:
         """Fill in codes or values; counts of events."""
+        small = self.x.size < _ELEMENTS_WORTH_THREADS
+        if threads is not None or not small:
+            threads = thread_count(threads)
+        threads = 1 if small or threads is None else threads
         parameters, narrow = self._fast()
         # Values may be written over the numbers: NaN must be found before.
         safe = values is None or self.fmt.has_nan or not np.isnan(_plain(self.x)).any()
@@ -245,7 +249,6 @@ class _Conversion:
         assert target is not None
         if not self.in_order:
             x, target = x.transpose(self.axes), target.transpose(self.axes)
-        threads = threads if x.size >= _ELEMENTS_WORTH_THREADS else 1
         if threads == 1 and codes is not None and x.dtype == np.float32 and x.size:
             if x.flags.c_contiguous and codes.flags.c_contiguous:  # one piece, in one call
                 return convert_piece(x.reshape(-1), how, codes.reshape(-1), self.key)
