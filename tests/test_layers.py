@@ -34,6 +34,7 @@ ROOMS = (
     "machine",
     "lowering",
     "timing",
+    "systems",
     "workloads",
     "analysis",
     "report",
