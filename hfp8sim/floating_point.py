@@ -13,13 +13,12 @@ import functools
 import os
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Larger than any platform's fenv_t (32 bytes on x86-64, 8 on AArch64).
-_Environment = ctypes.c_char * 64
+_Environment = ctypes.c_uint32 * 16
 #: glibc, musl and FreeBSD spell FE_DFL_ENV as the pointer −1. It clears flush-to-zero and denormals-are-zero, too.
 _DEFAULT = ctypes.c_void_p(-1)
 
@@ -39,41 +38,25 @@ _LIBRARY = _library()
 _X86 = _LIBRARY is not None and os.uname().machine in ("x86_64", "amd64")
 
 
-def _is_standard(saved: bytes) -> bool:
+def _is_standard(saved: Any) -> bool:
     """Whether a saved environment is the default one, the exception flags aside.
 
     x86-64: the x87 control word 0x37F stands first, MXCSR at byte 28: all exceptions masked, nearest-even, FTZ
     and DAZ off is 0x1F80; its low six bits are exception flags. Elsewhere it is set in any case.
     """
-    if not _X86:
-        return False
-    mxcsr = int.from_bytes(saved[28:32], "little")
-    return mxcsr & ~0x3F == 0x1F80 and saved[:2] == b"\x7f\x03"
+    return _X86 and saved[7] & ~0x3F == 0x1F80 and saved[0] & 0xFFFF == 0x037F
 
 
-class StandardArithmetic:
-    """A context: IEEE 754's default floating-point environment inside, the thread's own restored after it."""
-
-    __slots__ = ("_saved",)
-
-    def __enter__(self) -> None:
-        self._saved: Any = None
-        if _LIBRARY is None:
-            return
-        saved = _Environment()
-        _LIBRARY.fegetenv(saved)
-        if not _is_standard(saved.raw):
-            self._saved = saved
-            _LIBRARY.fesetenv(_DEFAULT)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._saved is not None:
-            _LIBRARY.fesetenv(self._saved)
+def _enter() -> Any:
+    """Set IEEE 754's default environment; the thread's own, or None if that is the default one."""
+    if _LIBRARY is None:
+        return None
+    saved = _Environment()
+    _LIBRARY.fegetenv(saved)
+    if _is_standard(saved):
+        return None
+    _LIBRARY.fesetenv(_DEFAULT)
+    return saved
 
 
 def standard_arithmetic(function: F) -> F:
@@ -81,7 +64,12 @@ def standard_arithmetic(function: F) -> F:
 
     @functools.wraps(function)
     def standard(*args: Any, **kwargs: Any) -> Any:
-        with StandardArithmetic():
+        saved = _enter()
+        if saved is None:
             return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _LIBRARY.fesetenv(saved)
 
     return standard  # type: ignore[return-value]

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.jit import jit, jit_inlined
-from hfp8sim.errors import InputError, checked_array
+from hfp8sim.errors import InputError, check_whole_number, checked_array
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.rounding import (
     FINITE,
@@ -143,9 +143,7 @@ def check_mode(fmt: Format, rounding: str, overflow: str, r: int) -> tuple[int, 
 
 def check_random_width(r: int) -> int:
     """The number of random bits of a rounding."""
-    if not 1 <= r <= MAX_RANDOM_BITS:
-        raise InputError(f"random bits per rounding is {r}, must be 1..{MAX_RANDOM_BITS}")
-    return r
+    return check_whole_number(r, "random bits per rounding", 1, MAX_RANDOM_BITS)
 
 
 def check_random(

@@ -66,7 +66,6 @@ class Rounder(NamedTuple):
 ROUNDER = layout(**dict.fromkeys(Rounder._fields, np.uint32))
 
 
-@functools.lru_cache(256)
 def rounder(fmt: FloatFormat, rounding: str, overflow: str, r: int) -> Rounder | None:
     """The numbers of a conversion, or None where the integer path must do it."""
     mode, policy = mode_number(rounding), overflow_number(overflow)
@@ -382,6 +381,10 @@ def convert_float32(
     return Converted(codes.reshape(x.shape), *map(int, counts))
 
 
+#: For modes that take no random words.
+_NO_WORDS = np.empty(0, np.uint32)
+
+
 def convert_piece(
     values: NDArray[np.float32],
     how: Rounder,
@@ -398,5 +401,5 @@ def convert_piece(
         Overflows, underflows, and NaN among the numbers.
     """
     if key is None:
-        return convert_block(values, np.empty(0, np.uint32), False, _numbers(how), codes)  # type: ignore[no-any-return]
+        return convert_block(values, _NO_WORDS, False, _numbers(how), codes)  # type: ignore[no-any-return]
     return convert_drawn(values, key, first, _numbers(how), codes)  # type: ignore[no-any-return]

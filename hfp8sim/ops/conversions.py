@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from hfp8sim._numba.jit import config
 from hfp8sim.errors import InputError, checked_array
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
-from hfp8sim.formats.codec import check_mode, encode
+from hfp8sim.formats.codec import check_mode, check_random_width, encode
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
 from hfp8sim.formats.vocabulary import is_stochastic
 from hfp8sim.kernels.convert import Rounder, convert_piece, narrow_to_odd, rounder
@@ -145,6 +146,11 @@ def _numbers(x: ArrayLike, source: str | None) -> NDArray[Any]:
 _BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
 
 
+def _widen(x: NDArray[Any]) -> NDArray[np.float32]:
+    """float16 and float32 as contiguous float32."""
+    return np.ascontiguousarray(x, np.float32)
+
+
 def _widen_bfloat16(x: NDArray[Any]) -> NDArray[np.float32]:
     """Bit patterns of bfloat16 as float32, which hold them exactly."""
     return (x["bfloat16"].astype(np.uint32) << 16).view(np.float32)
@@ -162,6 +168,17 @@ def _plain(x: NDArray[Any]) -> NDArray[Any]:
     return _widen_bfloat16(x) if x.dtype == _BFLOAT16 else x
 
 
+@functools.lru_cache(256)
+def _rounding(
+    fmt: FloatFormat, rounding: str, overflow: str, bits: int
+) -> tuple[bool, Rounder | None]:
+    """Whether a rounding takes random words; the vector converter's numbers, or None for the integer path."""
+    mode, _ = check_mode(fmt, rounding, overflow, bits)
+    return is_stochastic(mode), None if config.DISABLE_JIT else rounder(
+        fmt, rounding, overflow, bits
+    )
+
+
 class _Piece(NamedTuple):
     """A part of an array, whose elements follow one another in row-major order."""
 
@@ -175,15 +192,21 @@ class _Conversion:
     def __init__(
         self, x: NDArray[Any], fmt: FloatFormat, rounding: str, overflow: str, bits: int, seed: int, stream: int
     ) -> None:  # fmt: skip
-        mode, _ = check_mode(fmt, rounding, overflow, bits)
         self.x, self.fmt, self.how = x, fmt, (rounding, overflow, bits)
         self.source = seed, stream
-        self.key = _key(seed, stream) if is_stochastic(mode) else None
-        #: The axes in the order in which elements are walked: as they lie in memory, but for random words.
-        self.axes = tuple(range(x.ndim))
+        try:
+            stochastic, self.rounder = _rounding(fmt, rounding, overflow, bits)
+        except TypeError:  # a list or a dict, which no table can be asked for
+            check_mode(fmt, rounding, overflow, bits)
+            check_random_width(bits)
+            raise
+        self.key = _key(seed, stream) if stochastic else None
+        #: Whether elements are walked in row-major order: random words are numbered by it.
         self.in_order = self.key is not None or x.flags.c_contiguous
+        #: The axes in the order in which elements lie in memory and are walked, if that is another one.
+        self.axes: tuple[int, ...] = ()
         if not self.in_order:
-            self.axes = tuple(sorted(self.axes, key=lambda axis: -abs(x.strides[axis])))
+            self.axes = tuple(sorted(range(x.ndim), key=lambda axis: -abs(x.strides[axis])))
 
     def empty(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """A result whose elements lie in memory as they are walked."""
@@ -224,21 +247,14 @@ class _Conversion:
 
     def _fast(self) -> tuple[Rounder | None, Callable[[NDArray[Any]], NDArray[np.float32]]]:
         """The vector converter's numbers, or None for the integer path; and how x becomes float32."""
-
-        def same(x: NDArray[Any]) -> NDArray[np.float32]:
-            return np.ascontiguousarray(x, np.float32)
-
-        (rounding, overflow, bits), dtype = self.how, self.x.dtype
-        parameters = None
-        if not config.DISABLE_JIT:
-            parameters = rounder(self.fmt, rounding, overflow, bits)
+        dtype, parameters = self.x.dtype, self.rounder
         if dtype == _BFLOAT16:
             return parameters, _widen_bfloat16
         if dtype == np.float64:
             # The last bit of a number rounded to odd is below all that random bits are added to.
-            lost = self.key is not None and bits > 22 - self.fmt.fraction_bits
+            lost = self.key is not None and self.how[-1] > 22 - self.fmt.fraction_bits
             return None if lost else parameters, _narrow_float64
-        return parameters if dtype in (np.float32, np.float16) else None, same
+        return parameters if dtype in (np.float32, np.float16) else None, _widen
 
     def _pieces(
         self, how: Rounder, narrow: Callable[[NDArray[Any]], NDArray[np.float32]],

@@ -62,9 +62,17 @@ class Operand:
             )
         self._set(check_codes(codes, record, "codes"), record, exponent, saturated, underflowed, [])
 
-    def _set(self, *values: Any) -> None:
-        for name, value in zip(self.__slots__, values):
-            object.__setattr__(self, name, value)
+    def _set(
+        self, codes: Codes, format: FloatFormat, exponent: int, saturated: int, underflowed: int,
+        scans: list[kernels.Scan],
+    ) -> None:  # fmt: skip
+        put = object.__setattr__  # the class is frozen
+        put(self, "codes", codes)
+        put(self, "format", format)
+        put(self, "exponent", exponent)
+        put(self, "saturated", saturated)
+        put(self, "underflowed", underflowed)
+        put(self, "_scans", scans)
 
     @classmethod
     def encode(

@@ -167,3 +167,17 @@ def test_decode_by_tables_and_without(name: str, dtype: str) -> None:
 def test_bad_input(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"rounding": ["nearest-even"]}, "unknown rounding mode"),
+        ({"overflow": {}}, "unknown overflow policy"),
+        ({"rounding": "stochastic", "bits": "13"}, "random bits per rounding is '13'; it must be a whole number"),
+        ({"rounding": "stochastic", "bits": [13]}, "it must be a whole number"),
+    ],
+)  # fmt: skip
+def test_arguments_of_a_wrong_kind_are_named(how, message):
+    with pytest.raises(InputError, match=message):
+        convert(np.ones(3, np.float32), "hfp8-143", **how)
