@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 
 os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+# PyTorch's idle threads would take the cores from the rows beside them.
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import argparse
 import datetime
@@ -32,6 +34,7 @@ from rich.table import Table
 import hfp8sim as hs
 from benchmarks import networks, peers, processes
 from benchmarks.cases import BLAS, Case, Run, all_cases
+from benchmarks.steps import training_steps
 from hfp8sim.files import write_text
 from hfp8sim.kernels import host_target
 
@@ -166,12 +169,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def is_selected(group: str, name: str) -> bool:
         return options.only in f"{group}: {name}"
 
-    cases = [case for case in all_cases() if is_selected(case.group, case.name)]
+    every = [*all_cases(), *training_steps()]
+    cases = [case for case in every if is_selected(case.group, case.name)]
     names = {case.name for case in cases}
     # Baselines of the selected rows are measured, too.
     while baselines := {case.baseline for case in cases if case.baseline} - names:
         names |= baselines
-        cases = [case for case in all_cases() if case.name in names]
+        cases = [case for case in every if case.name in names]
     console = Console(width=None if sys.stdout.isatty() else 150)
     about = machine()
     console.print("\n".join(f"{key}: {value}" for key, value in about.items()), highlight=False)
