@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup extras run test exhaustive mutants bench lint pages docs lock clean
+.PHONY: setup extras run test exhaustive mutants bench rtl rtl-long lint pages docs lock clean
 
 setup: $(READY)
 
@@ -40,6 +40,13 @@ mutants: extras
 
 bench: setup
 	$(BIN)/python -m benchmarks.run
+
+# Verilog units against the C reference: lint, then simulations of three minutes. They need Verilator, Icarus and Yosys.
+rtl: setup
+	$(BIN)/python -m tests.rtl
+
+rtl-long: setup
+	$(BIN)/python -m tests.rtl --long
 
 lint: setup
 	$(BIN)/ruff check .
