@@ -19,7 +19,7 @@ from tests.ops.test_convolutions import HFP8, by_conv, by_gemm, tensors
 @pytest.mark.parametrize("chunk_length", [7, 8, 64, 100])
 def test_ranges_begin_steps(chunk_length: int, products: int) -> None:
     for depth in (1, 20, 64, 300):
-        length = range_length(20, chunk_length, products)
+        length = range_length(21, chunk_length, products)
         stops = list(range_stops(depth, length, chunk_length))
         starts = [0, *stops[:-1]]
         assert stops[-1] == depth

@@ -99,12 +99,13 @@ def test_formats_and_modes_agree(fmt: str, mode: str) -> None:
 
 
 def test_sums_at_every_distance_agree() -> None:
-    """Three terms, one of which lies far below the others or cancels them: C and kernel."""
+    """Three terms, one of which lies far below the others, or cancels them, or decides a tie of them: C and kernel."""
     rng = np.random.default_rng(8)
     size = 40_000
     a = numbers(rng, size, -3, 3)
     b = np.where(rng.random(size) < 0.5, -a, numbers(rng, size, -60, 3)).astype(np.float32)
     b = (b * (1 + 2.0 ** -rng.integers(1, 24, size))).astype(np.float32)
+    b[::4] = np.copysign(np.spacing(np.abs(a[::4])) / 2, b[::4])
     c = numbers(rng, size, -120, 3)
     for site in (BINARY32, STOCHASTIC, Site("binary32", "stochastic", "special", 24)):
         update = Update("residual-wide", sites={"residual": site, "update": site})
