@@ -108,7 +108,9 @@ def test_sums_at_every_distance_agree() -> None:
     b[::4] = np.copysign(np.spacing(np.abs(a[::4])) / 2, b[::4])
     c = numbers(rng, size, -120, 3)
     for site in (BINARY32, STOCHASTIC, Site("binary32", "stochastic", "special", 24)):
-        update = Update("residual-wide", sites={"residual": site, "update": site})
+        update = Update(
+            "residual-wide", sites={"unscale": BINARY32, "residual": site, "update": site}
+        )
         tensors = {Slot.WEIGHT: a, Slot.RESIDUAL: b, Slot.GRADIENT: c, Slot.MOMENTUM: c}
         constants = Constants.for_sgd(0.7)
         exact, counts = by_c(update, constants, tensors, Draw(0, 1, 0))
