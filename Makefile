@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup extras run test exhaustive mutants bench rtl rtl-long lint pages docs lock clean
+.PHONY: setup extras run test exhaustive mutants bench studies rtl rtl-long lint pages docs lock clean
 
 setup: $(READY)
 
@@ -41,12 +41,19 @@ mutants: extras
 bench: setup
 	$(BIN)/python -m benchmarks.run
 
+<<<<<<< HEAD
 # Verilog units against the C reference: lint, then simulations of three minutes. They need Verilator, Icarus and Yosys.
 rtl: setup
 	$(BIN)/python -m tests.rtl
 
 rtl-long: setup
 	$(BIN)/python -m tests.rtl --long
+=======
+# The papers' claims measured again, minutes each, and their page.
+studies: extras
+	OMP_NUM_THREADS=1 $(BIN)/hfp8sim study all --out docs/studies
+	$(BIN)/python -m docs.pages
+>>>>>>> eb36bbc (training: studies of the papers' claims, and a watch over training steps)
 
 lint: setup
 	$(BIN)/ruff check .

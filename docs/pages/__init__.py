@@ -6,6 +6,7 @@ Reference pages are made from the tables in the code. Examples in any page are r
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from docs.pages import (
@@ -19,6 +20,7 @@ from docs.pages import (
     profiles,
     proofs,
     recipes,
+    studies,
     workloads,
 )
 from hfp8sim.report import schema
@@ -37,8 +39,11 @@ GENERATED: dict[Path, Callable[[], str]] = {
     DOCS / "profiles.md": profiles.page,
     DOCS / "proofs.md": proofs.page,
     DOCS / "recipes.md": recipes.page,
+    DOCS / "studies.md": studies.page,
     DOCS / "workloads.md": workloads.page,
     DOCS / "report.schema.json": schema.document,
+    **{DOCS / f"studies/{name}.svg": partial(studies.plot, name) for name in studies.names()},
+    **{DOCS / f"studies/{name}.csv": partial(studies.csv, name) for name in studies.names()},
 }
 
 

@@ -9,7 +9,18 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli import compare, formats, process, programs, proofs, recipes, run, train, workloads
+from hfp8sim.cli import (
+    compare,
+    formats,
+    process,
+    programs,
+    proofs,
+    recipes,
+    run,
+    study,
+    train,
+    workloads,
+)
 from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, nothing_written, say
 from hfp8sim.errors import InputError
 
@@ -22,6 +33,7 @@ __all__ = [
     "proofs",
     "recipes",
     "run",
+    "study",
     "train",
     "workloads",
 ]

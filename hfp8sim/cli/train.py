@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hfp8sim.cli.common import INTERRUPTED, app, list_table, print_out, progress_bar, say
+from hfp8sim.cli.common import (
+    INTERRUPTED,
+    app,
+    command_line,
+    list_table,
+    print_out,
+    progress_bar,
+    say,
+)
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
     from hfp8sim.training.runs import Run, StepRecord
+    from hfp8sim.training.watch import Watch
 
 #: Steps whose mean loss the table shows.
 _LAST = 20
@@ -55,6 +64,17 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="go on from the checkpoints in --out, to the bit")
     ] = False,
+    watch: Annotated[
+        int | None,
+        typer.Option(
+            "--watch",
+            metavar="N",
+            help="report every Nth step layer by layer: pages, CSV and JSON in --out; changes no bit",
+        ),
+    ] = None,
+    machine: Annotated[
+        str, typer.Option("--machine", help="whose cycles the reports of --watch show")
+    ] = "rapid-core",
 ) -> None:
     """Train a network with its products, operands and updates rounded by recipes, and compare."""
     from hfp8sim.recipes.record import changed_recipe
@@ -62,6 +82,8 @@ def train(
 
     if resume and out is None:
         raise InputError("--resume needs --out, the directory with the checkpoints")
+    if watch is not None and out is None:
+        raise InputError("--watch needs --out, the directory for its pages")
     text = network == "transformer"
     recipes = [
         changed_recipe(name, set_ or [] if name != "fp32" else [])
@@ -75,12 +97,19 @@ def train(
             rate if rate is not None else 2e-3 if text else 0.05,
             batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4,
         )  # fmt: skip
-        runs.append(_trained(settings, threads, out, resume))
+        runs.append(_trained(settings, threads, out, resume, watch, machine))
     print_out(lambda terminal: terminal.print(_table(runs)))
 
 
-def _trained(settings: Any, threads: int | None, out: Path | None, resume: bool) -> Run:
-    """One run. After Ctrl-C its checkpoint is written and the process ends."""
+def _trained(
+    settings: Any,
+    threads: int | None,
+    out: Path | None,
+    resume: bool,
+    every: int | None,
+    machine: str,
+) -> Run:
+    """One run. After Ctrl-C its checkpoint and its watch are written and the process ends."""
     from hfp8sim.files import check_folder
     from hfp8sim.simulation.checkpoint import stoppable
     from hfp8sim.training.runs import Run
@@ -93,17 +122,21 @@ def _trained(settings: Any, threads: int | None, out: Path | None, resume: bool)
     if resume and path is not None and path.exists():
         run.load(path)
         say(f"{name}: {path} holds {run.step} of {settings.steps} steps")
+    watch = None if every is None else _watch(run, path, every, machine, threads)
     notice = "stopping after this step; once more stops at once"
     with stoppable(lambda: say(notice), lambda: None) as stop, progress_bar(name) as bar:
 
         def on_step(record: StepRecord) -> None:
             bar(record.step, settings.steps, f"loss {record.loss:.4f}")
+            if watch is not None:
+                watch.after_step(record.loss)
             if stop.requested:
                 raise _Stopped
 
         try:
             run.train(on_step)
         except _Stopped:
+            _written(watch, out)
             done = f"interrupted after {run.step} of {settings.steps} steps"
             if path is None:
                 say(f"{done}; with --out they are kept, and --resume goes on from them")
@@ -112,7 +145,33 @@ def _trained(settings: Any, threads: int | None, out: Path | None, resume: bool)
             sys.exit(INTERRUPTED)
     if path is not None:
         run.save(path)
+    _written(watch, out)
     return run
+
+
+def _watch(run: Run, path: Any, every: int, machine: str, threads: int | None) -> Watch:
+    """The watch of a run; of one that was resumed, it goes on from the log beside the checkpoint."""
+    from hfp8sim.training.watch import Watch, read_log
+
+    settings = run.settings
+    facts = {"command": command_line(), "recipe": run.recipe.name} | {
+        name: getattr(settings, name)
+        for name in ("network", "data", "optimiser", "rate", "batch", "steps", "seed")
+    }
+    watch = Watch(
+        run.model, run.optimiser, every=every, machine=machine, name=path.stem, facts=facts, threads=threads
+    )  # fmt: skip
+    log = path.with_suffix(".json")
+    if run.step:
+        watch.resume(run.step, read_log(log) if log.exists() else None)
+    return watch
+
+
+def _written(watch: Watch | None, out: Path | None) -> None:
+    """Write what was watched, and say where."""
+    if watch is not None and out is not None:
+        watch.stop()
+        say("watched: " + ", ".join(str(path) for path in watch.write(out)))
 
 
 def _table(runs: list[Run]) -> Any:

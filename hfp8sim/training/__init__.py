@@ -23,12 +23,14 @@ from hfp8sim.training.functional import bmm, linear, matmul, scaled_dot_product_
 from hfp8sim.training.inference import Evaluation, evaluate, quantise, retune_batchnorm
 from hfp8sim.training.networks import make_network
 from hfp8sim.training.optimisers import SGD, Adam, make_optimiser, parameter_groups, round_updates
+from hfp8sim.training.watch import Watch
 
 __all__ = [
     "SGD",
     "Adam",
     "Emulation",
     "Evaluation",
+    "Watch",
     "bmm",
     "convert",
     "describe",

@@ -20,6 +20,7 @@ from hfp8sim.network import PHASES
 from hfp8sim.network.streams import STREAMS_PER_PHASE, phase_stream
 from hfp8sim.ops import Operand, convolutions, updates
 from hfp8sim.recipes import Recipe
+from hfp8sim.training.recording import Recorder
 from hfp8sim.units.profile import Profile, get_profile
 from hfp8sim.units.random import step_stream
 from hfp8sim.units.sites import Site
@@ -42,6 +43,7 @@ class Emulation:
     seed: int = 0  #: of all stochastic roundings
     threads: int | None = None  #: worker threads of a product; None: as many as PyTorch uses
     step: int = 1  #: number of the current training step; an optimiser's step adds one
+    recorder: Recorder | None = None  #: while there is one, every product's operands are recorded
 
     def stream(self, number: int) -> int:
         """The random stream of tensor or phase number `number` in the current step."""
@@ -85,6 +87,15 @@ class Arithmetic:
             {role: site for role, site in operands.items() if site is not None},
             {phase: site for phase, site in results.items() if site is not None},
         )
+
+    @property
+    def reported(self) -> Profile:
+        """The profile with the formats of the operands' sites, for reports; rounding is that of `x`."""
+        x, w, error = (self.operands[role] for role in ROLES)
+        return self.profile.replace(
+            a_format=x.record, b_format=w.record, error_format=error.record,
+            operand_rounding=x.rounding, operand_overflow=x.overflow,
+        )  # fmt: skip
 
 
 @dataclasses.dataclass

@@ -15,6 +15,7 @@ import torch
 from hfp8sim.errors import InputError
 from hfp8sim.ops import Operand
 from hfp8sim.training.emulation import Products, Values
+from hfp8sim.training.recording import Form
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
 
@@ -30,7 +31,7 @@ def tensor(values: Values, like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.device, like.dtype)
 
 
-def error_operand(products: Products, dy: Tensor) -> Operand | None:
+def error_operand(ctx: Any, dy: Tensor) -> Operand | None:
     """The operand of an error; None if it holds an infinity or a NaN.
 
     The gradients of such an error are NaN, as on a machine whose sums overflow; a loss scaler skips the step.
@@ -38,6 +39,7 @@ def error_operand(products: Products, dy: Tensor) -> Operand | None:
     Raises:
         InputError: a second derivative is wanted.
     """
+    products: Products = ctx.products
     if torch.is_grad_enabled():
         raise InputError(
             f"layer {products.name} has no second derivative: create_graph must be False"
@@ -45,6 +47,10 @@ def error_operand(products: Products, dy: Tensor) -> Operand | None:
     values = array(dy)
     if not np.isfinite(values).all():
         return None
+    if ctx.use is not None:
+        ctx.use.error = values.copy()
+        wanted = zip(("dgrad", "wgrad"), ctx.needs_input_grad)
+        ctx.use.phases = ("fwd", *(phase for phase, needed in wanted if needed))
     return products.encode(values, "error")
 
 
@@ -64,9 +70,17 @@ def _gradients(
     return results
 
 
-def _save(ctx: Any, products: Products, x: Tensor, w: Tensor) -> tuple[Operand, Operand]:
-    """Encode both operands and keep them for the backward pass."""
-    a, b = products.encode(array(x), "x"), products.encode(array(w), "w")
+def _save(
+    ctx: Any, products: Products, x: Tensor, w: Tensor, form: Form, **geometry: Any
+) -> tuple[Operand, Operand]:
+    """Encode both operands and keep them for the backward pass; record them if a step is recorded."""
+    values = array(x), array(w)
+    a, b = products.encode(values[0], "x"), products.encode(values[1], "w")
+    recorder = products.emulation.recorder
+    ctx.use = None
+    if recorder is not None:
+        reported = products.arithmetic.reported
+        ctx.use = recorder.begin(products.name, reported, form, *values, geometry)
     ctx.products, ctx.operands = products, (a, b)
     ctx.inputs = tuple((t.shape, t.dtype, t.device) for t in (x, w))
     return a, b
@@ -94,7 +108,7 @@ class Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, products: Products) -> Tensor:
         """The result (…, N)."""
         rows = x.reshape(-1, x.shape[-1])
-        a, b = _save(ctx, products, rows, w)
+        a, b = _save(ctx, products, rows, w, Form.LINEAR)
         ctx.inputs = ((x.shape, x.dtype, x.device), ctx.inputs[1])
         y = tensor(products.multiply(a, b.T, "fwd"), x)
         return _with_bias(y.reshape(*x.shape[:-1], w.shape[0]), bias, -1)
@@ -103,7 +117,7 @@ class Linear(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
         """Gradients of x, w and bias."""
         products, (a, b) = ctx.products, ctx.operands
-        error = error_operand(products, dy.reshape(-1, dy.shape[-1]))
+        error = error_operand(ctx, dy.reshape(-1, dy.shape[-1]))
         gradients = _gradients(
             ctx,
             error,
@@ -123,7 +137,7 @@ class Convolution(torch.autograd.Function):
         ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, geometry: dict[str, Any], products: Products
     ) -> Tensor:  # fmt: skip
         """The result (N, O, …), in the memory order of channels last."""
-        a, b = _save(ctx, products, x, w)
+        a, b = _save(ctx, products, x, w, Form.CONVOLUTION, **geometry)
         ctx.geometry = geometry
         return _with_bias(tensor(products.convolve(a, b, **geometry), x), bias, 1)
 
@@ -133,7 +147,7 @@ class Convolution(torch.autograd.Function):
         products, (a, b), geometry = ctx.products, ctx.operands, ctx.geometry
         gradients = _gradients(
             ctx,
-            error_operand(products, dy),
+            error_operand(ctx, dy),
             (
                 lambda e: products.convolve_gradient(e, b, a.shape[2:], **geometry),
                 lambda e: products.correlate(a, e, b.shape[2:], **geometry),
@@ -151,7 +165,7 @@ class TransposedConvolution(torch.autograd.Function):
         geometry: dict[str, Any], products: Products,
     ) -> Tensor:  # fmt: skip
         """The result (N, O, …) of the given size."""
-        a, b = _save(ctx, products, x, w)
+        a, b = _save(ctx, products, x, w, Form.TRANSPOSED, **geometry, size=size)
         ctx.geometry = geometry
         values = products.convolve_gradient(a, b, size, "fwd", **geometry)
         return _with_bias(tensor(values, x), bias, 1)
@@ -162,7 +176,7 @@ class TransposedConvolution(torch.autograd.Function):
         products, (a, b), geometry = ctx.products, ctx.operands, ctx.geometry
         gradients = _gradients(
             ctx,
-            error_operand(products, dy),
+            error_operand(ctx, dy),
             (
                 lambda e: products.convolve(e, b, "dgrad", **geometry),
                 lambda e: products.correlate(e, a, b.shape[2:], **geometry),
@@ -177,7 +191,7 @@ class MatrixProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, products: Products) -> Tensor:
         """The result (M, N) or (G, M, N)."""
-        x, w = _save(ctx, products, a, b)
+        x, w = _save(ctx, products, a, b, Form.MATRIX)
         return tensor(products.multiply(x, w, "fwd"), a)
 
     @staticmethod
@@ -187,7 +201,7 @@ class MatrixProduct(torch.autograd.Function):
         axes = (1, 0) if x.ndim == 2 else (0, 2, 1)
         gradients = _gradients(
             ctx,
-            error_operand(products, dy),
+            error_operand(ctx, dy),
             (
                 lambda e: products.multiply(e, w.transpose(*axes), "dgrad"),
                 lambda e: products.multiply(x.transpose(*axes), e, "wgrad"),

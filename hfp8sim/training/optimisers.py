@@ -66,6 +66,9 @@ class _Optimiser(torch.optim.Optimizer):
         self.scale = self.loss_scale.begin()
         self.seed, self.threads, self.count_stuck = seed, threads, count_stuck
         self.counts = StepCounts()
+        self.stuck: dict[
+            int, float
+        ] = {}  # by number of the parameter: its stuck share in the last step
         self.steps_taken = 0
         super().__init__(params, {**defaults, "update": update})
         for number, (group, parameter) in enumerate(self._parameters()):
@@ -132,6 +135,7 @@ class _Optimiser(torch.optim.Optimizer):
         else:
             torch.autograd.graph.increment_version(parameter)
         self.counts.add(parameter.numel(), counts)
+        self.stuck[number] = counts.stuck / max(parameter.numel(), 1)
 
     def _constants(self, group: dict[str, Any]) -> Constants:
         raise NotImplementedError

@@ -28,12 +28,26 @@ def test_train_changes_a_recipe(run: Run) -> None:  # noqa: F811
     assert status == 0 and out.splitlines()[1].split()[:2] == ["hfp8", "3"]
 
 
+def test_train_watches_and_goes_on_after_a_resume(run: Run, tmp_path) -> None:  # noqa: F811
+    arguments = [*SMALL, "--recipe", "hfp8", "--out", tmp_path, "--watch", "2"]
+    status, _, err = run(*arguments)
+    stem = tmp_path / "tests.training.test_runs.small.hfp8"
+    assert status == 0 and f"{stem}.html" in err
+    first = (stem.parent / f"{stem.name}.csv").read_text()
+    steps = {line.split(",")[0] for line in first.splitlines()[1:]}
+    assert steps == {"1", "2"}
+    assert "<svg" in (stem.parent / f"{stem.name}.html").read_text()
+    status, _, _ = run(*arguments, "--resume")
+    assert status == 0 and (stem.parent / f"{stem.name}.csv").read_text() == first
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (["train", "cnn", "--resume"], "--resume needs --out"),
         (["train", "cnn", "--recipe", "hfp9"], "unknown recipe 'hfp9'"),
         (["train", "cnn", "--set", "update.bits=3"], "unknown recipe key 'update.bits'"),
+        (["train", "cnn", "--watch", "5"], "--watch needs --out"),
         (["train", "resnet9"], "unknown network 'resnet9'"),
     ],
 )

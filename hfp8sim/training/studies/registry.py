@@ -1,0 +1,40 @@
+"""All studies by name, in the order of the list."""
+
+from __future__ import annotations
+
+from hfp8sim.errors import unknown
+from hfp8sim.training.studies import (
+    batchnorm,
+    bits,
+    chunks,
+    fixed_point,
+    forward_format,
+    hybrid,
+    last_layer,
+    loss_scale,
+    random_bits,
+    residual,
+    scale_floor,
+    updates,
+)
+from hfp8sim.training.studies.frame import Study
+
+STUDIES: dict[str, Study] = {
+    module.STUDY.name: module.STUDY
+    for module in (
+        updates, residual, random_bits, loss_scale, hybrid, forward_format, scale_floor, chunks, bits,
+        last_layer, fixed_point, batchnorm,
+    )
+}  # fmt: skip
+
+
+def studies() -> list[str]:
+    """The names of all studies."""
+    return list(STUDIES)
+
+
+def get_study(name: str) -> Study:
+    """A study by name; `InputError` for an unknown one."""
+    if name not in STUDIES:
+        raise unknown("study", name, list(STUDIES))
+    return STUDIES[name]
