@@ -41,19 +41,17 @@ mutants: extras
 bench: setup
 	$(BIN)/python -m benchmarks.run
 
-<<<<<<< HEAD
 # Verilog units against the C reference: lint, then simulations of three minutes. They need Verilator, Icarus and Yosys.
 rtl: setup
 	$(BIN)/python -m tests.rtl
 
 rtl-long: setup
 	$(BIN)/python -m tests.rtl --long
-=======
+
 # The papers' claims measured again, minutes each, and their page.
 studies: extras
 	OMP_NUM_THREADS=1 $(BIN)/hfp8sim study all --out docs/studies
 	$(BIN)/python -m docs.pages
->>>>>>> eb36bbc (training: studies of the papers' claims, and a watch over training steps)
 
 lint: setup
 	$(BIN)/ruff check .
