@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 
 from hfp8sim.isa.encoding import decode
 from hfp8sim.isa.format_words import word_format
@@ -23,6 +24,9 @@ class Segment:
     shape: GemmShape
     operand_bits: int  #: of the wider operand
     cores: int  #: that have work, if the machine has so many
+    grid: tuple[
+        int, int, int
+    ]  #: cores along g, i and j; zeros: one loop is spread over all of them, or none
     compulsory: int  #: bytes of the layer's tensors, each counted once
     works: bool  #: whether any instruction computes values
 
@@ -33,6 +37,7 @@ def segments(program: Program) -> tuple[Segment, ...]:
     result: list[Segment] = []
     values = reset_registers()
     start, cores, shape, bits, works = 0, 1, GemmShape(1, 1, 1, 0), 8, False
+    grid = (0, 0, 0)
     for index in range(len(program)):
         decoded = decode(int(program.words[index]))
         assert decoded is not None, "`check` accepts no undefined word"
@@ -41,7 +46,10 @@ def segments(program: Program) -> tuple[Segment, ...]:
             csr = CSR_BY_ADDRESS[operands["csr"]]
             values[csr.address] = csr.number(operands["value"])
         if "spread" in decoded.flags:
-            cores = max(cores, operands["count"])
+            grid = (values[CSR.split_g], values[CSR.split_i], values[CSR.split_j])
+            cores = max(
+                cores, math.prod(max(size, 1) for size in grid) if any(grid) else operands["count"]
+            )
         if row.computes:
             works = True
             shape = GemmShape(values[CSR.groups], values[CSR.m], values[CSR.n], values[CSR.k])
@@ -52,6 +60,8 @@ def segments(program: Program) -> tuple[Segment, ...]:
             layer = program.layer_at(index) or program.layer_at(start)
             label = (layer.name, layer.phase) if layer else (f"segment {len(result)}", "")
             compulsory = layer.compulsory if layer else 0
-            result.append(Segment(start, index + 1, *label, shape, bits, cores, compulsory, works))
-            start, cores, works = index + 1, 1, False
+            result.append(
+                Segment(start, index + 1, *label, shape, bits, cores, grid, compulsory, works)
+            )
+            start, cores, grid, works = index + 1, 1, (0, 0, 0), False
     return tuple(result)

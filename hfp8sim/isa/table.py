@@ -156,9 +156,14 @@ INSTRUCTIONS = (
         "(i+1)·tile.m) of m, j columns of n, k steps of k, each cut off at the matrix's edge. Outside such a "
         "loop, the tile spans the whole dimension. A counter runs in one open loop at a time. With `spread`, "
         "core number c of C executes the iterations that are c modulo C. A loop over k cannot be spread, "
-        "because its steps add to one sum. A loop inside a spread loop cannot be spread either. If no loop "
-        "between two fences is spread, core 0 alone executes what is between them. If one is, every core "
-        "executes what is outside it; so ST must be inside it.",
+        "because its steps add to one sum. A loop inside a spread loop cannot be spread either, unless the "
+        "registers `split` make the cores a grid of `split.g` × `split.i` × `split.j`, each of them 1 or more: "
+        "then core number c is at place (c div (`split.i`·`split.j`), c div `split.j` mod `split.i`, c mod "
+        "`split.j`) and executes the iterations of a spread loop that are its place along the loop's counter, "
+        "modulo the grid's size along it. Fewer cores are a smaller grid: first g is cut off, then i, then j. If "
+        "no loop between two fences is spread, core 0 alone executes what is between them. If one is, every core "
+        "executes what is outside it; so ST must be inside it, and inside a spread loop for each counter along "
+        "which the grid has more than one core.",
     ),
     Instruction(
         "fence", 0x04, (), (), "wait for everything",
@@ -286,6 +291,18 @@ def _csrs() -> tuple[Csr, ...]:
         0x50: [
             ("acc.slots", "uint", 1, 64, 1, "slots of the accumulators"),
             ("acc.slot_rows", "uint", 0, 65535, 0, "accumulator rows from slot to slot"),
+        ],
+        0x58: [
+            (
+                "split.g",
+                "uint",
+                0,
+                1024,
+                0,
+                "cores along spread loops over g; all three 0: no grid",
+            ),
+            ("split.i", "uint", 0, 1024, 0, "the same over i"),
+            ("split.j", "uint", 0, 1024, 0, "the same over j"),
         ],
         0x60: [
             ("image.height", "uint", 1, _I31, 1, "lines of an image"),

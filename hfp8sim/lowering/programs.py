@@ -14,6 +14,7 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.isa import Program, ProgramLayer, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
+from hfp8sim.lowering.splits import Split, best_split
 from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
 from hfp8sim.machine.arithmetic import multiply_registers
 from hfp8sim.machine.catalog import get_machine
@@ -64,6 +65,7 @@ def lower_layer(
     seed: int = 0,
     stream: int = 0,
     tile: tuple[int, int, int] | None = None,
+    split: Split | None = None,
 ) -> Program:
     """The program of one layer in one phase.
 
@@ -73,13 +75,15 @@ def lower_layer(
     Args:
         seed, stream: of stochastic roundings, unsigned 64 bits; group g draws from stream + g.
         tile: (m, n, k) instead of the chosen sizes.
+        split: of the cores along the groups, m and n. On a machine with a ring, whose fetches serve several
+            cores, `best_split` chooses it; on any other one the cores share the iterations of one loop.
 
     Returns:
         A program of some dozens of words, whatever the layer's size.
 
     Raises:
-        InputError: an unknown name, a size that no register holds, or a layer no tile of which fits the
-            machine; the message gives what the smallest tile needs.
+        InputError: an unknown name, a size that no register holds, a split that cuts K or has too many shares,
+            or a layer no tile of which fits the machine; the message gives what the smallest tile needs.
     """
     machine, profile, work = get_machine(machine), get_profile(profile), phase_gemm(layer, phase)
     for name, value in (("seed", seed), ("stream", stream)):
@@ -87,8 +91,9 @@ def lower_layer(
             raise InputError(f"{name} is {value}, must be 0 ≤ {name} < 2^64")
     with located(f"layer {layer.name!r} ({phase})"):
         program = lower_gemm(
-            work, phase, machine, profile, finish=finish, seed=seed, stream=stream, tile=tile
-        )
+            work, phase, machine, profile,
+            finish=finish, seed=seed, stream=stream, tile=tile, split=split,
+        )  # fmt: skip
     (span,) = program.layers
     return dataclasses.replace(program, layers=(dataclasses.replace(span, name=layer.name),))
 
@@ -124,12 +129,17 @@ def lower_gemm(
     seed: int = 0,
     stream: int = 0,
     tile: tuple[int, int, int] | None = None,
+    split: Split | None = None,
 ) -> Program:
     """The program of one phase's GEMM, as a layer without a name; arguments as for `lower_layer`."""
     finish = unscaled(finish, profile, phase)
     formats = _formats(profile, phase, finish)
-    nest = choose(work, _demand(profile, formats), machine, tile)
     symbols = _symbols(work, formats)
+    demand = _demand(profile, formats)
+    if split is None and machine.ring.receivers > 1 and machine.cores > 1:
+        compulsory = _compulsory(work, formats, symbols)
+        split = best_split(work.gemm, machine, demand.operand_bits, compulsory)
+    nest = choose(work, demand, machine, tile, split)
     registers = _tile_registers(work, nest)
     registers |= _tensor_registers(work, formats, symbols, sum(profile.operand_scales(phase)))
     registers |= multiply_registers(profile, formats["a"], formats["b"])
@@ -239,6 +249,8 @@ def _tile_registers(work: PhaseGemm, nest: Nest) -> dict[str, int]:
     gemm = work.gemm
     values = {"m": gemm.m, "n": gemm.n, "k": gemm.k, "groups": gemm.groups}
     values |= dict(zip(("tile.m", "tile.n", "tile.k"), nest.tile))
+    if any(nest.grid):
+        values |= dict(zip(("split.g", "split.i", "split.j"), nest.grid, strict=True))
     for port, buffer in (("a", nest.a), ("b", nest.b), ("c", nest.c), ("acc", nest.acc)):
         if buffer.slots > 1:
             values |= {f"{port}.slots": buffer.slots, f"{port}.slot_rows": buffer.slot_rows}
@@ -372,6 +384,6 @@ def _loop(nest: Nest, counter: str, body: list[int]) -> list[int]:
     count = nest.counts[counter]
     if count == 1:
         return body
-    flags = ["spread"] if nest.spread == counter else []
+    flags = ["spread"] if counter in nest.spread else []
     number = COUNTERS.index(counter)
     return [encode("loop", *flags, counter=number, count=count, body=len(body)), *body]

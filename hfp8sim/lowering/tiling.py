@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa.table import CSR, reset_registers
+from hfp8sim.lowering.splits import Split, check_split
 from hfp8sim.machine.boxes import lines_read
 from hfp8sim.machine.config import Machine
 from hfp8sim.network import Image, PhaseGemm
@@ -52,7 +54,8 @@ class Nest:
     counts: dict[str, int]  #: iterations of g, i, j and k
     outer: str  #: i or j
     levels: dict[str, str]  #: of operands a and b
-    spread: str  #: the counter whose loop is distributed over cores, or empty
+    spread: str  #: the counters whose loops are distributed over cores
+    grid: tuple[int, ...]  #: cores along g, i and j; empty: no grid
     a: Buffer
     b: Buffer
     c: Buffer
@@ -83,14 +86,23 @@ class Demand:
         return self.step
 
 
-def choose(work: PhaseGemm, demand: Demand, machine: Machine, tile: Tile | None = None) -> Nest:
+def choose(
+    work: PhaseGemm,
+    demand: Demand,
+    machine: Machine,
+    tile: Tile | None = None,
+    split: Split | None = None,
+) -> Nest:
     """The nest with the least estimated time; `InputError` with the reason, if none fits.
 
-    A given `tile` is cut off at the matrices' edges and leaves only the choice of the loops.
+    A given `tile` is cut off at the matrices' edges and leaves only the choice of the loops. A `split` makes the
+    cores a grid; without one they share the iterations of one loop.
     """
     if tile is not None:
         tile = _check_tile(tile, work, demand)
-    nest = _choose(work, demand, machine, tile)
+    if split is not None:
+        check_split(split, work.gemm, machine)
+    nest = _choose(work, demand, machine, tile, split)
     if isinstance(nest, str):
         raise InputError(f"does not fit machine {machine.name}: {nest}")
     return nest
@@ -109,10 +121,12 @@ def _check_tile(tile: Tile, work: PhaseGemm, demand: Demand) -> Tile:
 
 
 @functools.lru_cache(maxsize=1024)
-def _choose(work: PhaseGemm, demand: Demand, machine: Machine, tile: Tile | None) -> Nest | str:
+def _choose(
+    work: PhaseGemm, demand: Demand, machine: Machine, tile: Tile | None, split: Split | None
+) -> Nest | str:
     """The nest, or in words why none fits."""
     for small in (False, True):
-        candidates = _Candidates(work, demand, machine, tile, small)
+        candidates = _Candidates(work, demand, machine, tile, small, split)
         fitting = np.flatnonzero(candidates.fits)
         if fitting.size:
             return candidates.nest(int(fitting[np.argmin(candidates.cycles[fitting])]))
@@ -228,9 +242,15 @@ class _Candidates:
     """
 
     def __init__(
-        self, work: PhaseGemm, demand: Demand, machine: Machine, tile: Tile | None, small: bool
+        self,
+        work: PhaseGemm,
+        demand: Demand,
+        machine: Machine,
+        tile: Tile | None,
+        small: bool,
+        split: Split | None = None,
     ) -> None:
-        self.work, self.demand, self.machine = work, demand, machine
+        self.work, self.demand, self.machine, self.split = work, demand, machine, split
         self._enumerate(tile, small)
         self._measure_boxes()
         self._count_rows()
@@ -258,6 +278,8 @@ class _Candidates:
     def _tile_sizes(self, small: bool) -> list[list[int]]:
         """Candidate sizes of m, n and k."""
         gemm, view = self.work.gemm, self.work.a
+        split = self.split or Split()
+        m, n = -(-gemm.m // split.m), -(-gemm.n // split.n)  # of a core's share
         columns = self.machine.array.columns
         m_units, k_units = [columns], [columns]
         if view.image is not None:
@@ -266,8 +288,8 @@ class _Candidates:
             taps = [channels, channels * view.image.kernel[1]]
             m_units, k_units = (taps, lines) if view.transposed else (lines, taps)
         return [
-            sizes(gemm.m, m_units, small),
-            sizes(gemm.n, [columns], small),
+            sizes(m, m_units, small),
+            sizes(n, [columns], small),
             k_sizes(gemm.k, self.demand.granule, k_units, small),
         ]
 
@@ -339,19 +361,67 @@ class _Candidates:
     # -- time
 
     def _estimate(self) -> None:
-        """Estimated cycles and the loop to distribute over cores, for the best such loop."""
+        """Estimated cycles, and the loop to distribute over cores if they are no grid: the best such loop."""
+        if self.split is not None:
+            ends = self._first_load(self.split), self._last_store(math.prod(self.split))
+            self.cycles = self._cycles(*self._grid_distribution(self.split), *ends)
+            return
         shares, traffic, order = self._distribution()
+        cycles = self._cycles(shares, traffic, self._first_load(None), self._last_store(1))
+        estimate = np.take_along_axis(cycles, order, 0)
+        best = np.argmin(estimate, axis=0)[None]
+        self.spread = np.take_along_axis(order, best, 0)[0]
+        self.cycles = np.take_along_axis(estimate, best, 0)[0]
+
+    def _cycles(
+        self,
+        shares: NDArray[Any],
+        traffic: NDArray[Any],
+        first_load: NDArray[Any],
+        last_store: NDArray[Any],
+    ) -> NDArray[Any]:
+        """Estimated cycles.
+
+        Args:
+            shares: of all work, what the busiest core does.
+            traffic: bytes that all cores move.
+            first_load, last_store: cycles that nothing hides.
+        """
         moving = traffic / self.machine.memory.bytes_per_cycle
         busy = np.maximum(self._compute_cycles(), self._post_cycles()) * shares
         steady = np.where(self.slots == 1, busy + moving, np.maximum(busy, moving))
         instructions = self.ni * self.nj * self.work.gemm.groups * (3 + 2 * self.nk)
         charged = instructions * shares * _CYCLES_PER_INSTRUCTION
-        estimate = np.take_along_axis(
-            steady + self._first_load() + self._last_store() + charged, order, 0
+        cycles: NDArray[Any] = steady + first_load + last_store + charged
+        return cycles
+
+    def _fetches(self, cores: int) -> int:
+        """How often DRAM sends a box that so many cores load."""
+        return -(-cores // self.machine.ring.receivers)
+
+    def _grid_distribution(self, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
+        """The share of the busiest core of a grid, and the bytes that DRAM moves.
+
+        Cores along j load the same boxes of A, cores along i the same boxes of B. What is loaded for a whole
+        group is the same for all cores of it. A box that is loaded with every tile is loaded once for each tile
+        of a core along the other dimension.
+        """
+        gemm = self.work.gemm
+        ni, nj = -(-self.ni // split.m), -(-self.nj // split.n)  # tiles of the busiest core
+        groups = -(-gemm.groups // split.groups)
+        shares = groups / gemm.groups * (ni / self.ni) * (nj / self.nj)
+        every = self._fetches(split.m * split.n)
+        a = np.where(
+            self.a_level == "tile",
+            self.a_traffic / self.nj * nj * self._fetches(split.n),
+            self.a_traffic * np.where(self.a_level == "group", every, self._fetches(split.n)),
         )
-        best = np.argmin(estimate, axis=0)[None]
-        self.spread = np.take_along_axis(order, best, 0)[0]
-        self.cycles = np.take_along_axis(estimate, best, 0)[0]
+        b = np.where(
+            self.b_level == "tile",
+            self.b_traffic / self.ni * ni * self._fetches(split.m),
+            self.b_traffic * np.where(self.b_level == "group", every, self._fetches(split.m)),
+        )
+        return shares, gemm.groups * (a + b + gemm.m * gemm.n * self.demand.c_bytes)
 
     def _distribution(self) -> tuple[NDArray[Any], NDArray[Any], Numbers]:
         """For each of the loops g, outer and inner distributed over cores, one row each: the largest
@@ -399,15 +469,18 @@ class _Candidates:
         by_rows = gemm.groups * gemm.m * -(-gemm.n // lanes)
         return max(by_rows, -(-gemm.groups * gemm.m * gemm.n // lanes))
 
-    def _first_load(self) -> NDArray[Any]:
-        """Cycles until the first operands have arrived; nothing hides them."""
+    def _first_load(self, split: Split | None) -> NDArray[Any]:
+        """Cycles until the first operands have arrived, on one core or on a grid; nothing hides them."""
         memory, demand = self.machine.memory, self.demand
-        moved = self.a_box * demand.a_bytes + self.b_box * demand.b_bytes
-        return moved / memory.bytes_per_cycle + memory.latency
+        a, b = self.a_box * demand.a_bytes, self.b_box * demand.b_bytes
+        if split is not None:
+            a = a * split.groups * split.m * self._fetches(split.n)
+            b = b * split.groups * split.n * self._fetches(split.m)
+        return (a + b) / memory.bytes_per_cycle + memory.latency
 
-    def _last_store(self) -> NDArray[Any]:
-        """Cycles to finish and store the last tile; nothing hides them."""
-        moving = self.demand.c_bytes / self.machine.memory.bytes_per_cycle
+    def _last_store(self, cores: int) -> NDArray[Any]:
+        """Cycles in which some cores finish and store their last tiles; nothing hides them."""
+        moving = cores * self.demand.c_bytes / self.machine.memory.bytes_per_cycle
         cycles: NDArray[Any] = self.mt * self.nt * (1 / self.machine.post.lanes + moving)
         return cycles
 
@@ -426,7 +499,14 @@ class _Candidates:
             "k": get(self.nk),
         }
         order = ("j", "i") if get(self.j_outer) else ("i", "j")
-        spread = ("g", *order)[get(self.spread)]
+        grid: tuple[int, ...] = ()
+        if self.split is None:
+            spread = ("g", *order)[get(self.spread)]
+            spread = spread if counts[spread] > 1 else ""
+        else:
+            shares = zip("gij", self.split[:3], strict=True)
+            grid = tuple(min(parts, counts[name]) for name, parts in shares)
+            spread = "".join(name for name, parts in zip("gij", grid, strict=True) if parts > 1)
         slots, row = get(self.slots), 0
 
         def allocate(rows: NDArray[Any], slots: int) -> Buffer:
@@ -440,7 +520,8 @@ class _Candidates:
             counts=counts,
             outer=order[0],
             levels={"a": str(self.a_level[index]), "b": str(self.b_level[index])},
-            spread=spread if counts[spread] > 1 else "",
+            spread=spread,
+            grid=grid if spread else (),
             a=allocate(self.a_rows, get(self.a_slots)),
             b=allocate(self.b_rows, get(self.b_slots)),
             c=allocate(self.c_rows, slots),

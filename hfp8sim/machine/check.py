@@ -23,6 +23,7 @@ from hfp8sim.isa.table import (
     BY_OPCODE,
     COUNTERS,
     CSR_BY_ADDRESS,
+    CSR_BY_NAME,
     OP,
     OPCODE_LOW,
     OPERANDS,
@@ -92,8 +93,8 @@ class _Words:
         if row.computes:
             _check_arithmetic(decoded, self.values)
         _check_operand_port(decoded)
-        if row.writes_dram and self.shared and not any(loop.spread for loop in self.loops):
-            raise InputError("every core would store this: it must be in the spread loop")
+        if row.writes_dram and self.shared:
+            self._check_store()
         if row.barrier:
             self._pass_barrier(row, index)
 
@@ -120,11 +121,34 @@ class _Words:
             raise InputError(f"counter {COUNTERS[counter]} already runs in a loop around this one")
         if spread and COUNTERS[counter] == "k":
             raise InputError("a loop over k cannot be spread: its steps add to one sum")
-        if spread and any(loop.spread or COUNTERS[loop.counter] == "k" for loop in loops):
+        grid = self._grid()
+        if spread and any(
+            (loop.spread and not grid) or COUNTERS[loop.counter] == "k" for loop in loops
+        ):
             raise InputError(
                 "a loop can be spread only outside loops over k and other spread loops"
             )
+        if spread and grid and not grid[COUNTERS[counter]]:
+            raise InputError(
+                f"register split.{COUNTERS[counter]} is not set, but others of the grid are"
+            )
         loops.append(_Loop(counter, stop, spread))
+
+    def _grid(self) -> dict[str, int]:
+        """The registers `split` by counter; empty if none of them is set."""
+        grid = {name: self.values[CSR_BY_NAME[f"split.{name}"].address] for name in COUNTERS[:3]}
+        return grid if any(grid.values()) else {}
+
+    def _check_store(self) -> None:
+        """ST: no two cores execute it for the same tile."""
+        spread = [COUNTERS[loop.counter] for loop in self.loops if loop.spread]
+        if not spread:
+            raise InputError("every core would store this: it must be in the spread loop")
+        for name, cores in self._grid().items():
+            if cores > 1 and name not in spread:
+                raise InputError(
+                    f"{cores} cores would store this: it must be in a spread loop over {name}"
+                )
 
     def _pass_barrier(self, row: Instruction, index: int) -> None:
         """FENCE and HALT: no loop is open. The words up to the next barrier may hold a spread loop."""

@@ -37,13 +37,50 @@ def set_tile(core, regs, op):
 
 
 @jit
-def open_loop(word, core):
+def has_grid(regs):
+    """Whether the registers make the cores a grid."""
+    return regs[CSR.split_g] + regs[CSR.split_i] + regs[CSR.split_j] > 0
+
+
+@jit
+def core_grid(regs, cores):
+    """The grid of cores along g, i and j; of fewer cores than the registers name, a smaller one."""
+    g = min(max(regs[CSR.split_g], 1), cores)
+    i = min(max(regs[CSR.split_i], 1), cores // g)
+    return g, i, min(max(regs[CSR.split_j], 1), cores // (g * i))
+
+
+@jit
+def grid_place(grid, number):
+    """The place of a core in a grid along g, i and j."""
+    _, i, j = grid
+    return number // (i * j), number // j % i, number % j
+
+
+@jit
+def _own_iterations(core, regs, counter):
+    """A core's first iteration of a spread loop and the step to its next one."""
+    if not has_grid(regs):
+        return core.number, core.cores
+    grid = core_grid(regs, core.cores)
+    g, i, j = grid_place(grid, core.number)
+    if g >= grid[0]:  # beyond the grid: no iteration
+        return MASK.count + 1, 1
+    if counter == COUNTER.g:
+        return g, grid[0]
+    if counter == COUNTER.i:
+        return i, grid[1]
+    return j, grid[2]
+
+
+@jit
+def open_loop(word, core, regs):
     """Open a loop whose body begins at `core.pc`, or skip the body if this core has no iteration of it."""
     body, count = word >> LOW.body & MASK.body, word & MASK.count
     counter = word >> LOW.counter & MASK.counter
     first, stride = 0, 1
     if word & FLAG.spread:
-        first, stride = core.number, core.cores
+        first, stride = _own_iterations(core, regs, counter)
     if body == 0 or first >= count or core.idle:
         core.pc += body
         return

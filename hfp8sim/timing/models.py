@@ -21,7 +21,8 @@ from collections.abc import Callable
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.isa import Program
-from hfp8sim.isa.segments import segments
+from hfp8sim.isa.segments import Segment, segments
+from hfp8sim.lowering.splits import Split
 from hfp8sim.machine.catalog import get_machine
 from hfp8sim.machine.check import check
 from hfp8sim.machine.config import TIME_MODELS, Machine
@@ -32,6 +33,9 @@ from hfp8sim.timing.pipelined_driver import Span
 
 #: (shape, machine, bits of the wider operand, bytes of the tensors) → where the cycles go.
 ClosedForm = Callable[[GemmShape, Machine, int, int], Parts]
+
+#: (shape, machine, bits of the wider operand, bytes of the tensors, split) → where the cycles go.
+SplitForm = Callable[[GemmShape, Machine, int, int, Split], Parts]
 
 #: (program that passes `check`, machine) → the time of each segment that multiplies or moves anything.
 ProgramTimer = Callable[[Program, Machine], tuple[LayerTime, ...]]
@@ -50,6 +54,7 @@ class TimeModel:
     program_timer: ProgramTimer | None = None
     timeline: Timeline | None = None  #: None: the model reads no instructions
     knows_memory: bool = False  #: whether bandwidth and latency of DRAM change its cycles
+    split_form: SplitForm | None = None  #: the closed form with a given split over the cores
 
     def __post_init__(self) -> None:
         if (self.closed_form is None) == (self.program_timer is None):
@@ -73,14 +78,21 @@ class TimeModel:
             return Timing(self.name, machine, self.program_timer(program, machine))
         layers = [
             dataclasses.replace(
-                self.time_gemm(segment.shape, machine, segment.operand_bits, segment.compulsory),
-                name=segment.name,
-                phase=segment.phase,
+                self._time_segment(segment, machine), name=segment.name, phase=segment.phase
             )
             for segment in segments(program)
             if segment.works
         ]
         return Timing(self.name, machine, tuple(layers))
+
+    def _time_segment(self, segment: Segment, machine: Machine) -> LayerTime:
+        """The time of a segment's GEMM, with the split of its grid where the model knows splits."""
+        shape, bits, compulsory = segment.shape, segment.operand_bits, segment.compulsory
+        if self.split_form is None or not any(segment.grid):
+            return self.time_gemm(shape, machine, bits, compulsory)
+        split = Split(*(max(size, 1) for size in segment.grid))
+        parts = self.split_form(shape, machine, bits, compulsory, split)
+        return _closed_time(shape, parts, bits, compulsory)
 
     def time_gemm(
         self, shape: GemmShape, machine: Machine, operand_bits: int, compulsory: int
@@ -89,7 +101,12 @@ class TimeModel:
         if self.closed_form is None:
             raise InputError(f"{self.name!r} has no closed form; {_names_with_closed_form()} have")
         parts = self.closed_form(shape, machine, operand_bits, compulsory)
-        return LayerTime("", "", shape, parts, compulsory, 0, compulsory, operand_bits, 0)
+        return _closed_time(shape, parts, operand_bits, compulsory)
+
+
+def _closed_time(shape: GemmShape, parts: Parts, operand_bits: int, compulsory: int) -> LayerTime:
+    """The time of a GEMM under a closed form: each tensor moves once."""
+    return LayerTime("", "", shape, parts, compulsory, 0, compulsory, operand_bits, 0)
 
 
 _SHIPPED = (
@@ -109,6 +126,7 @@ _SHIPPED = (
         "cores that cut M, N and K and share operands over a ring, in closed form",
         closed_form=multicast.closed_form,
         knows_memory=True,
+        split_form=multicast.time_split,
     ),
 )
 

@@ -26,6 +26,9 @@ MODEL = layout(
     post_lanes=np.int64,  # results of POST per cycle
     bytes_per_cycle=np.int64,  # of the DRAM channel
     latency=np.int64,  # cycles until the first byte of a load arrives
+    cores=np.int64,  # of the machine
+    receivers=np.int64,  # cores that one fetch serves
+    turnaround=np.int64,  # cycles that the channel loses per MiB of the smaller of reads and writes
 )
 
 #: Cycles by what the array did or waited for, a field for each of `Parts`.
@@ -100,6 +103,8 @@ PIPELINE = layout(
     waiting=np.int64,  # number of stores that wait
     stores=(STORE, (_MAX_STORES,)),  # in the order of the program
     cores=np.int64,  # that share the channel in this segment
+    number=np.int64,  # of this core
+    fetched=np.float64,  # bytes of this core's loads, each divided by the cores that share its fetch
     executed=np.int64,  # instructions that have a place in the timeline
 )
 
@@ -303,6 +308,7 @@ def _reset(pipe):
     clocks.weights_free = clocks.last_block = clocks.weights_start = clocks.weights_ready = 0
     clocks.result_ready = clocks.loaded = clocks.floor = 0
     pipe.scratchpad.count = pipe.accumulators.count = pipe.intervals = 0
+    pipe.fetched = 0
 
 
 @jit

@@ -94,8 +94,10 @@ def _run(
     counts = []
     for core in range(cores) if only is None else (only,):
         state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
+        pipe = record(PIPELINE)
+        pipe.number = core
         arguments = (
-            words, state, regs, boxes, record(RESOLVED), record(PIPELINE), model, active, results[core], spans
+            words, state, regs, boxes, record(RESOLVED), pipe, model, active, results[core], spans
         )  # fmt: skip
         fault, index, count = _model(program, machine, arguments)(*arguments)
         if fault != FAULT.none:
@@ -123,6 +125,8 @@ def _model_record(machine: Machine) -> Any:
     model.macs_8bit, model.macs_16bit = array.macs_8bit, array.macs_16bit
     model.post_lanes = machine.post.lanes
     model.bytes_per_cycle, model.latency = memory.bytes_per_cycle, memory.latency
+    model.cores, model.receivers = machine.cores, machine.ring.receivers
+    model.turnaround = machine.ring.turnaround
     return model
 
 

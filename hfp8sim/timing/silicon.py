@@ -12,10 +12,12 @@ from statistics import median
 import numpy as np
 
 from hfp8sim.errors import InputError
+from hfp8sim.lowering.programs import lower_layer
+from hfp8sim.lowering.splits import RESULT_BYTES, Split, best_split
 from hfp8sim.machine.config import Machine
-from hfp8sim.network import GemmShape
+from hfp8sim.network import GemmShape, Layer
 from hfp8sim.timing import multicast
-from hfp8sim.timing.multicast import Split
+from hfp8sim.timing.models import time_program
 
 #: Columns of a file of measured times. `device_us`: microseconds.
 COLUMNS = ("format", "m", "n", "k", "split_m", "split_n", "split_k", "device_us")
@@ -80,9 +82,26 @@ def _measurement(where: str, row: dict[str, str], machine: Machine) -> Measureme
     if min(m, n, k) < 1 or not 0 < device < math.inf or not (min(split) >= 1 or not any(split)):
         raise InputError(f"{where}: sizes and times must be positive, splits too or all 0")
     shape, bits = GemmShape(1, m, n, k), BITS[row["format"]]
-    chosen = Split(1, *split) if any(split) else multicast.best_split(shape, machine, bits)
+    chosen = Split(1, *split) if any(split) else best_split(shape, machine, bits)
     cycles = multicast.time_split(shape, machine, bits, 0, chosen).total
     return Measurement(bits, shape, chosen, device, cycles / machine.clock_mhz)
+
+
+#: A profile whose operands have so many bits; its program has the time of any other such profile.
+_PROFILES = {16: "fp16", 8: "hfp8"}
+
+
+def with_program(row: Measurement, machine: Machine) -> Measurement:
+    """The measurement with the time of the lowered program under the model `pipelined`.
+
+    Raises:
+        InputError: a split that no program has.
+    """
+    _, m, n, k = row.shape
+    layer = Layer("product", "linear", m, n, k)
+    program = lower_layer(layer, "fwd", machine, _PROFILES[row.bits], split=row.split)
+    cycles = time_program(program, machine, "pipelined").cycles
+    return dataclasses.replace(row, model=cycles / machine.clock_mhz)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +154,6 @@ def regret(rows: Sequence[Measurement]) -> float:
 def roofline(row: Measurement, machine: Machine) -> float:
     """Microseconds of the longer of computing at peak and of moving every matrix once."""
     _, m, n, k = row.shape
-    size = (m * k + k * n) * row.bits // 8 + m * n * multicast.RESULT_BYTES
+    size = (m * k + k * n) * row.bits // 8 + m * n * RESULT_BYTES
     compute = row.shape.macs / machine.macs_per_cycle(row.bits)
     return max(compute, size / machine.memory.bytes_per_cycle) / machine.clock_mhz

@@ -59,6 +59,23 @@ def test_example_is_accepted():
     assert execute(assemble(HEAD + BODY), inputs).instructions == 16 + 1 + 2 * (5 + 2 * 3) + 1
 
 
+@pytest.mark.parametrize(
+    ("registers", "reason"),
+    [
+        ("split.i, 2\ncsrw split.g, 2", "st s[20]: 2 cores would store this: it must be in a spread loop over g"),
+        ("split.j, 2", "loop i, 2, spread: register split.i is not set, but others of the grid are"),
+        ("split.j, 1\ncsrw split.i, 2", ""),
+    ],
+)  # fmt: skip
+def test_grid_of_cores_shares_its_stores(registers, reason):
+    text = HEAD.replace("csrw chunk, 8", f"csrw chunk, 8\ncsrw {registers}")
+    text += BODY.replace("loop i, 2", "loop i, 2, spread")
+    if reason:
+        assert reason in refused(text)
+    else:
+        check(assemble(text), get_machine())
+
+
 def test_csrw_of_k_before_post_is_refused():
     """Register k must not shrink between the tiles and POST."""
     head = HEAD.replace("csrw tile.m, 4", "csrw tile.m, 8")
@@ -107,6 +124,7 @@ def test_csrw_of_k_before_post_is_refused():
         ("loop k, 2", "loop k, 2, spread", "a loop over k cannot be spread"),
         ("loop k, 2 {\nld b", "loop k, 2 {\nloop j, 1, spread {\n}\nld b", "can be spread only outside loops over k"),
         ("halt", "loop j, 1, spread {\n}\nhalt", "every core would store this"),
+        ("csrw chunk, 8", "csrw chunk, 8\ncsrw split.j, 1025", "split.j is 1025, must be 0..1024"),
         ("ld b, s[10]", "ld 3, s[10]", "operand 3 does not exist"),
         ("ld a, s[0]", "ld a, s[32767]", "scratchpad rows 32767..32768 are touched, the machine has 32768"),
         ("clr c[0]", "clr c[2047]", "uses c[...] at another row"),

@@ -73,7 +73,7 @@ def execute_csrw(context):
 @jit
 def resolve_loop(words, core, regs, boxes, op):
     """LOOP: enter the body or skip it."""
-    open_loop(words[op.index], core)
+    open_loop(words[op.index], core, regs)
     return FAULT.none
 
 
