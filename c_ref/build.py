@@ -22,6 +22,8 @@ UNITS = (
     "mac",
     "gemm",
     "update",
+    "vectors",
+    "handles",
 )  # what hfp8_ref.c includes
 
 
@@ -41,6 +43,8 @@ ffi.set_source(
     depends=[
         "c_ref/build.py",
         "c_ref/hfp8_ref.h",
+        "c_ref/hfp8_dpi.h",
+        "c_ref/hfp8_names.h",
         "c_ref/internal.h",
         *(f"c_ref/{unit}.c" for unit in UNITS),
     ],

@@ -98,28 +98,78 @@ static uint64_t close_chunk(const task *t, output *o, uint64_t total, uint64_t a
     return total;
 }
 
-/* One output: a is its row of A, b its column of B (every stride-th code). */
-FLATTEN static uint32_t compute_output(const task *t, output *o, const uint32_t *a,
-                                       const uint32_t *b, int64_t stride, int64_t k)
+/* The registers of one output, while its products arrive. */
+typedef struct lane {
+    output o;
+    uint64_t acc, total;
+    int64_t k;        /* products so far */
+    int64_t in_chunk; /* those of the chunk in progress */
+    int64_t chunk;    /* chunks that are closed */
+    size_t pending;   /* products of the step in progress, in task.products */
+} lane;
+
+static lane lane_at(uint64_t seed, uint64_t stream, uint64_t m, uint64_t n, ref_events *events)
+{
+    lane l = {.o = {.m = m, .n = n, .events = events}};
+    l.o.lfsr = ref_lfsr_start(seed, stream, m, n);
+    return l;
+}
+
+static void finish_step(const task *t, lane *l)
+{
+    l->acc = accumulate_step(t, &l->o, l->acc, l->pending, (uint64_t)l->k - l->pending);
+    l->pending = 0;
+}
+
+static void finish_chunk(const task *t, lane *l)
+{
+    l->total = close_chunk(t, &l->o, l->total, l->acc, (uint64_t)l->chunk++);
+    l->acc = 0;
+    l->in_chunk = 0;
+}
+
+static void push(const task *t, lane *l, number product)
 {
     const ref_profile *p = t->profile;
-    const int64_t chunk_length = p->chunk_length ? p->chunk_length : k;
-    const int64_t per_step = p->products_per_step ? p->products_per_step : chunk_length;
-    uint64_t acc = 0, total = 0;
-    for (int64_t start = 0; start < k; start += chunk_length) {
-        const int64_t end = k - start < chunk_length ? k : start + chunk_length;
-        acc = 0;
-        for (int64_t first = start; first < end; first += per_step) {
-            const int64_t count = end - first < per_step ? end - first : per_step;
-            for (int64_t i = 0; i < count; i++)
-                t->products[i] = multiply(unpack(&t->a, a[first + i]),
-                                          unpack(&t->b, b[(first + i) * stride]));
-            acc = accumulate_step(t, o, acc, (size_t)count, (uint64_t)first);
-        }
-        if (p->chunk_length)
-            total = close_chunk(t, o, total, acc, (uint64_t)(start / chunk_length));
-    }
-    return (uint32_t)(p->chunk_length ? total : acc);
+    t->products[l->pending++] = product;
+    l->k++;
+    l->in_chunk++;
+    const bool chunk_ends = l->in_chunk == p->chunk_length;
+    if (chunk_ends || (int64_t)l->pending == p->products_per_step)
+        finish_step(t, l);
+    if (chunk_ends)
+        finish_chunk(t, l);
+}
+
+/* The result, after the last product. */
+static uint32_t finish(const task *t, lane *l)
+{
+    if (l->pending)
+        finish_step(t, l);
+    if (t->profile->chunk_length && l->in_chunk)
+        finish_chunk(t, l);
+    return (uint32_t)(t->profile->chunk_length ? l->total : l->acc);
+}
+
+/* One output: a is its row of A, b its column of B (every stride-th code). */
+FLATTEN static uint32_t compute_output(const task *t, lane *l, const uint32_t *a,
+                                       const uint32_t *b, int64_t stride, int64_t k)
+{
+    for (int64_t i = 0; i < k; i++)
+        push(t, l, multiply(unpack(&t->a, a[i]), unpack(&t->b, b[i * stride])));
+    return finish(t, l);
+}
+
+static task task_of(const ref_profile *profile, uint64_t seed, uint64_t stream)
+{
+    task t = {.profile = profile,
+              .a = layout_of(&profile->a),
+              .b = layout_of(&profile->b),
+              .accumulator = layout_of(&profile->accumulator),
+              .between = layout_of(&profile->between)};
+    for (uint64_t site = 0; site < 4; site++)
+        t.keys[site] = ref_key(seed, stream, site);
+    return t;
 }
 
 int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *b, int64_t m,
@@ -132,27 +182,39 @@ int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *
     const int64_t per_step = profile->products_per_step;
     const size_t terms = (size_t)(per_step && per_step < k ? per_step : k) + 1;
     ref_events counts = {0};
-    task t = {.profile = profile,
-              .a = layout_of(&profile->a),
-              .b = layout_of(&profile->b),
-              .accumulator = layout_of(&profile->accumulator),
-              .between = layout_of(&profile->between),
-              .products = malloc(terms * sizeof(number))};
+    task t = task_of(profile, seed, stream);
+    t.products = malloc(terms * sizeof(number));
     if (!t.products)
         return 2;
-    for (uint64_t site = 0; site < 4; site++)
-        t.keys[site] = ref_key(seed, stream, site);
     for (int64_t i = 0; i < m; i++) {
         for (int64_t j = 0; j < n; j++) {
-            output o = {.m = (uint64_t)i, .n = (uint64_t)j, .events = &counts};
-            o.lfsr = ref_lfsr_start(seed, stream, o.m, o.n);
-            out[i * n + j] = compute_output(&t, &o, a + i * k, b + j, n, k);
+            lane l = lane_at(seed, stream, (uint64_t)i, (uint64_t)j, &counts);
+            out[i * n + j] = compute_output(&t, &l, a + i * k, b + j, n, k);
             if (flags)
-                flags[i * n + j] = (uint8_t)o.flags;
+                flags[i * n + j] = (uint8_t)l.o.flags;
         }
     }
     free(t.products);
     if (events)
         *events = counts;
+    return 0;
+}
+
+int32_t ref_dot_answers(const ref_profile *profile, uint64_t first, int64_t n, int64_t length,
+                        uint32_t *rows)
+{
+    if (ref_profile_problem(profile))
+        return 1;
+    ref_events counts = {0};
+    task t = task_of(profile, 0, 0);
+    t.products = malloc(((size_t)length + 1) * sizeof(number));
+    if (!t.products)
+        return 2;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t *row = rows + i * (2 * length + 1);
+        lane l = lane_at(0, 0, first + (uint64_t)i, 0, &counts);
+        row[2 * length] = compute_output(&t, &l, row, row + length, 1, length);
+    }
+    free(t.products);
     return 0;
 }

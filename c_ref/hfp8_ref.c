@@ -7,3 +7,5 @@
 #include "mac.c"
 #include "gemm.c"
 #include "update.c"
+#include "vectors.c"
+#include "handles.c"

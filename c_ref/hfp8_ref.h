@@ -8,6 +8,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* >>> cdef */
 
 /* ---- facts -------------------------------------------------------------------------------- */
@@ -306,6 +310,103 @@ uint32_t ref_site_sum(const ref_site *site, int32_t count, const uint32_t *const
 void ref_reduce(const ref_site *site, const uint32_t *gradients, int64_t learners, int64_t size,
                 uint64_t seed, uint64_t step, uint64_t tensor, uint32_t *out);
 
+/* ---- vectors.c ---------------------------------------------------------------------------- */
+
+/* ref_vector_request.unit */
+#define REF_UNIT_CONVERT 0 /* binary32 to profile.a */
+#define REF_UNIT_FMA 1     /* round(acc + a * b) */
+#define REF_UNIT_FMMA 2    /* one step of two products, in the profile's sum order (aligned: fused) */
+#define REF_UNIT_ADD 3     /* round(total + chunk) */
+
+/* Whose vectors. profile.rounding and profile.overflow are not read. */
+typedef struct ref_vector_request {
+    ref_profile profile;
+    int32_t unit;
+    int32_t overflow;
+    int32_t random_bits;
+    int32_t mode_count;
+    int32_t modes[9]; /* in turn */
+    uint64_t key;     /* of the words that operands are made of */
+} ref_vector_request;
+
+/* A vector. In `convert` a[0] is the binary32; in `add` a[0] is the chunk and acc the total. */
+typedef struct ref_vector {
+    uint32_t reads; /* bit k: the rounding reads random[k] */
+    uint32_t care;  /* the bits of `result` that are defined */
+    uint32_t mode;
+    uint32_t random[2];
+    uint32_t a[2];
+    uint32_t b[2];
+    uint32_t acc;
+    uint32_t result;
+    uint32_t flags;
+} ref_vector;
+
+#define REF_DIFFERENCE 32
+#define REF_CANCELLATION 32
+
+/* Where a number lies between two neighbours. */
+#define REF_EXACT 0
+#define REF_BELOW_HALF 1
+#define REF_TIE_EVEN 2 /* the lower neighbour's code is even */
+#define REF_TIE_ODD 3
+#define REF_ABOVE_HALF 4
+#define REF_POSITIONS 5
+
+#define REF_RANGE_UNDERFLOW 0 /* a number became zero */
+#define REF_RANGE_SMALLEST 1
+#define REF_RANGE_LOWEST 2    /* exponent field 0 */
+#define REF_RANGE_MIDDLE 3
+#define REF_RANGE_LARGEST 4
+#define REF_RANGE_OVERFLOW 5  /* positive, then negative */
+
+#define REF_DRAWS 7
+
+/* How many vectors fell into each bin. "sum" is what is rounded: in convert the operand. */
+typedef struct ref_coverage {
+    uint64_t terms[16];       /* 4 * kind of acc + kind of addend: zero, finite, infinite, NaN */
+    uint64_t pair[3];         /* fmma: products of equal signs, of opposite signs, with sum zero */
+    uint64_t difference[64];  /* REF_DIFFERENCE + exponent of acc - that of the addend, which is
+                                 clamped to +-(F + 3) */
+    uint64_t carry[3];        /* equal signs without a carry, with one; a rounding that carries */
+    uint64_t cancellation[32]; /* opposite signs: leading bits lost, at most F + 2; last: all */
+    uint64_t position[45];    /* REF_POSITIONS * mode + position of the sum */
+    uint64_t sign[18];        /* 2 * mode + sign of the sum */
+    uint64_t swamped[9];      /* by mode: both terms non-zero, the result is the accumulator */
+    uint64_t range[7];        /* REF_RANGE_... of the result */
+    uint64_t random[21];      /* REF_DRAWS * stochastic mode + (R: zero, all ones, other; rounded
+                                 toward zero, away; nu + R one below a carry, just a carry) */
+    uint64_t flags[4];        /* by bit */
+} ref_coverage;
+
+/* NULL if the request can be used, else one line that says why not. */
+const char *ref_vector_problem(const ref_vector_request *request);
+
+/* Vectors first .. first + n - 1 of a request; adds to *coverage. */
+void ref_vectors(const ref_vector_request *request, uint64_t first, int64_t n, ref_vector *out,
+                 ref_coverage *coverage);
+
+/* Result, flags, reads and care of vectors whose other fields are given; adds to *coverage. */
+void ref_vector_answers(const ref_vector_request *request, int64_t n, ref_vector *vectors,
+                        ref_coverage *coverage);
+
+/* Rows of a dot product: `length` codes of a, as many of b, and the result. Row number i is output (i, 0) of
+ * a GEMM with seed 0: all rows have one b. ref_dot_answers writes the results of operands that are given, of
+ * rows that need not have one b. They return what ref_gemm does. */
+int32_t ref_dot_vectors(const ref_vector_request *request, uint64_t first, int64_t n,
+                        int64_t length, uint32_t *rows);
+int32_t ref_dot_answers(const ref_profile *profile, uint64_t first, int64_t n, int64_t length,
+                        uint32_t *rows);
+
+/* Rows of `stride` words as text: a line each, its fields parted by `_`. Field f has counts[f] numbers
+ * of digits[f] hexadecimal digits from word offsets[f] on. Returns the length of the text. */
+int64_t ref_vector_text(const uint32_t *rows, int64_t n, int64_t stride, const int32_t *offsets,
+                        const int32_t *counts, const int32_t *digits, int64_t fields, char *out);
+
 /* <<< cdef */
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

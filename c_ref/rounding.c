@@ -228,43 +228,59 @@ static int64_t smallest_code(const layout *d)
     return d->format.lowest == REF_LOWEST_FLUSH ? (int64_t)1 << d->format.fraction_bits : 1;
 }
 
-/* Steps 2 to 5: the magnitude code, with unlimited exponents above; *inexact is set if it is not
- * X. x is FINITE and normalised (highest bit of the significand set). */
-static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *inexact)
+/* Steps 2 and 3. The exponent of X and its lower neighbour's code, with unlimited exponents; what is
+ * cut off, `discarded`, is in units of 2^-drop of a quantum. x is FINITE and normalised (highest bit of
+ * the significand set). */
+typedef struct split {
+    int32_t binade; /* floor(log2 |X|), or the exponent of the lowest binade for subnormal numbers */
+    int32_t drop;
+    uint64_t discarded;
+    int64_t code;
+} split;
+
+static split split_at_quantum(const layout *d, number x)
 {
     const int32_t f = d->format.fraction_bits, bias = d->format.bias;
     const bool gradual = is_gradual(d);
-    const bool nearest = how.mode == REF_NEAREST_EVEN || how.mode == REF_NEAREST_AWAY;
-    int32_t binade = x.exponent + 63; /* floor(log2 |X|) */
-    int32_t drop = 63 - f;
+    split at = {.binade = x.exponent + 63, .drop = 63 - f};
     uint64_t significand = x.significand;
 
-    if (gradual && binade < d->lowest_exponent) {
-        drop += d->lowest_exponent - binade;
-        binade = d->lowest_exponent;
-        if (drop > 63) {
-            significand = shift_right_jam(significand, drop - 63);
-            drop = 63;
+    if (gradual && at.binade < d->lowest_exponent) {
+        at.drop += d->lowest_exponent - at.binade;
+        at.binade = d->lowest_exponent;
+        if (at.drop > 63) {
+            significand = shift_right_jam(significand, at.drop - 63);
+            at.drop = 63;
         }
     }
-    const uint64_t lower = significand >> drop, discarded = significand & ones(drop);
-    /* The lower neighbour's code. An exponent field below 1 belongs to the binade of -bias, where
-     * the code starts at 0 in every format that has numbers there. */
-    int64_t code;
-    if (gradual && binade == d->lowest_exponent)
-        code = (int64_t)lower;
+    const uint64_t lower = significand >> at.drop;
+    at.discarded = significand & ones(at.drop);
+    /* An exponent field below 1 belongs to the binade of -bias, where the code starts at 0 in every
+     * format that has numbers there. */
+    if (gradual && at.binade == d->lowest_exponent)
+        at.code = (int64_t)lower;
     else
-        code = (int64_t)(binade + bias - 1) * ((int64_t)1 << f) + (int64_t)lower;
+        at.code = (int64_t)(at.binade + bias - 1) * ((int64_t)1 << f) + (int64_t)lower;
+    return at;
+}
 
+/* Steps 2 to 5: the magnitude code, with unlimited exponents above; *inexact is set if it is not
+ * X. x is FINITE and normalised. */
+static uint64_t round_magnitude(const layout *d, number x, rounding how, bool *inexact)
+{
+    const bool nearest = how.mode == REF_NEAREST_EVEN || how.mode == REF_NEAREST_AWAY;
+    const split at = split_at_quantum(d, x);
     const int64_t smallest = smallest_code(d);
-    if (code < smallest && !gradual && (!nearest || d->format.zero == REF_ZERO_NONE)) {
+    int64_t code = at.code;
+
+    if (code < smallest && !is_gradual(d) && (!nearest || d->format.zero == REF_ZERO_NONE)) {
         *inexact = true;
         return rises_to_smallest(d, x, how) ? (uint64_t)smallest : 0;
     }
     const int32_t r = how.random_bits;
-    const bool sticky = (discarded & ones(drop - r - 1)) != 0;
-    code += rounds_away(how, discarded >> (drop - r - 1), sticky, code & 1, x.negative);
-    *inexact = discarded != 0 || code < smallest;
+    const bool sticky = (at.discarded & ones(at.drop - r - 1)) != 0;
+    code += rounds_away(how, at.discarded >> (at.drop - r - 1), sticky, code & 1, x.negative);
+    *inexact = at.discarded != 0 || code < smallest;
     return code < smallest ? 0 : (uint64_t)code;
 }
 

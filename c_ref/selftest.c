@@ -823,6 +823,91 @@ static void events(void)
     end_group("events");
 }
 
+/* ---- vectors and handles ------------------------------------------------------------------- */
+
+/* Vectors are those of the plain functions, and their answers are found again from the operands. */
+static void vectors_are_answers(void)
+{
+    static ref_vector made[2000], again[2000];
+    ref_coverage coverage = {0}, counted = {0};
+    for (int32_t unit = REF_UNIT_CONVERT; unit <= REF_UNIT_ADD; unit++)
+        for (int32_t order = REF_FUSED; order <= REF_CHAIN; order++) {
+            ref_vector_request q = {.profile = {HFP8_143_HW, HFP8_152_HW, DLFLOAT16, IEEE_169},
+                                    .unit = unit,
+                                    .overflow = REF_SPECIAL,
+                                    .random_bits = 13,
+                                    .mode_count = 9,
+                                    .modes = {0, 1, 2, 3, 4, 5, 6, 7, 8},
+                                    .key = 7};
+            q.profile.sum_order = order;
+            q.profile.products_per_step = 2;
+            q.profile.random_bits = 13;
+            q.profile.overflow = REF_SPECIAL;
+            check(!ref_vector_problem(&q), "request", (uint64_t)unit, 0, 0);
+            ref_vectors(&q, 5, 2000, made, &coverage);
+            for (int32_t i = 0; i < 2000; i++) {
+                again[i] = made[i];
+                again[i].result = again[i].flags = again[i].care = again[i].reads = 0xDEAD;
+            }
+            ref_vector_answers(&q, 2000, again, &counted);
+            for (size_t i = 0; i < 2000; i++) {
+                const ref_vector *v = &made[i], *w = &again[i];
+                const int32_t mode = (int32_t)v->mode;
+                uint32_t flags = 0, code = 0;
+                equal("again", i, w->result ^ w->flags << 24, v->result ^ v->flags << 24);
+                equal("masks", i, w->care ^ w->reads << 24, v->care ^ v->reads << 24);
+                if (unit == REF_UNIT_CONVERT)
+                    code = ref_convert(&BINARY32, v->a[0], &q.profile.a, mode, REF_SPECIAL, 13,
+                                       v->random[0], &flags);
+                else if (unit == REF_UNIT_ADD)
+                    code = ref_add(&IEEE_169, v->acc, &DLFLOAT16, v->a[0], mode, REF_SPECIAL, 13,
+                                   v->random[0], &flags);
+                else if (unit == REF_UNIT_FMA)
+                    code = ref_fma(&q.profile.a, v->a[0], &q.profile.b, v->b[0], &DLFLOAT16, v->acc,
+                                   mode, REF_SPECIAL, 13, v->random[0], &flags);
+                else
+                    code = hfp8_fmma(word_of(&q.profile.a), v->a[0], v->a[1], word_of(&q.profile.b),
+                                     v->b[0], v->b[1], word_of(&DLFLOAT16), v->acc, order, mode,
+                                     REF_SPECIAL, 13, v->random[0], v->random[1], &flags);
+                equal("result", i, v->result, code);
+                equal("flags", i, v->flags, flags);
+            }
+            equal("coverage", (uint64_t)unit, counted.carry[2], coverage.carry[2]);
+        }
+    end_group("vectors");
+}
+
+/* Every shipped profile, product by product: the result of ref_gemm. */
+static void streams(void)
+{
+    enum { LENGTH = 150 };
+    for (int32_t profile = 1; profile <= SHIPPED_COUNT; profile++) {
+        const int32_t own = hfp8_profile_copy(profile);
+        hfp8_profile_set(own, HFP8_ROUNDING, REF_STOCHASTIC_A);
+        ref_profile record;
+        equal("problem", (uint64_t)profile, profile_of(own, &record) == NULL, 1);
+        uint32_t a[3 * LENGTH], b[LENGTH], out[3];
+        for (size_t i = 0; i < 3 * LENGTH; i++)
+            a[i] = any_code(&record.a);
+        for (size_t i = 0; i < LENGTH; i++)
+            b[i] = any_code(&record.b);
+        uint8_t flags[3];
+        ref_gemm(&record, a, b, 3, 1, LENGTH, 9, 8, out, NULL, flags);
+        for (uint64_t m = 0; m < 3; m++) {
+            const int32_t handle = hfp8_mac_open(own, 9, 8, m, 0);
+            uint32_t raised;
+            for (size_t i = 0; i < LENGTH; i++)
+                hfp8_mac_push(handle, a[m * LENGTH + i], b[i]);
+            equal("stream", m, hfp8_mac_close(handle, &raised), out[m]);
+            equal("flags of a stream", m, raised, flags[m]);
+        }
+        hfp8_profile_free(own);
+    }
+    equal("a profile that is none", 0, (uint64_t)hfp8_profile_copy(SHIPPED_COUNT + 1), 0);
+    equal("a shipped profile", 0, (uint64_t)(hfp8_profile_set(1, 0, 0) == -1), 1);
+    end_group("streams");
+}
+
 int main(void)
 {
     golden_143();
@@ -839,6 +924,8 @@ int main(void)
     steps();
     gemms();
     events();
+    vectors_are_answers();
+    streams();
     printf(status ? "FAILED\n" : "all good\n");
     return status;
 }

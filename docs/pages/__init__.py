@@ -11,6 +11,7 @@ from pathlib import Path
 
 from docs.pages import (
     architecture,
+    c_library,
     columns,
     command_line,
     examples,
@@ -44,6 +45,8 @@ GENERATED: dict[Path, Callable[[], str]] = {
     DOCS / "report.schema.json": schema.document,
     **{DOCS / f"studies/{name}.svg": partial(studies.plot, name) for name in studies.names()},
     **{DOCS / f"studies/{name}.csv": partial(studies.csv, name) for name in studies.names()},
+    c_library.NAMES: c_library.names,
+    c_library.PACKAGE: c_library.package,
 }
 
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hfp8sim.verify import Check, Result
+    from hfp8sim.verify.coverage import Coverage
+
+
+_JUNIT = "write the results to this file as JUnit XML"
 
 
 @app.command()
@@ -33,6 +37,7 @@ def verify(
         typer.Option("--state", help="the file with the results so far of --exhaustive"),
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="forget what was tried before")] = False,
+    junit: Annotated[Path | None, typer.Option("--junit", help=_JUNIT)] = None,
 ) -> int:
     """Compare the compiled units and kernels with the C reference. Exit status 1 if anything differs.
 
@@ -61,6 +66,10 @@ def verify(
         say(f"interrupted; {state_path} holds the results so far" if state_path else "interrupted")
         sys.exit(INTERRUPTED)
     console().print(summary(results))
+    if junit is not None:
+        from hfp8sim.verify.junit import write_junit
+
+        write_junit(junit, "hfp8sim.verify", [(check.name, result) for check, result in results])
     return DIFFERED if any(result.differed for _, result in results) else 0
 
 
@@ -81,41 +90,102 @@ def vectors(
     ] = "",
     count: Annotated[int, typer.Option("--count", help="vectors per unit")] = 4096,
     seed: Annotated[int, typer.Option("--seed", help="of operands and random bits")] = 0,
-) -> None:
+    forms: Annotated[str, typer.Option("--forms", help="hex, npz; comma-separated")] = "hex,npz",
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", help="compare the answers in this file instead of writing"),
+    ] = None,
+    of: Annotated[
+        Path | None, typer.Option("--of", help="the vectors that --check answers, one a line")
+    ] = None,
+    flags: Annotated[
+        bool, typer.Option("--flags/--no-flags", help="compare the flags of --check too")
+    ] = True,
+    junit: Annotated[Path | None, typer.Option("--junit", help=_JUNIT)] = None,
+) -> int:
     """Write test vectors for hardware: operands, mode, random bits, result and flags.
 
     Text for Verilog's $readmemh and .npz; docs/vectors.md describes both. Equal arguments give equal files.
+    With --check nothing is written: the results in a file of vectors are compared with the reference, in the
+    bits that are defined. Exit status 1 if any differs.
     """
-    from hfp8sim.verify.vectors import UNITS, write
+    if check is not None:
+        return _check(check, of, flags, junit)
+    if of is not None or junit is not None:
+        raise InputError("--of and --junit need --check FILE")
+    from hfp8sim.verify import vectors as module
 
     if count > 10_000_000:
         raise InputError(f"count is {count}, must be at most 10000000")
     chosen = [mode for mode in modes.split(",") if mode] or None
-    for path in write(
-        out, units or list(UNITS), profile, phase=phase, modes=chosen, count=count, seed=seed
-    ):
-        print(path)
+    for unit in units or list(module.UNITS):
+        vector_set = module.vectors(
+            unit, profile, phase=phase, modes=chosen, count=count, seed=seed
+        )
+        for path in module.write_set(vector_set, out, [form for form in forms.split(",") if form]):
+            print(path)
+        _print_coverage(unit, vector_set.coverage)
+    return 0
+
+
+def _check(path: Path, of: Path | None, flags: bool, junit: Path | None) -> int:
+    """Compare the answers in a file, print and write the results; the exit status."""
+    from hfp8sim.verify.answers import compare, read_vectors, with_answers
+
+    file = with_answers(read_vectors(of), path) if of is not None else read_vectors(path)
+    found = compare(file, flags)
+    console().print(_counted([(name, (), result) for name, result in found.results], ("mode",)))
+    for name, result in found.results:
+        if result.first:
+            print(f"{name}, first: {result.first}")
+    _print_coverage(file.request.unit, found.coverage)
+    if junit is not None:
+        from hfp8sim.verify.junit import write_junit
+
+        about = {name: str(value) for name, value in file.about.items()}
+        if found.coverage is not None:
+            about["coverage"] = found.coverage.lines()[0]
+        write_junit(junit, f"hfp8sim.vectors.{file.request.unit}", found.results, about)
+    return DIFFERED if found.differed else 0
+
+
+def _print_coverage(unit: str, coverage: Coverage | None) -> None:
+    """One line a unit, and the bins that no vector reached."""
+    if coverage is None:
+        return
+    print(f"{unit} {coverage.lines()[0]}")
+    if coverage.empty:
+        listed = ", ".join(coverage.empty[:8])
+        more = len(coverage.empty) - 8
+        print(f"  empty: {listed}" + (f" and {more} more" if more > 0 else ""))
 
 
 def summary(results: Sequence[tuple[Check, Result]]) -> Table:
     """One row for each check, its first difference below it, and the total."""
+    rows = [(check.name, (check.inputs, check.against), result) for check, result in results]
+    return _counted(rows, ("unit", "inputs", "compared"))
+
+
+def _counted(rows: Sequence[tuple[str, tuple[str, ...], Result]], headings: Sequence[str]) -> Table:
+    """Rows of name, further texts and result, and the total."""
     from rich.table import Table
 
     from hfp8sim.verify import Result
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("unit", "inputs", "compared"):
+    for heading in headings:
         table.add_column(heading)
     for heading in ("tried", "differed"):
         table.add_column(heading, justify="right")
     total = Result()
-    for check, result in results:
+    for name, texts, result in rows:
         total += result
         colour = "red" if result.differed else "green"
         differed = f"[{colour}]{result.differed:,}[/]"
-        table.add_row(check.name, check.inputs, check.against, f"{result.tried:,}", differed)
-        if result.first:
+        table.add_row(name, *texts, f"{result.tried:,}", differed)
+        if result.first and texts:
             table.add_row("", f"[red]first: {result.first}[/]")
     table.add_section()
-    table.add_row("[bold]all[/]", "", "", f"{total.tried:,}", f"{total.differed:,}")
+    none = [""] * (len(headings) - 1)
+    table.add_row("[bold]all[/]", *none, f"{total.tried:,}", f"{total.differed:,}")
     return table

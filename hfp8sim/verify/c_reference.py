@@ -88,7 +88,14 @@ def c_profile(profile: Profile, a: FloatFormat, b: FloatFormat) -> Any:
     return record
 
 
-def _pointer(array: NDArray[Any]) -> Any:
+def word_offsets(record: str) -> dict[str, int]:
+    """The first word of each field of a C record of 32-bit words."""
+    ffi, _ = library()
+    return {name: field.offset // 4 for name, field in ffi.typeof(record).fields}
+
+
+def pointer(array: NDArray[Any]) -> Any:
+    """A C pointer to an array's first element. The caller must keep the array alive."""
     ffi, _ = library()
     kinds = {"u1": "uint8_t *", "u2": "uint16_t *", "u4": "uint32_t *", "u8": "uint64_t *"}
     return ffi.cast(kinds[array.dtype.str[1:]], array.ctypes.data)
@@ -115,9 +122,9 @@ def encode(
     if random_bits is not None:
         random = np.ascontiguousarray(np.broadcast_to(random_bits, values.shape), np.uint32)
     raises = lib.ref_convert_array64(
-        _binary64(), _pointer(values.view(np.uint64)), values.size, c_format(record),
+        _binary64(), pointer(values.view(np.uint64)), values.size, c_format(record),
         mode_number(rounding), overflow_number(overflow), bits,
-        ffi.NULL if random is None else _pointer(random), _pointer(codes), _pointer(flags),
+        ffi.NULL if random is None else pointer(random), pointer(codes), pointer(flags),
     )  # fmt: skip
     if raises >= 0:
         raise InputError(f"element {raises} has no code in {record.name} under {overflow!r}")
@@ -162,8 +169,8 @@ def gemm(
     out, flags = np.zeros((m, n), np.uint32), np.zeros((m, n), np.uint8)
     events = ffi.new("ref_events *")
     status = lib.ref_gemm(
-        c_profile(profile, fmt_a, fmt_b), _pointer(left), _pointer(right), m, n, k, seed, stream,
-        _pointer(out), events, _pointer(flags),
+        c_profile(profile, fmt_a, fmt_b), pointer(left), pointer(right), m, n, k, seed, stream,
+        pointer(out), events, pointer(flags),
     )  # fmt: skip
     if status:
         raise MemoryError("the C reference ran out of memory")
@@ -219,7 +226,7 @@ def update(
     counts = ffi.new("ref_update_counts *")
 
     def words(slot: Slot) -> Any:
-        return _pointer(tensors[slot].view(np.uint32)) if slot in tensors else ffi.NULL
+        return pointer(tensors[slot].view(np.uint32)) if slot in tensors else ffi.NULL
 
     invalid = lib.ref_update_array(
         c_update(rule, constants), words(Slot.WEIGHT), words(Slot.RESIDUAL), words(Slot.MOMENTUM),
@@ -240,8 +247,8 @@ def reduce(gradients: NDArray[np.float32], site: Site, draw: Draw) -> Values:
     learners, size = gradients.shape
     out = np.empty(size, np.float32)
     lib.ref_reduce(
-        ffi.new("ref_site *", _c_site(site)), _pointer(gradients.view(np.uint32)), learners, size,
-        draw.seed, draw.step, draw.tensor, _pointer(out.view(np.uint32)),
+        ffi.new("ref_site *", _c_site(site)), pointer(gradients.view(np.uint32)), learners, size,
+        draw.seed, draw.step, draw.tensor, pointer(out.view(np.uint32)),
     )  # fmt: skip
     return out
 
@@ -252,7 +259,7 @@ def _sweep(
     if fmt.bits > 16:
         raise InputError(f"format {fmt.name} has {fmt.bits} bits: sweeps take at most 16")
     out, flags = np.empty(1 << fmt.bits, np.uint16), np.empty(1 << fmt.bits, np.uint8)
-    call(_pointer(out), _pointer(flags))
+    call(pointer(out), pointer(flags))
     return out, flags
 
 
@@ -295,6 +302,6 @@ def convert_sweep(
     out, flags = np.empty(count, np.uint32), np.empty(count, np.uint8)
     lib.ref_convert_sweep(
         c_format(source), start, count, c_format(target), mode, overflow, bits, random,
-        _pointer(out), _pointer(flags),
+        pointer(out), pointer(flags),
     )  # fmt: skip
     return out, flags

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,12 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.formats import MODES, get_format
-from hfp8sim.units import get_profile
+from hfp8sim.network import PHASES
+from hfp8sim.units import get_profile, profiles
+from hfp8sim.verify import c_reference
 from hfp8sim.verify import vectors as module
 from hfp8sim.verify.vectors import UNITS, vectors, write
+from hfp8sim.version import __version__
 from tests import oracle
 
 PROFILES = ("hfp8", "rapid", "fp8-2018", "fp16")
@@ -155,10 +160,135 @@ def test_vectors_are_stable() -> None:
 
 
 KNOWN = {
-    "convert": ["0_000000_ea846240_ff_3", "1_000000_40a40001_6a_1"],
-    "fma": ["0_000000_4d_7f_3d0a_453d_1", "1_000000_7c_ce_489e_47ec_0"],
-    "add": ["0_000000_d077_c676_d08b_1", "1_000000_0001_8001_0000_0"],
+    "convert": ["0_ff_0_000000_a4c85d70_80_5", "0_ff_1_000000_c204764e_ff_3"],
+    "fma": ["0_ffff_0_000000_40_1d_b2d0_b2b6_0", "0_ffff_1_000000_2b_ff_ccbc_ccbf_1"],
+    "add": ["0_ffff_0_000000_07a7_7150_7150_1", "0_ffff_1_000000_3f51_3830_3f97_0"],
 }
+
+
+def test_vectors_do_not_depend_on_count() -> None:
+    """Nor on threads: more than one part of rows is made."""
+    few = vectors("fmma", count=100).rows
+    many = [vectors("fmma", count=70_000, threads=n).rows for n in (1, 2)]
+    assert np.array_equal(few, many[0][:100]) and np.array_equal(*many)
+
+
+def test_header_names_version() -> None:
+    vector_set = vectors("fma", count=3)
+    assert vector_set.about["hfp8sim"] == __version__
+    assert f'"hfp8sim": "{__version__}"' in vector_set.lines()[0]
+
+
+# -- coverage ----------------------------------------------------------------------------------------
+
+#: Units whose coverage is counted.
+COVERED = ("convert", "fma", "fmma", "add")
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_default_vectors_reach_every_bin(name: str) -> None:
+    for unit, phase, seed in itertools.product(COVERED, PHASES, (0, 1)):
+        assert not vectors(unit, name, phase=phase, seed=seed).coverage.empty, (unit, phase, seed)
+
+
+def test_bins_that_are_not_listed_stay_empty() -> None:
+    """A bin is left out only if no vector falls into it."""
+    ffi, lib = c_reference.library()
+    for unit, name in itertools.product(COVERED, ("hfp8", "aiu", "fp8-2018", "hopper-fp8")):
+        q = module.request(unit, name)
+        rows, counts = ffi.new("ref_vector[]", 50_000), ffi.new("ref_coverage *")
+        lib.ref_vectors(q.record(), 0, 50_000, rows, counts)
+        listed = Counter()
+        for group, bins in q.coverage([counts]).groups.items():
+            listed[group] = sum(bins.values())
+        for group, _ in ffi.typeof("ref_coverage").fields:
+            assert listed[group] == sum(getattr(counts, group)), (unit, name, group)
+
+
+def test_coverage_equals_oracle() -> None:
+    """Exponents, carries, cancellation and the place between two neighbours, found again in fractions."""
+    p, a, b, acc, _ = formats_of("hfp8")
+    vector_set = vectors("fma", p, phase="wgrad", count=3000)
+    v, bits = vector_set.columns, acc.fraction_bits
+    expected = Counter()
+    for i in range(3000):
+        start = oracle.decode(acc, int(v["acc"][i]))
+        addend = oracle.product(oracle.decode(a, int(v["a"][i])), oracle.decode(b, int(v["b"][i])))
+        x = oracle.total([start, addend])
+        mode = MODES[v["mode"][i]]
+        terms = [start, addend]
+        if all(t.kind == "number" and t.magnitude for t in terms):
+            e, f = (oracle.floor_log2(t.magnitude) for t in terms)
+            d = min(max(e - f, -bits - 3), bits + 3)
+            expected[
+                "difference", f"{'≤ ' if d == -bits - 3 else '≥ ' if d == bits + 3 else ''}{d}"
+            ] += 1
+            if start.negative == addend.negative:
+                carries = oracle.floor_log2(x.magnitude) > max(e, f)
+                expected["carry", "carry" if carries else "no carry"] += 1
+            elif x.magnitude == 0:
+                expected["cancellation", "all"] += 1
+            else:
+                lost = min(max(e, f) - oracle.floor_log2(x.magnitude), bits + 2)
+                expected["cancellation", f"{lost}"] += 1
+            expected["swamped", mode] += int(v["result"][i] == v["acc"][i])
+        if x.kind == "number" and x.magnitude >= oracle.smallest(acc):
+            quanta = x.magnitude / oracle.power(oracle.floor_log2(x.magnitude) - bits)
+            lower, fraction = divmod(quanta, 1)
+            place = (
+                "exact" if fraction == 0
+                else "below half" if fraction < oracle.power(-1)
+                else "above half" if fraction > oracle.power(-1)
+                else f"tie, lower {'odd' if lower % 2 else 'even'}"
+            )  # fmt: skip
+            expected["position", f"{mode}: {place}"] += 1
+            if fraction and lower == 2 ** (bits + 1) - 1 and not int(v["flags"][i]) & 2:
+                result = oracle.decode(acc, int(v["result"][i])).magnitude
+                expected["carry", "rounding"] += int(result > x.magnitude)
+    for group in ("difference", "carry", "cancellation", "swamped", "position"):
+        counts = vector_set.coverage.groups[group]
+        assert counts == {label: expected[group, label] for label in counts}, group
+
+
+def test_coverage_stands_in_files(tmp_path: Path) -> None:
+    vector_set = vectors("add", count=50)
+    hexadecimal, arrays = module.write_set(vector_set, tmp_path)
+    lines = hexadecimal.read_text("utf-8").splitlines()
+    empty = len(vector_set.coverage.empty)
+    assert empty > 0  # 50 vectors do not reach every bin
+    assert (
+        f"// coverage: {len(vector_set.coverage) - empty} of {len(vector_set.coverage)} bins"
+        in lines
+    )
+    groups = vector_set.coverage.groups
+    assert f"// carry: no carry {groups['carry']['no carry']}; " in "\n".join(lines)
+    with np.load(arrays) as stored:
+        assert json.loads(str(stored["coverage"])) == groups
+
+
+# -- masks -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("profile", "nan"), [("hfp8", 0x7FFF), ("fp8-2018", 0x7F00), ("aiu", 0x7FFF)]
+)
+def test_care_leaves_sign_and_payload_of_nan_out(profile: str, nan: int) -> None:
+    vector_set = vectors("fma", profile)
+    v, acc = vector_set.columns, get_format(get_profile(profile).accumulator)
+    is_nan = np.isnan(acc.decode(v["result"]))
+    assert is_nan.any() and set(v["care"][~is_nan]) == {0xFFFF}
+    assert set(v["care"][is_nan]) == {nan}
+
+
+@pytest.mark.parametrize(("order", "stochastic"), [("fused", 1), ("chain", 3)])
+def test_reads_marks_random_numbers(order: str, stochastic: int) -> None:
+    profile = get_profile("rapid").replace(sum_order=order)
+    v = vectors("fmma", profile, count=500).columns
+    assert set(v["reads"][v["mode"] >= 6]) == {stochastic}
+    assert set(v["reads"][v["mode"] < 6]) == {0}
+    for k in range(2):
+        unread = v["reads"] >> k & 1 == 0
+        assert not v["random"][unread, k].any()
 
 
 @pytest.mark.parametrize(
