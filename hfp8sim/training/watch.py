@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from hfp8sim.errors import InputError, check_whole_number
@@ -80,7 +81,8 @@ class Watch:
         counts = getattr(self.optimiser, "counts", None)
         stuck = counts.stuck_share if counts is not None and self.optimiser.count_stuck else None
         skipped = counts is not None and counts.skipped
-        self.log.steps.append(StepRow(number, float(loss), self._scale, skipped, stuck))
+        value = float(loss.detach()) if isinstance(loss, torch.Tensor) else float(loss)
+        self.log.steps.append(StepRow(number, value, self._scale, skipped, stuck))
         report = self._report(number)
         self._scale = self._next_scale()
         self._arm()

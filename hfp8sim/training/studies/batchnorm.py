@@ -99,4 +99,5 @@ STUDY = Study(
     ),
     measure,
     judge,
+    seeds=3,
 )  # fmt: skip

@@ -76,4 +76,5 @@ STUDY = Study(
     (Metric(SQNR, "dB", 1), Metric(ACCURACY, "%", 2), Metric("accuracy lost", "points", 2)),
     measure,
     judge,
+    seeds=3,
 )

@@ -21,7 +21,7 @@ def measure(case: Case) -> Values:
     )  # fmt: skip
     run = runs.train(
         runs.DEEP_MLP, recipe, case.seed, rate=0.01, momentum=0.9, decay=1e-4, batch=32,
-        steps=25 if case.quick else 220,
+        steps=25 if case.quick else 160,
     )  # fmt: skip
     return runs.chosen(runs.metrics(run), LOSS) | {
         FLUSHED: 100 * runs.flushed(run.model),
@@ -69,7 +69,7 @@ STUDY = Study(
     " 8-bit formats.",
     "Sun et al., NeurIPS 2019, section 3",
     "Ten linear layers on digits without normalisation, so that errors shrink from layer to layer; static loss"
-    " scales, binary32 weights, HFP8 products in every layer, 220 steps of 32 images, SGD with momentum from rate"
+    " scales, binary32 weights, HFP8 products in every layer, 160 steps of 32 images, SGD with momentum from rate"
     " 0.01.",
     {
         "errors 1-5-2": "errors in hfp8-152",

@@ -81,4 +81,5 @@ STUDY = Study(
     judge,
     Metric("learning rate", log=True),
     (0.0005, 0.01),
+    seeds=3,
 )

@@ -94,4 +94,5 @@ STUDY = Study(
     ),
     measure,
     judge,
+    seeds=3,
 )  # fmt: skip
