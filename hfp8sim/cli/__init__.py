@@ -18,6 +18,7 @@ from hfp8sim.cli import (
     recipes,
     run,
     study,
+    sweep,
     train,
     workloads,
 )
@@ -34,12 +35,13 @@ __all__ = [
     "recipes",
     "run",
     "study",
+    "sweep",
     "train",
     "workloads",
 ]
 
 #: The first commands in the help; the others follow by subject.
-_FIRST = ("run", "show", "compare", "theory")
+_FIRST = ("run", "show", "compare", "sweep", "theory")
 
 
 def _position(command: typer.models.CommandInfo) -> int:

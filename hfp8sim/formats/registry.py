@@ -136,10 +136,11 @@ def load_formats(path: str | Path) -> list[FloatFormat]:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     if set(tables) != {"format"} or not isinstance(tables["format"], dict):
         raise InputError(f"{path}: expected tables [format.NAME] and nothing else")
-    return [register_format(fmt) for fmt in _from_tables(path, tables["format"])]
+    return [register_format(fmt) for fmt in formats_of_tables(path, tables["format"])]
 
 
-def _from_tables(path: str | Path, tables: dict[str, object]) -> Iterator[FloatFormat]:
+def formats_of_tables(path: str | Path, tables: dict[str, object]) -> Iterator[FloatFormat]:
+    """The formats of the tables `[format.NAME]` of a file; `InputError` for what makes none."""
     for name, table in tables.items():
         if not isinstance(table, dict):
             raise InputError(f"{path}: [format.{name}] must be a table")

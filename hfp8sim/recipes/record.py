@@ -247,8 +247,8 @@ def get_recipe(name: str | Path | Recipe) -> Recipe:
 def load_recipe(path: str | Path) -> Recipe:
     """The recipe of a TOML file.
 
-    Top-level keys: `name`, `summary`, `base` (a recipe that it changes; fp32 by default), `profile`, `policy`, `rule`,
-    `momentum_roundings`. Tables: `[site.NAME]` with `format`, `rounding`, `overflow`, `random_bits`, `quantiser`, and
+    Top-level keys: `name`, `summary`, `base` (a recipe that it changes; fp32 by default), `profile` (a name, or a TOML
+    file by its path from this one's folder), `policy`, `rule`, `momentum_roundings`. Tables: `[site.NAME]` with `format`, `rounding`, `overflow`, `random_bits`, `quantiser`, and
     `[loss_scale]`.
 
     Raises:
@@ -262,10 +262,10 @@ def load_recipe(path: str | Path) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     with located(path):
-        return _from_tables(tables, Path(path).stem)
+        return _from_tables(tables, Path(path).stem, Path(path).parent)
 
 
-def _from_tables(tables: dict[str, Any], stem: str) -> Recipe:
+def _from_tables(tables: dict[str, Any], stem: str, folder: Path) -> Recipe:
     base, summary = tables.pop("base", "fp32"), tables.pop("summary", "")
     if not isinstance(base, str) or not isinstance(summary, str):
         raise InputError("base and summary must be texts")
@@ -281,7 +281,10 @@ def _from_tables(tables: dict[str, Any], stem: str) -> Recipe:
             if not isinstance(value, dict):
                 raise InputError(f"[site.{key}] must be a table")
             changes |= {f"{key}.{field}": x for field, x in value.items()}
-    recipe = get_recipe(base).replace(**_typed(changes | tables))
+    checked = _typed(changes | tables)
+    if str(checked.get("profile", "")).endswith(".toml"):  # a path from the recipe's own folder
+        checked["profile"] = get_profile(folder / checked["profile"])
+    recipe = get_recipe(base).replace(**checked)
     return dataclasses.replace(recipe, summary=summary, choices=())
 
 

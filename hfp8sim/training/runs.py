@@ -84,7 +84,10 @@ class Run:
         self.data = load_data(settings.data)
         torch.manual_seed(settings.seed)
         self.model = convert(
-            _network(settings.network, self.data), self.recipe, seed=settings.seed, threads=threads
+            network_for(settings.network, self.data),
+            self.recipe,
+            seed=settings.seed,
+            threads=threads,
         )
         more = {"momentum": settings.momentum} if settings.optimiser == "sgd" else {}
         self.optimiser = make_optimiser(
@@ -108,7 +111,7 @@ class Run:
             InputError: a loss that is no number, with the number of the step.
         """
         self.model.train()
-        for x, y in itertools.islice(self._batches(), self.step, None):
+        for x, y in itertools.islice(batches_of(self.data, self.settings), self.step, None):
             self.history.append(self._train_step(x, y))
             if on_step is not None:
                 on_step(self.history[-1])
@@ -127,12 +130,6 @@ class Run:
         self.optimiser.backward(loss)
         self.optimiser.step()
         return StepRecord(number, loss.item(), scale, self.optimiser.counts)
-
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        settings = self.settings
-        if self.data.train.targets is None:
-            return self.data.windows(settings.batch, _WINDOW, settings.seed, settings.steps)
-        return self.data.batches(settings.batch, settings.seed, settings.steps)
 
     def evaluate(self, reference: nn.Module | None = None) -> Evaluation:
         """The network on the data's test set."""
@@ -215,6 +212,13 @@ def _loss(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
+def batches_of(data: Data, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
+    """The training batches of a run in order: inputs and targets."""
+    if data.train.targets is None:
+        return data.windows(settings.batch, _WINDOW, settings.seed, settings.steps)
+    return data.batches(settings.batch, settings.seed, settings.steps)
+
+
 def batches_of_test_set(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     """The test set in batches; of a text, windows one after the other."""
     if data.test.targets is not None:
@@ -226,7 +230,7 @@ def batches_of_test_set(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     yield windows_at(data.test.inputs, starts, _WINDOW)
 
 
-def _network(name: str, data: Data) -> nn.Module:
+def network_for(name: str, data: Data) -> nn.Module:
     """A network for some data: one of ours, or the user's own."""
     if ":" not in name:
         if name == "transformer":

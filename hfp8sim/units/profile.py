@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import field
+from pathlib import Path
 from typing import Any
 
-from hfp8sim.errors import InputError, unknown
-from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.errors import InputError, located, unknown
+from hfp8sim.formats import FloatFormat, get_format, register_format
 from hfp8sim.formats.codec import check_mode
+from hfp8sim.formats.registry import formats_of_tables
 from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
 from hfp8sim.registry import Registry
 from hfp8sim.units.mac import SUM_ORDERS, SumOrder
@@ -206,6 +208,10 @@ MEANINGS: dict[str, str] = {
 }
 #: The names of these fields.
 FIELDS = tuple(MEANINGS)
+#: A value of each field, of the type that files hold: formats by name.
+_PLAIN_VALUES: dict[str, Any] = {"name": ""} | {
+    entry.name: entry.default for entry in dataclasses.fields(Profile) if entry.name in FIELDS[1:]
+}
 
 PROFILES: Registry[Profile] = Registry("profile")
 
@@ -220,9 +226,46 @@ def profiles() -> list[str]:
     return PROFILES.names()
 
 
-def get_profile(name: str | Profile) -> Profile:
-    """The profile with that name, or `InputError`; a record is returned as it is."""
-    return name if isinstance(name, Profile) else PROFILES.find(name)
+def get_profile(name: str | Path | Profile) -> Profile:
+    """The profile with that name, or of that TOML file; a record is returned as it is.
+
+    Raises:
+        InputError: an unknown name, or a file that makes no profile.
+    """
+    if isinstance(name, Profile):
+        return name
+    return load_profile(name) if str(name).endswith(".toml") else PROFILES.find(str(name))
+
+
+def load_profile(path: str | Path) -> Profile:
+    """The profile of a TOML file.
+
+    Keys: the fields of a profile, and `base`, the profile that it changes (`hfp8` by default). Tables
+    `[format.NAME]` define formats, as for `hs.load_formats`, and register them.
+
+    Raises:
+        InputError: the file cannot be read, is not TOML, has an unknown key or a value of another type, or makes no
+            profile.
+    """
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            table = tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from None
+    for record in formats_of_tables(path, table.pop("format", {})):
+        register_format(record)
+    with located(path):
+        base, summary = get_profile(table.pop("base", "hfp8")), table.pop("summary", "")
+        for key, value in table.items():
+            if key in FIELDS and type(value) is not type(_PLAIN_VALUES[key]):
+                kind = type(_PLAIN_VALUES[key]).__name__
+                raise InputError(f"{key} is {value!r:.60}; it must be of type {kind}")
+        profile = base.replace(**({"name": Path(path).stem} | table))
+        return dataclasses.replace(profile, summary=str(summary))
 
 
 #: What Hopper's and Ada's FP8 matrix cores share (docs/numerics.md, "Matrix cores of GPUs").

@@ -1,0 +1,161 @@
+"""A point of a sweep, computed in whatever process it is sent to."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from hfp8sim.errors import InputError, one_line
+from hfp8sim.formats import formats, register_format
+from hfp8sim.network import Workload
+from hfp8sim.report.columns import COLUMNS, Row, plain_value
+from hfp8sim.simulation import simulate
+from hfp8sim.sweeps.jobs import LAYOUT, Job
+from hfp8sim.sweeps.store import DONE, FAILED, Record, open_existing
+from hfp8sim.workloads import load_workload
+
+#: Steps whose mean loss is a training's loss.
+_LAST_STEPS = 20
+
+#: Answer for a point that another process computes.
+TAKEN: Record = {"status": "taken"}
+
+
+def compute_point(job: Job, folder: str | None, repeat_failed: bool = False) -> Record:
+    """The record of a point, computed or read; `TAKEN` while another process computes it.
+
+    A point that refuses its input is a record with the reason. Any other failure is one too, but is not written:
+    a later start tries it again.
+
+    Args:
+        folder: of the sweep; None keeps nothing.
+        repeat_failed: compute a point again that has failed.
+    """
+    store = open_existing(folder)
+    if store is None:
+        return _computed(job)[0]
+    with store.claim(job.key) as mine:
+        record = store.read(job.key)
+        if record is not None and not (repeat_failed and record["status"] == FAILED):
+            return record
+        if not mine:
+            return TAKEN
+        record, keep = _computed(job)
+        if keep:
+            store.write(job.key, record)
+        return record
+
+
+def failure(job: Job, reason: str) -> Record:
+    """The record of a point that has failed."""
+    return _record(job, FAILED, reason, {}, [], [])
+
+
+def _computed(job: Job) -> tuple[Record, bool]:
+    """The record of a point, and whether the same input always gives it."""
+    try:
+        for record in job.formats:
+            if record.name not in formats():
+                register_format(record)
+        with one_blas_thread():
+            return (_training(job) if job.training else _run(job)), True
+    except InputError as error:
+        return failure(job, one_line(error)), True
+    except MemoryError:
+        return failure(job, "out of memory"), False
+    except Exception as error:  # a row with its reason, whatever it is
+        return failure(job, one_line(f"{type(error).__name__}: {error}")), False
+
+
+def _run(job: Job) -> Record:
+    """A run of a workload on a machine."""
+    arguments = dict(job.arguments)
+    source = arguments.pop("workload")
+    if isinstance(source, str):
+        source = _workload(source, not arguments["time_only"], job.settings["workload"])
+    report = simulate(source, threads=job.threads, **arguments)
+    return _record(job, DONE, "", {}, report.layers, [])
+
+
+@functools.lru_cache(maxsize=4)
+def _workload(source: str, weights: bool, digest: str) -> Workload:
+    """A workload, read once in a process. `digest` is that of the process that planned the sweep."""
+    from hfp8sim.simulation.provenance import digest as digest_of
+
+    workload = load_workload(source, weights=weights)
+    if digest_of(workload) != digest:
+        raise InputError(f"{source} is not what it was when the sweep started")
+    return workload
+
+
+def _training(job: Job) -> Record:
+    """A training, and the time of one of its steps on the machine."""
+    try:
+        import torch
+
+        from hfp8sim.training.runs import Run, Settings
+        from hfp8sim.training.workload import step_workload
+    except ImportError:
+        raise InputError('trainings need an extra: pip install "hfp8sim[torch]"') from None
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    recipe = job.arguments["recipe"]
+    settings = Settings(recipe=recipe, **job.arguments["settings"])
+    run = Run(settings, job.threads)
+    run.train()
+    result = run.evaluate()
+    last = run.history[-_LAST_STEPS:]
+    measures = {
+        "loss": sum(step.loss for step in last) / len(last),
+        "test_loss": result.loss,
+        "accuracy": result.accuracy,
+        "stuck_share": sum(step.counts.stuck_share for step in last) / len(last),
+        "skipped_steps": sum(step.counts.skipped for step in run.history),
+        "loss_scale": run.optimiser.scale.scale,
+    }
+    rows: list[Row] = []
+    if recipe.emulated:
+        rows = simulate(
+            step_workload(settings), job.arguments["machine"], recipe.profile, policy=recipe.policy,
+            time_model=job.arguments["time_model"], time_only=True,
+        ).layers  # fmt: skip
+    return _record(job, DONE, "", measures, rows, [step.loss for step in run.history])
+
+
+def _record(
+    job: Job, status: str, reason: str, measures: dict[str, Any], rows: list[Row],
+    history: list[float],
+) -> Record:  # fmt: skip
+    """A point's record: rows under their columns, histograms left out, infinities as words."""
+    columns = [c.name for c in COLUMNS if c.kind is not list and any(c.name in row for row in rows)]
+    return {
+        "layout": LAYOUT, "key": job.key, "settings": job.settings, "status": status, "reason": reason,
+        "measures": {name: plain_value(value, None) for name, value in measures.items()},
+        "columns": columns,
+        "rows": [[plain_value(row.get(name), None) for name in columns] for row in rows],
+        "history": [plain_value(loss, None) for loss in history],
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let NumPy's matrix products run on one thread: with more, the last bits of a float64 sum may differ."""
+    controller = _controller("torch" in sys.modules)
+    if controller is None:
+        yield
+        return
+    with controller.limit(limits=1, user_api="blas"):
+        yield
+
+
+@functools.cache
+def _controller(with_torch: bool) -> Any:
+    """The libraries whose threads are limited; None without threadpoolctl. `with_torch` finds them anew."""
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()

@@ -1,0 +1,333 @@
+"""Jobs: the points of a sweep with every name resolved, and the key of their content.
+
+A key is a digest of everything that the result depends on: the sources of the emulator, the workload's layers and
+tensors, the records of profile, machine and recipe, the seed. Equal keys mean equal results, so a file named by
+the key can be taken over by any sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from hfp8sim._numba.sources import this_package
+from hfp8sim.errors import InputError, check_whole_number, located
+from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.machine import Machine, get_machine
+from hfp8sim.network import Workload, check_phases
+from hfp8sim.recipes import Recipe, get_recipe
+from hfp8sim.simulation.provenance import digest, profile_fields
+from hfp8sim.simulation.run import DEFAULT_MAX_MACS
+from hfp8sim.sweeps.keys import PLAIN
+from hfp8sim.sweeps.plan import UnfitError, Values
+from hfp8sim.timing import get_model
+from hfp8sim.units import Profile, get_profile
+from hfp8sim.units.policy import parse
+from hfp8sim.workloads import load_workload
+
+#: Version of the layout of a point's file.
+LAYOUT = 1
+
+#: Multiply-accumulates that a layer and phase costs beside its values; for the estimate of the time left.
+_TASK_MACS = 1 << 21
+
+_FORMATS = ("a_format", "b_format", "error_format", "accumulator", "between_chunks")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One point as a worker takes it. It can be pickled.
+
+    Attributes:
+        key: digest of `settings`; the name of the point's file.
+        settings: what the result depends on, in JSON's own types.
+        arguments: of `simulate`, or of a training.
+        training: whether it is a training.
+        formats: of the profiles, for processes that have not registered them.
+        work: about how long it takes, in multiply-accumulates or training steps.
+        threads: worker threads; no result depends on them.
+    """
+
+    key: str
+    settings: dict[str, Any]
+    arguments: dict[str, Any]
+    training: bool
+    formats: tuple[FloatFormat, ...]
+    work: int
+    threads: int | None = None
+
+
+class Resolver:
+    """Names of workloads, profiles, machines and recipes as records, each read once."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+        self._records: dict[tuple[str, str], Any] = {}
+        self._digests: dict[int, tuple[Workload, str]] = {}
+
+    def lookup(self, point: Values, key: str) -> Any:
+        """The value of any key at a point; formats by name.
+
+        Raises:
+            InputError: a key that points of this kind do not have.
+        """
+        if key in point:
+            value = point[key]
+            return value if isinstance(value, bool | int | float | str) else value.name
+        owner, dot, field = key.partition(".")
+        if not dot:
+            return PLAIN[key].default if PLAIN[key].default is not None else ""
+        if owner == "machine":
+            return self.machine(point)[field]
+        if owner == "profile":
+            value = getattr(self.profile(point), field)
+            return value.name if isinstance(value, FloatFormat) else value
+        raise InputError(f"{key} is not among the sweep's keys")
+
+    # -- records -------------------------------------------------------------------------------------
+
+    def machine(self, point: Values) -> Machine:
+        """The point's machine with its changed keys."""
+        base: Machine = self._named(
+            "machine", point.get("machine", PLAIN["machine"].default), get_machine
+        )
+        changes = _changes(point, "machine.")
+        with _unfit():
+            return base.replace(**changes) if changes else base
+
+    def profile(self, point: Values) -> Profile:
+        """The point's profile with its changed fields; of a training, that of its recipe."""
+        if "recipe" in point or "network" in point:
+            return get_profile(self.recipe(point).profile)
+        base = self._named("profile", point.get("profile", PLAIN["profile"].default), get_profile)
+        return _changed_profile(base, point)
+
+    def recipe(self, point: Values) -> Recipe:
+        """The point's recipe with its changed keys, and with the changed fields of its profile."""
+        recipe: Recipe = self._named("recipe", point.get("recipe", "hfp8"), get_recipe)
+        changes = _changes(point, "recipe.")
+        with _unfit():
+            recipe = recipe.replace(**changes) if changes else recipe
+        if not _changes(point, "profile."):
+            return recipe
+        if not recipe.emulated:
+            raise UnfitError(
+                f"recipe {recipe.name} emulates no product, so that no profile.* changes it"
+            )
+        profile = _changed_profile(get_profile(recipe.profile), point)
+        return recipe.replace(profile=profile)
+
+    def workload(self, source: str | Workload, weights: bool) -> Workload:
+        """The workload, without its values unless `weights`."""
+        if isinstance(source, Workload):
+            return source
+        return self._named(
+            "workload" if weights else "shapes", source, lambda name: load_workload(name, weights=weights)
+        )  # fmt: skip
+
+    def check_names(self, point: Values) -> None:
+        """`InputError` for a name of a point that is unknown, apart from how its values fit together."""
+        if "network" in point:
+            self._named("recipe", point.get("recipe", "hfp8"), get_recipe)
+        else:
+            self._named("profile", point.get("profile", PLAIN["profile"].default), get_profile)
+            self.workload(point["workload"], not point.get("time_only"))
+        self._named("machine", point.get("machine", PLAIN["machine"].default), get_machine)
+
+    def _named(self, what: str, source: Any, load: Any) -> Any:
+        """The record of a name, read once; a record is returned as it is."""
+        if not isinstance(source, str | Path):
+            return load(source)
+        entry = what, str(source)
+        if entry not in self._records:
+            self._records[entry] = load(source)
+        return self._records[entry]
+
+    def _digest(self, workload: Workload) -> str:
+        """The digest of a workload, computed once."""
+        if id(workload) not in self._digests:
+            self._digests[id(workload)] = workload, digest(workload)
+        return self._digests[id(workload)][1]
+
+    def bits(self, point: Values) -> dict[str, int]:
+        """The widths of the point's formats: the widest operand, the accumulator, the total of chunks."""
+        if "network" in point and not self.recipe(point).emulated:
+            return {"operand_bits": 32, "accumulator_bits": 32, "between_bits": 32}
+        profile = self.profile(point)
+        operands = (profile.a_format, profile.b_format, profile.error_format)
+        return {
+            "operand_bits": max(get_format(fmt).bits for fmt in operands),
+            "accumulator_bits": get_format(profile.accumulator).bits,
+            "between_bits": get_format(profile.between_chunks).bits,
+        }
+
+    # -- jobs ----------------------------------------------------------------------------------------
+
+    def job(self, point: Values) -> Job:
+        """The job of a point.
+
+        Raises:
+            InputError: values that do not fit together.
+        """
+        return self._training(point) if "network" in point else self._run(point)
+
+    def _run(self, point: Values) -> Job:
+        time_only = bool(point.get("time_only", False))
+        source = point["workload"]
+        workload = self.workload(source, not time_only)
+        machine, profile = self.machine(point), self.profile(point)
+        rules = parse(point.get("policy"))
+        phases = check_phases(
+            part.strip() for part in str(point.get("phases", PLAIN["phases"].default)).split(",")
+        )
+        max_macs = point.get("max_macs", DEFAULT_MAX_MACS) or None
+        seed = check_whole_number(point.get("seed", 0), "seed", 0)
+        model = get_model(point.get("time_model") or machine.time_model).name
+        events_every = check_whole_number(point.get("events_every", 1), "events_every", 1)
+        arguments = {
+            "workload": source, "machine": machine, "profile": profile, "seed": seed, "phases": phases,
+            "policy": rules, "time_model": model, "max_macs": max_macs, "time_only": time_only,
+            "events_every": events_every, "calibrate": point.get("calibrate"),
+        }  # fmt: skip
+        settings = {
+            "layout": LAYOUT,
+            "sources": sources("hfp8sim.simulation"),
+            "workload": self._digest(workload),
+            "machine": machine_fields(machine),
+            "profile": plain_profile(profile),
+            "policy": [[rule, plain_profile(other)] for rule, other in rules],
+        } | {
+            name: arguments[name]
+            for name in (
+                "seed", "phases", "time_model", "max_macs", "time_only", "events_every", "calibrate",
+            )
+        }  # fmt: skip
+        macs = [
+            layer.shape(phase).macs
+            for layer in workload
+            for phase in phases
+            if phase in layer.phases
+        ]
+        least = 0 if time_only else 1 << 62
+        most = min(least, max_macs or least)
+        work = sum(min(count, most) + _TASK_MACS for count in macs)
+        return self._made(settings, arguments, False, [profile, *(p for _, p in rules)], work)
+
+    def _training(self, point: Values) -> Job:
+        recipe, machine = self.recipe(point), self.machine(point)
+        names = (
+            "network",
+            "data",
+            "optimiser",
+            "rate",
+            "momentum",
+            "decay",
+            "batch",
+            "steps",
+            "seed",
+        )
+        given = {name: point[name] for name in names if name in point}
+        text = given["network"] == "transformer"
+        given.setdefault("data", "help-text" if text else "digits")
+        given.setdefault("optimiser", "adam" if text else "sgd")
+        given.setdefault("rate", 2e-3 if text else 0.05)
+        given.setdefault("decay", 0.0 if text else 5e-4)
+        model = get_model(point.get("time_model") or machine.time_model).name
+        arguments = {"settings": given, "recipe": recipe, "machine": machine, "time_model": model}
+        settings = {
+            "layout": LAYOUT,
+            "sources": sources("hfp8sim.training.runs"),
+            "network_source": _network_source(str(given["network"])),
+            "torch": _torch_version(),
+            "machine": machine_fields(machine),
+            "time_model": model,
+            "recipe": repr(recipe),
+        } | given
+        profiles = [get_profile(recipe.profile)] if recipe.emulated else []
+        profiles += [profile for _, profile in parse(recipe.policy)] if recipe.emulated else []
+        return self._made(settings, arguments, True, profiles, int(given.get("steps", 300)))
+
+    def _made(
+        self, settings: dict[str, Any], arguments: dict[str, Any], training: bool,
+        profiles: list[Profile], work: int,
+    ) -> Job:  # fmt: skip
+        plain = json.loads(json.dumps(settings, sort_keys=True))
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+        key = hashlib.sha256(text.encode()).hexdigest()[:32]
+        names = dict.fromkeys(get_format(getattr(p, name)) for p in profiles for name in _FORMATS)
+        return Job(key, plain, arguments, training, tuple(names), work, self._threads)
+
+
+def _changes(point: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The point's values of keys with a prefix, without it."""
+    return {key[len(prefix) :]: value for key, value in point.items() if key.startswith(prefix)}
+
+
+def _changed_profile(base: Profile, point: Values) -> Profile:
+    changes = _changes(point, "profile.")
+    with _unfit():
+        return base.replace(**changes) if changes else base
+
+
+@contextlib.contextmanager
+def _unfit() -> Iterator[None]:
+    """Mark an `InputError` inside the `with` block as one of values that do not fit together."""
+    try:
+        yield
+    except InputError as error:
+        raise UnfitError(str(error)) from None
+
+
+@functools.cache
+def sources(module: str) -> str:
+    """A digest of all sources that a module can reach."""
+    return this_package().digest(module)
+
+
+def plain_profile(profile: Profile) -> dict[str, Any]:
+    """A profile as a key holds it: every field but the summary, formats by all their properties."""
+    fields = profile_fields(profile)
+    del fields["summary"]
+    for name in _FORMATS:
+        record = dataclasses.asdict(get_format(getattr(profile, name)))
+        del record["source"]
+        fields[name] = record
+    return fields
+
+
+def machine_fields(machine: Machine) -> dict[str, Any]:
+    """A machine as a key holds it: without its name and remarks."""
+    remarks = ("name", "summary", "assumed", "inferred", "notes")
+    return {k: v for k, v in dataclasses.asdict(machine).items() if k not in remarks}
+
+
+def _network_source(network: str) -> str:
+    """A digest of the file that defines a network of the user's; "" for a shipped one."""
+    module, colon, _ = network.partition(":")
+    if not colon:
+        return ""
+    with located(f"network {network}"):
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError) as error:
+            raise InputError(str(error)) from None
+        if spec is None or not spec.origin:
+            raise InputError(f"there is no module {module}")
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+@functools.cache
+def _torch_version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        raise InputError('trainings need an extra: pip install "hfp8sim[torch]"') from None

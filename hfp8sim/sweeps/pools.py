@@ -1,0 +1,240 @@
+"""Where jobs run: this process, processes of this machine, or any executor with `submit`.
+
+A pool takes jobs and gives answers in any order. A worker process that ends in the middle of a job loses that job
+alone: the pool answers `Lost`, and the sweep sends the job again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import time
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, CancelledError
+from typing import Any, NamedTuple, Protocol
+
+from hfp8sim.errors import InputError, one_line
+from hfp8sim.sweeps.compute import compute_point, failure
+from hfp8sim.sweeps.jobs import Job
+from hfp8sim.sweeps.store import Record
+
+#: Variables that bound the threads of the libraries below NumPy.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
+)  # fmt: skip
+
+#: Seconds between two looks at futures that call nobody when they are done.
+_INTERVAL = 0.05
+
+
+class Lost(NamedTuple):
+    """The answer for a job whose worker ended before it."""
+
+    reason: str
+
+
+class Answer(NamedTuple):
+    """What became of a job."""
+
+    job: Job
+    result: Record | Lost
+
+
+#: `compute_point` with the folder and the choice bound.
+Compute = Callable[[Job, str | None, bool], Record]
+
+
+class Task(NamedTuple):
+    """What every job of a sweep is sent with."""
+
+    folder: str | None
+    repeat_failed: bool
+
+
+class Pool(Protocol):
+    """Takes jobs, gives answers."""
+
+    capacity: int | None  #: jobs that it takes at a time; None: any number
+
+    def submit(self, job: Job) -> None:
+        """Take a job."""
+
+    def answer(self, timeout: float) -> Answer | None:
+        """An answer, or None after `timeout` seconds."""
+
+    def close(self) -> None:
+        """End the workers; jobs that are not done are dropped."""
+
+
+class SerialPool:
+    """This process, one job at a time."""
+
+    capacity: int | None = 1
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._jobs: list[Job] = []
+
+    def submit(self, job: Job) -> None:
+        self._jobs.append(job)
+
+    def answer(self, timeout: float) -> Answer | None:
+        if not self._jobs:
+            return None
+        job = self._jobs.pop(0)
+        return Answer(job, compute_point(job, *self._task))
+
+    def close(self) -> None:
+        self._jobs.clear()
+
+
+class ProcessPool:
+    """Processes of this machine, by joblib's loky. Each is an executor of its own: if one ends, no other does."""
+
+    def __init__(self, task: Task, processes: int) -> None:
+        self.capacity: int | None = processes
+        self._task = task
+        self._free = [_process() for _ in range(processes)]
+        self._all = list(self._free)
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._closed = False
+
+    def submit(self, job: Job) -> None:
+        worker = self._free.pop()
+        future = worker.submit(compute_point, job, *self._task)
+        future.add_done_callback(lambda done: self._finish(worker, job, done))
+
+    def _finish(self, worker: Any, job: Job, future: Any) -> None:
+        """Queue the answer; an executor whose process has ended is replaced. Runs in loky's thread."""
+        if self._closed:
+            return
+        result = _result(job, future)
+        if isinstance(result, Lost):
+            self._all.remove(worker)
+            with contextlib.suppress(Exception):
+                worker.shutdown(wait=False, kill_workers=True)
+            worker = _process()
+            self._all.append(worker)
+        self._free.append(worker)
+        self._answers.put(Answer(job, result))
+
+    def answer(self, timeout: float) -> Answer | None:
+        with contextlib.suppress(queue.Empty):
+            return self._answers.get(timeout=timeout)
+        return None
+
+    def close(self) -> None:
+        self._closed = True
+        for worker in self._all:
+            worker.shutdown(wait=False, kill_workers=True)
+
+
+def _process() -> Any:
+    """An executor with one process, whose libraries use one thread unless the caller's environment says else."""
+    try:
+        from joblib.externals.loky.process_executor import ProcessPoolExecutor
+    except ImportError:
+        raise InputError("n_jobs needs joblib: pip install joblib") from None
+    environment = {name: os.environ.get(name, "1") for name in _THREAD_VARIABLES}
+    return ProcessPoolExecutor(max_workers=1, env=environment, initializer=_ignore_interrupts)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C to the process that started the sweep: a terminal sends it to all."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class ExecutorPool:
+    """An executor of the caller's, with `submit` and futures: of `concurrent.futures`, Dask, submitit, …
+
+    The caller's executor is not shut down. A worker that it restarts is its own matter; a job that it gives up is
+    `Lost`.
+    """
+
+    capacity: int | None = None
+
+    def __init__(self, task: Task, executor: Any) -> None:
+        self._task, self._executor = task, executor
+        self._options: dict[str, Any] = {}
+        if _is_dask(executor):
+            self._options = {"pure": False}
+        self._waiting: dict[int, tuple[Job, Any]] = {}  # futures without callbacks
+        self._open: dict[int, Any] = {}
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        self._count = 0
+
+    def submit(self, job: Job) -> None:
+        try:
+            future = self._executor.submit(compute_point, job, *self._task, **self._options)
+        except (BrokenExecutor, RuntimeError) as error:
+            raise InputError(f"the executor takes no more points: {one_line(error)}") from None
+        number, self._count = self._count, self._count + 1
+        self._open[number] = future
+        if hasattr(future, "add_done_callback"):
+            future.add_done_callback(lambda done: self._finish(number, job, done))
+        else:
+            self._waiting[number] = job, future
+
+    def _finish(self, number: int, job: Job, future: Any) -> None:
+        self._open.pop(number, None)
+        self._answers.put(Answer(job, _result(job, future)))
+
+    def answer(self, timeout: float) -> Answer | None:
+        deadline = time.monotonic() + timeout
+        while True:
+            for number, (job, future) in list(self._waiting.items()):
+                if future.done():
+                    del self._waiting[number]
+                    self._finish(number, job, future)
+            left = deadline - time.monotonic()
+            with contextlib.suppress(queue.Empty):
+                wait = min(left, _INTERVAL) if self._waiting else left
+                return self._answers.get(timeout=max(wait, 0.0))
+            if left <= 0:
+                return None
+
+    def close(self) -> None:
+        for future in list(self._open.values()):
+            with contextlib.suppress(Exception):
+                future.cancel()
+
+
+def _is_dask(executor: Any) -> bool:
+    """Whether an executor is a Dask client, of which this module imports nothing."""
+    return type(executor).__module__.partition(".")[0] == "distributed" and hasattr(
+        executor, "scatter"
+    )
+
+
+def _result(job: Job, future: Any) -> Record | Lost:
+    """The record of a finished future. An exception is of the executor: `compute_point` raises none."""
+    try:
+        result: Record = future.result()
+        return result
+    except CancelledError:
+        return Lost("its computation was cancelled")
+    except (BrokenExecutor, MemoryError, ConnectionError) as error:
+        return Lost(one_line(error))
+    except Exception as error:
+        if type(error).__name__ in ("KilledWorker", "CommClosedError", "FutureCancelledError"):
+            return Lost(one_line(error))
+        return failure(job, one_line(f"{type(error).__name__}: {error}"))
+
+
+def make_pool(task: Task, n_jobs: int, executor: Any) -> Pool:
+    """The pool of a sweep: the caller's executor, or `n_jobs` processes, or this process for one.
+
+    Args:
+        n_jobs: processes; −1 for as many as there are cores.
+    """
+    if executor is not None:
+        if not hasattr(executor, "submit"):
+            raise InputError(f"executor is {type(executor).__name__}, which has no submit")
+        return ExecutorPool(task, executor)
+    if n_jobs == 1:
+        return SerialPool(task)
+    return ProcessPool(task, n_jobs)
