@@ -60,9 +60,9 @@ def test_named_files_exist() -> None:
 
 def test_tutorials() -> None:
     pages = {path.stem: path.read_text("utf-8") for path in (DOCS / "tutorials").glob("*.md")}
-    assert set(pages) == {"architect", "researcher", "ml-engineer"}
+    assert set(pages) == {"architect", "researcher", "ml-engineer", "sweeps"}
     for text in pages.values():
-        assert text.count("$ hfp8sim ") >= 4
+        assert text.count("$ hfp8sim ") + text.count(">>> ") >= 4
 
 
 def test_site_builds(tmp_path: Path) -> None:

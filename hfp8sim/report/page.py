@@ -18,12 +18,12 @@ def fill_page(template: str = "report/page.html", **values: Any) -> str:
     Args:
         template: its path in the package.
     """
-    page: str = _environment().get_template(template).render(**values)
+    page: str = _templates().get_template(template).render(**values)
     return page
 
 
 @functools.cache
-def _environment() -> Any:
+def _templates() -> Any:
     try:
         import jinja2
     except ImportError:

@@ -15,6 +15,7 @@ from hfp8sim.report.columns import COLUMNS, Row, plain_value
 from hfp8sim.simulation import simulate
 from hfp8sim.sweeps.jobs import LAYOUT, Job
 from hfp8sim.sweeps.store import DONE, FAILED, Record, open_existing
+from hfp8sim.systems import System, layer_works, time_step
 from hfp8sim.workloads import load_workload
 
 #: Steps whose mean loss is a training's loss.
@@ -73,11 +74,25 @@ def _computed(job: Job) -> tuple[Record, bool]:
 def _run(job: Job) -> Record:
     """A run of a workload on a machine."""
     arguments = dict(job.arguments)
-    source = arguments.pop("workload")
+    source, system = arguments.pop("workload"), arguments.pop("system")
     if isinstance(source, str):
         source = _workload(source, not arguments["time_only"], job.settings["workload"])
     report = simulate(source, threads=job.threads, **arguments)
-    return _record(job, DONE, "", {}, report.layers, [])
+    return _record(job, DONE, "", _step(source, report.layers, system), report.layers, [])
+
+
+def _step(workload: Workload, rows: list[Row], system: System | None) -> dict[str, Any]:
+    """The measures of a training step on a system, of which each chip runs the workload; empty without one."""
+    if system is None:
+        return {}
+    seconds = {(row["layer"], row["phase"]): row["time_us"] / 1e6 for row in rows}
+    step = time_step(layer_works(workload, seconds), system)
+    return {
+        "step_us": 1e6 * step.seconds,
+        "exposed_us": 1e6 * step.exposed,
+        "efficiency": step.efficiency,
+        "exchange_bytes": step.exchange.path_bytes,
+    }
 
 
 @functools.lru_cache(maxsize=4)
@@ -118,10 +133,12 @@ def _training(job: Job) -> Record:
     }
     rows: list[Row] = []
     if recipe.emulated:
+        workload = step_workload(settings)
         rows = simulate(
-            step_workload(settings), job.arguments["machine"], recipe.profile, policy=recipe.policy,
+            workload, job.arguments["machine"], recipe.profile, policy=recipe.policy,
             time_model=job.arguments["time_model"], time_only=True,
         ).layers  # fmt: skip
+        measures |= _step(workload, rows, job.arguments["system"])
     return _record(job, DONE, "", measures, rows, [step.loss for step in run.history])
 
 

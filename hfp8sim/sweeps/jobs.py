@@ -27,6 +27,7 @@ from hfp8sim.simulation.provenance import digest, profile_fields
 from hfp8sim.simulation.run import DEFAULT_MAX_MACS
 from hfp8sim.sweeps.keys import PLAIN
 from hfp8sim.sweeps.plan import UnfitError, Values
+from hfp8sim.systems import System, load_system
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.policy import parse
@@ -86,6 +87,8 @@ class Resolver:
             return PLAIN[key].default if PLAIN[key].default is not None else ""
         if owner == "machine":
             return self.machine(point)[field]
+        if owner == "system" and (system := self.system(point)) is not None:
+            return functools.reduce(getattr, field.split("."), system)
         if owner == "profile":
             value = getattr(self.profile(point), field)
             return value.name if isinstance(value, FloatFormat) else value
@@ -95,12 +98,28 @@ class Resolver:
 
     def machine(self, point: Values) -> Machine:
         """The point's machine with its changed keys."""
-        base: Machine = self._named(
-            "machine", point.get("machine", PLAIN["machine"].default), get_machine
-        )
+        base: Machine = self._named("machine", self._machine_name(point), get_machine)
         changes = _changes(point, "machine.")
         with _unfit():
             return base.replace(**changes) if changes else base
+
+    def _machine_name(self, point: Values) -> str | Machine:
+        """The machine that a point names; else that of its system, or the default."""
+        if "machine" in point or "system" not in point:
+            return point.get("machine", PLAIN["machine"].default)  # type: ignore[no-any-return]
+        system: System = self._named("system", point["system"], load_system)
+        return system.machine or PLAIN["machine"].default  # type: ignore[no-any-return]
+
+    def system(self, point: Values) -> System | None:
+        """The point's system with its changed keys; None without one."""
+        if "system" not in point:
+            return None
+        base: System = self._named("system", point["system"], load_system)
+        changes = _changes(point, "system.")
+        link = {k.partition(".")[2]: v for k, v in changes.items() if k.startswith("link.")}
+        fields = {key: value for key, value in changes.items() if not key.startswith("link.")}
+        with _unfit():
+            return base.replace(**fields, link=dataclasses.replace(base.link, **link))
 
     def profile(self, point: Values) -> Profile:
         """The point's profile with its changed fields; of a training, that of its recipe."""
@@ -128,9 +147,11 @@ class Resolver:
         """The workload, without its values unless `weights`."""
         if isinstance(source, Workload):
             return source
-        return self._named(
-            "workload" if weights else "shapes", source, lambda name: load_workload(name, weights=weights)
-        )  # fmt: skip
+        what = "workload" if weights else "shapes"
+        loaded: Workload = self._named(
+            what, source, lambda name: load_workload(name, weights=weights)
+        )
+        return loaded
 
     def check_names(self, point: Values) -> None:
         """`InputError` for a name of a point that is unknown, apart from how its values fit together."""
@@ -139,7 +160,7 @@ class Resolver:
         else:
             self._named("profile", point.get("profile", PLAIN["profile"].default), get_profile)
             self.workload(point["workload"], not point.get("time_only"))
-        self._named("machine", point.get("machine", PLAIN["machine"].default), get_machine)
+        self._named("machine", self._machine_name(point), get_machine)
 
     def _named(self, what: str, source: Any, load: Any) -> Any:
         """The record of a name, read once; a record is returned as it is."""
@@ -195,6 +216,7 @@ class Resolver:
             "workload": source, "machine": machine, "profile": profile, "seed": seed, "phases": phases,
             "policy": rules, "time_model": model, "max_macs": max_macs, "time_only": time_only,
             "events_every": events_every, "calibrate": point.get("calibrate"),
+            "system": self.system(point),
         }  # fmt: skip
         settings = {
             "layout": LAYOUT,
@@ -203,6 +225,7 @@ class Resolver:
             "machine": machine_fields(machine),
             "profile": plain_profile(profile),
             "policy": [[rule, plain_profile(other)] for rule, other in rules],
+            "system": system_fields(self.system(point)),
         } | {
             name: arguments[name]
             for name in (
@@ -240,7 +263,10 @@ class Resolver:
         given.setdefault("rate", 2e-3 if text else 0.05)
         given.setdefault("decay", 0.0 if text else 5e-4)
         model = get_model(point.get("time_model") or machine.time_model).name
-        arguments = {"settings": given, "recipe": recipe, "machine": machine, "time_model": model}
+        arguments = {
+            "settings": given, "recipe": recipe, "machine": machine, "time_model": model,
+            "system": self.system(point),
+        }  # fmt: skip
         settings = {
             "layout": LAYOUT,
             "sources": sources("hfp8sim.training.runs"),
@@ -248,6 +274,7 @@ class Resolver:
             "torch": _torch_version(),
             "machine": machine_fields(machine),
             "time_model": model,
+            "system": system_fields(self.system(point)),
             "recipe": repr(recipe),
         } | given
         profiles = [get_profile(recipe.profile)] if recipe.emulated else []
@@ -306,6 +333,15 @@ def machine_fields(machine: Machine) -> dict[str, Any]:
     """A machine as a key holds it: without its name and remarks."""
     remarks = ("name", "summary", "assumed", "inferred", "notes")
     return {k: v for k, v in dataclasses.asdict(machine).items() if k not in remarks}
+
+
+def system_fields(system: System | None) -> dict[str, Any] | None:
+    """A system as a key holds it: without its names."""
+    if system is None:
+        return None
+    remarks = ("name", "summary", "machine")
+    fields = {k: v for k, v in dataclasses.asdict(system).items() if k not in remarks}
+    return fields | {"sources": sources("hfp8sim.systems")}
 
 
 def _network_source(network: str) -> str:

@@ -32,6 +32,7 @@ PLAIN: dict[str, Key] = {
     "recipe": Key("recipe of a training: a name, a TOML file or a record", "train"),
     "profile": Key("arithmetic: a name, a TOML file or a record", "run", "hfp8"),
     "machine": Key("a name, a TOML file or a record", "both", "rapid-core"),
+    "system": Key("chips and links: a TOML file or a record", "both"),
     "policy": Key("layers with another profile, as in first=fp16,last=fp16", "run"),
     "calibrate": Key("max, percentile, percentile=P or mse", "run"),
     "phases": Key("phases with commas between", "run", "fwd,dgrad,wgrad"),
@@ -55,8 +56,15 @@ LISTS = {
     "recipes": "recipe",
     "profiles": "profile",
     "machines": "machine",
+    "systems": "system",
     "seeds": "seed",
 }
+
+#: The keys of a system that an axis can vary.
+SYSTEM = (
+    "system.chips", "system.topology", "system.protocol", "system.overlap",
+    "system.link.gb_per_s", "system.link.latency_us",
+)  # fmt: skip
 
 #: Keys that name what is computed and not how: configurations are compared over all their values.
 CASES = ("workload", "network", "data", "seed")
@@ -68,6 +76,7 @@ def all_keys() -> list[str]:
         *PLAIN,
         *(f"profile.{name}" for name in FIELDS if name != "name"),
         *(f"machine.{name}" for name, _ in number_fields()),
+        *SYSTEM,
         *(f"recipe.{name}" for name in recipe_keys() if name != "name"),
     ]
 

@@ -236,13 +236,16 @@ def parallel(record: SweepRecord) -> str:
         parts.append(svg.tag("g", title + segments, class_=style))
     for number, (name, x) in enumerate(zip(names, places)):
         parts.append(_line(x, 22, x, height + 22, "coordinate"))
-        lift = 14 if number % 2 == 0 else 2
         text = heading(name) if name in measures else name.rpartition(".")[2]
         full = svg.tag("title", svg.escape(name)) + svg.escape(text)
-        parts.append(svg.tag("text", full, class_="tick name", x=svg.percent(x), y=lift))
+        parts.append(
+            svg.tag("text", full, class_="tick name", x=svg.percent(x), y=10 if number % 2 else -4)
+        )
         for share, text in scales[name][1]:
             y = height * (1 - share) + 22
-            parts.append(svg.label(text, class_="tick", x=svg.percent(x), dx=4, y=f"{y + 3:.1f}"))
+            parts.append(
+                svg.label(text, class_="mark-text", x=svg.percent(x), dx=4, y=f"{y + 3:.1f}")
+            )
     return svg.chart("parallel", "Parallel coordinates", height + 30, parts)
 
 

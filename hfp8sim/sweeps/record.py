@@ -33,15 +33,27 @@ TRAINING = {
     "loss_scale": "the loss scale after the last step",
 }
 
+#: Measures of a training step on a system, with their meaning.
+SYSTEMS = {
+    "step_us": "time of a training step on the system: computation and exposed exchange, in µs",
+    "exposed_us": "part of it: exchange that no computation hides, in µs",
+    "efficiency": "computation as a share of the step",
+    "exchange_bytes": "bytes that a step sends over the busiest link",
+}
+
+#: The measures that no report of a run has.
+OWN_MEASURES = BITS | TRAINING | SYSTEMS
+
 #: Measures of which more is better; of all others less is better.
 MORE_IS_BETTER = (
-    "sqnr_db", "acc_sqnr_db", "utilisation", "tflops", "accuracy", "cosine",
+    "sqnr_db", "acc_sqnr_db", "utilisation", "tflops", "accuracy", "cosine", "efficiency",
 )  # fmt: skip
 
 #: How configurations combine a measure over their workloads and seeds, where the total row's way is another one.
 _COMBINED = {
     "loss": "mean", "test_loss": "mean", "accuracy": "mean", "stuck_share": "mean",
-    "loss_scale": "mean", "skipped_steps": "sum", **dict.fromkeys(BITS, "largest"),
+    "loss_scale": "mean", "skipped_steps": "sum",
+    "step_us": "sum", "exposed_us": "sum", "exchange_bytes": "sum", "efficiency": "mean", **dict.fromkeys(BITS, "largest"),
 }  # fmt: skip
 
 #: Statuses of a point beside those of a record.
@@ -146,7 +158,7 @@ class SweepRecord:
         """The columns of `rows`: those that any point has."""
         measures = [
             name
-            for name in (*BITS, *TRAINING, *(c.name for c in COLUMNS if c.kind is not list))
+            for name in (*OWN_MEASURES, *(c.name for c in COLUMNS if c.kind is not list))
             if any(name in row for row in self.rows)
         ]
         return ["point", "status", "reason", *self.plan.keys, *measures]
@@ -240,7 +252,7 @@ class SweepRecord:
         """The measures that fronts compare the quality with."""
         if self.plan.costs:
             return [self._measure(name) for name in self.plan.costs]
-        candidates = ("cycles", "bytes", "accumulator_bits")
+        candidates = ("step_us", "cycles", "bytes", "accumulator_bits")
         return [
             name
             for name in candidates
@@ -248,7 +260,7 @@ class SweepRecord:
         ]
 
     def _measure(self, name: str) -> str:
-        numeric = [c for c in self.columns if c in (*BITS, *TRAINING) or c in BY_NAME]
+        numeric = [c for c in self.columns if c in OWN_MEASURES or c in BY_NAME]
         if name not in numeric:
             raise unknown("measure", name, numeric)
         return name
@@ -303,8 +315,8 @@ def oriented(name: str, value: float) -> float:
 
 def meaning(name: str) -> str:
     """What a measure is, with its unit."""
-    if name in BITS or name in TRAINING:
-        return (BITS | TRAINING)[name]
+    if name in OWN_MEASURES:
+        return OWN_MEASURES[name]
     column = BY_NAME[name]
     return f"{column.meaning} ({column.unit})" if column.unit else column.meaning
 

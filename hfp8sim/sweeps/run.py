@@ -44,6 +44,7 @@ def sweep(
     recipes: Any = (),
     profiles: Any = (),
     machines: Any = (),
+    systems: Any = (),
     seeds: Any = (),
     vary: Mapping[str, Sequence[Any] | Range] | None = None,
     fixed: Values | None = None,
@@ -70,6 +71,8 @@ def sweep(
         networks: networks to train, in place of workloads.
         recipes: of the trainings.
         profiles, machines: names, TOML files or records; `hfp8` and `rapid-core` by default.
+        systems: chips and links: TOML files or records; adds the time of a training step of which each chip runs
+            the workload.
         seeds: of drawn tensors, first weights and stochastic roundings; 0 by default.
         vary: values, or a `Range`, of any other key (docs/sweeps.md): `{"profile.chunk_length": [16, 64]}`.
         fixed: one value of other keys: `{"phases": "fwd"}`.
@@ -100,7 +103,7 @@ def sweep(
     plan = _plan(
         workloads,
         {
-            "networks": networks, "recipes": recipes, "profiles": profiles, "machines": machines,
+            "networks": networks, "recipes": recipes, "profiles": profiles, "machines": machines, "systems": systems,
             "seeds": seeds, "vary": vary, "fixed": fixed, "points": points, "samples": samples,
             "sample_seed": sample_seed, "where": where, "quality": quality, "costs": costs,
         },

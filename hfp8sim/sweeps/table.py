@@ -73,16 +73,21 @@ def _front_table(result: SweepRecord, rows: list[Row], quality: str, cost: str) 
 def heading(measure: str) -> str:
     """A measure's name in a heading."""
     column = BY_NAME.get(measure)
-    return column.short if column is not None and column.short else measure.replace("_", " ")
+    if column is not None and column.short:
+        return column.short
+    return measure.replace("_us", " µs").replace("_", " ")
 
 
 def number_text(measure: str, value: Any) -> str:
     """A measure's value in a table."""
     if measure in BY_NAME:
-        return cell_text(BY_NAME[measure], value)
+        whole = BY_NAME[measure].kind is int and isinstance(value, float)
+        return cell_text(BY_NAME[measure], round(value) if whole else value)
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _table(*headings: str, left: int = 1) -> Table:

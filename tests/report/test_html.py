@@ -151,7 +151,7 @@ def test_missing_jinja2_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
     from hfp8sim.errors import InputError
     from hfp8sim.report import page
 
-    page._template.cache_clear()
+    page._templates.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "jinja2", None)
     with pytest.raises(InputError, match=r"hfp8sim\[report\]"):
         sample().to_html()
