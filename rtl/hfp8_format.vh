@@ -7,6 +7,7 @@
 // E must be 1 to 8, and E + F at most 31.
 
 // verilator lint_off UNUSEDPARAM
+// verilator lint_off VARHIDDEN
 
 // Numbers of the rules, docs/numerics.md, section 1
 localparam [2:0] SPECIAL_NONE           = 3'd0;
@@ -171,3 +172,5 @@ endfunction
 function integer rounding_bits(input [31:0] format, input integer random_bits);
     rounding_bits = fraction_bits(format) + 1 + random_bits + 2;
 endfunction
+
+// verilator lint_on VARHIDDEN

@@ -96,6 +96,25 @@ def test_add(total, addend):
         compare(program, word(total), word(addend), RANDOM_BITS, saturate, 11, 499, *ALL_MODES)
 
 
+@pytest.mark.parametrize("random_source", ["ports", "lfsr"])
+@pytest.mark.parametrize("products", [1, 2])
+@pytest.mark.parametrize("between", ["dlfloat16", "binary32"])
+def test_mac(random_source, products, between):
+    """Sums of 1 to 400 products, with chunks and without, as output (0, 0) of a GEMM of the C reference.
+
+    The registers of `hfp8_mac` are tested by sums that follow each other directly, and by idle cycles.
+    """
+    formats = ("hfp8-143", "hfp8-152", "dlfloat16", between)
+    names = ("A_FORMAT", "B_FORMAT", "ACC_FORMAT", "BETWEEN_FORMAT")
+    values = parameters(**dict(zip(names, formats)), PRODUCTS=products, RANDOM_BITS=RANDOM_BITS)
+    lfsr = random_source == "lfsr"
+    definitions = [f"PRODUCTS={products}", *(["LFSR"] if lfsr else [])]
+    program = build("hfp8_mac_lfsr" if lfsr else "hfp8_mac", "mac", values, "", definitions)
+    for chunk in (0, 1, 3, 64):
+        for modes in ((AWAY, AWAY), (STOCHASTIC_A, STOCHASTIC_A), (STOCHASTIC_A, EVEN), (ZERO, 8)):
+            compare(program, *map(word, formats), RANDOM_BITS, 2000, chunk, chunk, *modes)
+
+
 def converter(source: str, targets: list[str]) -> Path:
     """A bench with a converter into each of some formats."""
     lanes = "".join(
