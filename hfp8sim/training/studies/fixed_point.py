@@ -71,7 +71,7 @@ STUDY = Study(
     measure,
     judge,
     Metric("fraction bits", digits=0),
-    (6, 8, 10, 12),
+    (6, 8, 12),
     (6, 12),
     seeds=3,
 )

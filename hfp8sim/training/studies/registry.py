@@ -7,8 +7,10 @@ from hfp8sim.training.studies import (
     batchnorm,
     bits,
     chunks,
+    clipping,
     fixed_point,
     forward_format,
+    four_bit,
     hybrid,
     last_layer,
     loss_scale,
@@ -23,7 +25,7 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (
         updates, residual, random_bits, loss_scale, hybrid, forward_format, scale_floor, chunks, bits,
-        last_layer, fixed_point, batchnorm,
+        last_layer, fixed_point, four_bit, clipping, batchnorm,
     )
 }  # fmt: skip
 
