@@ -452,7 +452,7 @@ const char *ref_vector_problem(const ref_vector_request *q)
     return ref_profile_problem(&q->profile);
 }
 
-FLATTEN void ref_vectors(const ref_vector_request *request, uint64_t first, int64_t n,
+void ref_vectors(const ref_vector_request *request, uint64_t first, int64_t n,
                          ref_vector *out, ref_coverage *coverage)
 {
     const bench t = bench_of(request);
