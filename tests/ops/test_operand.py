@@ -58,6 +58,10 @@ def test_products_of_operands_equal_products_of_codes() -> None:
     wide = Operand.encode(reals(9, 4), "dlfloat16")
     result = gemm(a, wide, "hfp8")
     np.testing.assert_array_equal(result, gemm(a.codes, wide.codes, b_format="dlfloat16"))
+    exact = gemm(a, wide, "exact", out_dtype="float32")
+    np.testing.assert_array_equal(
+        exact, (a.values("float64") @ wide.values("float64")).astype(np.float32)
+    )
 
 
 def test_operand_is_immutable() -> None:
