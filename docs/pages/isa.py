@@ -32,6 +32,9 @@ current tile. LD, ST, LDW, MM, CV, CLR and POST work on the current tile. So a l
 whatever its size. A buffer rotates through its slots (`.slots`, `.slot_rows`): LD, CLR and POST rotate their
 buffer to the next slot before they fill it. An instruction that reads a buffer reads the slot that was
 filled last. With two slots (double buffering), the next tile loads while the current one computes.
+
+A *segment* is what is between two barriers (FENCE, HALT), as a rule a layer in one phase. Times are given by segment.
+One that no `.layer` names is called `segment N`, counted from 0.
 """
 
 

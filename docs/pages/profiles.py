@@ -14,6 +14,11 @@ Generated from `hfp8sim/units/profile.py`; do not edit.
 A profile is the set of choices that a GEMM is computed with; what each does to the bits stands in
 [numerics](numerics.md), section 3. `--profile NAME` takes one, `--set FIELD=VALUE` changes a field, and
 so does `hs.get_profile("hfp8").replace(chunk_length=32)`.
+
+The sums have two roundings, `rounding` inside a chunk and `between_rounding` for the total of chunks. Where a profile
+has the same mode for both, to change `rounding` changes both. Where they differ, as in `aiu` and the profiles of
+matrix cores, `rounding` leaves `between_rounding` as it was. `sum_rounding` sets both in every profile:
+`--set sum_rounding=stochastic`.
 """
 
 

@@ -68,7 +68,10 @@ def lower(
         str, typer.Argument(help="a layer's name; without it, all layers one after the other")
     ] = "",
     *,
-    out: Annotated[Path, typer.Option(help="the program file, or assembly with .s")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="the program file, or assembly with .s; without it, assembly is printed"),
+    ] = None,
     phase: PhaseOption = "fwd",
     machine: MachineOption = "rapid-core",
     profile: ProfileOption = "hfp8",
@@ -108,14 +111,21 @@ def lower(
     if not layers:
         raise InputError(f"{layer or workload} has no phase {', '.join(phases)}")
     program = lower_workload(layers, machine, finish=finish, seed=seed)
+    scalings = [
+        f"{t.name}: {t.scaling}" for t in tasks if t.scaling and name in (None, t.layer.name)
+    ]
+    if out is None:
+        for line in scalings:
+            say(line)
+        sys.stdout.write(disassemble(program))
+        return
     if out.suffix in ASSEMBLY:
         write_text(out, disassemble(program))
     else:
         program.save(out)
     print(f"{out}: {len(program)} words")
-    for task in tasks:
-        if task.scaling and name in (None, task.layer.name):
-            print(f"{task.name}: {task.scaling}")
+    for line in scalings:
+        print(line)
 
 
 def post_options(assignments: list[str] | None) -> Finish:
@@ -229,6 +239,12 @@ def execute(
     print_execution(code, execution, out)
     console().print()
     console().print(time_table(time))
+    if any(layer.name.startswith("segment ") and not layer.phase for layer in time.layers):
+        console().print(
+            "segment N: the words from one barrier (FENCE, HALT) to the next, counted from 0; "
+            "the program names no layer there",
+            style="dim",
+        )
 
 
 def print_execution(program: Program, execution: Execution, out: Path | None) -> None:

@@ -337,6 +337,15 @@ class Layer:
         raise unknown("phase", phase, PHASES)
 
     @property
+    def operation(self) -> str:
+        """What the layer computes: `conv 3×3`, `dw 3×3` (depthwise), `grouped 3×3`, or else its kind."""
+        conv = self.conv
+        if conv is None:
+            return self.kind
+        word = "dw" if conv.depthwise else "grouped" if conv.groups > 1 else "conv"
+        return f"{word} {conv.kernel[0]}×{conv.kernel[1]}"
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the forward pass."""
         return self.shape("fwd").macs
@@ -352,7 +361,7 @@ class Layer:
         return replace(self, **fields)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Workload:
     """A named sequence of layers, with what its reader has to say.
 
@@ -382,6 +391,10 @@ class Workload:
             if layer.name in seen:
                 raise InputError(f"workload {self.name!r}: two layers are named {layer.name!r}")
             seen.add(layer.name)
+
+    def __repr__(self) -> str:
+        layers = "1 layer" if len(self) == 1 else f"{len(self)} layers"
+        return f"<Workload {self.name}: {layers}, {self.macs() / 1e6:,.1f} MMAC forward>"
 
     @property
     def alerts(self) -> tuple[str, ...]:

@@ -169,6 +169,7 @@ def _sample(value: float) -> str:
 
 COLUMNS: tuple[Column, ...] = (
     Column("layer", "layer", "", "the layer's name", str, short="layer", rank=1),
+    Column("layer", "operation", "", "what the layer computes: conv 3×3 with its filter, dw for depthwise, grouped, linear, matmul, gemm, recurrent", str, short="operation", rank=4),
     Column("layer", "phase", "", "fwd: Y = X·W; dgrad: dX = dY·Wᵀ; wgrad: dW = Xᵀ·dY", str, short="phase", rank=1),
     Column("layer", "kind", "", "what the layer is: linear, conv2d, matmul, …", str, short="kind"),
     Column("layer", "profile", "", "the arithmetic of the computation", str, short="profile"),
@@ -190,7 +191,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("time", "post", "cycle", "part of cycles: rounding, activation and conversion of results", int, SUM, "post"),
     Column("time", "utilisation", "", "MACs done / MACs the array could have done in these cycles", short="util", rank=1, total=_utilisation, write=_share, change=Change.POINTS),
     Column("time", "time_us", "µs", "cycles / clock", total=SUM, short="µs", rank=5, write=_microseconds, change=Change.RATIO),
-    Column("time", "tflops", "TFLOPS", "2·MACs / time", short="TFLOPS", rank=4, total=_tflops),
+    Column("time", "tflops", "TFLOPS", "2·MACs / time", short="TFLOPS", rank=5, total=_tflops),
     Column("time", "bytes", "B", "bytes between memory and scratchpad", int, SUM, "bytes", change=Change.RATIO),
     Column("time", "bytes_compulsory", "B", "part of bytes: every element that the layer touches, once", int, SUM, "compulsory", change=Change.RATIO),
     Column("time", "bytes_capacity", "B", "part of bytes: elements loaded again because they did not fit, and unneeded ones that a load includes", int, SUM, "capacity", change=Change.RATIO),

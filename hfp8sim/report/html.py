@@ -21,6 +21,7 @@ from hfp8sim.report.columns import (
 )
 from hfp8sim.report.comparison import DEFAULT, ComparisonRecord, change_sign
 from hfp8sim.report.findings import reasons, sentences, worst_row
+from hfp8sim.report.headlines import headlines
 from hfp8sim.report.page import fill_page
 from hfp8sim.report.plots import (
     COMPARED,
@@ -57,6 +58,7 @@ def render(report: ReportRecord) -> str:
         run_facts=_run_facts(facts),
         columns=[c for c in COLUMNS if c.short],
         alerts=report.alerts,
+        headlines=headlines(report),
         findings=sentences(report, _MOST_FINDINGS),
         notes=report.remarks,
     )

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from hfp8sim.errors import printable
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, lost_text, shape_text
-from hfp8sim.report.findings import reasons, sentences, worst_row
+from hfp8sim.report.findings import sentences
+from hfp8sim.report.headlines import headlines
 from hfp8sim.report.names import plain, shortened_names
 from hfp8sim.report.record import ReportRecord, calibrated, policy_text
 
@@ -31,6 +32,7 @@ OPERANDS = ("activations", "weights", "errors")
 
 #: What the table's figures mean, by heading.
 LEGEND = {
+    "operation": "what the layer computes; dw: a depthwise convolution, each filter for one channel",
     "util": "of the array's multiply-accumulates in these cycles",
     "bound by": "what takes most of the layer's time",
     "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
@@ -165,8 +167,8 @@ def scaled(value: float, unit: str, digits: int) -> tuple[str, str]:
 
 
 def summary(report: ReportRecord) -> str:
-    """The run in one line: work, time, rate, traffic. Where values were computed, a second line has the worst
-    accuracy with its reason and the share of zeros, and further lines what saturated and what was flushed."""
+    """The run in one line: work, time, rate, traffic. Then its worst findings, the share of multiply-accumulates
+    with a zero operand, and what saturated and what was flushed."""
     total = report.total
     parts = [" ".join(scaled(total["macs"], "MAC", 1))]
     if total.get("time_us"):
@@ -179,26 +181,12 @@ def summary(report: ReportRecord) -> str:
             " ".join(scaled(total[x], "B", 2)) for x in ("bytes", "bytes_compulsory")
         )
         parts.append(f"{moved} moved, {compulsory} compulsory")
-    lines = ["; ".join(parts)]
-    return "\n".join([*lines, *_accuracy_lines(report), *map(printable, sentences(report))])
-
-
-def _accuracy_lines(report: ReportRecord) -> list[str]:
-    """The lowest SQNR with its reason, and the share of multiply-accumulates with a zero operand."""
-    worst, gated = worst_row(report.layers), report.total.get("gated_share")
-    if worst is None:
-        return []
-    place = printable(f"{worst['layer']} {worst['phase']}")
-    lowest = f"lowest SQNR {worst['sqnr_db']:.1f} dB ({place})"
-    if gated is None:
-        zeros = ""
-    else:
+    lines = ["; ".join(parts), *headlines(report)]
+    gated = total.get("gated_share")
+    if gated is not None:
         share = cell_text(BY_NAME["gated_share"], gated)
-        zeros = f"{share} of the MACs gated, an operand being zero"
-    reason = reasons(worst)
-    if reason:
-        return [f"{lowest}: {reason}", *([zeros] if zeros else [])]
-    return ["; ".join(filter(None, (lowest, zeros)))]
+        lines.append(f"{share} of the MACs gated, an operand being zero")
+    return "\n".join(map(printable, [*lines, *sentences(report)]))
 
 
 def origins(tensors: str) -> dict[str, list[str]]:

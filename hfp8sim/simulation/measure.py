@@ -32,6 +32,7 @@ def identity_columns(task: Task) -> Row:
     a, b = task.profile.operand_formats(task.phase)
     return {
         "layer": task.layer.name, "phase": task.phase, "kind": task.layer.kind,
+        "operation": task.layer.operation,
         "profile": task.profile.name, "rule": task.rule,
         "formats": f"{a.name} × {b.name} → {task.profile.result_format.name}",
         "scaling": task.scaling,

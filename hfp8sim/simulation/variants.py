@@ -11,7 +11,7 @@ from hfp8sim.machine import Machine, get_machine
 from hfp8sim.simulation.calibration import Method
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
-from hfp8sim.units.profile import FIELDS
+from hfp8sim.units.profile import SETTABLE, TOGETHER
 
 
 class Variant(NamedTuple):
@@ -45,9 +45,9 @@ def _assignment(text: str, profile: Profile) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals:
         raise InputError(f"--set {text!r}: write it as key=value")
-    if key not in FIELDS:
-        raise unknown("profile field", key, FIELDS)
-    if not isinstance(getattr(profile, key), int):
+    if key not in SETTABLE:
+        raise unknown("profile field", key, SETTABLE)
+    if key in TOGETHER or not isinstance(getattr(profile, key), int):
         return key, value
     try:
         return key, int(value)

@@ -138,10 +138,25 @@ class Profile:
         return ""
 
     def replace(self, **fields: Any) -> Profile:
-        """Another profile with some fields changed; `InputError` for an unknown field."""
+        """Another profile with some fields changed.
+
+        `rounding` also changes `between_rounding` if the two are equal in this profile. `sum_rounding` sets both
+        in every profile.
+
+        Raises:
+            InputError: an unknown field, fields that contradict each other, or `sum_rounding` beside one of the two
+                fields that it sets.
+        """
+        for word, together in TOGETHER.items():
+            if word in fields:
+                value = fields.pop(word)
+                for name in together:
+                    if name in fields:
+                        raise InputError(f"{word} sets {name}; give one of the two")
+                    fields[name] = value
         for name in fields:
             if name not in FIELDS:
-                raise unknown("profile field", name, FIELDS)
+                raise unknown("profile field", name, SETTABLE)
         if "rounding" in fields and "between_rounding" not in fields:
             if self.between_rounding == self.rounding:
                 fields["between_rounding"] = fields["rounding"]
@@ -212,6 +227,10 @@ FIELDS = tuple(MEANINGS)
 _PLAIN_VALUES: dict[str, Any] = {"name": ""} | {
     entry.name: entry.default for entry in dataclasses.fields(Profile) if entry.name in FIELDS[1:]
 }
+#: Words that set several fields at once, with these fields.
+TOGETHER = {"sum_rounding": ("rounding", "between_rounding")}
+#: All names that `replace` and `--set` take.
+SETTABLE = (*FIELDS, *TOGETHER)
 
 PROFILES: Registry[Profile] = Registry("profile")
 

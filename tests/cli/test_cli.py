@@ -419,6 +419,7 @@ def test_damaged_workload_gives_a_whole_report_or_none(run: Run, tmp_path: Path,
 def test_lower_assemble_disassemble_and_execute(run: Run, gemms: Path, tmp_path: Path) -> None:
     text, words, back = tmp_path / "p.s", tmp_path / "p.hfp8", tmp_path / "back.s"
     assert run("lower", gemms, "middle", "--out", text)[0] == 0
+    assert run("lower", gemms, "middle") == (0, text.read_text(), "")
     assert run("asm", text, "--out", words)[0] == 0
     assert run("disasm", words, "--out", back)[1].startswith(f"{back}: ")
     assert back.read_text() == text.read_text()
@@ -433,6 +434,18 @@ def test_lower_assemble_disassemble_and_execute(run: Run, gemms: Path, tmp_path:
     with np.load(tmp_path / "out.npz") as file:
         assert np.array_equal(file["y"], hs.gemm(x, w, profile="hfp8"))
     refused(run("exec", words, tmp_path / "out.npz"), "out.npz: unknown input 'y'; known: x, w")
+
+
+def test_exec_says_what_a_segment_is(run: Run, gemms: Path, tmp_path: Path) -> None:
+    """A program without `.layer` names no layers; its parts are numbered."""
+    path = tmp_path / "p.s"
+    assert run("lower", gemms, "middle", "--out", path)[0] == 0
+    meaning = "segment N: the words from one barrier (FENCE, HALT) to the next, counted from 0"
+    assert meaning not in run("exec", path, "--draw", 0)[1]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(x for x in lines if x.split()[:1] not in ([".layer"], [".end"])))
+    status, out, _ = run("exec", path, "--draw", 0)
+    assert status == 0 and "\nsegment 0 " in out and meaning in out
 
 
 def test_exec_takes_the_same_time_as_run(run: Run, gemms: Path, tmp_path: Path) -> None:

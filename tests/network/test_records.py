@@ -161,3 +161,20 @@ def test_records_can_be_copied_and_pickled(copied: Callable) -> None:
     with pytest.raises(TypeError, match="does not support item assignment"):
         same.tensors["x"] = x  # type: ignore[index]
     assert same.replace(name="d").tensors["x"] is not same.tensors["x"]
+
+
+def test_operation_names_what_a_layer_computes() -> None:
+    def conv(**sizes: int) -> Layer:
+        geometry = Conv(1, 8, 8, **({"channels": 4, "filters": 4} | sizes), kernel=(3, 5))
+        return Layer.from_conv("c", geometry)
+
+    assert conv().operation == "conv 3×5"
+    assert conv(groups=2).operation == "grouped 3×5"
+    assert conv(groups=4, filters=8).operation == "dw 3×5"
+    assert Layer("fc", "linear", 1, 2, 3).operation == "linear"
+
+
+def test_repr_of_a_workload_is_short() -> None:
+    layers = [Layer(f"layer{i}", "linear", 10, 100, 1000) for i in range(200)]
+    assert repr(Workload("net", tuple(layers))) == "<Workload net: 200 layers, 200.0 MMAC forward>"
+    assert repr(Workload("net", tuple(layers[:1]))).startswith("<Workload net: 1 layer,")

@@ -23,7 +23,7 @@ def row(layer: str, phase: str, scale: float = 1.0) -> Row:
     cycles = sum(parts.values())
     histogram = [chance.randrange(0, 1000) for _ in HISTOGRAM_BINS]
     return {
-        "layer": layer, "phase": phase, "kind": "conv2d", "profile": "hfp8", "rule": "",
+        "layer": layer, "phase": phase, "kind": "conv2d", "operation": "conv 3×3", "profile": "hfp8", "rule": "",
         "formats": "hfp8-143 × hfp8-143 → dlfloat16", "groups": 1, "m": m, "n": n, "k": k, "macs": macs,
         "cycles": cycles, **parts, "utilisation": macs / (2048 * cycles), "time_us": cycles / 1600,
         "tflops": 2 * macs / (cycles / 1.6e9) / 1e12, "bytes": 2 * (m * k + k * n + 2 * m * n), "bytes_compulsory": m * k + k * n + 2 * m * n,

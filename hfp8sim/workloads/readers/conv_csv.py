@@ -49,6 +49,9 @@ _REQUIRED = (
 #: Numbers of a row without which it cannot be a convolution: all but name and stride.
 _SIZES = _REQUIRED[1:-1]
 
+#: The note of a list with rows for which `_is_product` holds.
+_PRODUCT_NOTE = "filters of 1×K over one channel of width K: such rows are read as GEMMs M×N×K"
+
 #: Types of mNPUsim, normalised: convolutions, products M, K, K, N, and layers without a product.
 _CONV_TYPES = ("", "conv", "conv2d", "convolution", "im2colconv")
 _GEMM_TYPES = ("gemm", "dirgemm")
@@ -64,7 +67,8 @@ def load_conv_csv(path: str | os.PathLike[str]) -> Workload:
     Without a padding column the sizes include the padding and the output is rounded up, as SCALE-Sim
     does, ceil((H - R + s) / s). With one, it is rounded down, as the frameworks do. A name that starts
     or ends with `DP`, and the mark `#dw`, make a row depthwise. In mNPUsim's `Type` column, Gemm and
-    Dir_Gemm make a row a product whose sizes are M, K, K, N; Other and Pool make it no product. Rows with
+    Dir_Gemm make a row a product whose sizes are M, K, K, N; Other and Pool make it no product. A row with
+    one channel whose filter is one row high and as wide as its input is a GEMM, too. Rows with
     numbers that are no layer are in `missing`; rows without are skipped with a warning. Both name the line.
     Raises `InputError` for a size out of range and for a file without a layer.
     """
@@ -106,7 +110,24 @@ def _read_layer(fields: Fields) -> Layer:
         conv = _geometry(size, padding)
     except InputError as error:  # the sizes are in range, but do not go together
         raise Unreadable(str(error)) from None
-    return Layer.from_conv(fields.name, _depthwise(fields, conv))
+    conv = _depthwise(fields, conv)
+    if _is_product(conv):
+        fields.notes.append(_PRODUCT_NOTE)
+        return Layer(fields.name, "gemm", *conv.gemm[1:])
+    return Layer.from_conv(fields.name, conv)
+
+
+def _is_product(conv: Conv) -> bool:
+    """Whether the convolution is an M×K matrix, as an image, times a K×N matrix, as N filters of 1×K.
+
+    Lists of GEMMs are written so. The input gradient of such a product is the product dY·Wᵀ. That of the convolution
+    slides the filter over K − 1 positions of padding on each side, and has K times as many multiply-accumulates.
+    """
+    return (
+        conv.kernel == (1, conv.width)
+        and conv.width > 1
+        and conv == Conv(1, conv.height, conv.width, 1, conv.filters, conv.kernel)
+    )
 
 
 def _product(fields: Fields, size: Mapping[str, int]) -> Layer:

@@ -37,11 +37,15 @@ class NoProduct(Exception):
 
 
 class Fields:
-    """The fields of one row, by name. `remarks` collects what deserves a warning."""
+    """The fields of one row, by name.
+
+    `remarks` collects what deserves a warning, `notes` what the workload says once for all such rows.
+    """
 
     def __init__(self, row: Row, columns: dict[str, int]) -> None:
         self.row, self.columns = row, columns
         self.remarks: list[str] = []
+        self.notes: list[str] = []
 
     @property
     def name(self) -> str:
@@ -113,11 +117,13 @@ def load_list(
     layers: list[Layer] = []
     warnings: list[str] = []
     missing: list[str] = []
+    row_notes: list[str] = []
     for row in rows:
         fields, place = Fields(row, columns), f"{path}:{row.line}"
         try:
             with located(place):
                 layers.append(kind.read_layer(fields))
+            row_notes += fields.notes
             remarks = fields.remarks + _unknown_cells(row, unused.union(columns.values()))
         except NoProduct as reason:
             remarks = [f"{row.label()} is no product: {reason}; skipped"]
@@ -136,6 +142,7 @@ def load_list(
     renamed = (layer.replace(name=name) for layer, name in zip(layers, names, strict=True))
     notes = [f"{kind.name} {path}"]
     notes += [note for field, note in kind.absent_notes.items() if field not in columns]
+    notes += dict.fromkeys(row_notes)
     if header is not None and unused:
         titles = ", ".join(one_line(header.cells[column]) for column in sorted(unused))
         notes.append(f"columns not used: {titles}")

@@ -177,3 +177,34 @@ def test_conv_csv_errors(tmp_path: Path, row: str, message: str) -> None:
     (tmp_path / "n.csv").write_text(HEADER + row)
     with pytest.raises(InputError, match=message):
         load_workload(tmp_path / "n.csv")
+
+
+def test_gemm_written_as_a_filter_of_one_row_is_a_gemm(tmp_path: Path) -> None:
+    """As a convolution its input gradient would have K times the multiply-accumulates."""
+    path = tmp_path / "net.csv"
+    path.write_text(HEADER + "a, 64, 300, 1, 300, 1, 128, 1,\nb, 32, 16, 1, 16, 1, 8, 1,\n")
+    workload = load_workload(path)
+    assert [(layer.kind, tuple(layer.shape())) for layer in workload] == [
+        ("gemm", (1, 64, 128, 300)),
+        ("gemm", (1, 32, 8, 16)),
+    ]
+    assert workload["a"].shape("dgrad").macs == workload["a"].shape("fwd").macs
+    (note,) = [note for note in workload.notes if "GEMM" in note]
+    assert note == "filters of 1×K over one channel of width K: such rows are read as GEMMs M×N×K"
+    assert workload.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "64, 300, 1, 299, 1, 128, 1",  # narrower than the input
+        "64, 300, 2, 300, 1, 128, 1",  # two rows high
+        "64, 300, 1, 300, 2, 128, 1",  # two channels
+        "64, 300, 1, 300, 1, 128, 2",  # every second row
+        "64, 1, 1, 1, 1, 128, 1",
+    ],
+)
+def test_other_filters_are_convolutions(tmp_path: Path, row: str) -> None:
+    (tmp_path / "net.csv").write_text(f"{HEADER}a, {row},\n")
+    workload = load_workload(tmp_path / "net.csv")
+    assert workload[0].kind == "conv2d" and not any("GEMM" in note for note in workload.notes)
