@@ -26,6 +26,8 @@ _HOMES = {
     "hfp8sim.units": ("Profile", "get_profile", "profiles", "register_profile"),
     "hfp8sim.ops": ("Events", "Operand", "Status", "batched", "convert", "explain", "gemm", "round_values"),
     "hfp8sim.ops.convolutions": ("conv_dgrad", "conv_fwd", "conv_wgrad"),
+    "hfp8sim.interop.onnx_weights": ("quantise_onnx",),
+    "hfp8sim.interop.safetensors": ("load_safetensors", "save_safetensors"),
     "hfp8sim.machine": ("get_machine", "machines"),
     "hfp8sim.network": ("Layer", "Workload"),
     "hfp8sim.workloads": ("load_workload",),
@@ -44,6 +46,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.formats import load_formats as load_formats
     from hfp8sim.formats import p3109 as p3109
     from hfp8sim.formats import register_format as register_format
+    from hfp8sim.interop.onnx_weights import quantise_onnx as quantise_onnx
+    from hfp8sim.interop.safetensors import load_safetensors as load_safetensors
+    from hfp8sim.interop.safetensors import save_safetensors as save_safetensors
     from hfp8sim.machine import get_machine as get_machine
     from hfp8sim.machine import machines as machines
     from hfp8sim.network import Layer as Layer

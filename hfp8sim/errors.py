@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
 
 
 class InputError(ValueError):
@@ -64,18 +60,6 @@ def printable(text: str) -> str:
 
 
 # -- arguments ---------------------------------------------------------------------------------------
-
-
-def checked_array(value: ArrayLike, what: str) -> NDArray[Any]:
-    """The array that an argument is; `InputError` for a ragged list, a huge integer and a masked array."""
-    import numpy as np
-
-    if isinstance(value, np.ma.MaskedArray):
-        raise InputError(f"{what} is a masked array; give it values, as in x.filled(0)")
-    try:
-        return np.asarray(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{what} is no array: {one_line(error)}") from None
 
 
 def check_whole_number(value: object, what: str, low: int, high: int | None = None) -> int:

@@ -22,13 +22,14 @@ PACKAGE = ROOT / "hfp8sim"
 #: Rooms from low to high. A room imports itself and rooms that come before it, and no other.
 #: `hfp8sim` is the public face, `hfp8sim/__init__.py`; the command line is its first user.
 ROOMS = (
-    "version", "errors", "files", "collector", "floating_point", "registry",
+    "version", "errors", "arrays", "files", "collector", "floating_point", "registry",
     "_numba",
     "formats",
     "network",
     "units",
     "kernels",
     "ops",
+    "interop",
     "recipes",
     "isa",
     "machine",
@@ -59,6 +60,14 @@ THIRD_PARTY = {
         "workloads.readers.torch_handlers",
     },
     "onnx": {"workloads.readers.onnx_model"},
+    "ml_dtypes": {"formats.dtypes"},
+    "torch": {
+        "ops.operand",
+        "training",
+        "workloads.readers.torch_capture",
+        "workloads.readers.torch_handlers",
+    },
+    "onnx": {"interop.onnx_weights", "workloads.readers.onnx_model"},
     "onnxruntime": {"workloads.readers.onnx_evaluate"},
     "sklearn": {"training.data"},
     "jinja2": {"report"},

@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.jit import jit, jit_inlined
-from hfp8sim.errors import InputError, check_whole_number, checked_array
+from hfp8sim.arrays import checked_array, code_bits, coded_name, widened
+from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.floating_point import standard_arithmetic
+from hfp8sim.formats.dtypes import FORMAT_OF_DTYPE
 from hfp8sim.formats.rounding import (
     FINITE,
     INFINITE,
@@ -104,8 +106,14 @@ def code_dtype(bits: int) -> np.dtype[Any]:
 
 
 def check_codes(codes: ArrayLike, name: str, bits: int) -> Codes:
-    """`codes` as an array of integers in 0..2^bits − 1."""
+    """`codes` as an array of integers in 0..2^bits − 1; an array of the format's own dtype by its bits."""
     array = checked_array(codes, f"{name} codes")
+    if dtype := coded_name(array.dtype):
+        if FORMAT_OF_DTYPE[dtype] != name:
+            raise InputError(
+                f"{name} codes must be unsigned integers; {dtype} are codes of {FORMAT_OF_DTYPE[dtype]}"
+            )
+        array = code_bits(array)
     if array.dtype.kind == "u" and bits == 8 * array.dtype.itemsize:
         return array
     if array.dtype.kind not in "ui":
@@ -118,6 +126,8 @@ def check_codes(codes: ArrayLike, name: str, bits: int) -> Codes:
 def check_numbers(x: ArrayLike) -> NDArray[np.float64]:
     """`x` as float64 in C order; dtypes that float64 does not hold are refused."""
     array = checked_array(x, "x")
+    if coded_name(array.dtype):
+        array = widened(array)
     if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise InputError(f"cannot encode an array of {array.dtype}: real numbers are needed")
     return np.asarray(array, dtype=np.float64, order="C")

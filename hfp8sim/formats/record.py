@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats.codec import Codes, code_dtype, decode, encode
+from hfp8sim.formats.dtypes import numpy_dtype
 from hfp8sim.formats.vocabulary import LOWEST, SPECIALS, ZEROS, Facts
 
 
@@ -157,6 +158,15 @@ class FloatFormat:
         return code_dtype(self.bits)
 
     @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """The dtype of NumPy or ml_dtypes whose bits are this format's codes: `codes.view(fmt.numpy_dtype)`.
+
+        Raises:
+            InputError: there is none, or it is ml_dtypes' and that is not installed.
+        """
+        return numpy_dtype(self.name)
+
+    @property
     def max(self) -> float:
         """The largest number."""
         return float(self.decode(self.facts.max_mag))
@@ -204,7 +214,8 @@ class FloatFormat:
         """The values of codes, in an array of the same shape.
 
         Args:
-            codes: unsigned integers below 2**bits, of any unsigned dtype and shape.
+            codes: unsigned integers below 2**bits, of any unsigned dtype and shape; or an array or tensor of the
+                dtype of ml_dtypes or PyTorch that has this format's codes.
             dtype: float64, which is exact, or float32. A value that no float32 holds is rounded to nearest, ties to
                 even.
             out: an array of that dtype and the codes' shape to fill in and return.
@@ -226,7 +237,7 @@ class FloatFormat:
         """Round real numbers to the format.
 
         Args:
-            x: real numbers of any shape, in a dtype that float64 holds exactly.
+            x: real numbers of any shape, in a dtype that float64 holds exactly; those of ml_dtypes and PyTorch too.
             rounding: one of `MODES`, or `stochastic`.
             overflow: one of `OVERFLOW`.
             random_bits: for stochastic modes: integers below 2**bits, broadcast to x's shape.

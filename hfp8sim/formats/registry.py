@@ -10,8 +10,10 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.formats.dtypes import FORMAT_OF_DTYPE, dtype_name
 from hfp8sim.formats.record import FloatFormat
 from hfp8sim.registry import Registry
 
@@ -34,18 +36,23 @@ def formats() -> list[str]:
     return FORMATS.names()
 
 
-def get_format(name: str | FloatFormat) -> FloatFormat:
-    """The format with that name; a record is returned as it is.
+def get_format(name: str | FloatFormat | Any) -> FloatFormat:
+    """The format with that name, or of a dtype; a record is returned as it is.
 
     Args:
         name: a registered name; `NAME@B` for that format with exponent bias B; or a name of a family that is
-            built on demand: IEEE P3109's, as `binary8p3se`, or fixed point's, as `fixed8.8`.
+            built on demand: IEEE P3109's, as `binary8p3se`, or fixed point's, as `fixed8.8`. Or a dtype of
+            NumPy, ml_dtypes or PyTorch whose bits are codes of a format: `np.float16`, `torch.float8_e5m2`.
 
     Raises:
-        InputError: an unknown name, or a bias that is no integer.
+        InputError: an unknown name, a dtype without a format, or a bias that is no integer.
     """
     if isinstance(name, FloatFormat):
         return name
+    if not isinstance(name, str) and (dtype := dtype_name(name)):
+        if dtype not in FORMAT_OF_DTYPE:
+            raise InputError(f"no format has the codes of dtype {dtype}")
+        return FORMATS.records[FORMAT_OF_DTYPE[dtype]]
     base, at, bias = str(name).partition("@")
     fmt = FORMATS.records.get(base) or p3109_by_name(base) or fixed_by_name(base)
     if fmt is None:

@@ -21,7 +21,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hfp8sim.errors import InputError, checked_array, unknown
+from hfp8sim.arrays import checked_array, coded_name, widened
+from hfp8sim.errors import InputError, unknown
 
 PHASES = ("fwd", "dgrad", "wgrad")
 """The three GEMMs of training: forward, gradient of the input, gradient of the weights."""
@@ -295,6 +296,8 @@ class Layer:
             raise unknown("tensor", key, list(TENSORS), of=f"layer {self.name!r}")
         where = f"layer {self.name!r}, tensor {key}"
         array = checked_array(value, where)
+        if coded_name(array.dtype):
+            array = widened(array)
         if array.dtype not in (np.float16, np.float32):
             raise InputError(f"{where}: dtype is {array.dtype}; it must be float32 or float16")
         expected = self.tensor_shape(key)

@@ -12,7 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim import kernels
 from hfp8sim._numba.jit import config
-from hfp8sim.errors import InputError, checked_array
+from hfp8sim.arrays import checked_array, coded_name, widened
+from hfp8sim.errors import InputError
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, check_random_width, encode
@@ -51,8 +52,9 @@ def convert(
     """Round a tensor into a format; stochastic modes draw from the counter-based source.
 
     Args:
-        x: real numbers of any shape and strides: float32, float64, float16, integers, or ml_dtypes' bfloat16. All
-            but those that the vector converter does not take are read where they lie, piece by piece.
+        x: real numbers of any shape and strides: float32, float64, float16, integers, or a dtype of ml_dtypes or
+            PyTorch such as bfloat16. All but 8-bit floats, and those that the vector converter does not take, are
+            read where they lie, piece by piece.
         fmt, rounding, overflow, bits: as `FloatFormat.encode`.
         seed, stream: of the random source, 0 ≤ n < 2^64. Equal ones give equal codes, whatever x's strides.
         source: "bfloat16" if x is uint16, the bit patterns of bfloat16 numbers.
@@ -135,8 +137,9 @@ def _numbers(x: ArrayLike, source: str | None) -> NDArray[Any]:
     array = checked_array(x, "x")
     if source not in (None, "bfloat16"):
         raise InputError(f"source is {source!r}; it must be None or 'bfloat16'")
-    if source is None and (array.dtype.kind == "f" or array.dtype.name != "bfloat16"):
-        return array
+    dtype = coded_name(array.dtype)
+    if source is None and dtype != "bfloat16":
+        return widened(array) if dtype else array
     if source is not None and array.dtype != np.uint16:
         raise InputError(f"bit patterns of bfloat16 are uint16, not {array.dtype}")
     return array.view(_BFLOAT16)

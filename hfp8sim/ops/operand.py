@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim import kernels
-from hfp8sim.errors import InputError, checked_array
+from hfp8sim.arrays import checked_array, code_bits, coded_name
+from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.formats.dtypes import DTYPE_OF_FORMAT, FORMAT_OF_DTYPE
 from hfp8sim.ops.conversions import convert
 
 Codes = NDArray[np.unsignedinteger[Any]]
@@ -110,6 +112,75 @@ class Operand:
         )  # fmt: skip
         return cls(codes, record, exponent, **counts)
 
+    @classmethod
+    def from_array(cls, x: ArrayLike) -> Operand:
+        """The operand whose codes are the bits of a floating-point array or tensor: nothing is rounded or copied.
+
+        Args:
+            x: an array or a tensor in memory, of any shape and strides, in a dtype of NumPy, ml_dtypes or PyTorch
+                that has a format: float16, float32, bfloat16, float8_e4m3fn, … Any object with `__dlpack__`.
+
+        Raises:
+            InputError: another dtype. Integers are codes already: `hs.Operand(x, fmt)`.
+        """
+        array = checked_array(x, "x")
+        dtype = coded_name(array.dtype) or array.dtype.name
+        if dtype not in FORMAT_OF_DTYPE:
+            raise InputError(
+                f"no format has the codes of dtype {dtype}; hs.Operand(x, fmt) takes codes"
+            )
+        return cls(code_bits(array), FORMAT_OF_DTYPE[dtype])
+
+    # -- other libraries -----------------------------------------------------------------------------
+
+    def to_numpy(self) -> NDArray[Any]:
+        """The codes as an array of the format's dtype, NumPy's or ml_dtypes'; it shares their memory.
+
+        Raises:
+            InputError: a format without a dtype, an operand with a scale, or ml_dtypes is not installed.
+        """
+        return self._unscaled().view(self.format.numpy_dtype)
+
+    def to_torch(self) -> Any:
+        """The codes as a tensor of PyTorch in the format's dtype; it shares their memory.
+
+        Read-only codes, such as those of a file, are copied: PyTorch has no read-only tensors.
+
+        Raises:
+            InputError: a format that PyTorch has no dtype for, an operand with a scale, or torch is not installed.
+        """
+        try:
+            import torch
+        except ImportError:
+            raise InputError('to_torch needs an extra: pip install "hfp8sim[torch]"') from None
+        name = DTYPE_OF_FORMAT.get(self.format.name, "")
+        dtype = getattr(torch, name, None)
+        if dtype is None:
+            raise InputError(
+                f"PyTorch has no dtype for {self.format.name}; torch.from_numpy(operand.values()) has the numbers"
+            )
+        codes = self._unscaled()
+        if not codes.flags.writeable:
+            codes = codes.copy(order="K")
+        signed = codes.view(f"i{codes.dtype.itemsize}") if codes.dtype.itemsize > 1 else codes
+        return torch.from_numpy(signed).view(dtype)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The codes, as unsigned integers, for another library: `torch.from_dlpack(operand)`."""
+        return self.codes.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The device of the codes: the CPU."""
+        return self.codes.__dlpack_device__()
+
+    def _unscaled(self) -> Codes:
+        """The codes; `InputError` if they have a scale, which no dtype holds."""
+        if self.exponent:
+            raise InputError(
+                f"the scale 2^{self.exponent} is in no dtype; values() has the numbers"
+            )
+        return self.codes
+
     # -- shape ---------------------------------------------------------------------------------------
 
     @property
@@ -183,17 +254,20 @@ def as_operand(
     """An argument that is an operand, or an array of codes.
 
     Args:
-        fmt: the format that the caller names; an operand's own must be the same.
-        default: the format of codes if the caller names none.
+        fmt: the format that the caller names; an operand's own, or that of the array's dtype, must be the same.
+        default: the format of codes if neither the caller nor the dtype names one.
         name: of the argument, for errors.
 
     Raises:
         InputError: an array that holds no codes of the format, an operand of another format.
     """
     if not isinstance(x, Operand):
+        array = checked_array(x, name)
         record = get_format(default if fmt is None else fmt)
+        if fmt is None and (dtype := coded_name(array.dtype)):
+            record = get_format(FORMAT_OF_DTYPE[dtype])
         operand = object.__new__(Operand)
-        operand._set(check_codes(x, record, name), record, 0, 0, 0, [])
+        operand._set(check_codes(array, record, name), record, 0, 0, 0, [])
         return operand
     if fmt is not None and get_format(fmt) != x.format:
         raise InputError(
@@ -205,6 +279,12 @@ def as_operand(
 def check_codes(x: ArrayLike, fmt: FloatFormat, name: str) -> Codes:
     """An array of codes of a format, integers 0 ≤ code < 2^bits, in the format's dtype."""
     codes = checked_array(x, name)
+    if dtype := coded_name(codes.dtype):
+        if FORMAT_OF_DTYPE[dtype] != fmt.name:
+            raise InputError(
+                f"{name} holds {FORMAT_OF_DTYPE[dtype]} codes ({dtype}), not {fmt.name}"
+            )
+        codes = code_bits(codes)
     if codes.dtype.kind not in "ui":
         raise InputError(
             f"{name} must hold {fmt.name} codes (unsigned integers), not {codes.dtype}; "

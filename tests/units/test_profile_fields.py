@@ -6,7 +6,7 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.simulation.variants import changed_profile
-from hfp8sim.units.profile import FIELDS, SETTABLE, TOGETHER, get_profile
+from hfp8sim.units.profile import get_profile
 
 
 def roundings(profile: object) -> tuple[str, str]:
@@ -31,12 +31,6 @@ def test_sum_rounding_sets_both(name: str) -> None:
 def test_sum_rounding_beside_a_field_it_sets_is_refused(field: str) -> None:
     with pytest.raises(InputError, match=f"sum_rounding sets {field}; give one of the two"):
         get_profile("hfp8").replace(sum_rounding="to-odd", **{field: "nearest-even"})
-
-
-def test_words_that_set_several_fields_are_no_fields() -> None:
-    assert not set(TOGETHER) & set(FIELDS)
-    assert all(name in FIELDS for names in TOGETHER.values() for name in names)
-    assert set(SETTABLE) == {*FIELDS, *TOGETHER}
 
 
 def test_unknown_field_suggests_the_word() -> None:

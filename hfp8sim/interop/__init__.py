@@ -1,0 +1,1 @@
+"""Codes in the files of other tools: safetensors, and ONNX models with quantised weights."""
