@@ -72,7 +72,7 @@ def _tensor_array(torch: Any, tensor: Any, what: str) -> NDArray[Any]:
 
 def coded_name(dtype: np.dtype[Any]) -> str:
     """The name of a dtype whose elements are codes of a format that NumPy lacks, such as `float8_e4m3fn`; or ""."""
-    if dtype.kind != "V":  # by far the most
+    if dtype.kind in "ui" or (dtype.kind == "f" and dtype.itemsize > 1):  # by far the most
         return ""
     name = dtype.names[0] if dtype.names and len(dtype.names) == 1 else dtype.name
     return str(name) if name in CODED_BYTES else ""
