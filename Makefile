@@ -12,7 +12,7 @@ $(READY): requirements.lock pyproject.toml setup.py $(wildcard c_ref/*.c c_ref/*
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "Setting up .venv (the first time this takes a minute) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@HFP8SIM_STRICT=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Optional packages whose tests are skipped without them: PyTorch, whose layers can be captured, mmaemu, which

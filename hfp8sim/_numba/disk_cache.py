@@ -100,6 +100,13 @@ def _key(root: Path, module: str, file: str) -> _Key:
     return _Key(stamp, str(root / f"{module}-{stamp[:16]}"))
 
 
+def kept_functions(root: Path, start: str = "") -> int:
+    """Compiled functions of the present sources and versions that `root` holds, of modules whose names begin so."""
+    names = (module for module in this_package().modules if module.startswith(start))
+    folders = (Path(_key(root, module, "").folder) for module in names)
+    return sum(len(list(folder.glob("*.nbi"))) for folder in folders)
+
+
 @functools.cache
 def _sources(module: str) -> frozenset[str]:
     """The modules whose sources the key of a module covers."""

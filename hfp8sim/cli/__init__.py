@@ -11,6 +11,7 @@ import typer
 
 from hfp8sim.cli import (
     compare,
+    doctor,
     formats,
     process,
     programs,
@@ -28,6 +29,7 @@ from hfp8sim.errors import InputError
 __all__ = [
     "app",
     "compare",
+    "doctor",
     "formats",
     "main",
     "programs",

@@ -12,7 +12,7 @@ from hfp8sim.report.record import ReportRecord
 #: Findings that a report begins with.
 MOST = 2
 #: Shares of the time below this are not put in words.
-NOTABLE_TIME = 0.1
+NOTABLE_TIME = 0.05
 #: If the sums' own SQNR is at most so many dB above the whole SQNR, the accumulator limits the accuracy.
 #: At 6 dB it causes a quarter of the error's energy.
 ACCUMULATOR_DB = 6.0
