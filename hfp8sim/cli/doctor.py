@@ -25,8 +25,8 @@ def doctor(
     ] = False,
 ) -> None:
     """Say what is installed, what is slow, and why. The exit status is 1 if something is broken."""
+    from hfp8sim.cli.installation import State, findings, measured_speed
     from hfp8sim.report.names import plain
-    from hfp8sim.verify.installation import State, findings, measured_speed
 
     found = list(findings())
     if measure and not any(finding.state is State.BROKEN for finding in found):

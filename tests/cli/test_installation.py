@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from hfp8sim.cli import installation
+from hfp8sim.cli.installation import EXTRAS, Finding, State, cpu_quota, findings, measured_speed
 from hfp8sim.kernels.target import host_target
-from hfp8sim.verify import installation
-from hfp8sim.verify.installation import EXTRAS, Finding, State, cpu_quota, findings, measured_speed
 
 Patch = pytest.MonkeyPatch
 
