@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,11 +76,21 @@ def train(
     machine: Annotated[
         str, typer.Option("--machine", help="whose cycles the reports of --watch show")
     ] = "rapid-core",
+    every: Annotated[int, typer.Option(help="steps between two checkpoints in --out")] = 50,
+    learners: Annotated[
+        int, typer.Option(help="learners that share each batch and reduce gradients round a ring")
+    ] = 1,
+    processes: Annotated[
+        bool, typer.Option("--processes", help="one process for each learner; the same bits")
+    ] = False,
 ) -> None:
     """Train a network with its products, operands and updates rounded by recipes, and compare."""
     from hfp8sim.recipes.record import changed_recipe
+    from hfp8sim.training.distributed.rings import in_processes
     from hfp8sim.training.runs import Settings
 
+    if processes and not in_processes():
+        _launch(learners, out)
     if resume and out is None:
         raise InputError("--resume needs --out, the directory with the checkpoints")
     if watch is not None and out is None:
@@ -95,10 +106,29 @@ def train(
             network, data or ("help-text" if text else "digits"), record,
             optimiser or ("adam" if text else "sgd"),
             rate if rate is not None else 2e-3 if text else 0.05,
-            batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4,
+            batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4, learners=learners,
         )  # fmt: skip
-        runs.append(_trained(settings, threads, out, resume, watch, machine))
-    print_out(lambda terminal: terminal.print(_table(runs)))
+        runs.append(_trained(settings, threads, out, resume, every, watch, machine))
+    if _leads(runs[0]):
+        print_out(lambda terminal: terminal.print(_table(runs)))
+
+
+def _launch(learners: int, out: Path | None) -> None:
+    """Run this command once for each learner, and end with its status."""
+    from hfp8sim.training.distributed.launch import launch
+
+    try:
+        status = launch([sys.executable, "-m", "hfp8sim", *sys.argv[1:]], learners)
+    except InputError as error:
+        saved = out is not None and any(out.glob("*.pt"))
+        kept = f"{out} has the last checkpoint, --resume goes on from it"
+        raise InputError(f"{error}; {kept if saved else 'no checkpoint was written'}") from None
+    sys.exit(status)
+
+
+def _leads(run: Run) -> bool:
+    """Whether this process reports: not where another one has learner 0."""
+    return getattr(run, "leads", True)
 
 
 def _trained(
@@ -106,32 +136,46 @@ def _trained(
     threads: int | None,
     out: Path | None,
     resume: bool,
-    every: int | None,
+    every: int,
+    watched: int | None,
     machine: str,
 ) -> Run:
     """One run. After Ctrl-C its checkpoint and its watch are written and the process ends."""
     from hfp8sim.files import check_folder
     from hfp8sim.simulation.checkpoint import stoppable
-    from hfp8sim.training.runs import Run
+    from hfp8sim.training.distributed.rings import LostLearner
+    from hfp8sim.training.distributed.runs import make_run
 
     name = settings.recipe.name
     path = None if out is None else out / f"{settings.network.replace(':', '.')}.{name}.pt"
     if out is not None:
         check_folder(out)
-    run = Run(settings, threads)
+    run = make_run(settings, threads)
+    tell = say if _leads(run) else _silent
+    saved = 0
     if resume and path is not None and path.exists():
         run.load(path)
-        say(f"{name}: {path} holds {run.step} of {settings.steps} steps")
-    watch = None if every is None else _watch(run, path, every, machine, threads)
+        saved = run.step
+        tell(f"{name}: {path} holds {run.step} of {settings.steps} steps")
+    watch = None
+    if watched is not None and _leads(run):
+        watch = _watch(run, path, watched, machine, threads)
     notice = "stopping after this step; once more stops at once"
-    with stoppable(lambda: say(notice), lambda: None) as stop, progress_bar(name) as bar:
+    with (
+        stoppable(lambda: tell(notice), lambda: None) as stop,
+        progress_bar(name) if _leads(run) else nullcontext(_silent) as bar,
+    ):
 
         def on_step(record: StepRecord) -> None:
+            nonlocal saved
             bar(record.step, settings.steps, f"loss {record.loss:.4f}")
             if watch is not None:
                 watch.after_step(record.loss)
-            if stop.requested:
+            if _stops(run, stop.requested):
                 raise _Stopped
+            if path is not None and record.step % every == 0:
+                run.save(path)
+                saved = run.step
 
         try:
             run.train(on_step)
@@ -139,10 +183,12 @@ def _trained(
             _written(watch, out)
             done = f"interrupted after {run.step} of {settings.steps} steps"
             if path is None:
-                say(f"{done}; with --out they are kept, and --resume goes on from them")
+                tell(f"{done}; with --out they are kept, and --resume goes on from them")
             else:
-                say(f"{done}; {run.save(path)} holds them, --resume goes on from them")
+                tell(f"{done}; {run.save(path)} holds them, --resume goes on from them")
             sys.exit(INTERRUPTED)
+        except LostLearner as lost:
+            raise _lost(lost, path if saved else None, saved) from None
     if path is not None:
         run.save(path)
     _written(watch, out)
@@ -172,6 +218,28 @@ def _written(watch: Watch | None, out: Path | None) -> None:
     if watch is not None and out is not None:
         watch.stop()
         say("watched: " + ", ".join(str(path) for path in watch.write(out)))
+
+
+def _silent(*args: object) -> None:
+    """What learners other than the first say."""
+
+
+def _stops(run: Run, requested: bool) -> bool:
+    """Whether to stop after this step; learners decide together."""
+    decide = getattr(run, "stops", bool)
+    return bool(decide(requested))
+
+
+def _lost(error: InputError, path: Path | None, step: int) -> InputError:
+    """The error of a run that a learner's end has ended; a launched process ends here, as its launcher reports."""
+    import os
+
+    from hfp8sim.training.distributed.launch import LAUNCHED, LOST
+
+    if LAUNCHED in os.environ:
+        os._exit(LOST)
+    kept = f"{path} holds {step} steps" if path is not None else "no checkpoint was written"
+    return InputError(f"{error}; {kept}")
 
 
 def _table(runs: list[Run]) -> Any:

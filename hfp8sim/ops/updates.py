@@ -35,6 +35,7 @@ def update(
     seed: int = 0,
     step: int,
     tensor: int = 0,
+    part: slice | None = None,
     stuck: bool = False,
     threads: int | None = None,
 ) -> Counts:
@@ -50,6 +51,8 @@ def update(
         gradient: G as the product gave it, times the loss scale; it is not changed.
         residual, momentum, second: r, v and n, written; those that `rule.state(constants)` names.
         seed, step, tensor: integers from 0 to 2^64 − 1. Steps count from 1; 0 is the start.
+        part: row-major numbers of the elements to update, `slice(first, stop)`; all for None. The others are not read.
+            With it, tensors must be contiguous.
         stuck: count the elements that stay though binary32 would have moved them; it costs a third more.
         threads: all cores for None.
 
@@ -67,9 +70,11 @@ def update(
         Slot.MOMENTUM: momentum, Slot.SECOND: second,
     }  # fmt: skip
     tensors = _check_tensors(rule, given, wanted)
+    if part is not None and not all(x.flags.c_contiguous for x in tensors.values()):
+        raise InputError("a part of an update needs contiguous tensors")
     flat = {slot: np.ascontiguousarray(x).reshape(-1) for slot, x in tensors.items()}
     counts = update_flat(
-        rule, constants, flat, Draw(seed, step, tensor), stuck, thread_count(threads)
+        rule, constants, flat, Draw(seed, step, tensor), stuck, thread_count(threads), part
     )
     for slot in (Slot.WEIGHT, *wanted):
         if not np.shares_memory(flat[slot], tensors[slot]):
@@ -149,12 +154,15 @@ def reduce(
     seed: int = 0,
     step: int,
     tensor: int = 0,
+    encoded: bool = False,
 ) -> Values:
     """The sum of a gradient over learners, in ring order, each hop rounded (docs/numerics.md, section 6).
 
     Args:
         gradients: one array of each learner, float32 of one shape.
         site: how a hop rounds.
+        encoded: what learners send are codes of the site's format. So the elements with which a sum starts are rounded too,
+            as hop 0 (docs/distributed.md).
 
     Returns:
         float32 of that shape. One learner's gradient is returned as it is.
@@ -170,11 +178,43 @@ def reduce(
     for c in range(learners):
         first, stop = c * size // learners, (c + 1) * size // learners
         total = flat[(c + 1) % learners][first:stop]
+        if encoded and learners > 1:
+            total = _round(Place.REDUCE, site, [(1.0, total)], draw, 0, first)
         for hop in range(1, learners):
             x = flat[(c + 1 + hop) % learners][first:stop]
             total = _round(Place.REDUCE, site, [(1.0, total), (1.0, x)], draw, hop, first)
         result[first:stop] = total
     return result.reshape(np.shape(gradients[0]))
+
+
+@standard_arithmetic
+def rounded_sum(
+    place: Place,
+    site: Site,
+    terms: list[tuple[float, NDArray[np.float32]]],
+    *,
+    seed: int = 0,
+    step: int = 0,
+    tensor: int = 0,
+    hop: int = 0,
+    first: int = 0,
+) -> Values:
+    """A sum of one to three constants times arrays, formed exactly and rounded once at a place of a training step.
+
+    Args:
+        place, site: whose random words, and how to round.
+        terms: pairs of a constant, a binary32 number, and a float32 array; arrays of one shape.
+        seed, step, tensor: as `update`.
+        hop: number of the addition in a sum over learners, or 0; it enters the random words.
+        first: the number of the first element in its tensor.
+
+    Returns:
+        float32 of the arrays' shape.
+
+    Raises:
+        InputError: a NaN that the format has no code for.
+    """
+    return _round(place, site, terms, Draw(seed, step, tensor), hop, first)
 
 
 def _round(
@@ -259,27 +299,29 @@ def _check_tensors(
 
 def update_flat(
     rule: Update, constants: Constants, tensors: dict[Slot, Values], draw: Draw, stuck: bool,
-    threads: int,
+    threads: int, part: slice | None = None,
 ) -> Counts:  # fmt: skip
     """`update` of checked 1-D tensors; what has no code is in the counts."""
+    first, stop = (0, tensors[Slot.WEIGHT].size) if part is None else (part.start, part.stop)
     program = None if config.DISABLE_JIT else kernel.program(rule, constants, draw, stuck)
     if program is None:
-        return plain_update(rule, constants, tensors, draw, stuck=stuck)
+        tensors = {slot: x[first:stop] for slot, x in tensors.items()}
+        return plain_update(rule, constants, tensors, draw, stuck=stuck, first=first)
     none = np.empty(0, np.float32)
     weight, gradient = tensors[Slot.WEIGHT], tensors[Slot.GRADIENT]
     residual = tensors.get(Slot.RESIDUAL, none)
     momentum, second = tensors.get(Slot.MOMENTUM, none), tensors.get(Slot.SECOND, none)
     results: list[tuple[int, int, NDArray[np.int64]]] = []
 
-    def work(part: slice) -> None:
+    def work(some: slice) -> None:
         slots, counts, bad = kernel.scratch(program.steps.size)
         total, invalid = kernel.update_range(
-            program.steps, weight, residual, momentum, second, gradient, part.start, part.stop,
-            stuck, slots, counts, bad,
+            program.steps, weight, residual, momentum, second, gradient, first + some.start,
+            first + some.stop, stuck, slots, counts, bad,
         )  # fmt: skip
         results.append((total, invalid, counts))
 
-    share(work, slices(tensors[Slot.WEIGHT].size, _PART), threads)
+    share(work, slices(stop - first, _PART), threads)
     return _merged(rule.steps(constants, stuck=stuck), results)
 
 

@@ -16,7 +16,7 @@ from hfp8sim.errors import InputError
 from hfp8sim.ops import updates
 from hfp8sim.recipes import LossScale, Recipe, ScaleState, get_recipe
 from hfp8sim.training import steps
-from hfp8sim.units.sites import Place, Site
+from hfp8sim.units.sites import Place, Site, Values
 from hfp8sim.units.update import Constants, Counts, Slot, Update
 
 Tensor = Any  #: PyTorch's
@@ -55,7 +55,7 @@ class StepCounts:
         return self.stuck / self.weights if self.weights else 0.0
 
 
-class _Optimiser(torch.optim.Optimizer):
+class Optimiser(torch.optim.Optimizer):
     """What SGD and Adam share: the state, the loss scale, and one update of each tensor."""
 
     def __init__(
@@ -112,30 +112,45 @@ class _Optimiser(torch.optim.Optimizer):
         return loss
 
     def _update(self, number: int, group: dict[str, Any], parameter: Any) -> None:
+        weight = _array(parameter)
+        self._update_part(number, group, parameter, weight, _array(parameter.grad))
+        if not np.shares_memory(weight, parameter.detach().numpy()):
+            parameter.copy_(torch.from_numpy(weight))
+        else:
+            torch.autograd.graph.increment_version(parameter)
+
+    def _update_part(
+        self, number: int, group: dict[str, Any], parameter: Any, weight: Values, gradient: Values,
+        part: slice | None = None,
+    ) -> None:  # fmt: skip
+        """Update a parameter's weights, or some of them, and their state; `counts` is added to."""
         update, constants = group["update"], self._constants(group)
         state, given = self.state[parameter], {}
         for slot in update.state(constants):
             argument, name = _STATE[slot]
             if name not in state:
-                state[name] = torch.zeros_like(parameter, memory_format=torch.contiguous_format)
+                # Memory of a part that is never updated is never touched, so it takes no room.
+                state[name] = torch.from_numpy(np.zeros(parameter.shape, np.float32))
             given[argument] = state[name].numpy()
-        weight = _array(parameter)
         try:
             counts = updates.update(
-                update, constants, weight, _array(parameter.grad), **given,
-                seed=self.seed, step=self.steps_taken, tensor=number,
+                update, constants, weight, gradient, **given,
+                seed=self.seed, step=self.steps_taken, tensor=number, part=part,
                 stuck=self.count_stuck, threads=self.threads or torch.get_num_threads(),
             )  # fmt: skip
         except InputError as error:
             raise InputError(
                 f"parameter {number} of shape {tuple(parameter.shape)}: {error}"
             ) from None
-        if not np.shares_memory(weight, parameter.detach().numpy()):
-            parameter.copy_(torch.from_numpy(weight))
-        else:
-            torch.autograd.graph.increment_version(parameter)
-        self.counts.add(parameter.numel(), counts)
-        self.stuck[number] = counts.stuck / max(parameter.numel(), 1)
+        size = parameter.numel() if part is None else part.stop - part.start
+        self.counts.add(size, counts)
+        share = counts.stuck / max(parameter.numel(), 1)
+        self.stuck[number] = share if part is None else self.stuck.get(number, 0.0) + share
+
+    @property
+    def divisor(self) -> float:
+        """What gradients are divided by before the update: the loss scale."""
+        return self.scale.scale
 
     def _constants(self, group: dict[str, Any]) -> Constants:
         raise NotImplementedError
@@ -180,7 +195,7 @@ def _array(parameter: Any) -> np.ndarray:
     return values
 
 
-class SGD(_Optimiser):
+class SGD(Optimiser):
     """Stochastic gradient descent with every sum a rounding site.
 
     Args:
@@ -211,11 +226,11 @@ class SGD(_Optimiser):
     def _constants(self, group: dict[str, Any]) -> Constants:
         return Constants.for_sgd(
             float(group["lr"]), momentum=group["momentum"], dampening=group["dampening"],
-            decay=group["weight_decay"], scale=self.scale.scale,
+            decay=group["weight_decay"], scale=self.divisor,
         )  # fmt: skip
 
 
-class Adam(_Optimiser):
+class Adam(Optimiser):
     """Adam, or with `decoupled` AdamW, with every sum a rounding site.
 
     Args:
@@ -244,13 +259,13 @@ class Adam(_Optimiser):
     def _constants(self, group: dict[str, Any]) -> Constants:
         return Constants.for_adam(
             float(group["lr"]), self.steps_taken, betas=group["betas"], epsilon=group["eps"],
-            decay=group["weight_decay"], decoupled=group["decoupled"], scale=self.scale.scale,
+            decay=group["weight_decay"], decoupled=group["decoupled"], scale=self.divisor,
         )  # fmt: skip
 
 
 def make_optimiser(
     model: Any, recipe: str | Recipe, kind: str = "sgd", *, lr: float, **settings: Any
-) -> _Optimiser:
+) -> Optimiser:
     """The optimiser of a converted model as a recipe says: its rule, its sites and its loss scale.
 
     Weights of emulated layers follow the recipe's rule; biases, normalisations and other layers are binary32.
@@ -266,25 +281,28 @@ def make_optimiser(
     record = get_recipe(recipe)
     update = record.update(kind, nesterov=settings.get("nesterov", False))
     classes: dict[str, Any] = {"sgd": SGD, "adam": Adam}
-    optimiser: _Optimiser = classes[kind](
+    optimiser: Optimiser = classes[kind](
         parameter_groups(model, update), lr, update=update, loss_scale=record.loss_scale, **settings
     )
     return optimiser
 
 
 def parameter_groups(
-    model: Any, update: Update, other: Update | None = None
+    model: Any, update: Update, other: Update | None = None, *, wide_layers: bool = False
 ) -> list[dict[str, Any]]:
     """Parameter groups: the weights of emulated layers by one rule, all other parameters by another.
 
     Args:
         update: of every parameter with two or more axes that belongs to an emulated layer.
         other: of biases, normalisations and layers that are kept; `master` by default.
+        wide_layers: weights of a layer whose operands have more bits than the rule's site `update` are updated in the
+            layer's own format.
     """
     from hfp8sim.training.conversion import is_emulated
 
     other = Update("master", update.optimiser, nesterov=update.nesterov) if other is None else other
     weights: list[Any] = []
+    wide: dict[str, tuple[Update, list[Any]]] = {}
     rest: list[Any] = []
     seen: set[int] = set()
     for module in model.modules():
@@ -292,8 +310,21 @@ def parameter_groups(
             if id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            (weights if is_emulated(module) and parameter.ndim > 1 else rest).append(parameter)
-    groups = ({"params": weights, "update": update}, {"params": rest, "update": other})
+            if not (is_emulated(module) and parameter.ndim > 1):
+                rest.append(parameter)
+                continue
+            own = module.products.arithmetic.operands["w"].record
+            if wide_layers and own.bits > update.sites["update"].record.bits:
+                site = dataclasses.replace(update.sites["update"], format=own)
+                rule = dataclasses.replace(update, sites={**update.sites, "update": site})
+                wide.setdefault(own.name, (rule, []))[1].append(parameter)
+            else:
+                weights.append(parameter)
+    groups = [
+        {"params": weights, "update": update},
+        *({"params": some, "update": rule} for rule, some in wide.values()),
+        {"params": rest, "update": other},
+    ]
     return [group for group in groups if group["params"]]
 
 

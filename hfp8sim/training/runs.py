@@ -46,14 +46,19 @@ class Settings:
     batch: int = 64
     steps: int = 300
     seed: int = 0  #: of the first weights, the order of the data, and stochastic roundings
+    learners: int = 1  #: that share each batch (docs/distributed.md)
 
     def __post_init__(self) -> None:
         get_recipe(self.recipe)
-        for name in ("batch", "steps"):
+        for name in ("batch", "steps", "learners"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, must be at least 1")
         if not (self.rate > 0 and math.isfinite(self.rate)):
             raise InputError(f"rate is {self.rate}, must be positive")
+        if self.batch % self.learners:
+            raise InputError(
+                f"batch is {self.batch}, must be a multiple of the {self.learners} learners"
+            )
         if self.optimiser not in ("sgd", "adam"):
             raise InputError(f"optimiser is {self.optimiser!r}, must be sgd or adam")
 
@@ -90,11 +95,14 @@ class Run:
             threads=threads,
         )
         more = {"momentum": settings.momentum} if settings.optimiser == "sgd" else {}
-        self.optimiser = make_optimiser(
-            self.model, self.recipe, settings.optimiser, lr=settings.rate, weight_decay=settings.decay,
-            seed=settings.seed, threads=threads, count_stuck=True, **more,
+        self.optimiser: Any = self._make_optimiser(
+            lr=settings.rate, weight_decay=settings.decay, seed=settings.seed, threads=threads,
+            count_stuck=True, **more,
         )  # fmt: skip
         self.history: list[StepRecord] = []
+
+    def _make_optimiser(self, **options: Any) -> Any:
+        return make_optimiser(self.model, self.recipe, self.settings.optimiser, **options)
 
     @property
     def step(self) -> int:
@@ -117,19 +125,29 @@ class Run:
                 on_step(self.history[-1])
 
     def _train_step(self, x: Tensor, y: Tensor) -> StepRecord:
-        number, scale = self.step + 1, self.optimiser.scale.scale
+        scale = self.optimiser.scale.scale
         for group in self.optimiser.param_groups:
             done = self.step / self.settings.steps
             group["lr"] = self.settings.rate * (1 + math.cos(math.pi * done)) / 2
+        loss = self._learn(x, y)
+        return StepRecord(self.step + 1, loss, scale, self.optimiser.counts)
+
+    def _learn(self, x: Tensor, y: Tensor) -> float:
+        """Gradients and update of one batch; returns its loss."""
         self.optimiser.zero_grad()
-        loss = _loss(self.model(x), y)
-        if not math.isfinite(loss.item()):
-            raise InputError(
-                f"the loss of step {number} is {loss.item()}: lower --rate or the loss scale"
-            )
+        loss = batch_loss(self.model(x), y)
+        value: float = loss.item()
+        self._check(value)
         self.optimiser.backward(loss)
         self.optimiser.step()
-        return StepRecord(number, loss.item(), scale, self.optimiser.counts)
+        return value
+
+    def _check(self, loss: float) -> None:
+        """InputError for a loss that is no number."""
+        if not math.isfinite(loss):
+            raise InputError(
+                f"the loss of step {self.step + 1} is {loss}: lower --rate or the loss scale"
+            )
 
     def evaluate(self, reference: nn.Module | None = None) -> Evaluation:
         """The network on the data's test set."""
@@ -207,7 +225,7 @@ def _settings_record(settings: Settings, recipe: Recipe) -> dict[str, Any]:
     return plain | {"recipe": repr(recipe)}
 
 
-def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+def batch_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross entropy in nats, in binary32."""
     return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 

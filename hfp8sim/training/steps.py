@@ -41,11 +41,11 @@ def forget(model: nn.Module) -> None:
 
 def resume(optimiser: Any, step: int) -> None:
     """The models of an optimiser's parameters are in this step."""
-    for emulation in _of(optimiser):
+    for emulation in emulations(optimiser):
         emulation.step = step
 
 
-def _of(optimiser: Any) -> list[Emulation]:
+def emulations(optimiser: Any) -> list[Emulation]:
     """The emulations whose parameters an optimiser updates."""
     found: dict[int, Emulation] = {}
     for group in optimiser.param_groups:
@@ -57,5 +57,5 @@ def _of(optimiser: Any) -> list[Emulation]:
 
 
 def _after_step(optimiser: Any, args: Any, kwargs: Any) -> None:
-    for emulation in _of(optimiser):
+    for emulation in emulations(optimiser):
         emulation.step += 1

@@ -45,6 +45,9 @@ class Place(Term):
     RESULT = 14, "a product's result"
     SOFTMAX = 15, "a softmax's input less its maximum"
     REDUCE = 16, "a hop of a sum over learners"
+    RESIDUE = 17, "what a compressor keeps for later"
+    MIX = 18, "an average with neighbours"
+    EXCHANGE = 19, "weights that are sent to neighbours"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -357,6 +357,7 @@ def plain_update(
     draw: Draw,
     *,
     stuck: bool = False,
+    first: int = 0,
 ) -> Counts:
     """Update tensors in place, one site of all elements after another.
 
@@ -366,6 +367,7 @@ def plain_update(
         tensors: weight, gradient and those of `update.state`; float32, 1-D, of one size. The gradient stays.
         draw: whose random words.
         stuck: count the elements that are stuck.
+        first: the number of the first element in its tensor.
     """
     now, counts = dict(tensors), Counts()
     bad = np.zeros(now[Slot.WEIGHT].size, np.bool_)
@@ -373,7 +375,7 @@ def plain_update(
         site = update.site(step.place)
         random = np.empty(0, np.int64)
         if step.place is not None:
-            random = draw.words(step.place, site, bad.size)
+            random = draw.words(step.place, site, bad.size, first=first)
         terms = [(t.sign * float(getattr(constants, t.constant)), now[t.slot]) for t in step.terms]
         now[step.result], flags = round_site(step.op, terms, site, random)
         counts.add(
@@ -383,7 +385,7 @@ def plain_update(
         )
         bad[invalid_elements(site, flags)] = True
     if bad.any():
-        counts.invalid = int(np.flatnonzero(bad)[0])
+        counts.invalid = first + int(np.flatnonzero(bad)[0])
     if stuck:
         counts.stuck = int(np.count_nonzero(_stays(now) & (now[_MOVED] != now[_STILL])))
     now[Slot.WEIGHT] = now[Slot.NEW_WEIGHT]

@@ -283,6 +283,48 @@ def test_ring_order_starts_after_the_owner() -> None:
     np.testing.assert_array_equal(reduce(list(x), site, step=1), [1 + 2**-9, 1, 1])
 
 
+def test_encoded_sum_rounds_what_it_starts_with() -> None:
+    """Codes hold numbers of the format only; of numbers that are of the format already, the sum is the same."""
+    site = Site("dlfloat16", "toward-zero")
+    x = np.array([[2.0**-9], [1 + 2.0**-10 + 2.0**-11]], np.float32)  # one chunk has the element
+    x = np.repeat(x, 2, axis=1)
+    np.testing.assert_array_equal(reduce(list(x), site, step=1), [1 + 2.0**-9 + 0, 1 + 2.0**-9])
+    y = np.array([[1 + 2.0**-10] * 2, [2.0**-10] * 2], np.float32)
+    # Chunk 0 starts with 2^−10, chunk 1 with 1 + 2^−10, which is cut to 1.
+    np.testing.assert_array_equal(reduce(list(y), site, step=1), [1 + 2.0**-9] * 2)
+    np.testing.assert_array_equal(reduce(list(y), site, step=1, encoded=True), [1 + 2.0**-9, 1])
+
+
+@pytest.mark.parametrize("mode", ["stochastic-a", "stochastic-c"])
+def test_part_of_an_update_is_that_of_the_whole(mode: str) -> None:
+    """By the kernel (variant A) and by the plain loop (variant C): random words are those of the whole tensor."""
+    rule = Update("residual-wide", sites={"momentum": Site("dlfloat16", mode)})
+    constants = Constants.for_sgd(0.01, momentum=0.9)
+    w, g = (
+        numbers(np.random.default_rng(3), 2500, -3, 1),
+        numbers(np.random.default_rng(4), 2500, -3, 1),
+    )
+    results = []
+    for parts in ([None], [slice(0, 700), slice(700, 2500)], [slice(700, 1900)]):
+        weight, residual = start(rule, w)
+        assert residual is not None
+        momentum = np.zeros_like(w)
+        for part in parts:
+            updates.update(
+                rule, constants, weight, g, residual=residual, momentum=momentum, seed=5, step=6, tensor=7,
+                part=part,
+            )  # fmt: skip
+        results.append((weight, residual, momentum))
+    for whole, pieces, middle in zip(*results):
+        np.testing.assert_array_equal(pieces, whole)
+        np.testing.assert_array_equal(middle[700:1900], whole[700:1900])
+    assert not results[2][2][:700].any()
+    with pytest.raises(InputError, match="needs contiguous tensors"):
+        updates.update(
+            Update("axpy"), Constants(0.1), weight[::2], g[::2], step=1, part=slice(0, 3)
+        )
+
+
 def test_softmax_subtracts_first() -> None:
     z = np.array([[3.0, 1002.0, 1001.5], [0.1, -5.0, 0.1]], np.float32)
     result = softmax_input(z, Site(), step=1)
