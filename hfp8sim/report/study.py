@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hfp8sim.analysis.paired import Sample, paired
@@ -183,7 +183,17 @@ class StudyRecord:
         return (number - _MARK, mean), (number + _MARK, mean)
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Headings and rows of texts: mean ± deviation of every metric, by arm and point of the sweep."""
+        """Headings and rows of texts: mean ± deviation of every metric, by arm and point of the sweep.
+
+        A sweep of one metric has a row for each point and a column for each arm.
+        """
+        if self.sweep is not None and len(self.metrics) == 1:
+            (metric,) = self.metrics
+            points = [
+                [f"{at:g}", *(self._cell(metric, arm, at) for arm in self.arms)]
+                for at in self.points
+            ]
+            return [f"{self.sweep.title}: {metric.title}", *self.arms], points
         headings = ([self.sweep.title] if self.sweep else []) + ["arm"]
         headings += [metric.title for metric in self.metrics]
         rows = []
@@ -224,9 +234,3 @@ def columns_of_text(rows: Sequence[Sequence[str]]) -> list[str]:
     return [
         "  ".join(t.ljust(w) for t, w in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-
-
-def smallest_and_largest(values: Iterable[float]) -> tuple[float, float]:
-    """The extremes of values that are not empty."""
-    listed = list(values)
-    return min(listed), max(listed)

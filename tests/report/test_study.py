@@ -61,14 +61,23 @@ def test_other_files_are_refused(content) -> None:
 
 
 def test_table_has_mean_and_deviation() -> None:
-    headings, rows = record().table()
-    assert headings == ["rate", "arm", "loss (nats)"]
-    assert rows[0] == ["0.01", "a", "0.015 ± 0.007"]
+    headings, rows = record(metrics=(LOSS, Metric("stuck"))).table()
+    assert headings == ["rate", "arm", "loss (nats)", "stuck"]
+    assert rows[0] == ["0.01", "a", "0.015 ± 0.007", ""]
     assert len(rows) == 4
     lost = record(
         sweep=None, rows=[{"arm": "a", "seed": s, "loss": v} for s, v in enumerate((1.0, math.inf))]
     )
     assert lost.table()[1] == [["a", "1.000, ∞"]]
+
+
+def test_sweep_of_one_metric_has_a_column_for_each_arm() -> None:
+    headings, rows = record().table()
+    assert headings == ["rate: loss (nats)", "a", "b"]
+    assert rows == [
+        ["0.01", "0.015 ± 0.007", "0.515 ± 0.007"],
+        ["0.1", "0.150 ± 0.071", "0.650 ± 0.071"],
+    ]
 
 
 def test_text_says_what_holds() -> None:

@@ -85,7 +85,7 @@ STUDY = Study(
     "Batch normalisation re-tuned after direct quantisation",
     "Networks quantised without retraining lose accuracy mostly through statistics of batch normalisation that no"
     " longer fit; recomputing them regains it.",
-    "Sun et al., NeurIPS 2019, section 5",
+    "Sun et al., NeurIPS 2019",
     f"Network {NETWORK} trained on digits in binary32 for 315 steps; activations and weights in a format, first and last"
     " layer in 1-6-9. Statistics are averages over 20 batches of 64 training images. SQNR of the logits against the"
     " trained network; a re-tuned binary32 network is the control.",

@@ -123,7 +123,7 @@ STUDY = Study(
     "Chunks keep long sums accurate in 16 bits",
     "Sums in 16-bit floating point lose small terms as they grow; summed in chunks of 64 to 256, they stay accurate."
     " Weight gradients, whose sums are longest, suffer most.",
-    "Wang et al., NeurIPS 2018, section 3",
+    "Wang et al., NeurIPS 2018",
     "The weight gradient of a 3×3 convolution with 16 channels: K pixels of digits drawn at 32×32, after 20 steps of"
     " training in binary32. HFP8 operands, sums in 1-6-9. SQNR against exact sums of the same codes.",
     {

@@ -64,7 +64,7 @@ STUDY = Study(
     "The forward pass needs a third fraction bit",
     "Trained networks quantised directly to 1-4-3 keep their accuracy; in 1-5-2, networks such as MobileNet lose"
     " some. Depthwise layers are kept in 16 bits.",
-    "Sun et al., NeurIPS 2019, sections 3 and 5",
+    "Sun et al., NeurIPS 2019",
     "Networks cnn and mobile (depthwise, as MobileNetV2), trained on digits in binary32 for 315 steps of 64 images;"
     " then activations and weights in a format, first and last layer in 1-6-9. SQNR of the logits against the"
     " trained network, 400 test images.",

@@ -67,7 +67,7 @@ STUDY = Study(
     "Errors need range: the window of loss scales",
     "The backward pass needs the range of five exponent bits, and the forward pass the third fraction bit: so two"
     " 8-bit formats.",
-    "Sun et al., NeurIPS 2019, section 3",
+    "Sun et al., NeurIPS 2019",
     "Ten linear layers on digits without normalisation, so that errors shrink from layer to layer; static loss"
     " scales, binary32 weights, HFP8 products in every layer, 160 steps of 32 images, SGD with momentum from rate"
     " 0.01.",

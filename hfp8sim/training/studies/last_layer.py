@@ -72,7 +72,7 @@ STUDY = Study(
     "Subtract the maximum before the softmax's input is quantised",
     "The last layer's loss of accuracy in 8 bits comes from the softmax's input: quantised before its maximum is"
     " subtracted, it costs a point of BLEU at 42,720 classes.",
-    "Sun et al., NeurIPS 2019, section 5; Wang et al., NeurIPS 2018, section 4",
+    "Sun et al., NeurIPS 2019; Wang et al., NeurIPS 2018",
     "Logits drawn from N(10, 2²), not trained ones; the label's class leads by 0.4. 64 rows for each number of classes."
     " Numbers are those of the softmax's input; no accuracy is measured.",
     {

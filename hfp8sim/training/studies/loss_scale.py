@@ -50,7 +50,7 @@ STUDY = Study(
     "loss-scale",
     "Errors in 1-5-2 need loss scaling",
     "Errors in an 8-bit format with five exponent bits keep their range only if the loss is scaled.",
-    "Sun et al., NeurIPS 2019, section 3; Mellempudi et al., 2019",
+    "Sun et al., NeurIPS 2019; Mellempudi et al., 2019",
     "A Transformer language model of two layers on the characters of Python's help topics, Adam from rate 0.002,"
     " 80 steps of 8 windows of 64 characters.",
     {

@@ -65,7 +65,7 @@ STUDY = Study(
     "residual",
     "8-bit weights with a 16-bit residual train like binary32",
     "Weights can be kept in 8 bits if what each update's rounding loses is kept in a 16-bit residual.",
-    "Sun et al., NeurIPS 2019, section 4; the orders of the sum are a choice of this project",
+    "Sun et al., NeurIPS 2019; the orders of the sum are a choice of this project",
     "A network of four linear layers on digits, HFP8 products in every arm, SGD with momentum, 400 steps of 32"
     " images, the rate falling to 0 as a half cosine from the value below. Gradient and momentum are binary32.",
     {

@@ -53,7 +53,7 @@ STUDY = Study(
     "16-bit weights need stochastic rounding",
     "Weights in a 16-bit format train as well as binary32 weights if updates are rounded stochastically;"
     " rounded to nearest, small updates are lost and accuracy falls.",
-    "Wang et al., NeurIPS 2018, section 4.3",
+    "Wang et al., NeurIPS 2018",
     "A network of four linear layers on digits, HFP8 products in every arm, SGD with momentum, 400 steps of 32"
     " images, the rate falling to 0 as a half cosine from the value below.",
     {
