@@ -75,6 +75,7 @@ THIRD_PARTY = {
         "cli",
         "report.names",
         "report.overview",
+        "report.step",
         "report.table",
         "report.comparison_table",
         "report.theory",

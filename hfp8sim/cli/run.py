@@ -62,6 +62,10 @@ def run(
         bool,
         typer.Option("--resume", help="go on from the partial report in --out, if there is one"),
     ] = False,
+    system: Annotated[
+        Path | None,
+        typer.Option(help="a TOML file of chips and links: the time of a training step on them"),
+    ] = None,
 ) -> None:
     """Run workloads and report accuracy and throughput, layer by layer."""
     from hfp8sim.cli.several import expanded, run_several
@@ -74,7 +78,7 @@ def run(
         raise InputError("--resume needs --out, the directory with the partial report")
     if len(several) > 1:
         _check_several(timeline, out, form)
-        arguments = _arguments(options)
+        arguments = _arguments(options, system)
 
         def run_one(path: str) -> Report:
             report, partial = _run_one(path, options, arguments, out, form, names, resume)
@@ -85,7 +89,8 @@ def run(
 
         run_several(several, run_one)
         return
-    report, partial = _run_one(several[0], options, _arguments(options), out, form, names, resume)
+    arguments = _arguments(options, system)
+    report, partial = _run_one(several[0], options, arguments, out, form, names, resume)
     if timeline:
         write_text(timeline, report.to_timeline())
     deliver(report, form, out, names)
@@ -100,11 +105,11 @@ def _check_several(timeline: Path | None, out: Path | None, form: str) -> None:
         raise InputError(f"--format {form} of several workloads needs --out, a directory")
 
 
-def _arguments(options: RunOptions) -> dict[str, object]:
+def _arguments(options: RunOptions, system: Path | None) -> dict[str, object]:
     """What `simulate` takes, the same for every workload."""
     return options.common() | {
         "machine": options.machine, "profile": options.arithmetic(), "seed": options.seed,
-        "calibrate": options.calibrate, "time_model": options.time_model,
+        "calibrate": options.calibrate, "time_model": options.time_model, "system": system,
     }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class Post:
 
 @dataclasses.dataclass(frozen=True)
 class Ring:
-    """The ring between cores and what cores share. Only the time model `multicast` reads it."""
+    """The ring between cores, and what they share over it."""
 
     receivers: int = _number(1, 1024, "cores that one fetch of an operand serves", 1)
     partial_bytes_per_cycle: int = _number(

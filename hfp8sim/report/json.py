@@ -11,13 +11,14 @@ from hfp8sim.errors import InputError
 from hfp8sim.network import PHASES
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, plain_value
 from hfp8sim.report.record import IDENTITY, REQUIRED_FACTS, ReportRecord
+from hfp8sim.report.step import system_of, training_step
 
 #: Version of the JSON layout; docs/report.schema.json describes it.
 SCHEMA_VERSION = 1
 
 #: Keys of the document that are not facts of the run.
 _DOCUMENT_KEYS = (
-    "schema", "notes", "planned_rows", "partial", "histogram_bins", "columns", "layers", "total",
+    "schema", "notes", "planned_rows", "partial", "histogram_bins", "columns", "layers", "total", "step",
 )  # fmt: skip
 
 #: The largest integer that is accepted as a count.
@@ -62,6 +63,9 @@ def render(report: ReportRecord) -> str:
         "layers": [_plain_row(row) for row in report.layers],
         "total": _plain_row(report.total),
     }
+    step = training_step(report)
+    if step is not None:
+        document["step"] = step.facts()
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -166,6 +170,19 @@ def _is(kind: type, value: Any) -> bool:
     return isinstance(value, kind)
 
 
+def _check_system(value: Any, where: str) -> None:
+    """The chips and links of a training step, and the weights of each layer."""
+    try:
+        weights = value["weights"].values()
+        system_of(value)
+    except (AttributeError, KeyError, TypeError):
+        raise InputError(f"{where} must have the keys of a system and weights") from None
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    if not all(_is(int, number) and number >= 0 for number in weights):
+        raise InputError(f"{where}: weights must be numbers of at least 0, by layer")
+
+
 def _check_facts(facts: dict[str, Any], where: str) -> None:
     for key, kind, optional in _FACT_TYPES:
         value: Any = facts
@@ -177,6 +194,8 @@ def _check_facts(facts: dict[str, Any], where: str) -> None:
             raise InputError(f"{where}: {key} is {value!r}; it must be {kind.__name__}")
         if kind is int and key != "seed" and value < 1:
             raise InputError(f"{where}: {key} is {value}; it must be at least 1")
+    if "system" in facts:
+        _check_system(facts["system"], f"{where}: system")
     for number, rule in enumerate(facts.get("policy") or [], 1):
         try:
             valid = isinstance(rule["rule"], str) and isinstance(rule["profile"]["name"], str)

@@ -69,6 +69,12 @@ FACTS: dict[str, dict[str, Any]] = {
         "additionalProperties": _TEXT,
     },
     "command": {**_TEXT, "description": "the command line, where there was one"},
+    "system": {
+        "type": "object",
+        "description": "the chips that share the mini-batch and their links, and the weights of each layer",
+        "properties": {"name": _TEXT, "chips": _COUNT, "weights": {"type": "object"}},
+        "required": ["name", "chips", "link", "topology", "protocol", "overlap", "weights"],
+    },
 }
 
 
@@ -118,11 +124,23 @@ def schema() -> dict[str, Any]:
         "layers": {"type": "array", "items": {"$ref": "#/$defs/row", "required": list(IDENTITY)}},
         "total": {"$ref": "#/$defs/row"},
     }
+    step = {
+        "type": "object",
+        "description": "a training step on the system: seconds, and bytes of its exchange",
+        "required": [
+            "compute",
+            "exposed_reduce",
+            "exposed_distribute",
+            "step",
+            "efficiency",
+            "layers",
+        ],
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Report of hfp8sim",
         "type": "object",
-        "properties": {**FACTS, **own},
+        "properties": {**FACTS, **own, "step": step},
         "required": [*REQUIRED_FACTS, *own],
         "additionalProperties": False,
         "$defs": {"row": row},

@@ -16,6 +16,7 @@ from hfp8sim.report.findings import sentences
 from hfp8sim.report.headlines import headlines
 from hfp8sim.report.names import plain, shortened_names
 from hfp8sim.report.record import ReportRecord, calibrated, policy_text
+from hfp8sim.report.step import print_step
 
 #: Characters of a line where the output is no terminal.
 TEXT_WIDTH = 100
@@ -67,6 +68,7 @@ def print_report(report: ReportRecord, console: Console) -> None:
     console.print(rows)
     console.print(Text(summary(report)))
     console.print()
+    print_step(report, console)
     console.print(footer(report, (str(column.header) for column in rows.columns)), style="dim")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from hfp8sim.formats import FloatFormat, formats, get_format
 from hfp8sim.machine import Machine
 from hfp8sim.network import Workload
+from hfp8sim.systems import System
 from hfp8sim.units import Profile
 from hfp8sim.units.policy import Rules
 from hfp8sim.version import __version__
@@ -34,6 +35,7 @@ class Settings:
     time_only: bool
     calibration: str  #: how the operands' biases and scales were chosen; "" for none
     events_every: int  #: events are counted in one of so many blocks of rows
+    system: System | None = None  #: the chips that share the mini-batch
 
 
 def facts(settings: Settings) -> dict[str, Any]:
@@ -63,6 +65,12 @@ def facts(settings: Settings) -> dict[str, Any]:
             "numba": sys.modules["numba"].__version__,
         },
     }
+    if settings.system is not None:
+        weights = {
+            layer.name: layer.parameters if "wgrad" in layer.phases else 0
+            for layer in settings.workload
+        }
+        values["system"] = dataclasses.asdict(settings.system) | {"weights": weights}
     plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
 

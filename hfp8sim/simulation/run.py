@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.floating_point import standard_arithmetic
@@ -18,6 +19,7 @@ from hfp8sim.simulation.provenance import Settings, facts
 from hfp8sim.simulation.scaling import unused
 from hfp8sim.simulation.tasks import Task, list_tasks
 from hfp8sim.simulation.values import EVENT_ROWS
+from hfp8sim.systems import System, load_system
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.accumulator import check_source
@@ -26,6 +28,9 @@ from hfp8sim.workloads import load_workload
 
 #: Multiply-accumulates of one layer and phase beyond which a sample of its outputs is emulated.
 DEFAULT_MAX_MACS = 1 << 28
+
+#: The machine that runs a workload unless another is asked for.
+DEFAULT_MACHINE = "rapid-core"
 
 #: What every task costs beside its values, in multiply-accumulates; for the estimate of the time left.
 _TASK_MACS = 1 << 21
@@ -42,7 +47,7 @@ class Interrupted(KeyboardInterrupt):
 @standard_arithmetic
 def simulate(
     workload: Workload | str,
-    machine: str | Machine = "rapid-core",
+    machine: str | Machine = DEFAULT_MACHINE,
     profile: str | Profile = "hfp8",
     seed: int = 0,
     *,
@@ -58,6 +63,7 @@ def simulate(
     progress: Progress | None = None,
     resume: Report | None = None,
     checkpoint: Callable[[Report], None] | None = None,
+    system: str | Path | System | None = None,
 ) -> Report:
     """Run a workload on a machine and report accuracy and throughput for every layer and phase.
 
@@ -82,6 +88,9 @@ def simulate(
         progress: called as (done, all, what) before each layer and phase; done and all in units of work.
         resume: a partial report of the same run; its rows are taken over.
         checkpoint: called with the report so far after each layer and phase but the last.
+        system: several chips, each of which runs the workload as its share of the mini-batch: a record, or what
+            `load_system` takes. The report then has the time of a training step with the exchange of gradients
+            and weights. A system that names a machine decides it.
 
     Raises:
         InputError: anything unknown or out of range, in one line.
@@ -95,7 +104,9 @@ def simulate(
     if max_macs is not None:
         check_whole_number(max_macs, "max_macs", 1)
     check_whole_number(events_every, "events_every", 1)
-    machine, phases = get_machine(machine), check_phases(phases)
+    phases = check_phases(phases)
+    chips = None if system is None else _checked_system(system, machine, phases)
+    machine = get_machine(chips.machine if chips is not None and chips.machine else machine)
     if time_only and calibrate not in (None, "none"):
         raise InputError(f"calibrate={calibrate!r} needs values, and time_only computes none")
     if calibrate is None and calibrate_on is not None:
@@ -107,7 +118,7 @@ def simulate(
     settings = Settings(
         workload, machine, get_profile(profile), parse(policy), seed,
         get_model(time_model or machine.time_model).name,
-        phases, max_macs, time_only, workload.calibration, events_every,
+        phases, max_macs, time_only, workload.calibration, events_every, chips,
     )  # fmt: skip
     run = _Run(settings, threads, resume)
     try:
@@ -115,6 +126,21 @@ def simulate(
     except KeyboardInterrupt:
         raise Interrupted(run.report()) from None
     return run.report()
+
+
+def _checked_system(
+    system: str | Path | System, machine: str | Machine, phases: tuple[str, ...]
+) -> System:
+    """The system; `InputError` if a training step on it could not be timed."""
+    chips = load_system(system)
+    if chips.machine and machine not in (DEFAULT_MACHINE, chips.machine):
+        name = machine if isinstance(machine, str) else machine.name
+        raise InputError(
+            f"system {chips.name} has machine {chips.machine}; leave out machine {name}"
+        )
+    if phases != PHASES:
+        raise InputError(f"a system needs the whole training step: phases {', '.join(PHASES)}")
+    return chips
 
 
 class _Run:
