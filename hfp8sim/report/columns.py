@@ -125,9 +125,15 @@ def _swamped_share(rows: Sequence[Row], total: Row) -> float | None:
     return total["swamped"] / total["steps"] if counted else None
 
 
+def _counted_share(row: Row) -> float:
+    """The share of a row's multiply-accumulates whose events were counted."""
+    share = row.get("counted")
+    return 1.0 if share is None else float(share)
+
+
 def _gated_share(rows: Sequence[Row], total: Row) -> float | None:
     counted = sum(
-        emulated_macs(row) * row.get("counted", 1) for row in rows if not missing(row.get("gated"))
+        emulated_macs(row) * _counted_share(row) for row in rows if not missing(row.get("gated"))
     )
     return total["gated"] / counted if counted else None
 

@@ -49,7 +49,7 @@ def test_machine_against_measured_times(run: Run) -> None:
     status, text, _ = run("spyre-32core", "--against", str(DATA))
     assert status == 0
     assert "512×1024×4096" in text
-    assert "best splits: 26; median |ln(model/device)| 0.062; 100.0% within 30%" in text
+    assert "best splits: 26; median |ln(model/device)| 0.052; 100.0% within 30%" in text
 
 
 @pytest.mark.parametrize(
