@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup extras run test exhaustive mutants bench studies rtl rtl-long lint pages docs lock clean
+.PHONY: setup extras run test exhaustive mutants bench studies rtl rtl-long libref lint pages docs lock clean
 
 setup: $(READY)
 
@@ -23,6 +23,9 @@ MMAEMU := mmaemu==0.1.0
 DASK   := dask==2026.8.0 distributed==2026.8.0
 FRAMES := pandas==3.1.1 polars==2.1.0 pyarrow==26.0.1
 
+# cocotb runs an example bench of examples/bench; its tests are skipped without it.
+COCOTB := cocotb==2.1.0
+
 extras: setup
 	@$(BIN)/python -c "import torch" 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
@@ -32,6 +35,8 @@ extras: setup
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(DASK)
 	@$(BIN)/python -c "import pandas, polars, pyarrow" 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(FRAMES)
+	@$(BIN)/python -c "import cocotb" 2>/dev/null || \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(COCOTB)
 
 run: setup
 	$(BIN)/hfp8sim run digits-cnn
@@ -59,6 +64,12 @@ rtl-long: setup
 studies: extras
 	OMP_NUM_THREADS=1 $(BIN)/hfp8sim study all --out docs/studies
 	$(BIN)/python -m docs.pages
+
+# The C reference as a library for test benches: docs/rtl.md, "Your own bench".
+PREFIX ?= out/ref
+
+libref:
+	@$(MAKE) --no-print-directory -C c_ref install PREFIX=$(abspath $(PREFIX)) OUT=$(abspath out/c_ref)
 
 lint: setup
 	$(BIN)/ruff check .

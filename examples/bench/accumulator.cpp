@@ -1,7 +1,5 @@
 // A chunk accumulator of your own in C++, compared with libhfp8_ref product by product: 1-4-3 operands, chunks of 64
-// in 1-6-9, nearest, ties away.
-//
-//   c++ -std=c++17 accumulator.cpp $(pkg-config --cflags --libs hfp8_ref) && ./a.out
+// in 1-6-9, nearest, ties away. docs/rtl.md has the commands.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

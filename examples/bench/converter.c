@@ -1,6 +1,5 @@
 /* A converter of your own in C, compared with libhfp8_ref: binary32 to 1-4-3, nearest, ties away, saturating.
- *
- *   cc converter.c $(pkg-config --cflags --libs hfp8_ref) && ./a.out */
+ * docs/rtl.md has the commands. */
 #include <stdint.h>
 #include <stdio.h>
 

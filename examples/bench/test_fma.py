@@ -1,8 +1,6 @@
 """A unit of your own, compared with libhfp8_ref in cocotb. Here it is hfp8_fma of rtl/: put yours in its place.
 
-With libhfp8_ref installed below $PREFIX, Icarus, and `pip install cocotb pytest`:
-
-    LD_LIBRARY_PATH=$PREFIX/lib python -m pytest examples/bench/test_fma.py
+docs/rtl.md has the commands. They need libhfp8_ref, Icarus, and `pip install cocotb`.
 """
 
 from __future__ import annotations
@@ -64,12 +62,19 @@ async def fma_equals_reference(dut) -> None:
         acc = result
 
 
-def test_fma() -> None:
-    """Build and run in Icarus."""
+def main() -> None:
+    """Build and run in Icarus. The exit status is 1 if the test fails; out/cocotb/results.xml is JUnit XML."""
     runner = get_runner("icarus")
     runner.build(
         sources=sorted(RTL.glob("*.v")), includes=[RTL], hdl_toplevel="hfp8_fma", build_dir="out/cocotb",
         parameters={"A_FORMAT": HFP8_143, "B_FORMAT": HFP8_143, "ACC_FORMAT": DLFLOAT16},
         timescale=("1ns", "1ns"),
     )  # fmt: skip
-    runner.test(hdl_toplevel="hfp8_fma", test_module="test_fma", test_dir=Path(__file__).parent)
+    runner.test(
+        hdl_toplevel="hfp8_fma", test_module="test_fma", test_dir=Path(__file__).parent,
+        results_xml=str(Path("out/cocotb/results.xml").resolve()),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
