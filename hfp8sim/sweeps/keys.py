@@ -67,7 +67,8 @@ SYSTEM = (
 )  # fmt: skip
 
 #: Keys that name what is computed and not how: configurations are compared over all their values.
-CASES = ("workload", "network", "data", "seed")
+NETWORKS = ("workload", "network", "data")
+CASES = (*NETWORKS, "seed")
 
 
 def all_keys() -> list[str]:

@@ -6,13 +6,13 @@ import dataclasses
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.sweeps.constraints import Constraint, Predicate, full_key
-from hfp8sim.sweeps.keys import PLAIN, cell, check_keys, is_training
+from hfp8sim.sweeps.keys import CASES, PLAIN, cell, check_keys, is_training
 
 #: The values of one point by key.
 Values = dict[str, Any]
@@ -95,7 +95,8 @@ class Plan:
     Attributes:
         axes: values by key, or a `Range`; a key with one value is fixed.
         points: of a list: values by key for each point, beside those of the axes.
-        samples: points of a random sample; None for a grid or a list.
+        samples: random settings; each is computed for every workload, network, data set and seed. None for a grid
+            or a list.
         sample_seed: of the random sample.
         where: constraints; a point must satisfy all.
         name: in reports.
@@ -125,6 +126,8 @@ class Plan:
             check_whole_number(self.samples, "samples", 1)
             if self.points:
                 raise InputError("samples go with axes, not with a list of points")
+            if all(key in CASES for key in self.axes):
+                raise InputError("samples need a key to draw beside workloads and seeds")
         if not any(key in ("workload", "network") for key in keys):
             raise InputError(
                 "a sweep needs workloads to run or networks to train, as in workloads=['digits-cnn']"
@@ -163,26 +166,19 @@ class Plan:
             InputError: no point, or a random sample with fewer distinct points than asked for.
         """
         constraints = [_predicate(constraint, lookup) for constraint in self.where]
-        candidates = self._grid() if self.samples is None else self._draws()
-        chosen: dict[tuple[Any, ...], Values] = {}
-        for point in candidates:
-            if all(keep(point) for keep in constraints):
-                chosen.setdefault(tuple((k, _frozen(v)) for k, v in point.items()), point)
-            if self.samples is not None and len(chosen) == self.samples:
-                break
+        if self.samples is None:
+            chosen = _distinct(p for p in self._grid(self.keys) if all(c(p) for c in constraints))
+        else:
+            chosen = self._sample(self.samples, constraints)
         if not chosen:
             raise InputError("no point of the sweep satisfies its constraints")
-        if self.samples is not None and len(chosen) < self.samples:
-            raise InputError(
-                f"the axes and constraints have about {len(chosen)} points, fewer than samples={self.samples}"
-            )
-        return list(chosen.values())
+        return chosen
 
-    def _grid(self) -> Iterator[Values]:
-        """Every combination, the last key fastest, for each point of a list."""
-        keys = [key for key in self.keys if key in self.axes]
+    def _grid(self, keys: list[str]) -> Iterator[Values]:
+        """Every combination of some keys, the last one fastest, for each point of a list."""
+        own_axes = [key for key in keys if key in self.axes]
         lists = []
-        for key in keys:
+        for key in own_axes:
             axis = self.axes[key]
             values = axis.values() if isinstance(axis, Range) else list(axis)
             if values is None:
@@ -190,21 +186,42 @@ class Plan:
             lists.append(values)
         for own in self.points or ({},):
             for combination in itertools.product(*lists):
-                point = dict(zip(keys, combination, strict=True)) | own
-                yield {key: point[key] for key in self.keys if key in point}
+                point = dict(zip(own_axes, combination, strict=True)) | own
+                yield {key: point[key] for key in keys if key in point}
 
-    def _draws(self) -> Iterator[Values]:
-        """Random points. `random.Random.random` gives the same numbers in every version of Python."""
+    def _sample(self, samples: int, constraints: list[Callable[[Values], bool]]) -> list[Values]:
+        """The points of so many distinct random settings that have a point."""
+        cases = list(self._grid([key for key in self.keys if key in CASES]))
+        chosen: list[Values] = []
+        found: set[Any] = set()
+        for settings in self._draws(samples):
+            if _frozen(settings) in found:
+                continue
+            points = [{k: (case | settings)[k] for k in self.keys} for case in cases]
+            kept = [point for point in points if all(c(point) for c in constraints)]
+            if kept:
+                found.add(_frozen(settings))
+                chosen += kept
+            if len(found) == samples:
+                return _distinct(chosen)
+        if not found:
+            return []
+        raise InputError(
+            f"the axes and constraints have about {len(found)} settings, fewer than samples={samples}"
+        )
+
+    def _draws(self, samples: int) -> Iterator[Values]:
+        """Random settings. `random.Random.random` gives the same numbers in every version of Python."""
         generator = random.Random(self.sample_seed)
-        assert self.samples is not None
-        for _ in range(_DRAWS * self.samples):
-            point = {}
-            for key in self.keys:
+        keys = [key for key in self.keys if key not in CASES]
+        for _ in range(_DRAWS * samples):
+            settings = {}
+            for key in keys:
                 axis, share = self.axes[key], generator.random()
-                point[key] = (
+                settings[key] = (
                     axis.draw(share) if isinstance(axis, Range) else axis[int(share * len(axis))]
                 )
-            yield point
+            yield settings
 
 
 def _check_axis(key: str, values: Sequence[Any]) -> None:
@@ -236,9 +253,14 @@ def _predicate(
     return kept
 
 
-def _frozen(value: Any) -> Any:
-    """A value as a part of a dict's key."""
-    return (type(value).__name__, cell(value))
+def _frozen(point: Values) -> tuple[Any, ...]:
+    """A point as a key of a dict: equal for equal names and numbers of one type."""
+    return tuple((key, type(value).__name__, cell(value)) for key, value in point.items())
+
+
+def _distinct(points: Iterable[Values]) -> list[Values]:
+    """The points, each once."""
+    return list({_frozen(point): point for point in points}.values())
 
 
 class _View(Mapping[str, Any]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from hfp8sim.errors import InputError, unknown
 from hfp8sim.files import write_whole
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Reduction, Row, missing, plain_value, total_row
 from hfp8sim.report.csv import csv_text
-from hfp8sim.sweeps.keys import CASES, cell
+from hfp8sim.sweeps.keys import CASES, NETWORKS, cell
 from hfp8sim.sweeps.plan import Plan, Values
 from hfp8sim.sweeps.store import DONE, FAILED, Record
 
@@ -269,27 +269,36 @@ class SweepRecord:
     def configurations(self) -> list[Row]:
         """One row for each combination of settings: its measures over all workloads and seeds.
 
-        SQNRs are the lowest, cycles and bytes sums, losses and accuracies means. A configuration of which a point has
-        failed or is not finished has no measures.
+        Over seeds, measures are means. Over workloads, cycles, times and bytes are sums, losses and accuracies means.
+        SQNRs are the lowest of all. A configuration that lacks a workload, or of which a point has failed or is not
+        finished, has no measures.
         """
         keys = [key for key in self.plan.keys if key not in CASES]
-        groups: dict[tuple[Any, ...], list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault(tuple(_cell_key(row[key]) for key in keys), []).append(row)
-        return [self._configuration(keys, rows) for rows in groups.values()]
+        networks = {self._network(row) for row in self.rows}
+        return [
+            self._configuration(keys, rows, networks) for rows in _grouped(self.rows, keys).values()
+        ]
 
-    def _configuration(self, keys: list[str], rows: list[Row]) -> Row:
+    def _network(self, row: Row) -> tuple[Any, ...]:
+        """What a point computes, apart from its seed."""
+        return tuple(row.get(key) for key in NETWORKS)
+
+    def _configuration(
+        self, keys: list[str], rows: list[Row], networks: set[tuple[Any, ...]]
+    ) -> Row:
         whole = all(row["status"] == DONE for row in rows)
+        whole &= {self._network(row) for row in rows} == networks
         result: Row = {"configuration": rows[0]["point"], "points": len(rows), "complete": whole}
         result |= {key: rows[0][key] for key in keys}
         if not whole:
             return result
+        groups = _grouped(rows, [key for key in NETWORKS if key in rows[0]]).values()
         for name in self.columns:
-            values = [row[name] for row in rows if not missing(row.get(name))]
-            if len(values) == len(rows) and not isinstance(values[0], str):
-                combined = _combine(name, values)
-                if combined is not None:
-                    result[name] = combined
+            if any(missing(row.get(name)) or isinstance(row[name], str) for row in rows):
+                continue
+            over_seeds = [_combine(name, [row[name] for row in own], seeds=True) for own in groups]
+            if None not in over_seeds:
+                result[name] = _combine(name, over_seeds)
         return result
 
     def front(self, cost: str, quality: str = "") -> Front:
@@ -321,19 +330,26 @@ def meaning(name: str) -> str:
     return f"{column.meaning} ({column.unit})" if column.unit else column.meaning
 
 
-def _combine(name: str, values: list[Any]) -> Any:
-    """A measure over the points of a configuration; None for one that cannot be combined."""
+def _grouped(rows: Sequence[Row], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    """The rows by their values of some keys."""
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(_cell_key(row[key]) for key in keys), []).append(row)
+    return groups
+
+
+def _combine(name: str, values: list[Any], *, seeds: bool = False) -> Any:
+    """A measure over several points, of workloads or of seeds; None for one that cannot be combined."""
     way = _COMBINED.get(name, "")
-    if way == "mean":
-        return sum(values) / len(values)
-    if way == "sum":
-        return sum(values)
-    if way == "largest":
-        return max(values)
-    total = BY_NAME[name].total if name in BY_NAME else None
-    if isinstance(total, Reduction):
-        return total.combine(values)
-    return sum(values) / len(values) if name in BY_NAME and total is not None else None
+    if name in BY_NAME:
+        total = BY_NAME[name].total
+        if total is None:
+            return None
+        way = total.word if isinstance(total, Reduction) else "mean"
+    if way == "mean" or (way == "sum" and seeds):
+        return values[0] if len(set(values)) == 1 else sum(values) / len(values)
+    combine: dict[str, Callable[[list[Any]], Any]] = {"sum": sum, "largest": max, "lowest": min}
+    return combine[way](values) if way else None
 
 
 def _layer_rows(record: Record) -> list[Row]:

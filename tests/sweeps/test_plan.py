@@ -65,8 +65,18 @@ def test_random_sample_is_reproducible_distinct_and_in_range() -> None:
 
 
 def test_sample_of_a_small_grid_is_refused() -> None:
-    with pytest.raises(InputError, match="about 2 points, fewer than samples=3"):
-        points(Plan({"workload": ["digits-cnn"], "seed": [0, 1]}, samples=3))
+    with pytest.raises(InputError, match="about 2 settings, fewer than samples=3"):
+        points(Plan({"workload": ["digits-cnn"], "profile.chunk_length": [8, 16]}, samples=3))
+
+
+def test_random_settings_are_run_for_every_case() -> None:
+    axes = {"workload": ["a", "b"], "profile.chunk_length": Range(8, 512), "seed": [0, 1]}
+    found = points(Plan(axes, samples=3))
+    cases = [(p["workload"], p["seed"]) for p in found]
+    assert cases == [("a", 0), ("a", 1), ("b", 0), ("b", 1)] * 3
+    assert len({p["profile.chunk_length"] for p in found}) == 3
+    with pytest.raises(InputError, match="samples need a key to draw"):
+        Plan({"workload": ["a"], "seed": [0, 1]}, samples=1)
 
 
 @pytest.mark.parametrize(

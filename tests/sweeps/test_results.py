@@ -78,6 +78,18 @@ def test_incomplete_configuration_has_no_measures() -> None:
     assert [(r["complete"], "sqnr_db" in r) for r in result.configurations] == [(False, False)]
 
 
+def test_seeds_are_means_and_do_not_add_up() -> None:
+    """Cycles of two seeds of one network are those of one run; a missing network leaves no measures."""
+    rows = [
+        {"workload": w, "seed": s, "profile.chunk_length": n, "cycles": c, "sqnr_db": 10.0 + s}
+        for w, s, n, c in (("a", 0, 8, 5), ("a", 1, 8, 5), ("b", 0, 8, 7), ("a", 0, 16, 5))
+    ]
+    result = made(rows, workload=["a", "b"], profile__chunk_length=[8, 16], seed=[0, 1])
+    first, second = result.configurations
+    assert (first["complete"], first["cycles"], first["sqnr_db"]) == (True, 12, 10.0)
+    assert not second["complete"] and "cycles" not in second
+
+
 def test_losses_are_means_over_seeds() -> None:
     rows = [{"network": "cnn", "recipe": "hfp8", "seed": s, "test_loss": 1.0 + s} for s in (0, 1)]
     result = made(rows, network=["cnn"], recipe=["hfp8"], seed=[0, 1])
