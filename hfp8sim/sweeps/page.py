@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hfp8sim.report.columns import Row
+from hfp8sim.report.columns import BY_NAME, Row
 from hfp8sim.report.page import fill_page
 from hfp8sim.report.svg import escape
 from hfp8sim.sweeps import plots
@@ -79,7 +79,7 @@ def _measures(record: SweepRecord) -> list[str]:
 
 def _headings(record: SweepRecord) -> list[tuple[str, str]]:
     """(text, meaning) of the columns of a configuration."""
-    return [(key, "") for key in record.varied] + [
+    return [(short, key) for key, short in record.short_keys.items()] + [
         (heading(name), meaning(name)) for name in _measures(record)
     ]
 
@@ -125,11 +125,12 @@ def _tiles(record: SweepRecord) -> list[tuple[str, str, str]]:
     failed = sum(row["status"] == FAILED for row in record.rows)
     if failed:
         tiles.append((f"{failed:,}", "points", "failed"))
-    for cost in record.costs if record.quality else []:
+    for number, cost in enumerate(record.costs if record.quality else []):
         front = record.front(cost).rows
-        if front:
+        if front and number == 0:
             text = number_text(record.quality, front[-1][record.quality])
             tiles.append((text, _unit(record.quality), f"best {heading(record.quality)}, at {number_text(cost, front[-1][cost])} {heading(cost)}"))  # fmt: skip
+        if front:
             text = number_text(cost, front[0][cost])
             tiles.append((text, _unit(cost), f"least {heading(cost)}, at {number_text(record.quality, front[0][record.quality])} {_unit(record.quality)}"))  # fmt: skip
     return tiles
@@ -137,7 +138,8 @@ def _tiles(record: SweepRecord) -> list[tuple[str, str, str]]:
 
 def _unit(name: str) -> str:
     """The unit of a measure, as tiles show it."""
-    return {"sqnr_db": "dB", "cycles": "cycles", "bytes": "B", "accumulator_bits": "bits", "test_loss": "nats"}.get(name, "")  # fmt: skip
+    own = {"cycles": "cycles", "test_loss": "nats", "accumulator_bits": "bits", "step_us": "µs"}
+    return own.get(name) or (BY_NAME[name].unit if name in BY_NAME else "")
 
 
 def _settings(record: SweepRecord) -> list[tuple[str, str]]:

@@ -222,12 +222,13 @@ def parallel(record: SweepRecord) -> str:
     chosen = {row["configuration"] for cost in record.costs for row in record.front(cost).rows}
     rest = [row for row in rows if row["configuration"] not in chosen]
     stride = max(1, -(-len(rest) // _LINES))
-    height, names = 240, [*keys, *measures]
+    names = [*keys, *measures]
+    short = record.short_keys | {name: heading(name) for name in measures}
     scales = {name: _scale([row[name] for row in rows], name in measures) for name in names}
-    places = [4 + 92 * i / max(len(names) - 1, 1) for i in range(len(names))]
+    places = [5 + 88 * i / max(len(names) - 1, 1) for i in range(len(names))]
     parts = []
     for row in [*rest[::stride], *(row for row in rows if row["configuration"] in chosen)]:
-        ys = [height * (1 - scales[name][0](row[name])) + 22 for name in names]
+        ys = [_down(scales[name][0](row[name])) for name in names]
         segments = "".join(
             _line(places[i], ys[i], places[i + 1], ys[i + 1], "") for i in range(len(names) - 1)
         )
@@ -235,18 +236,19 @@ def parallel(record: SweepRecord) -> str:
         title = svg.tag("title", svg.escape(hint(record, row, *measures)))
         parts.append(svg.tag("g", title + segments, class_=style))
     for number, (name, x) in enumerate(zip(names, places)):
-        parts.append(_line(x, 22, x, height + 22, "coordinate"))
-        text = heading(name) if name in measures else name.rpartition(".")[2]
-        full = svg.tag("title", svg.escape(name)) + svg.escape(text)
-        parts.append(
-            svg.tag("text", full, class_="tick name", x=svg.percent(x), y=10 if number % 2 else -4)
-        )
+        parts.append(_line(x, _down(1), x, _down(0), "coordinate"))
+        full = svg.tag("title", svg.escape(name)) + svg.escape(short[name])
+        lift = 26 if number % 2 else 12  # neighbours at two heights
+        parts.append(svg.tag("text", full, class_="tick name", x=svg.percent(x), y=lift))
         for share, text in scales[name][1]:
-            y = height * (1 - share) + 22
-            parts.append(
-                svg.label(text, class_="mark-text", x=svg.percent(x), dx=4, y=f"{y + 3:.1f}")
-            )
-    return svg.chart("parallel", "Parallel coordinates", height + 30, parts)
+            y = f"{_down(share) + 3:.1f}"
+            parts.append(svg.label(text, class_="mark-text", x=svg.percent(x), dx=4, y=y))
+    return svg.chart("parallel", "Parallel coordinates", _down(0) + 8, parts)
+
+
+def _down(share: float) -> float:
+    """The vertical position on a coordinate, below two lines of names."""
+    return 36 + 240 * (1 - share)
 
 
 def _scale(values: list[Any], measure: bool) -> tuple[Any, list[tuple[float, str]]]:
@@ -276,7 +278,7 @@ def share_bars(record: SweepRecord) -> str:
     order = sorted(by_key, key=lambda key: -max(e.share for e in by_key[key]))
     groups = [
         svg.Group(
-            key.rpartition(".")[2][:24],
+            record.short_keys[key][:24],
             tuple(
                 svg.Bar(
                     (svg.Segment(20 + measures.index(e.measure), 100 * e.share, f"{key}: {heading(e.measure)}"),),
@@ -315,6 +317,7 @@ def _effect_chart(effect: Sensitivity, axis: Axis, height: int, number: int) -> 
     frame = Frame(Axis(0, 1, False), axis, height)
     parts = [part for part in frame.grid(most=3) if ('class="tick' not in part and 'x1="0' in part) or "label" in part]  # fmt: skip
     width = 100 / len(effect.groups)
+    crowded = sum(len(text) for text, *_ in effect.groups) > 26
     places = []
     for i, (text, mean, low, high, count) in enumerate(effect.groups):
         x = (i + 0.5) * width
@@ -327,8 +330,9 @@ def _effect_chart(effect: Sensitivity, axis: Axis, height: int, number: int) -> 
                 cy=f"{y:.2f}", r=4,
             )
         )  # fmt: skip
-        tick = "tick minor" if len(effect.groups) > 4 and i % 2 else "tick"
-        parts.append(svg.label(text[:12], class_=tick, x=svg.percent(x), y=height + 13))
+        if not (crowded and i % 2):
+            tick = "tick minor" if len(effect.groups) > 4 and i % 2 else "tick"
+            parts.append(svg.label(text[:14], class_=tick, x=svg.percent(x), y=height + 13))
         places.append((x, y))
     parts += [_line(*a, *b, "front") for a, b in itertools.pairwise(places)]
     return svg.chart(f"effect_{number}", f"{heading(effect.measure)} by {effect.key}", height + 18, parts, _LEFT)  # fmt: skip

@@ -153,7 +153,7 @@ class SweepRecord:
         row |= {key: cell(point.values.get(key)) for key in self.plan.keys}
         return row | dict(point.bits) | {name: measures.get(name) for name in measures}
 
-    @property
+    @functools.cached_property
     def columns(self) -> list[str]:
         """The columns of `rows`: those that any point has."""
         measures = [
@@ -230,7 +230,7 @@ class SweepRecord:
 
     # -- configurations ------------------------------------------------------------------------------
 
-    @property
+    @functools.cached_property
     def varied(self) -> list[str]:
         """The keys that have more than one value, cases left out."""
         return [
@@ -239,7 +239,14 @@ class SweepRecord:
             if key not in CASES and len({_cell_key(row.get(key)) for row in self.rows}) > 1
         ]
 
-    @property
+    @functools.cached_property
+    def short_keys(self) -> dict[str, str]:
+        """The last part of each varied key where no other one has the same; else the whole key."""
+        last = {key: key.rpartition(".")[2] for key in self.varied}
+        parts = list(last.values())
+        return {key: part if parts.count(part) == 1 else key for key, part in last.items()}
+
+    @functools.cached_property
     def quality(self) -> str:
         """The measure that fronts compare with costs; empty for a sweep that computes times alone."""
         if self.plan.quality:
@@ -247,7 +254,7 @@ class SweepRecord:
         candidates = ("test_loss",) if self.plan.training else ("sqnr_db",)
         return next((name for name in candidates if name in self.columns), "")
 
-    @property
+    @functools.cached_property
     def costs(self) -> list[str]:
         """The measures that fronts compare the quality with."""
         if self.plan.costs:
@@ -256,7 +263,7 @@ class SweepRecord:
         return [
             name
             for name in candidates
-            if len({row.get(name) for row in self.rows if row["status"] == DONE} - {None}) > 1
+            if len({row.get(name) for row in self.configurations} - {None}) > 1
         ]
 
     def _measure(self, name: str) -> str:

@@ -6,7 +6,7 @@ import math
 from typing import Any, NamedTuple
 
 from hfp8sim.report.columns import missing
-from hfp8sim.sweeps.record import SweepRecord
+from hfp8sim.sweeps.record import BITS, SweepRecord
 
 #: Groups of a key with many numbers: as many quantiles.
 _GROUPS = 6
@@ -31,8 +31,8 @@ class Sensitivity(NamedTuple):
 
 
 def sensitivities(result: SweepRecord) -> list[Sensitivity]:
-    """The effect of each varied key on the quality and on each cost, the largest share first within a measure."""
-    measures = [name for name in (result.quality, *result.costs) if name]
+    """The effect of each varied key on the quality and on each cost but widths of formats, the largest first."""
+    measures = [m for m in (result.quality, *result.costs) if m and m not in BITS]
     found = []
     for measure in measures:
         effects = [_effect(result, key, measure) for key in result.varied]

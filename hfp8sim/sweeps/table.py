@@ -56,7 +56,7 @@ def failures(result: SweepRecord) -> list[tuple[str, str]]:
 def _front_table(result: SweepRecord, rows: list[Row], quality: str, cost: str) -> Table:
     """A front: the configuration's varied keys and its two measures."""
     keys = result.varied
-    table = _table(*keys, heading(quality), heading(cost), left=len(keys))
+    table = _table(*result.short_keys.values(), heading(quality), heading(cost), left=len(keys))
     shown = rows if len(rows) <= _MOST else [*rows[: _MOST - 1], rows[-1]]
     for row in shown:
         table.add_row(
