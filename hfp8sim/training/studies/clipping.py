@@ -17,7 +17,7 @@ def measure(case: Case) -> Values:
         if case.arm == FLOAT
         else Scheme(case.at, GRIDS[case.at], largest=case.arm == LARGEST)
     )
-    return quantised.train(scheme, case.seed, 15 if case.quick else 600)
+    return quantised.train(scheme, case.seed, 15 if case.quick else 600, rate=0.02)
 
 
 def judge(record: StudyRecord) -> list[Check]:
@@ -49,7 +49,7 @@ STUDY = Study(
     " little at 2.",
     "Choi et al., 2018 (PACT) and 2019 (SAWB)",
     "Five linear layers on digits, activations and weights of the inner three quantised; sums, errors and updates are"
-    " binary32. SGD with momentum, 600 steps of 32 images. α starts at 8.",
+    " binary32. SGD with momentum from rate 0.02, 600 steps of 32 images. α starts at 8.",
     {
         FLOAT: "not quantised, the same at every point",
         CLIPPED: "activations by PACT, weights by SAWB",

@@ -64,7 +64,7 @@ STUDY = Study(
     " each layer has its own scale.",
     "Sun et al., NeurIPS 2020; Chmiel et al., 2021, for LUQ",
     "Five linear layers on digits, the inner three quantised: activations by PACT, weights by SAWB, errors in radix 4."
-    " Sums, first and last layer and updates are binary32. SGD with momentum, 600 steps of 32 images.",
+    " Sums, first and last layer and updates are binary32. SGD with momentum from rate 0.05, 600 steps of 32 images.",
     {
         FLOAT: "not quantised",
         FORWARD: "activations and weights in 4 bits, errors in binary32",

@@ -6,7 +6,7 @@ from hfp8sim.training.studies import runs
 from hfp8sim.training.studies.frame import Case, Check, Metric, Study, StudyRecord, Values
 
 FORMATS = {"errors 1-5-2": "hfp8-152", "errors 1-4-3": "hfp8-143"}
-LOSS, FLUSHED, CLAMPED = "training loss", "errors flushed", "errors saturated"
+LOSS, LOST, CLAMPED = "training loss", "weights without gradient", "errors saturated"
 #: A run works if its training loss is at most so many times the lowest of all.
 _FACTOR = 1.5
 
@@ -24,8 +24,8 @@ def measure(case: Case) -> Values:
         steps=25 if case.quick else 160,
     )  # fmt: skip
     return runs.chosen(runs.metrics(run), LOSS) | {
-        FLUSHED: 100 * runs.flushed(run.model),
-        CLAMPED: 100 * runs.saturated(run.model),
+        LOST: runs.without_gradient(run.model),
+        CLAMPED: runs.saturated(run.model),
     }
 
 
@@ -75,7 +75,7 @@ STUDY = Study(
         "errors 1-5-2": "errors in hfp8-152",
         "errors 1-4-3": "errors in hfp8-143, as activations and weights",
     },
-    (Metric(LOSS, "nats", log=True), Metric(FLUSHED, "%", 1), Metric(CLAMPED, "%", 2)),
+    (Metric(LOSS, "nats", log=True), Metric(LOST, "%", 1), Metric(CLAMPED, "%", 2)),
     measure,
     judge,
     Metric("loss scale", "power of two", 0),

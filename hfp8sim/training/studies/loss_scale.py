@@ -9,17 +9,17 @@ RECIPES = {
     "scale 1024": runs.changed({"loss_scale.kind": "static", "loss_scale.start": 1024.0}),
     "scale 1": runs.changed({"loss_scale.kind": "none"}),
 }
-LOSS, FLUSHED = "test loss", "errors flushed"
+LOSS, LOST = "test loss", "weights without gradient"
 
 
 def measure(case: Case) -> Values:
-    """A small language model, and the share of its errors that the last step flushed to zero."""
+    """A small language model, and the share of its weights that got no gradient in the last step."""
     run = runs.train(
         "transformer", RECIPES[case.arm], case.seed, data="help-text", optimiser="adam", rate=2e-3,
         decay=0.0, batch=8, steps=6 if case.quick else 80,
     )  # fmt: skip
     return runs.chosen(runs.metrics(run), LOSS, "training loss") | {
-        FLUSHED: 100 * runs.flushed(run.model)
+        LOST: runs.without_gradient(run.model)
     }
 
 
@@ -27,7 +27,7 @@ def judge(record: StudyRecord) -> list[Check]:
     """With a scale as binary32, without behind."""
     scaled = record.difference(LOSS, "scale 1024", CONTROL)
     bare = record.difference(LOSS, "scale 1", CONTROL)
-    shares = [record.mean(FLUSHED, arm) for arm in ("scale 1024", "scale 1")]
+    shares = [record.mean(LOST, arm) for arm in ("scale 1024", "scale 1")]
     return [
         Check(
             f"Without scaling the test loss ends {bare.mean:+.3f} nats from fp32 (95 % margin"
@@ -39,8 +39,8 @@ def judge(record: StudyRecord) -> list[Check]:
             abs(scaled.mean) <= abs(bare.mean) / 10,
         ),
         Check(
-            f"Of the errors {shares[1]:.0f} % are flushed to zero without scaling, {shares[0]:.0f} % with it;"
-            " wanted: fewer with it",
+            f"The gradient of {shares[1]:.0f} % of the weights is 0 without scaling, of {shares[0]:.0f} % with it; wanted: fewer"
+            " with it",
             shares[0] < shares[1],
         ),
     ]
@@ -58,7 +58,7 @@ STUDY = Study(
         "scale 1024": "recipe hfp8 with a static loss scale of 1024",
         "scale 1": "recipe hfp8 without loss scale",
     },
-    (Metric(LOSS, "nats", 3), Metric("training loss", "nats", 3), Metric(FLUSHED, "%", 1)),
+    (Metric(LOSS, "nats", 3), Metric("training loss", "nats", 3), Metric(LOST, "%", 1)),
     measure,
     judge,
     seeds=3,

@@ -81,24 +81,19 @@ def metrics(run: Run) -> Values:
     }
 
 
-def flushed(model: nn.Module) -> float:
-    """The share of the last step's errors that their format flushed to zero, 0 … 1."""
-    return _share(model, "underflowed")
+def without_gradient(model: nn.Module) -> float:
+    """The share of weights whose gradient in the last step was exactly 0, in %."""
+    weights = [p for p in model.parameters() if p.ndim > 1 and p.grad is not None]
+    zeros = sum(int((p.grad == 0).sum()) for p in weights)
+    return 100 * zeros / sum(int(p.numel()) for p in weights)
 
 
 def saturated(model: nn.Module) -> float:
-    """The share of the last step's errors that their format clamped, 0 … 1."""
-    return _share(model, "saturated")
-
-
-def _share(model: nn.Module, what: str) -> float:
-    shares = [
-        m.products.shares["error"]
-        for m in model.modules()
-        if is_emulated(m) and m.products.shares.get("error")
-    ]  # type: ignore[union-attr]
+    """The share of the last step's errors that their format clamped, in %."""
+    operands = [m.products.shares for m in model.modules() if is_emulated(m)]  # type: ignore[union-attr]
+    shares = [of["error"] for of in operands if "error" in of]
     size = sum(share.size for share in shares)
-    return sum(getattr(share, what) for share in shares) / size if size else 0.0
+    return 100 * sum(share.saturated for share in shares) / size if size else 0.0
 
 
 def chosen(values: Values, *names: str) -> Values:
