@@ -310,6 +310,11 @@ uint32_t ref_site_sum(const ref_site *site, int32_t count, const uint32_t *const
 void ref_reduce(const ref_site *site, const uint32_t *gradients, int64_t learners, int64_t size,
                 uint64_t seed, uint64_t step, uint64_t tensor, uint32_t *out);
 
+/* z less the maximum of its row, rounded; elements of minus infinity stay. `columns` is at least 1.
+ * Returns the first element with a NaN that the format has no code for, or -1. */
+int64_t ref_softmax_input(const ref_site *site, const uint32_t *z, int64_t rows, int64_t columns,
+                          uint64_t seed, uint64_t step, uint64_t tensor, uint32_t *out);
+
 /* ---- vectors.c ---------------------------------------------------------------------------- */
 
 /* ref_vector_request.unit */

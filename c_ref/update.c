@@ -313,3 +313,60 @@ void ref_reduce(const ref_site *site, const uint32_t *gradients, int64_t learner
         }
     }
 }
+
+/* Whether x > y: finite numbers, zeros and infinities. */
+static bool greater(number x, number y)
+{
+    if (x.kind == ZERO && y.kind == ZERO)
+        return false;
+    if (x.kind == ZERO)
+        return y.negative;
+    if (y.kind == ZERO)
+        return !x.negative;
+    if (x.negative != y.negative)
+        return y.negative;
+    bool larger; /* in magnitude */
+    if (x.kind == INFINITE || y.kind == INFINITE) {
+        larger = x.kind == INFINITE && y.kind != INFINITE;
+        if (x.kind == y.kind)
+            return false;
+    } else {
+        const int32_t top_x = x.exponent - leading_zeros(x.significand),
+                      top_y = y.exponent - leading_zeros(y.significand);
+        const uint64_t bits_x = x.significand << leading_zeros(x.significand),
+                       bits_y = y.significand << leading_zeros(y.significand);
+        if (top_x == top_y && bits_x == bits_y)
+            return false;
+        larger = top_x != top_y ? top_x > top_y : bits_x > bits_y;
+    }
+    return larger != x.negative;
+}
+
+int64_t ref_softmax_input(const ref_site *site, const uint32_t *z, int64_t rows, int64_t columns,
+                          uint64_t seed, uint64_t step, uint64_t tensor, uint32_t *out)
+{
+    const uint64_t stream = absorb(absorb(0, step), tensor);
+    int64_t invalid = -1;
+    for (int64_t row = 0; row < rows; row++) {
+        const uint32_t *x = z + row * columns;
+        number largest = value(x[0]);
+        for (int64_t column = 1; column < columns && largest.kind != NAN_KIND; column++) {
+            const number next = value(x[column]);
+            if (next.kind == NAN_KIND || greater(next, largest))
+                largest = next;
+        }
+        for (int64_t column = 0; column < columns; column++) {
+            const int64_t t = row * columns + column;
+            const number terms[2] = {value(x[column]), negated(largest)};
+            if (terms[0].kind == INFINITE && terms[0].negative) {
+                out[t] = x[column]; /* masked */
+                continue;
+            }
+            context now = {seed, stream, (uint64_t)t, NULL, false};
+            out[t] = round_at(&now, site, REF_SITE_SOFTMAX, 0, exact_sum(terms, 2));
+            if (now.no_code && invalid < 0)
+                invalid = t;
+        }
+    }
+    return invalid;
+}

@@ -652,3 +652,30 @@ def reduce(site, gradients: list[list[X]], seed: int, step: int, tensor: int) ->
                 )  # fmt: skip
             result[t] = value
     return result
+
+
+def softmax_input(site, rows: list[list[X]], seed: int, step: int, tensor: int) -> list[list[X]]:
+    """Each row's elements less its maximum; those of −∞ stay.
+
+    Raises:
+        NoCode: a NaN into a format without one.
+    """
+    result = []
+    for number_of_row, row in enumerate(rows):
+        largest = max(row, key=_order) if all(x.kind != "nan" for x in row) else NAN
+        line = []
+        for column, x in enumerate(row):
+            if x.kind == "infinity" and x.negative:
+                line.append(x)
+                continue
+            e = Element(seed, step, tensor, number_of_row * len(row) + column)
+            line.append(e.at("softmax", site, total([x, minus(largest)])))
+        result.append(line)
+    return result
+
+
+def _order(x: X) -> tuple[int, Fraction]:
+    """Numbers in their order, infinities at the ends."""
+    if x.kind == "infinity":
+        return (-1 if x.negative else 1), Fraction(0)
+    return 0, x.value

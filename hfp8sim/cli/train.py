@@ -1,4 +1,4 @@
-"""The commands of training: `train`."""
+"""The commands of training: `train` and `quantise`."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ def train(
         changed_recipe(name, set_ or [] if name != "fp32" else [])
         for name in recipe or ["fp32", "hfp8"]
     ]
-    runs = []
+    runs: list[Run] = []
+    unsaved = ""
     for record in recipes:
         settings = Settings(
             network, data or ("help-text" if text else "digits"), record,
@@ -108,9 +109,18 @@ def train(
             rate if rate is not None else 2e-3 if text else 0.05,
             batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4, learners=learners,
         )  # fmt: skip
-        runs.append(_trained(settings, threads, out, resume, every, watch, machine))
+        run, watched = _trained(settings, threads, out, resume, every, watch, machine)
+        try:
+            if out is not None:
+                run.save(_checkpoint(out, settings))
+            _written(watched, out)
+        except InputError as error:  # a full disk: what the run found is shown all the same
+            unsaved = unsaved or str(error)
+        runs.append(run)
     if _leads(runs[0]):
         print_out(lambda terminal: terminal.print(_table(runs)))
+    if unsaved:
+        raise InputError(unsaved)
 
 
 def _launch(learners: int, out: Path | None) -> None:
@@ -139,15 +149,15 @@ def _trained(
     every: int,
     watched: int | None,
     machine: str,
-) -> Run:
-    """One run. After Ctrl-C its checkpoint and its watch are written and the process ends."""
+) -> tuple[Run, Watch | None]:
+    """One run, and its watch. After Ctrl-C its checkpoint and its watch are written and the process ends."""
     from hfp8sim.files import check_folder
     from hfp8sim.simulation.checkpoint import stoppable
     from hfp8sim.training.distributed.rings import LostLearner
     from hfp8sim.training.distributed.runs import make_run
 
     name = settings.recipe.name
-    path = None if out is None else out / f"{settings.network.replace(':', '.')}.{name}.pt"
+    path = None if out is None else _checkpoint(out, settings)
     if out is not None:
         check_folder(out)
     run = make_run(settings, threads)
@@ -189,10 +199,18 @@ def _trained(
             sys.exit(INTERRUPTED)
         except LostLearner as lost:
             raise _lost(lost, path if saved else None, saved) from None
-    if path is not None:
-        run.save(path)
-    _written(watch, out)
-    return run
+        except InputError as error:
+            if path is None or not run.step or settings.learners > 1:
+                raise
+            raise InputError(
+                f"{error}; {run.save(path)} holds the {run.step} steps before"
+            ) from None
+    return run, watch
+
+
+def _checkpoint(out: Path, settings: Any) -> Path:
+    """The file of a run's checkpoint."""
+    return out / f"{settings.network.replace(':', '.')}.{settings.recipe.name}.pt"
 
 
 def _watch(run: Run, path: Any, every: int, machine: str, threads: int | None) -> Watch:
@@ -267,3 +285,102 @@ def _table(runs: list[Run]) -> Any:
             str(sum(r.counts.skipped for r in run.history)), f"{run.optimiser.scale.scale:g}",
         )  # fmt: skip
     return table
+
+
+@app.command()
+def quantise(
+    weights: Annotated[
+        Path,
+        typer.Argument(
+            metavar="WEIGHTS",
+            help="trained weights: a checkpoint of hfp8sim train, a state_dict (.pt), .safetensors, or the initialisers of .onnx",
+        ),
+    ],
+    network: Annotated[
+        str,
+        typer.Option(help="as of train; a checkpoint names its own"),
+    ] = "",
+    data: Annotated[str, typer.Option(help="digits, fashion-mnist or help-text")] = "",
+    recipe: Annotated[str, typer.Option(help="a recipe or a TOML file")] = "hfp8",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE,…", help="change the recipe: x.format=e5m2"),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYERS=PROFILE,…", help="layers with another profile, or `keep`; the recipe's"
+        ),
+    ] = None,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="set the scales of operands from training batches")
+    ] = False,
+    retune: Annotated[
+        str,
+        typer.Option(
+            help="re-tune batch normalisations: layers, one-pass, running, or none to leave them"
+        ),
+    ] = "layers",
+    batches: Annotated[int, typer.Option(help="training batches to calibrate and re-tune on")] = 20,
+    batch: Annotated[int, typer.Option(help="examples of such a batch")] = 64,
+    layers: Annotated[int, typer.Option(help="show so many layers, the worst first")] = 5,
+    seed: Annotated[int, typer.Option(help="of the choice of batches")] = 0,
+    threads: Annotated[int | None, typer.Option(help="worker threads; changes no bit")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="write the last row's network: codes into .safetensors, values into another file"
+        ),
+    ] = None,
+) -> None:
+    """Run a trained network on the emulator without retraining, before and after batch normalisation is re-tuned."""
+    import itertools
+
+    from hfp8sim.recipes.record import changed_recipe
+    from hfp8sim.training.direct import quantise_directly
+    from hfp8sim.training.runs import batches_of_test_set, trained_network
+    from hfp8sim.training.weights import save_quantised
+
+    if batches < 1 or batch < 1 or layers < 0:
+        raise InputError("--batches and --batch must be at least 1, --layers at least 0")
+    record = changed_recipe(recipe, set_ or [])
+    model, source = trained_network(weights, network, data)
+    inputs = [
+        x for x, _ in itertools.islice(source.training_batches(batch, seed, batches), batches)
+    ]
+    rows = quantise_directly(
+        model, record, list(batches_of_test_set(source)), inputs, policy=policy, calibrate=calibrate,
+        retune=None if retune == "none" else retune, threads=threads,
+    )  # fmt: skip
+    print_out(lambda terminal: _show_rows(terminal, rows, layers))
+    if out is not None:
+        say(f"{save_quantised(rows[-1].model, out)} holds {rows[-1].form}")
+
+
+def _show_rows(terminal: Any, rows: list[Any], layers: int) -> None:
+    """The forms of the network, and the worst layers of the last form."""
+    numbers = ("test loss", "accuracy %", "logit SQNR dB")
+    table = list_table(("network", *numbers, "worst layer"), numbers)
+    for row in rows:
+        result, worst = row.evaluation, row.evaluation.worst_layer
+        table.add_row(
+            row.form, f"{result.loss:.4f}", f"{100 * result.accuracy:.2f}", _decibels(result.logit_sqnr),
+            "–" if worst is None else f"{worst.name}, {worst.sqnr:.1f} dB",
+        )  # fmt: skip
+    terminal.print(table)
+    found = sorted(rows[-1].evaluation.layers, key=lambda layer: layer.sqnr)[:layers]
+    if not found:
+        return
+    shares = ("SQNR dB", "to here dB", "saturated %", "flushed %")
+    table = list_table(("layer", "kind", "profile", *shares), shares)
+    for layer in found:
+        table.add_row(
+            layer.name, layer.kind, layer.profile, _decibels(layer.sqnr), _decibels(layer.reference_sqnr),
+            f"{100 * layer.saturated:.2f}", f"{100 * layer.flushed:.2f}",
+        )  # fmt: skip
+    terminal.print()
+    terminal.print(table)
+
+
+def _decibels(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

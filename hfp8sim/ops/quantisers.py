@@ -74,17 +74,24 @@ def _nearest(x: Reals, rounding: str) -> Reals:
 
 
 @standard_arithmetic
-def pact(x: ArrayLike, alpha: float, bits: int, rounding: str = "nearest-up") -> Quantised:
+def pact(
+    x: ArrayLike, alpha: float, bits: int, rounding: str = "nearest-up", *, signed: bool = False
+) -> Quantised:
     """Parameterised clipping activation (Choi et al., 2018): [0, α] in 2^bits levels.
 
     n = round(clip(x, 0, α)·(2^bits − 1)/α). **Choice**: a tie goes up; PyTorch's rounding is `nearest-even`.
 
+    Args:
+        signed: [−α, α] in 2^bits − 1 levels, for activations of both signs (**choice**).
+
     Raises:
-        InputError: numbers that are not finite, an α that is not positive, bits outside 1..16.
+        InputError: numbers that are not finite, an α that is not positive, bits outside 1..16, or 1 bit if signed.
     """
     values, top = _reals(x, "activation"), _positive(alpha, "alpha")
-    levels = (1 << _width(bits)) - 1
-    codes = _nearest(np.clip(values, 0.0, top) * levels / top, rounding)
+    levels = (1 << _width(bits) - signed) - 1
+    if not levels:
+        raise InputError("bits of a signed quantiser is 1, must be an integer 2..16")
+    codes = _nearest(np.clip(values, -top if signed else 0.0, top) * levels / top, rounding)
     return Quantised(codes.astype(np.int32), top / levels)
 
 
@@ -97,12 +104,13 @@ class PactGradient(NamedTuple):
 
 @standard_arithmetic
 def pact_gradient(
-    x: ArrayLike, alpha: float, dy: ArrayLike, bits: int = 0, rounding: str = "nearest-up"
-) -> PactGradient:
+    x: ArrayLike, alpha: float, dy: ArrayLike, bits: int = 0, rounding: str = "nearest-up", *,
+    signed: bool = False,
+) -> PactGradient:  # fmt: skip
     """Gradients with respect to x and α.
 
     dx is dy where 0 ≤ x < α, else 0. dα is the sum of dy where x ≥ α: at x = α the gradient goes to α alone, as the
-    paper defines it. Given `bits`, dα also has the terms dy·(n − z)/(2^bits − 1) of the elements inside, z before the
+    paper defines it. If signed, dx is dy where −α < x < α, and dα also has −dy where x ≤ −α. Given `bits`, dα also has the terms dy·(n − z)/(2^bits − 1) of the elements inside, z before the
     rounding and n after it (PACT+).
 
     Raises:
@@ -117,10 +125,12 @@ def pact_gradient(
         raise InputError(
             f"gradient has shape {gradient.shape}, must be the activation's, {values.shape}"
         )
-    inside = (values >= 0) & (values < top)
+    inside = (values > -top if signed else values >= 0) & (values < top)
     of_alpha = float(gradient[values >= top].sum())
+    if signed:
+        of_alpha -= float(gradient[values <= -top].sum())
     if bits:
-        levels = (1 << _width(bits)) - 1
+        levels = (1 << _width(bits) - signed) - 1
         z = values[inside] * levels / top
         of_alpha += float((gradient[inside] * (_nearest(z, rounding) - z) / levels).sum())
     return PactGradient(np.where(inside, gradient, 0.0), of_alpha)

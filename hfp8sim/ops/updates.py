@@ -98,7 +98,7 @@ def start(
     Returns:
         W and r, float32 of w's shape; None for r where the rule has no residual.
     """
-    w = np.ascontiguousarray(weight, np.float32)
+    w = np.ascontiguousarray(weight, np.float32).reshape(np.shape(weight))
     draw = Draw(seed, 0, tensor)
     new = _round(Place.UPDATE, rule.sites["update"], [(1.0, w)], draw)
     if not rule.residual:
@@ -139,11 +139,23 @@ def softmax_input(
         axis: of which the maximum is taken.
 
     Returns:
-        float32 of z's shape.
+        float32 of z's shape. Elements of −∞ are masked: they stay.
+
+    Raises:
+        InputError: a row with NaN or +∞ at a site whose format has no NaN.
     """
     z = np.asarray(z, np.float32)
     largest = np.broadcast_to(z.max(axis=axis, keepdims=True), z.shape)
-    return _round(Place.SOFTMAX, site, [(1.0, z), (-1.0, largest)], Draw(seed, step, tensor))
+    masked = np.isneginf(z)
+    if not masked.any():
+        return _round(Place.SOFTMAX, site, [(1.0, z), (-1.0, largest)], Draw(seed, step, tensor))
+    shown = np.where(masked, np.float32(0), z)
+    subtracted = np.where(masked, np.float32(0), largest)
+    result = _round(
+        Place.SOFTMAX, site, [(1.0, shown), (-1.0, subtracted)], Draw(seed, step, tensor)
+    )
+    result[masked] = -np.inf
+    return result
 
 
 @standard_arithmetic

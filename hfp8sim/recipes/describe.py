@@ -59,6 +59,8 @@ def site_rows(recipe: Recipe) -> list[tuple[str, ...]]:
             rows.append((name, _NONE, _NONE, _NONE, _NONE, meaning))
             continue
         rounding = f"{quantiser}, {site.rounding}" if quantiser else site.rounding
+        if name in OPERANDS and recipe.scaling(name) != "fixed":
+            rounding += f", scale {recipe.scaling(name)}"
         r = str(site.random_bits) if site.stochastic else _NONE
         rows.append((name, site.record.name, rounding, site.overflow, r, meaning))
     return rows
@@ -88,6 +90,7 @@ def values(recipe: Recipe) -> dict[str, Any]:
                 "overflow": site.overflow,
                 "random_bits": site.random_bits if site.stochastic else None,
                 "quantiser": recipe.quantisers.get(name),
+                **({"scaling": recipe.scaling(name)} if name in OPERANDS else {}),
             }
             for name, site in sites.items()
         },

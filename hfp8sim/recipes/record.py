@@ -10,9 +10,10 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hfp8sim.errors import InputError, located, unknown
+from hfp8sim.formats import FloatFormat
 from hfp8sim.recipes.scale import LossScale
 from hfp8sim.registry import Registry
 from hfp8sim.units import Profile, get_profile
@@ -46,12 +47,35 @@ UPDATES = {
 }
 SITES = {**OPERANDS, **RESULTS, **OTHERS, **UPDATES}
 
-#: Quantisers that an operand can have in place of a plain rounding (`hfp8sim.ops.quantisers`).
+#: Quantisers that an operand can have in place of a plain rounding (`hfp8sim.ops.quantisers`). Uniform ones take their bits from the
+#: operand's format `fixedk.0`, or are written with them: `pact:4`.
 QUANTISERS = {
     "pact": "clipped at a learnt α, uniform levels (Choi et al., 2018)",
     "sawb": "scaled by two moments, uniform levels (Choi et al., 2019)",
+    "sawb-even": "the same without a level at zero",
     "radix4": "powers of 4, even grid for dgrad and odd grid for wgrad (Sun et al., NeurIPS 2020)",
     "luq": "powers of 2, unbiased (Chmiel et al., 2021)",
+}
+#: The operands that a quantiser can have.
+_QUANTISED = {
+    "pact": ("x",), "sawb": ("x", "w"), "sawb-even": ("x", "w"), "radix4": ("error",),
+    "luq": ("x", "w", "error"),
+}  # fmt: skip
+#: The bits that a quantiser can have; the others have no choice of bits.
+_BITS = {
+    "pact": tuple(range(2, 9)), "sawb": (2, 3, 4, 5, 7, 8), "sawb-even": (2, 3, 4, 5, 8)
+}  # fmt: skip
+#: Holds the numbers of radix 4 and LUQ: 2^−7 … 2^8.
+POWERS_OF_TWO = FloatFormat(
+    "powers-of-2", 4, 0, 7, lowest="normal", special="none",
+    source="container of radix-4 FP4 (choice)",
+)  # fmt: skip
+
+#: How the power-of-two scale of an operand is chosen.
+SCALINGS = {
+    "fixed": "the profile's, or what calibration has set",
+    "tracked": "from the largest magnitude in the last steps",
+    "layer": "doubled and halved from step to step (Sun et al., NeurIPS 2020)",
 }
 
 #: Fewer random bits than this at `update` shrink weights (docs/numerics.md, section 6).
@@ -60,6 +84,13 @@ _FEW_BITS = 16
 
 def _means(text: str) -> dict[str, str]:
     return {"meaning": text}
+
+
+class Quantiser(NamedTuple):
+    """How an operand is quantised."""
+
+    kind: str  #: a name of `QUANTISERS`
+    bits: int = 0  #: of uniform levels; 0 for powers of two
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +123,9 @@ class Recipe:
     quantisers: Mapping[str, str] = dataclasses.field(
         default_factory=dict, metadata=_means("quantisers of operands: " + ", ".join(QUANTISERS))
     )
+    scalings: Mapping[str, str] = dataclasses.field(
+        default_factory=dict, metadata=_means("scales of operands: " + ", ".join(SCALINGS))
+    )
     choices: tuple[str, ...] = dataclasses.field(default=(), compare=False)  #: not in the paper
 
     def __post_init__(self) -> None:
@@ -105,9 +139,49 @@ class Recipe:
             for name, quantiser in self.quantisers.items():
                 if name not in OPERANDS:
                     raise unknown("operand", name, list(OPERANDS))
-                if quantiser not in QUANTISERS:
-                    raise unknown("quantiser", quantiser, list(QUANTISERS))
+                if name not in _QUANTISED[self._quantiser(name).kind]:
+                    wanted = " or ".join(_QUANTISED[self._quantiser(name).kind])
+                    raise InputError(f"quantiser {quantiser} is of {wanted}, not of {name}")
+            for name, scaling in self.scalings.items():
+                if name not in OPERANDS:
+                    raise unknown("operand", name, list(OPERANDS))
+                if scaling not in SCALINGS:
+                    raise unknown("scaling", scaling, list(SCALINGS))
+                if self.quantisers.get(name, "radix4") != "radix4":
+                    raise InputError(
+                        f"quantiser {self.quantisers[name]} of {name} sets its own scale"
+                    )
             self.update()
+
+    def quantiser(self, operand: str) -> Quantiser | None:
+        """The quantiser of an operand; None if it is rounded as its site says."""
+        return self._quantiser(operand) if operand in self.quantisers else None
+
+    def _quantiser(self, operand: str) -> Quantiser:
+        text = self.quantisers[operand]
+        kind, colon, bits = text.partition(":")
+        if kind not in QUANTISERS:
+            raise unknown("quantiser", kind, list(QUANTISERS))
+        if kind not in _BITS:
+            if colon:
+                raise InputError(
+                    f"quantiser {kind} has no choice of bits: {operand}.quantiser={kind}"
+                )
+            return Quantiser(kind)
+        known = ", ".join(map(str, _BITS[kind]))
+        site = self.site(operand)
+        if not colon and site is not None and site.record.name == f"fixed{site.record.bits}.0":
+            bits = str(site.record.bits)
+        if bits not in [str(number) for number in _BITS[kind]]:
+            raise InputError(
+                f"quantiser {text} of {operand} needs bits, one of {known}: {operand}.quantiser={kind}:4"
+            )
+        return Quantiser(kind, int(bits))
+
+    def scaling(self, operand: str) -> str:
+        """How an operand's scale is chosen, a name of `SCALINGS`."""
+        default = "layer" if self.quantisers.get(operand) == "radix4" else "fixed"
+        return self.scalings.get(operand, default)
 
     @property
     def emulated(self) -> bool:
@@ -164,7 +238,7 @@ class Recipe:
         """Another recipe with some values changed, by dotted key; `InputError` for an unknown key.
 
         Keys are the fields of `MEANINGS`, `SITE.format`, `SITE.rounding`, `SITE.overflow`, `SITE.random_bits`,
-        `SITE.quantiser`, and `loss_scale.FIELD`: `replace(**{"update.random_bits": 16, "rule": "axpy"})`. A site that was not
+        `SITE.quantiser`, `SITE.scaling`, and `loss_scale.FIELD`: `replace(**{"update.random_bits": 16, "rule": "axpy"})`. A site that was not
         rounded starts from the record `Site()`.
         """
         top: dict[str, Any] = {}
@@ -180,18 +254,23 @@ class Recipe:
         base = dataclasses.replace(
             self, **{k: v for k, v in top.items() if k in ("rule", "profile")}
         )
-        sites, quantisers = dict(self.sites), dict(self.quantisers)
+        sites, quantisers, scalings = (
+            dict(self.sites), dict(self.quantisers), dict(self.scalings),
+        )  # fmt: skip
         for owner, fields in parts.items():
             if owner == "loss_scale":
                 top[owner] = dataclasses.replace(self.loss_scale, **fields)
                 continue
             if "quantiser" in fields:
                 quantisers[owner] = fields.pop("quantiser")
+            if "scaling" in fields:
+                scalings[owner] = fields.pop("scaling")
             if fields:
                 site = sites.get(owner) or base.site(owner) or Site()
                 sites[owner] = dataclasses.replace(site, **fields)
         top.setdefault("sites", sites)
         top.setdefault("quantisers", {k: v for k, v in quantisers.items() if v})
+        top.setdefault("scalings", {k: v for k, v in scalings.items() if v})
         return dataclasses.replace(self, **top)
 
 
@@ -208,7 +287,7 @@ def _fields_of(owner: str) -> tuple[str, ...]:
     if owner == "loss_scale":
         return _LOSS_FIELDS
     if owner in SITES:
-        return (*_SITE_FIELDS, "quantiser") if owner in OPERANDS else _SITE_FIELDS
+        return (*_SITE_FIELDS, "quantiser", "scaling") if owner in OPERANDS else _SITE_FIELDS
     return ()
 
 
@@ -217,10 +296,13 @@ RECIPES: Registry[Recipe] = Registry("recipe")
 
 def keys() -> list[str]:
     """Every key that `Recipe.replace` takes."""
-    plain = [key for key in MEANINGS if key not in ("loss_scale", "sites", "quantisers")]
+    plain = [
+        key for key in MEANINGS if key not in ("loss_scale", "sites", "quantisers", "scalings")
+    ]
     sites = [f"{site}.{field}" for site in SITES for field in _SITE_FIELDS]
     return [
         *plain, *sites, *(f"{name}.quantiser" for name in OPERANDS),
+        *(f"{name}.scaling" for name in OPERANDS),
         *(f"loss_scale.{field}" for field in _LOSS_FIELDS),
     ]  # fmt: skip
 
@@ -248,8 +330,8 @@ def load_recipe(path: str | Path) -> Recipe:
     """The recipe of a TOML file.
 
     Top-level keys: `name`, `summary`, `base` (a recipe that it changes; fp32 by default), `profile` (a name, or a TOML
-    file by its path from this one's folder), `policy`, `rule`, `momentum_roundings`. Tables: `[site.NAME]` with `format`, `rounding`, `overflow`, `random_bits`, `quantiser`, and
-    `[loss_scale]`.
+    file by its path from this one's folder), `policy`, `rule`, `momentum_roundings`. Tables: `[site.NAME]` with `format`,
+    `rounding`, `overflow`, `random_bits`, `quantiser`, `scaling`, and `[loss_scale]`.
 
     Raises:
         InputError: the file cannot be read, is not TOML, has an unknown key, or makes no recipe.

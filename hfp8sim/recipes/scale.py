@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from hfp8sim.errors import InputError, unknown
@@ -117,6 +118,32 @@ def _checked_floors(floors: Any) -> tuple[tuple[int, float], ...]:
     if any(not (floor > 0 and math.isfinite(floor)) for _, floor in pairs):
         raise InputError("floors of loss_scale.floors must be positive and finite")
     return pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class TrackedScale:
+    """A scale that follows the largest magnitudes of the last steps; its state is their list, the newest last.
+
+    **Choice**: 16 steps.
+    """
+
+    top: float  #: the format's largest number
+    length: int = 16
+
+    def exponent(self, history: Sequence[float]) -> int | None:
+        """The largest e with which no magnitude of the history times 2^e is above the top; None without one."""
+        largest = max(history, default=0.0)
+        return largest_exponent(largest, self.top) if largest > 0 else None
+
+    def advance(self, history: Sequence[float], largest: float) -> list[float]:
+        """The history after a step with this largest magnitude."""
+        return [*history, largest][-self.length :]
+
+
+def largest_exponent(largest: float, top: float) -> int:
+    """The largest e with largest · 2^e ≤ top, both positive."""
+    exponent = math.frexp(top)[1] - math.frexp(largest)[1]
+    return exponent - (math.ldexp(largest, exponent) > top)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from hfp8sim.formats import FloatFormat
-from hfp8sim.recipes.record import Recipe, register_recipe
+from hfp8sim.recipes.record import POWERS_OF_TWO, Recipe, register_recipe
 from hfp8sim.recipes.scale import LossScale
 from hfp8sim.units.sites import BINARY32, Site
 
@@ -11,16 +10,6 @@ _IEEE_169 = Site("ieee-169", "stochastic")
 _FIXED = Site("fixed8.8", "stochastic", "saturate")
 _E5M2 = Site("e5m2", "nearest-even", "saturate")
 _E5M2_STOCHASTIC = Site("e5m2", "stochastic", "saturate")
-#: Holds both grids of radix 4, 4^k and 2·4^k, times a power of two.
-_POWERS = FloatFormat(
-    "powers-of-2",
-    4,
-    0,
-    7,
-    lowest="normal",
-    special="none",
-    source="container of radix-4 FP4 (choice)",
-)
 _INT4 = Site("fixed4.0", "nearest-even", "saturate")
 
 for _recipe in (
@@ -65,7 +54,7 @@ for _recipe in (
         sites={
             "x": _E5M2, "w": _E5M2, "error": _E5M2_STOCHASTIC, "wgrad-result": _E5M2_STOCHASTIC,
             "unscale": BINARY32, "decay": BINARY32, "momentum": BINARY32,
-            "update": Site("binary16", "stochastic"),
+            "update": Site("binary16", "stochastic"), "softmax": BINARY32,
         },
         choices=(
             "stochastic rounding of the gradient tensors alone, as in the authors' later toolkit",
@@ -96,11 +85,12 @@ for _recipe in (
         "Sun et al., NeurIPS 2020: 4-bit integers forward, powers of 4 backward, sums in 16 bits",
         profile="fp16",
         rule="master",
-        sites={"x": _INT4, "w": _INT4, "error": Site(_POWERS, "nearest-even", "saturate")},
+        sites={"x": _INT4, "w": _INT4, "error": Site(POWERS_OF_TWO, "nearest-even", "saturate")},
         quantisers={"x": "pact", "w": "sawb", "error": "radix4"},
         choices=(
             "binary32 weights, first and last layer in 16 bits",
             "DLFloat16 with chunks of 64 as the 16-bit sums", "a scale for each layer that starts at 2^10",
+            "α starts as the first batch's largest activation; activations below zero: levels from −α to α",
         ),
     ),
     Recipe(

@@ -8,13 +8,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hfp8sim.errors import InputError
 from hfp8sim.training import functional, steps
 from hfp8sim.training.emulation import Products
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
 #: Products of the layer, by what they compute; a product's index is its number within the layer.
-PARTS = ("query", "key", "value", "scores", "context", "output")
+PARTS = ("query", "key", "value", "scores", "context", "output", "softmax")
 
 
 class MultiheadAttention(nn.MultiheadAttention):
@@ -32,10 +31,6 @@ class MultiheadAttention(nn.MultiheadAttention):
         is_causal: bool = False,
     ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
         """As `torch.nn.MultiheadAttention`."""
-        if self.bias_k is not None or self.add_zero_attn:
-            raise InputError(
-                f"layer {self.products.name}: add_bias_kv and add_zero_attn are not emulated"
-            )
         steps.follow(self.out_proj.weight, self.products.emulation)
         part = {name: self.products.part(number, name) for number, name in enumerate(PARTS)}
         single = query.ndim == 2
@@ -50,7 +45,8 @@ class MultiheadAttention(nn.MultiheadAttention):
         )
         scores = functional.matmul(q, k.transpose(-2, -1), products=part["scores"])
         scores = scores * (q.shape[-1] ** -0.5)
-        weights = self._mask(scores, key_padding_mask, attn_mask).softmax(-1)
+        masked = self._mask(scores, key_padding_mask, attn_mask)
+        weights = functional.softmax(masked, -1, products=part["softmax"])
         dropped = F.dropout(weights, self.dropout, self.training)
         context = functional.matmul(dropped, v, products=part["context"])
         merged = context.transpose(1, 2).flatten(2)
@@ -89,6 +85,16 @@ class MultiheadAttention(nn.MultiheadAttention):
                 mask = mask.unflatten(0, (-1, self.num_heads))
             scores = _masked(scores, mask)
         return scores
+
+
+def weight_parts(layer: Any, products: Products) -> dict[str, list[tuple[Products, Tensor]]]:
+    """For each weight parameter, the products that it enters, each with its rows of the parameter."""
+    part = {name: products.part(number, name) for number, name in enumerate(PARTS)}
+    inputs = [(part[name], w) for name, (w, _) in zip(PARTS, layer._projections())]
+    output = {"out_proj.weight": [(part["output"], layer.out_proj.weight)]}
+    if layer._qkv_same_embed_dim:
+        return {"in_proj_weight": inputs, **output}
+    return {f"{name[0]}_proj_weight": [pair] for name, pair in zip(PARTS, inputs)} | output
 
 
 def _masked(scores: Tensor, mask: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from torch import nn
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.recipes import Recipe, get_recipe, recipes
 from hfp8sim.training import attention, layers, recurrent, steps
-from hfp8sim.training.emulation import Arithmetic, Emulation, Products
-from hfp8sim.training.interception import NUMBERS_PER_MODULE, Scope
+from hfp8sim.training.emulation import NUMBERS_PER_MODULE, Arithmetic, Emulation, Products
+from hfp8sim.training.encoding import learns_alpha
+from hfp8sim.training.interception import Scope, not_emulated
 from hfp8sim.units.profile import Profile, get_profile, profiles
+from hfp8sim.units.sites import BINARY32
 
 #: What a policy gives to a layer that PyTorch computes in binary32.
 KEEP = "keep"
@@ -24,8 +26,10 @@ EMULATED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: layers.Linear,
     nn.Conv1d: layers.Conv1d,
     nn.Conv2d: layers.Conv2d,
+    nn.Conv3d: layers.Conv3d,
     nn.ConvTranspose1d: layers.ConvTranspose1d,
     nn.ConvTranspose2d: layers.ConvTranspose2d,
+    nn.ConvTranspose3d: layers.ConvTranspose3d,
     nn.MultiheadAttention: attention.MultiheadAttention,
     nn.RNN: recurrent.RNN,
     nn.LSTM: recurrent.LSTM,
@@ -36,15 +40,18 @@ EMULATED: dict[type[nn.Module], type[nn.Module]] = {
 }
 _PLAIN = {emulated: plain for plain, emulated in EMULATED.items()}
 
+#: Layers whose input PACT clips at a trained α.
+_CLIPPED = (nn.Linear, nn.modules.conv._ConvNd)
+
 #: Classes whose parameters a layer of torch.nn uses itself: their own forward pass never runs.
 _PARTS_OF_LAYERS = (nn.modules.linear.NonDynamicallyQuantizableLinear,)
 
 #: Classes with products that are not emulated.
-UNSUPPORTED = (
-    nn.Conv3d, nn.ConvTranspose3d, nn.Bilinear, nn.modules.lazy.LazyModuleMixin,
-)  # fmt: skip
+UNSUPPORTED = (nn.Bilinear, nn.modules.lazy.LazyModuleMixin)
 
-Rule = tuple[str, Profile | None]
+#: What a layer gets: a profile, KEEP, or None: the recipe's own arithmetic.
+Value = Profile | str | None
+Rule = tuple[str, Value]
 PolicyLike = str | Mapping[str, str | Profile] | Sequence[tuple[str, str | Profile]]
 
 
@@ -88,21 +95,20 @@ def convert(
     restore(model)
     if not recipe.emulated:
         return model
-    rules, default = (
-        _parse(recipe.policy if policy is None else policy),
-        get_profile(recipe.profile),
-    )
+    rules = _parse(recipe.policy if policy is None else policy)
     named = [(name or type(model).__name__, module) for name, module in model.named_modules()]
-    chosen = _assign(named, default, rules)
+    chosen = _assign(named, rules)
     for (name, module), fitting in zip(named, chosen):
         _require_supported(name, module, fitting)
     emulation = Emulation(seed, threads, first_step)
     for number, ((name, module), fitting) in enumerate(zip(named, chosen)):
         emulated = EMULATED.get(type(module))
-        arithmetic = None if fitting is None else Arithmetic.of(recipe, fitting)
+        arithmetic = None if isinstance(fitting, str) else Arithmetic.of(recipe, fitting)
         if emulated is not None and arithmetic is not None:
             module.__class__ = emulated
             module.products = Products(name, arithmetic, number * NUMBERS_PER_MODULE, emulation)  # type: ignore[assignment]
+            if learns_alpha(arithmetic.quantisers.get("x")) and isinstance(module, _CLIPPED):
+                emulation.scales.add_alpha(name)
         elif _computes(module):
             _intercept(module, Scope(name, number, arithmetic, emulation))
     steps.count(model, emulation)
@@ -114,7 +120,7 @@ def recipe_of(recipe: str | Recipe | Profile) -> Recipe:
     if isinstance(recipe, str) and recipe not in recipes() and recipe in profiles():
         recipe = get_profile(recipe)
     if isinstance(recipe, Profile):
-        return Recipe(recipe.name, profile=recipe, policy="")
+        return Recipe(recipe.name, profile=recipe, policy="", sites={"softmax": BINARY32})
     return get_recipe(recipe)
 
 
@@ -144,6 +150,60 @@ def describe(model: nn.Module) -> list[dict[str, str]]:
     ]
 
 
+def emulation_of(model: nn.Module) -> Emulation:
+    """What the layers of a converted model share: seed, step, scales.
+
+    Raises:
+        InputError: a model without emulated products.
+    """
+    for module in model.modules():
+        if is_emulated(module):
+            emulation: Emulation = module.products.emulation
+            return emulation
+        for hook in module._forward_pre_hooks.values():
+            scope = getattr(hook, "__self__", None)
+            if isinstance(scope, Scope):
+                return scope.emulation
+    raise InputError("the model is not converted: hfp8sim.training.convert(model)")
+
+
+def quantiser_parameters(model: nn.Module) -> list[Any]:
+    """The trained parameters of a converted model's quantisers, PACT's α, which are not in `model.parameters()`.
+
+    `make_optimiser` has them; give them to any other optimiser.
+    """
+    found: dict[int, Any] = {}
+    for module in model.modules():
+        if is_emulated(module):
+            emulation = module.products.emulation
+            found |= {id(alpha): alpha for alpha in emulation.scales.alphas.values()}
+    return list(found.values())
+
+
+def last_layer(model: nn.Module) -> Any:
+    """The last layer with weights, in the order of `model.modules()`, if it is emulated."""
+    kinds = (*EMULATED, *EMULATED.values())
+    weighted = [module for module in model.modules() if type(module) in kinds]
+    return weighted[-1] if weighted and is_emulated(weighted[-1]) else None
+
+
+def weight_parts(module: nn.Module) -> dict[str, list[tuple[Products, Any]]]:
+    """For each weight parameter of an emulated layer, the products that it enters, each with its rows of the parameter."""
+    products: Products = module.products
+    if isinstance(module, nn.MultiheadAttention):
+        return attention.weight_parts(module, products)
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        return recurrent.weight_parts(module, products)
+    return {"weight": [(products, module.weight)]}
+
+
+def plain_forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """What PyTorch computes in place of an emulated layer."""
+    plain = _PLAIN[type(module)]
+    with not_emulated():
+        return plain.forward(module, *args, **kwargs)
+
+
 def is_emulated(module: nn.Module) -> bool:
     """Whether `convert` has made a layer an emulated one."""
     return type(module) in _PLAIN
@@ -161,9 +221,9 @@ def _intercept(module: nn.Module, scope: Scope) -> None:
     module.register_forward_hook(scope.leave, always_call=True)
 
 
-def _require_supported(name: str, module: nn.Module, profile: Profile | None) -> None:
+def _require_supported(name: str, module: nn.Module, value: Value) -> None:
     """Raises InputError for a layer that is to be emulated and cannot be."""
-    if profile is None or isinstance(module, _PARTS_OF_LAYERS):
+    if value == KEEP or isinstance(module, _PARTS_OF_LAYERS):
         return
     if isinstance(module, torch.jit.ScriptModule):
         raise InputError(f"module {name} is scripted: convert the model before torch.jit.script")
@@ -173,6 +233,12 @@ def _require_supported(name: str, module: nn.Module, profile: Profile | None) ->
         and type(module) not in EMULATED
         and type(module).forward in [plain.forward for plain in EMULATED]
     )
+    if isinstance(module, nn.MultiheadAttention) and (
+        module.bias_k is not None or module.add_zero_attn
+    ):
+        raise InputError(
+            f"layer {name}: add_bias_kv and add_zero_attn are not emulated: policy {name}={KEEP} leaves it to PyTorch"
+        )
     if foreign or isinstance(module, UNSUPPORTED):
         raise InputError(
             f"layer {name} is {type(module).__name__}, which is not emulated: policy {name}={KEEP} leaves it to PyTorch"
@@ -195,13 +261,11 @@ def _parse(policy: PolicyLike) -> list[Rule]:
             pairs.append((rule, value))
     else:
         pairs = list(policy.items() if isinstance(policy, Mapping) else policy)
-    return [(rule, None if value == KEEP else get_profile(value)) for rule, value in pairs]
+    return [(rule, KEEP if value == KEEP else get_profile(value)) for rule, value in pairs]
 
 
-def _assign(
-    named: list[tuple[str, nn.Module]], default: Profile, rules: list[Rule]
-) -> list[Profile | None]:
-    """The profile of every module; None where PyTorch computes."""
+def _assign(named: list[tuple[str, nn.Module]], rules: list[Rule]) -> list[Value]:
+    """What the first rule that fits gives to every module."""
     weighted = [module for _, module in named if type(module) in EMULATED]
     words: dict[str, Callable[[nn.Module], bool]] = {
         "first": lambda module: bool(weighted) and module is weighted[0],
@@ -211,17 +275,17 @@ def _assign(
     for rule, _ in rules:
         if rule not in words and not any(fnmatch.fnmatchcase(name, rule) for name, _ in named):
             raise unknown("policy rule", rule, [*words, *(name for name, _ in named)])
-    chosen: list[Profile | None] = []
+    chosen: list[Value] = []
     for name, module in named:
         fitting = [
-            profile
-            for rule, profile in rules
+            value
+            for rule, value in rules
             if (words[rule](module) if rule in words else fnmatch.fnmatchcase(name, rule))
         ]
-        chosen.append(fitting[0] if fitting else default)
+        chosen.append(fitting[0] if fitting else None)
     return chosen
 
 
 def _is_depthwise(module: Any) -> bool:
-    convolution = isinstance(module, nn.Conv1d | nn.Conv2d)
+    convolution = isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     return convolution and module.groups == module.in_channels and module.groups > 1

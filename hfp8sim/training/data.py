@@ -20,6 +20,8 @@ from hfp8sim.errors import InputError, unknown
 
 Tensor = Any  #: PyTorch's
 
+#: Symbols of a window of a text.
+WINDOW = 64
 #: Where the Debian package dataset-fashion-mnist puts its files.
 _FASHION = Path("/usr/share/datasets/fashion-mnist")
 
@@ -43,6 +45,12 @@ class Data:
     train: Examples
     test: Examples
     classes: int  #: classes, or symbols of a text
+
+    def training_batches(self, size: int, seed: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches of training images, or windows of the training text; arguments as `batches`."""
+        if self.train.targets is None:
+            return self.windows(size, WINDOW, seed, count)
+        return self.batches(size, seed, count)
 
     def batches(self, size: int, seed: int, count: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of training images in random order, epoch after epoch.

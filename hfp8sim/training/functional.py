@@ -62,18 +62,23 @@ def _matrices(a: Tensor, b: Tensor, products: Products) -> Tensor:
     return y.reshape(*batch, *y.shape[-2:])
 
 
+def softmax(z: Tensor, dim: int, *, products: Products) -> Tensor:
+    """`torch.softmax` with its input rounded (docs/numerics.md, section 6); the softmax itself is binary32."""
+    return torch.ops.aten._softmax(functions.SoftmaxInput.apply(z, dim, products), dim, False)
+
+
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
-    *, products: tuple[Products, Products],
+    *, products: tuple[Products, Products, Products],
 ) -> Tensor:  # fmt: skip
     """`torch.nn.functional.scaled_dot_product_attention` with two emulated products.
 
-    Scale, mask, softmax and dropout are binary32.
+    Scale, mask and dropout are binary32.
 
     Args:
         query: (…, L, E); key: (…, S, E); value: (…, S, Ev).
-        products: of query · keyᵀ, and of weights · value.
+        products: of query · keyᵀ, of weights · value, and of the softmax.
     """
     if enable_gqa:
         repeats = query.shape[-3] // key.shape[-3]
@@ -87,7 +92,7 @@ def scaled_dot_product_attention(
     if attn_mask is not None:
         masked = attn_mask.dtype == torch.bool
         scores = scores.masked_fill(~attn_mask, -torch.inf) if masked else scores + attn_mask
-    weights = F.dropout(scores.softmax(-1), dropout_p)
+    weights = F.dropout(softmax(scores, -1, products=products[2]), dropout_p)
     return matmul(weights, value, products=products[1])
 
 

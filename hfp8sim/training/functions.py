@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from hfp8sim.errors import InputError
-from hfp8sim.ops import Operand
+from hfp8sim.ops.quantisers import pact_gradient
 from hfp8sim.training.emulation import Products, Values
+from hfp8sim.training.encoding import Encoded, has_negative
 from hfp8sim.training.recording import Form
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
@@ -31,8 +32,8 @@ def tensor(values: Values, like: Tensor) -> Tensor:
     return torch.from_numpy(values).to(like.device, like.dtype)
 
 
-def error_operand(ctx: Any, dy: Tensor) -> Operand | None:
-    """The operand of an error; None if it holds an infinity or a NaN.
+def error_operands(ctx: Any, dy: Tensor) -> tuple[Encoded, Encoded] | None:
+    """The operands of an error for dgrad and wgrad; None if it holds an infinity or a NaN.
 
     The gradients of such an error are NaN, as on a machine whose sums overflow; a loss scaler skips the step.
 
@@ -51,34 +52,40 @@ def error_operand(ctx: Any, dy: Tensor) -> Operand | None:
         ctx.use.error = values.copy()
         wanted = zip(("dgrad", "wgrad"), ctx.needs_input_grad)
         ctx.use.phases = ("fwd", *(phase for phase, needed in wanted if needed))
-    return products.encode(values, "error")
+    return products.encode_error(values)
 
 
 def _gradients(
-    ctx: Any, error: Operand | None, makers: tuple[Callable[[Operand], Values], ...]
+    ctx: Any,
+    errors: tuple[Encoded, Encoded] | None,
+    makers: tuple[Callable[[Encoded], Values], Callable[[Encoded], Values]],
 ) -> list[Tensor | None]:
     """The gradients of the first two inputs that are wanted, in the inputs' shapes and dtypes."""
     results: list[Tensor | None] = []
-    for wanted, (shape, dtype, device), make in zip(ctx.needs_input_grad, ctx.inputs, makers):
+    for phase, (wanted, (shape, dtype, device), make) in enumerate(
+        zip(ctx.needs_input_grad, ctx.inputs, makers)
+    ):
         if not wanted:
             results.append(None)
-        elif error is None:
+        elif errors is None:
             results.append(torch.full(shape, torch.nan, dtype=dtype, device=device))
         else:
-            values = torch.from_numpy(make(error))
+            values = torch.from_numpy(make(errors[phase]))
             results.append(values.reshape(shape).to(device, dtype))
+    if errors is not None:
+        ctx.products.end_backward(*ctx.operands, errors[0])
     return results
 
 
 def _save(
     ctx: Any, products: Products, x: Tensor, w: Tensor, form: Form, **geometry: Any
-) -> tuple[Operand, Operand]:
+) -> tuple[Encoded, Encoded]:
     """Encode both operands and keep them for the backward pass; record them if a step is recorded."""
     values = array(x), array(w)
     a, b = products.encode(values[0], "x"), products.encode(values[1], "w")
     recorder = products.emulation.recorder
     ctx.use = None
-    if recorder is not None:
+    if recorder is not None and x.ndim < 5:  # reports know no volumes
         reported = products.arithmetic.reported
         ctx.use = recorder.begin(products.name, reported, form, *values, geometry)
     ctx.products, ctx.operands = products, (a, b)
@@ -117,10 +124,9 @@ class Linear(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
         """Gradients of x, w and bias."""
         products, (a, b) = ctx.products, ctx.operands
-        error = error_operand(ctx, dy.reshape(-1, dy.shape[-1]))
         gradients = _gradients(
             ctx,
-            error,
+            error_operands(ctx, dy.reshape(-1, dy.shape[-1])),
             (
                 lambda e: products.multiply(e, b, "dgrad"),
                 lambda e: products.multiply(a.T, e, "wgrad").T,
@@ -130,7 +136,7 @@ class Linear(torch.autograd.Function):
 
 
 class Convolution(torch.autograd.Function):
-    """A convolution of one or two dimensions; x (N, C, …), w (O, C/groups, …)."""
+    """A convolution; x (N, C, …), w (O, C/groups, …)."""
 
     @staticmethod
     def forward(
@@ -147,7 +153,7 @@ class Convolution(torch.autograd.Function):
         products, (a, b), geometry = ctx.products, ctx.operands, ctx.geometry
         gradients = _gradients(
             ctx,
-            error_operand(ctx, dy),
+            error_operands(ctx, dy),
             (
                 lambda e: products.convolve_gradient(e, b, a.shape[2:], **geometry),
                 lambda e: products.correlate(a, e, b.shape[2:], **geometry),
@@ -176,7 +182,7 @@ class TransposedConvolution(torch.autograd.Function):
         products, (a, b), geometry = ctx.products, ctx.operands, ctx.geometry
         gradients = _gradients(
             ctx,
-            error_operand(ctx, dy),
+            error_operands(ctx, dy),
             (
                 lambda e: products.convolve(e, b, "dgrad", **geometry),
                 lambda e: products.correlate(e, a, b.shape[2:], **geometry),
@@ -201,10 +207,45 @@ class MatrixProduct(torch.autograd.Function):
         axes = (1, 0) if x.ndim == 2 else (0, 2, 1)
         gradients = _gradients(
             ctx,
-            error_operand(ctx, dy),
+            error_operands(ctx, dy),
             (
                 lambda e: products.multiply(e, w.transpose(*axes), "dgrad"),
                 lambda e: products.multiply(x.transpose(*axes), e, "wgrad"),
             ),
         )
         return *gradients, None
+
+
+class Clip(torch.autograd.Function):
+    """PACT's clipping of activations at α, with its gradient (docs/numerics.md, section 7)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, alpha: Tensor) -> Tensor:
+        """x in [0, α], or in [−α, α] if it has negative numbers."""
+        ctx.save_for_backward(x, alpha)
+        ctx.signed, top = has_negative(array(x)), float(alpha)
+        return x.clamp(-top if ctx.signed else 0.0, top)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """Gradients of x and α; NaN where an error is not finite."""
+        x, alpha = ctx.saved_tensors
+        errors = array(dy)
+        if not np.isfinite(errors).all():
+            return torch.full_like(x, torch.nan), torch.full_like(alpha, torch.nan)
+        gradient = pact_gradient(array(x), float(alpha), errors, signed=ctx.signed)
+        return tensor(gradient.x.astype(np.float32), x), torch.full_like(alpha, gradient.alpha)
+
+
+class SoftmaxInput(torch.autograd.Function):
+    """The roundings before a softmax; gradients pass unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, axis: int, products: Products) -> Tensor:
+        """z less its maximum, rounded."""
+        return tensor(products.softmax_input(array(z), axis), z)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """The gradient of z."""
+        return dy, None, None

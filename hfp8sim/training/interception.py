@@ -8,9 +8,10 @@ under activation checkpointing draws the same random words.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,11 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from hfp8sim.errors import InputError
 from hfp8sim.training import functional
-from hfp8sim.training.emulation import Arithmetic, Emulation, Products
+from hfp8sim.training.emulation import NUMBERS_PER_MODULE, Arithmetic, Emulation, Products
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
-#: Numbers of one module: the module's own product, then those that its code computes.
-NUMBERS_PER_MODULE = 1 << 18
+_SOFTMAXES = NUMBERS_PER_MODULE // 2
 
 
 @dataclasses.dataclass
@@ -38,11 +38,18 @@ class Scope:
 
     def products(self, index: int) -> Products:
         """The arithmetic of product number `index` of one call of the module."""
+        return self._numbered(f"{self.name}.{index}", index + 1, index)
+
+    def softmax(self, index: int) -> Products:
+        """The arithmetic of softmax number `index` of one call of the module."""
+        return self._numbered(f"{self.name}.softmax{index}", _SOFTMAXES + index, index)
+
+    def _numbered(self, name: str, number: int, index: int) -> Products:
         assert self.arithmetic is not None
-        if index + 1 >= NUMBERS_PER_MODULE:
+        if index + 1 >= _SOFTMAXES:
             raise InputError(f"module {self.name} computes more than {index} products in one call")
-        number = self.number * NUMBERS_PER_MODULE + index + 1
-        return Products(f"{self.name}.{index}", self.arithmetic, number, self.emulation)
+        number += self.number * NUMBERS_PER_MODULE
+        return Products(name, self.arithmetic, number, self.emulation)
 
     def enter(self, module: nn.Module, args: Any) -> None:
         """The forward pre-hook: the module's code begins."""
@@ -63,11 +70,17 @@ class _Frame:
 
     scope: Scope
     count: int = 0  #: products so far
+    softmaxes: int = 0  #: softmaxes so far
 
     def products(self) -> Products:
         """The arithmetic of the call's next product."""
         self.count += 1
         return self.scope.products(self.count - 1)
+
+    def softmax(self) -> Products:
+        """The arithmetic of the call's next softmax."""
+        self.softmaxes += 1
+        return self.scope.softmax(self.softmaxes - 1)
 
 
 class _Running(threading.local):
@@ -90,6 +103,19 @@ class _Mode(TorchFunctionMode):
 
 
 _running = _Running()
+
+
+@contextlib.contextmanager
+def not_emulated() -> Iterator[None]:
+    """PyTorch computes the products inside."""
+    if not _running.frames:
+        yield
+        return
+    _running.frames.append(_Frame(dataclasses.replace(_running.frames[-1].scope, arithmetic=None)))
+    try:
+        yield
+    finally:
+        _running.frames.pop()
 
 
 def _is_float(*tensors: Any) -> bool:
@@ -120,7 +146,7 @@ def _linear(frame: _Frame, x: Tensor, w: Tensor, bias: Tensor | None = None) -> 
 
 
 def _attention(frame: _Frame, *args: Any, **kwargs: Any) -> Tensor:
-    products = frame.products(), frame.products()
+    products = frame.products(), frame.products(), frame.softmax()
     return functional.scaled_dot_product_attention(*args, products=products, **kwargs)
 
 
@@ -135,6 +161,17 @@ def _einsum(frame: _Frame, equation: str, *operands: Any) -> Tensor:
             "multiply two at a time"
         )
     return functional.einsum(equation, *operands, products=frame.products())
+
+
+def _softmax(frame: _Frame, z: Tensor, dim: int | None = None, *args: Any, **kwargs: Any) -> Tensor:
+    """A softmax in the code of a module; a `dtype` converts first."""
+    dtype = kwargs.get("dtype", args[-1] if args and isinstance(args[-1], torch.dtype) else None)
+    z = z if dtype is None else z.to(dtype)
+    if dim is None:  # deprecated by PyTorch
+        dim = 0 if z.ndim in (0, 1, 3) else 1
+    if not _is_float(z) or not z.ndim:
+        return torch.softmax(z, dim)
+    return functional.softmax(z, dim, products=frame.softmax())
 
 
 def _refuse(frame: _Frame, *args: Any, **kwargs: Any) -> Any:
@@ -155,6 +192,7 @@ HANDLERS: dict[Any, Callable[..., Any]] = {
         (torch.addmm, torch.addmv, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.addmv, torch.Tensor.baddbmm),
         _add_product,
     ),
+    **dict.fromkeys((torch.softmax, torch.Tensor.softmax, F.softmax), _softmax),
     F.linear: _linear,
     F.scaled_dot_product_attention: _attention,
     torch.einsum: _einsum,

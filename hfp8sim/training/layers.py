@@ -19,6 +19,14 @@ Tensor = Any  #: PyTorch's, which need not be installed where types are checked
 _eager = torch.compiler.disable  # compiled code would trace into NumPy
 
 
+def begin(layer: Any, input: Tensor) -> Tensor:
+    """Count the steps of a layer's optimiser, and clip its input where activations are quantised by PACT."""
+    emulation, name = layer.products.emulation, layer.products.name
+    steps.follow(layer.weight, emulation)
+    alpha = None if emulation.observing else emulation.scales.alpha_parameter(name, input)
+    return input if alpha is None else functions.Clip.apply(input, alpha)
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear`, emulated."""
 
@@ -27,15 +35,15 @@ class Linear(nn.Linear):
     @_eager
     def forward(self, input: Tensor) -> Tensor:
         """As `torch.nn.Linear`."""
-        steps.follow(self.weight, self.products.emulation)
-        result: Tensor = functions.Linear.apply(input, self.weight, self.bias, self.products)
+        x = begin(self, input)
+        result: Tensor = functions.Linear.apply(x, self.weight, self.bias, self.products)
         return result
 
 
 def convolve(layer: Any, input: Tensor) -> Tensor:
-    """The forward pass of a convolution of one or two dimensions, without batch or with."""
-    steps.follow(layer.weight, layer.products.emulation)
+    """The forward pass of a convolution, without batch or with."""
     axes = len(layer.kernel_size)
+    input = begin(layer, input)
     single = input.ndim == axes + 1
     x = input.unsqueeze(0) if single else input
     padding = _padding(layer)
@@ -45,9 +53,9 @@ def convolve(layer: Any, input: Tensor) -> Tensor:
     elif min(padding) < 0:
         raise AssertionError("torch's convolutions have no negative padding")
     geometry = {
-        "stride": layer.stride if axes == 2 else layer.stride[0],
+        "stride": layer.stride if axes > 1 else layer.stride[0],
         "padding": padding,
-        "dilation": layer.dilation if axes == 2 else layer.dilation[0],
+        "dilation": layer.dilation if axes > 1 else layer.dilation[0],
         "groups": layer.groups,
     }
     y: Tensor = functions.Convolution.apply(x, layer.weight, layer.bias, geometry, layer.products)
@@ -55,7 +63,7 @@ def convolve(layer: Any, input: Tensor) -> Tensor:
 
 
 def _padding(layer: Any) -> tuple[int, ...]:
-    """Pixels before and after each axis: (top, bottom, left, right), or (left, right)."""
+    """Pixels before and after each axis: (left, right), (top, bottom, left, right), or with front and back before them."""
     if layer.padding == "valid":
         return (0,) * (2 * len(layer.kernel_size))
     if layer.padding == "same":  # as torch: an odd pixel goes to the end
@@ -89,10 +97,21 @@ class Conv2d(nn.Conv2d):
         return convolve(self, input)
 
 
+class Conv3d(nn.Conv3d):
+    """`torch.nn.Conv3d`, emulated."""
+
+    products: Products
+
+    @_eager
+    def forward(self, input: Tensor) -> Tensor:
+        """As `torch.nn.Conv3d`."""
+        return convolve(self, input)
+
+
 def convolve_transposed(layer: Any, input: Tensor, output_size: list[int] | None) -> Tensor:
-    """The forward pass of a transposed convolution of one or two dimensions."""
-    steps.follow(layer.weight, layer.products.emulation)
+    """The forward pass of a transposed convolution."""
     axes = len(layer.kernel_size)
+    input = begin(layer, input)
     single = input.ndim == axes + 1
     x = input.unsqueeze(0) if single else input
     extra = layer._output_padding(
@@ -135,4 +154,15 @@ class ConvTranspose2d(nn.ConvTranspose2d):
     @_eager
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """As `torch.nn.ConvTranspose2d`."""
+        return convolve_transposed(self, input, output_size)
+
+
+class ConvTranspose3d(nn.ConvTranspose3d):
+    """`torch.nn.ConvTranspose3d`, emulated."""
+
+    products: Products
+
+    @_eager
+    def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """As `torch.nn.ConvTranspose3d`."""
         return convolve_transposed(self, input, output_size)

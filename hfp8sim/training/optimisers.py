@@ -298,7 +298,7 @@ def parameter_groups(
         wide_layers: weights of a layer whose operands have more bits than the rule's site `update` are updated in the
             layer's own format.
     """
-    from hfp8sim.training.conversion import is_emulated
+    from hfp8sim.training.conversion import is_emulated, quantiser_parameters
 
     other = Update("master", update.optimiser, nesterov=update.nesterov) if other is None else other
     weights: list[Any] = []
@@ -320,6 +320,7 @@ def parameter_groups(
                 wide.setdefault(own.name, (rule, []))[1].append(parameter)
             else:
                 weights.append(parameter)
+    rest += quantiser_parameters(model)
     groups = [
         {"params": weights, "update": update},
         *({"params": some, "update": rule} for rule, some in wide.values()),

@@ -18,18 +18,19 @@ from torch import nn
 from hfp8sim.errors import InputError
 from hfp8sim.files import write_whole
 from hfp8sim.recipes import Recipe, get_recipe
-from hfp8sim.training.conversion import convert
-from hfp8sim.training.data import Data, load_data, windows_at
+from hfp8sim.training.conversion import convert, emulation_of
+from hfp8sim.training.data import WINDOW, Data, load_data, windows_at
 from hfp8sim.training.inference import Evaluation, evaluate
+from hfp8sim.training.losses import cross_entropy
 from hfp8sim.training.networks import NETWORKS, make_network
 from hfp8sim.training.optimisers import StepCounts, make_optimiser
+from hfp8sim.training.weights import load_weights, read_weights
 
 Tensor = Any  #: PyTorch's
 #: Examples of a batch in evaluation.
 _TEST_BATCH = 500
 #: Windows of a text that are evaluated.
 _TEST_WINDOWS = 256
-_WINDOW = 64  #: symbols of a window
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Run:
             seed=settings.seed,
             threads=threads,
         )
+        self._emulation = emulation_of(self.model) if self.recipe.emulated else None
         more = {"momentum": settings.momentum} if settings.optimiser == "sgd" else {}
         self.optimiser: Any = self._make_optimiser(
             lr=settings.rate, weight_decay=settings.decay, seed=settings.seed, threads=threads,
@@ -116,13 +118,26 @@ class Run:
             on_step: called after each step. What it raises ends the training between two steps.
 
         Raises:
-            InputError: a loss that is no number, with the number of the step.
+            InputError: a loss that is no number, with the number of the step. The run is as it was before this step and can be saved.
         """
         self.model.train()
         for x, y in itertools.islice(batches_of(self.data, self.settings), self.step, None):
-            self.history.append(self._train_step(x, y))
+            self.history.append(self._whole_step(x, y))
             if on_step is not None:
                 on_step(self.history[-1])
+
+    def _whole_step(self, x: Tensor, y: Tensor) -> StepRecord:
+        """A step; after an error before its update everything is as it was before the step."""
+        buffers = [(buffer, buffer.clone()) for buffer in self.model.buffers()]
+        generator = torch.get_rng_state()
+        try:
+            return self._train_step(x, y)
+        except InputError:
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    buffer.copy_(value)
+            torch.set_rng_state(generator)
+            raise
 
     def _train_step(self, x: Tensor, y: Tensor) -> StepRecord:
         scale = self.optimiser.scale.scale
@@ -135,7 +150,7 @@ class Run:
     def _learn(self, x: Tensor, y: Tensor) -> float:
         """Gradients and update of one batch; returns its loss."""
         self.optimiser.zero_grad()
-        loss = batch_loss(self.model(x), y)
+        loss = cross_entropy(self.model, self.model(x), y)
         value: float = loss.item()
         self._check(value)
         self.optimiser.backward(loss)
@@ -166,6 +181,7 @@ class Run:
             {
                 "model": self.model.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
+                "emulation": self._emulation.state_dict() if self._emulation else None,
                 "generator": torch.get_rng_state(),
                 "settings": _settings_record(self.settings, self.recipe),
                 "history": [
@@ -192,6 +208,8 @@ class Run:
         try:
             self.model.load_state_dict(saved["model"])
             self.optimiser.load_state_dict(saved["optimiser"])
+            if self._emulation:
+                self._emulation.load_state_dict(saved["emulation"])
             torch.set_rng_state(saved["generator"])
             self.history = [
                 StepRecord(step, loss, scale, StepCounts(**counts))
@@ -225,16 +243,9 @@ def _settings_record(settings: Settings, recipe: Recipe) -> dict[str, Any]:
     return plain | {"recipe": repr(recipe)}
 
 
-def batch_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross entropy in nats, in binary32."""
-    return nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
-
-
 def batches_of(data: Data, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
     """The training batches of a run in order: inputs and targets."""
-    if data.train.targets is None:
-        return data.windows(settings.batch, _WINDOW, settings.seed, settings.steps)
-    return data.batches(settings.batch, settings.seed, settings.steps)
+    return data.training_batches(settings.batch, settings.seed, settings.steps)
 
 
 def batches_of_test_set(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
@@ -244,8 +255,26 @@ def batches_of_test_set(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
             chosen = slice(start, start + _TEST_BATCH)
             yield data.test.inputs[chosen], data.test.targets[chosen]
         return
-    starts = torch.arange(0, len(data.test) - _WINDOW - 1, _WINDOW)[:_TEST_WINDOWS]
-    yield windows_at(data.test.inputs, starts, _WINDOW)
+    starts = torch.arange(0, len(data.test) - WINDOW - 1, WINDOW)[:_TEST_WINDOWS]
+    yield windows_at(data.test.inputs, starts, WINDOW)
+
+
+def trained_network(path: str | Path, network: str = "", data: str = "") -> tuple[nn.Module, Data]:
+    """A network with the weights of a file, and its data.
+
+    Args:
+        path: as `read_weights`. A checkpoint of `hfp8sim train` names its network and data.
+        network, data: of a file that does not name them, or in place of those that it names.
+
+    Raises:
+        InputError: as `read_weights` and `load_weights`; an unknown name; a file that names no network.
+    """
+    settings = read_weights(path).settings or {}
+    network, data = network or settings.get("network", ""), data or settings.get("data", "")
+    if not network or not data:
+        raise InputError(f"{path} does not name its network and data: give --network and --data")
+    source = load_data(data)
+    return load_weights(network_for(network, source), path), source
 
 
 def network_for(name: str, data: Data) -> nn.Module:

@@ -58,4 +58,4 @@ def emulations(optimiser: Any) -> list[Emulation]:
 
 def _after_step(optimiser: Any, args: Any, kwargs: Any) -> None:
     for emulation in emulations(optimiser):
-        emulation.step += 1
+        emulation.end_step()

@@ -253,6 +253,18 @@ def reduce(gradients: NDArray[np.float32], site: Site, draw: Draw) -> Values:
     return out
 
 
+@standard_arithmetic
+def softmax_input(z: NDArray[np.float32], site: Site, draw: Draw) -> tuple[Values, int]:
+    """As `ops.updates.softmax_input`, of rows (rows, columns); and the first element without a code, or −1."""
+    ffi, lib = library()
+    z, out = np.ascontiguousarray(z), np.empty(z.shape, np.float32)
+    invalid = lib.ref_softmax_input(
+        ffi.new("ref_site *", _c_site(site)), pointer(z.view(np.uint32)), *z.shape,
+        draw.seed, draw.step, draw.tensor, pointer(out.view(np.uint32)),
+    )  # fmt: skip
+    return out, int(invalid)
+
+
 def _sweep(
     fmt: FloatFormat, call: Callable[[Any, Any], None]
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint8]]:

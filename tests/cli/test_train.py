@@ -1,4 +1,4 @@
-"""`hfp8sim train`: its table, its checkpoints, its refusals."""
+"""`hfp8sim train` and `hfp8sim quantise`: their tables, their files, their refusals."""
 
 import pytest
 
@@ -53,4 +53,46 @@ def test_train_watches_and_goes_on_after_a_resume(run: Run, tmp_path) -> None:  
 )
 def test_bad_arguments_are_one_line(run: Run, arguments, text) -> None:  # noqa: F811
     status, out, err = run(*arguments)
+    assert (status, out) == (2, "") and text in err and err.count("\n") == 1
+
+
+# -- quantise ------------------------------------------------------------------------------------------
+
+
+def test_quantise_a_checkpoint(run: Run, tmp_path) -> None:  # noqa: F811
+    assert run(*SMALL, "--recipe", "fp32", "--out", tmp_path)[0] == 0
+    path, out = tmp_path / "tests.training.test_runs.small.fp32.pt", tmp_path / "x.safetensors"
+    few = ("--batches", "2", "--batch", "8")
+    status, text, err = run("quantise", path, *few, "--layers", "2", "--out", out)
+    lines = text.splitlines()
+    assert status == 0 and out.exists() and err.endswith("holds hfp8, re-tuned\n")
+    assert [line.split("  ")[0].strip() for line in lines[:5]] == [
+        "network", "fp32", "fp32, re-tuned", "hfp8", "hfp8, re-tuned",
+    ]  # fmt: skip
+    assert lines[6].split()[:3] == ["layer", "kind", "profile"] and len(lines) == 9
+    values = tmp_path / "y.pt"
+    status, text, _ = run(
+        "quantise", path, *few, "--retune", "none", "--calibrate", "--out", values
+    )
+    assert status == 0 and [line.split()[0] for line in text.splitlines()[:3]] == [
+        "network",
+        "fp32",
+        "hfp8",
+    ]
+    status, _, err = run("quantise", values)
+    assert status == 2 and "does not name its network and data" in err
+    named = ("--network", "tests.training.test_runs:small", "--data", "digits")
+    assert run("quantise", values, *named, "--retune", "none", "--policy", "*=keep")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["none.pt"], "none.pt: No such file"),
+        (["none.pt", "--recipe", "hfp9"], "unknown recipe 'hfp9'"),
+        (["none.pt", "--batches", "0"], "--batches and --batch must be at least 1"),
+    ],
+)
+def test_bad_arguments_of_quantise_are_one_line(run: Run, arguments, text) -> None:  # noqa: F811
+    status, out, err = run("quantise", *arguments)
     assert (status, out) == (2, "") and text in err and err.count("\n") == 1

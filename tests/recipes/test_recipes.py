@@ -12,7 +12,7 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.recipes import Recipe, describe, get_recipe, load_recipe, recipes, register_recipe
-from hfp8sim.recipes.record import MEANINGS, RECIPES, SITES, changed_recipe, keys
+from hfp8sim.recipes.record import MEANINGS, OPERANDS, RECIPES, SITES, changed_recipe, keys
 from hfp8sim.units.sites import BINARY32, STOCHASTIC, Site
 from hfp8sim.units.update import RULES
 
@@ -62,7 +62,8 @@ def test_replace() -> None:
     base = get_recipe("hfp8")
     other = base.replace(
         **{"update.random_bits": 16, "update.rounding": "stochastic", "loss_scale.start": 2048,
-           "policy": "last=fp16", "wgrad-result.format": "e5m2", "x.quantiser": "pact"}
+           "policy": "last=fp16", "wgrad-result.format": "e5m2", "x.quantiser": "pact",
+           "x.format": "fixed4.0", "w.scaling": "tracked"}
     )  # fmt: skip
     assert other.site("update") == Site("hfp8-143", "stochastic", "saturate", 16)
     assert other.site("residual") == base.site("residual")
@@ -71,6 +72,9 @@ def test_replace() -> None:
     assert other.policy == "last=fp16" and other.quantisers == {"x": "pact"}
     assert base.site("update") == Site("hfp8-143", "nearest-away", "saturate")
     assert other.replace(**{"x.quantiser": ""}).quantisers == {}
+    assert [other.scaling(name) for name in OPERANDS] == ["fixed", "tracked", "fixed"]
+    assert other.replace(**{"w.scaling": ""}).scaling("w") == "fixed"
+    assert get_recipe("int4-2020").scaling("error") == "layer"
 
 
 def test_a_rule_brings_its_sites() -> None:
@@ -110,6 +114,19 @@ def test_settings_as_text() -> None:
         ("loss_scale.floors=1", "write floors into a TOML file"),
         ("x.quantiser=pakt", "unknown quantiser 'pakt'; did you mean pact"),
         ("update.quantiser=pact", "unknown recipe key"),
+        ("x.quantiser=pact", r"quantiser pact of x needs bits, one of 2, .*: x.quantiser=pact:4"),
+        ("x.quantiser=pact:9", "quantiser pact:9 of x needs bits, one of 2, 3"),
+        ("x.quantiser=pact,x.format=fixed4.4", "quantiser pact of x needs bits"),
+        ("w.quantiser=sawb:6", "one of 2, 3, 4, 5, 7, 8"),
+        ("w.quantiser=pact:4", "quantiser pact:4 is of x, not of w"),
+        ("x.quantiser=radix4", "quantiser radix4 is of error, not of x"),
+        ("error.quantiser=luq:4", "quantiser luq has no choice of bits: error.quantiser=luq"),
+        ("x.scaling=layers", "unknown scaling 'layers'; did you mean layer"),
+        (
+            "x.quantiser=pact:4,x.scaling=layer",
+            "quantiser pact:4 of x sets its own scale",
+        ),
+        ("reduce.scaling=layer", "unknown recipe key"),
         ("rule=axpi", "unknown update rule 'axpi'; did you mean axpy"),
         ("profile=hfp9", "unknown profile 'hfp9'"),
         ("policy=first", "write it as rule=profile"),
@@ -122,16 +139,19 @@ def test_bad_settings_are_named(text: str, error: str) -> None:
 
 
 def test_every_key_can_be_replaced() -> None:
-    base = get_recipe("hfp8")
-    assert set(MEANINGS) - {"loss_scale", "sites", "quantisers"} <= set(keys())
+    assert set(MEANINGS) - {"loss_scale", "sites", "quantisers", "scalings"} <= set(keys())
     for key in keys():
+        base = get_recipe("hfp8")
         owner, dot, field = key.rpartition(".")
         if not dot:
             value = getattr(base, field)
         elif owner == "loss_scale":
             value = getattr(base.loss_scale, field)
         elif field == "quantiser":
-            value = "sawb"
+            value = {"x": "pact", "w": "sawb-even", "error": "radix4"}[owner]
+            base = get_recipe("int4-2020")
+        elif field == "scaling":
+            value = "tracked"
         else:
             value = getattr(base.site(owner) or Site(), field)
         assert isinstance(base.replace(**{key: value}), Recipe), key
@@ -145,7 +165,10 @@ policy = "first=fp16"
 format = "hfp8-152"
 overflow = "saturate"
 [site.x]
+format = "fixed4.0"
 quantiser = "pact"
+[site.error]
+scaling = "layer"
 [loss_scale]
 start = 4096
 floors = [[0, 1], [10000, 1024]]
@@ -159,7 +182,11 @@ def test_toml_file(tmp_path: Path) -> None:
     assert recipe.name == "mine" and recipe.summary == "weights as 8 + 8 bits"
     assert recipe.site("residual") == Site("hfp8-152", "nearest-away", "saturate")
     assert recipe.loss_scale.floors == ((0, 1.0), (10000, 1024.0))
-    assert recipe.loss_scale.start == 4096 and recipe.quantisers == {"x": "pact"}
+    assert (
+        recipe.loss_scale.start == 4096
+        and recipe.quantisers == {"x": "pact"}
+        and recipe.scalings == {"error": "layer"}
+    )
     path.write_text('rule = "axpy"')
     assert load_recipe(path).emulated is False
 

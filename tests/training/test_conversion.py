@@ -219,9 +219,20 @@ class Bilinear(nn.Module):
     ("model", "policy", "text"),
     [
         (
-            nn.Sequential(nn.Conv3d(1, 1, 1)),
+            nn.Sequential(nn.Bilinear(1, 1, 1)),
             "",
-            "layer 0 is Conv3d, which is not emulated: policy 0=keep",
+            "layer 0 is Bilinear, which is not emulated: policy 0=keep",
+        ),
+        (
+            nn.Sequential(nn.MultiheadAttention(2, 1, add_bias_kv=True)),
+            "",
+            "layer 0: add_bias_kv and add_zero_attn are not emulated: policy 0=keep",
+        ),
+        (nn.Sequential(nn.LazyLinear(2)), "", "layer 0 is LazyLinear, which is not emulated"),
+        (
+            nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(2, 2))),
+            "",
+            "layer 0 is ParametrizedLinear, which is not emulated",
         ),
         (nn.Sequential(nn.Linear(2, 2)), "1=fp16", "unknown policy rule '1'"),
         (nn.Sequential(nn.Linear(2, 2)), "0=fp17", "unknown profile 'fp17'"),

@@ -1,6 +1,7 @@
 """Emulated layers: gradients against PyTorch's, and every product against `hs.gemm` on the same codes."""
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -57,6 +58,34 @@ class Attention(nn.Module):
         return flat + torch.addmm(self.weight, self.weight, self.weight).sum(0) + vector
 
 
+class Packed(nn.Module):
+    """A recurrent layer on a packed sequence; all that it returns, with or without given first states."""
+
+    def __init__(self, layer, states=0):
+        super().__init__()
+        self.layer = layer
+        count = layer.num_layers * (1 + layer.bidirectional)
+        sizes = (layer.proj_size or layer.hidden_size, layer.hidden_size)[:states]
+        self.state = [randn(count, 8, size, seed=7) for size in sizes]
+
+    def forward(self, *sequences):
+        packed = nn.utils.rnn.pack_sequence(list(sequences), enforce_sorted=False)
+        state = tuple(s[:, : len(sequences)].contiguous() for s in self.state)
+        y, ends = self.layer(packed, (state if len(state) > 1 else state[0]) if state else None)
+        ends = ends if isinstance(ends, tuple) else (ends,)
+        padded, lengths = nn.utils.rnn.pad_packed_sequence(y)
+        assert lengths.tolist() == [len(s) for s in sequences]
+        return torch.cat([t.flatten() for t in (padded, *ends)])
+
+
+class Softmaxes(nn.Module):
+    """Every way to write a softmax."""
+
+    def forward(self, x):
+        y = torch.softmax(x, -1) + x.softmax(dim=0) + nn.functional.softmax(x, dim=1)
+        return y + torch.softmax(x, 1, dtype=torch.float32) + nn.Softmax(dim=-1)(2 * x)
+
+
 #: A layer and the shapes of its inputs.
 LAYERS = {
     "linear": (nn.Linear(7, 5), [(3, 4, 7)]),
@@ -69,6 +98,21 @@ LAYERS = {
     "conv-depthwise": (nn.Conv2d(6, 12, 3, stride=2, padding=1, groups=6), [(2, 6, 7, 7)]),
     "conv-1d": (nn.Conv1d(4, 6, 3, stride=2, padding=1, dilation=2), [(2, 4, 11)]),
     "conv-1d-same": (nn.Conv1d(4, 6, 4, padding="same"), [(4, 11)]),
+    "conv-3d": (nn.Conv3d(4, 6, (2, 3, 1), padding=(1, 0, 2)), [(2, 4, 4, 5, 3)]),
+    "conv-3d-strided-grouped": (
+        nn.Conv3d(4, 6, 3, stride=(2, 1, 2), padding=1, groups=2), [(2, 4, 5, 4, 7)],
+    ),
+    "conv-3d-dilated-same": (nn.Conv3d(2, 3, 2, dilation=(3, 1, 2), padding="same"), [(2, 5, 4, 6)]),
+    "conv-3d-depthwise": (nn.Conv3d(3, 6, 2, stride=2, groups=3, bias=False), [(2, 3, 5, 4, 4)]),
+    "conv-3d-reflected": (nn.Conv3d(2, 3, 3, padding=1, padding_mode="reflect"), [(1, 2, 3, 3, 3)]),
+    "conv-1d-depthwise": (nn.Conv1d(6, 6, 3, groups=6), [(2, 6, 9)]),
+    "conv-1d-grouped": (nn.Conv1d(4, 6, 2, padding=1, groups=2, padding_mode="reflect"), [(2, 4, 9)]),
+    "conv-strided-past-the-end": (nn.Conv2d(2, 3, 2, stride=(3, 2)), [(2, 2, 7, 6)]),
+    "transposed-3d": (
+        nn.ConvTranspose3d(4, 6, 3, (2, 1, 3), 1, output_padding=(1, 0, 2), groups=2), [(2, 4, 3, 4, 2)],
+    ),
+    "transposed-3d-dilated": (nn.ConvTranspose3d(2, 3, 2, 1, 0, dilation=2), [(2, 2, 3, 2)]),
+    "transposed-depthwise": (nn.ConvTranspose2d(6, 6, 3, 2, 1, groups=6), [(2, 6, 4, 4)]),
     "transposed": (nn.ConvTranspose2d(4, 6, 3, 2, 1, output_padding=1, groups=2), [(2, 4, 5, 6)]),
     "transposed-1d": (nn.ConvTranspose1d(4, 6, 3, stride=3, dilation=2), [(2, 4, 5)]),
     "attention": (Attention(), [(2, 2, 6, 6), (2, 2, 6, 6)]),
@@ -82,18 +126,23 @@ LAYERS = {
     "rnn-relu": (nn.RNN(5, 6, nonlinearity="relu", bias=False), [(4, 5)]),
     "rnn-cell": (nn.RNNCell(5, 6), [(3, 5)]),
     "lstm-cell": (nn.LSTMCell(5, 6), [(3, 5), ]),
+    "lstm-projected": (nn.LSTM(5, 6, 2, bidirectional=True, proj_size=3), [(4, 3, 5)]),
+    "lstm-packed": (Packed(nn.LSTM(5, 6, 2, bidirectional=True)), [(4, 5), (2, 5), (3, 5)]),
+    "lstm-packed-first": (Packed(nn.LSTM(5, 6, proj_size=4), 2), [(4, 5), (2, 5), (4, 5)]),
+    "gru-packed": (Packed(nn.GRU(5, 6, bidirectional=True, batch_first=True), 1), [(1, 5), (3, 5)]),
+    "softmax": (Softmaxes(), [(2, 5)]),
     "gru-cell": (nn.GRUCell(5, 6), [(5,), (6,)]),
 }  # fmt: skip
 
 
-def results(model, inputs):
+def results(model, inputs, dtype=torch.float32):
     """The first output, the gradients of the inputs and of all parameters, for a fixed error."""
     model.zero_grad()
     inputs = [x.clone().requires_grad_() for x in inputs]
     y = model(*inputs)
     while isinstance(y, tuple):
         y = y[0]
-    y.backward(randn(*y.shape, seed=9))
+    y.backward(randn(*y.shape, seed=9).to(dtype))
     return [y.detach(), *(x.grad for x in inputs), *(p.grad for p in model.parameters())]
 
 
@@ -108,6 +157,36 @@ def test_exact_products_give_the_gradients_of_pytorch(name):
         assert (ours - theirs).abs().max() <= 1e-6 * theirs.abs().max() + 1e-30
     for ours, theirs in zip(results(training.restore(emulated), inputs), results(model, inputs)):
         assert torch.equal(ours, theirs)
+
+
+def geometries(axes):
+    """Strides, paddings, dilations and groups, with channels and filters that they divide."""
+    paddings = (0, 1, "same") if axes == 2 else (0, 1)
+    for stride, padding, dilation, groups in itertools.product(
+        (1, 2, 3), paddings, (1, 2), (1, 2, 4)
+    ):
+        if padding != "same" or stride == 1:
+            yield {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_gradients_of_every_geometry_are_those_of_pytorch(axes, transposed):
+    """Every stride, padding, dilation and group count with each other."""
+    kind = getattr(nn, f"Conv{'Transpose' * transposed}{axes}d")
+    inputs = [randn(2, 4, *(5, 6, 7)[:axes], seed=axes)]
+    for number, geometry in enumerate(geometries(axes)):
+        if transposed and geometry["padding"] == "same":
+            continue
+        torch.manual_seed(number)
+        model = kind(4, 8, 2 + number % 2, bias=number % 3 > 0, **geometry)
+        emulated = training.convert(copy.deepcopy(model), EXACT)
+        # PyTorch in binary64: its binary32 sums for the bias are off by more than 1e-6.
+        exact = results(model.double(), [x.double() for x in inputs], torch.float64)
+        for ours, theirs in zip(results(emulated, inputs), exact, strict=True):
+            assert ours.shape == theirs.shape
+            worst = (ours - theirs).abs().max()
+            assert worst <= 1e-6 * theirs.abs().max() + 1e-30, geometry
 
 
 # -- bits ----------------------------------------------------------------------------------------------
@@ -161,6 +240,36 @@ def test_products_of_a_convolution_equal_gemm(profile):
     turned = w.flip(2, 3).permute(2, 3, 0, 1).reshape(-1, 12)
     inputs = product(unfolded, turned, profile, "dgrad").reshape(2, 9, 8, 12)
     assert torch.equal(x.grad, inputs.permute(0, 3, 1, 2))
+
+
+def test_products_of_a_volume_equal_gemm():
+    """k runs over (r, s, c, d) forward, (r, s, f, d) in the input's gradient, (n, z, p, q) in the weights'."""
+    profile = hs.get_profile("hfp8")
+    layer = training.convert(
+        nn.Conv3d(5, 6, (3, 2, 2), stride=(2, 1, 1), padding=(1, 0, 0), bias=False), profile
+    )
+    x, w = randn(2, 5, 5, 4, 4, seed=1).requires_grad_(), layer.weight
+    y = layer(x)
+    dy = randn(*y.shape, seed=2)
+    y.backward(dy)
+    padded = nn.functional.pad(x.detach(), (0, 0, 0, 0, 1, 1))
+    patches = padded.unfold(2, 3, 2).unfold(3, 2, 1).unfold(4, 2, 1)  # (n, c, z, p, q, d, r, s)
+    unfolded = patches.permute(0, 2, 3, 4, 6, 7, 1, 5).reshape(-1, 60)
+    forward = product(unfolded, w.permute(3, 4, 1, 2, 0).reshape(60, 6), profile, "fwd")
+    rows = y.permute(0, 2, 3, 4, 1).reshape(-1, 6)
+    assert torch.equal(rows, forward)
+    errors = dy.permute(0, 2, 3, 4, 1).reshape(-1, 6)
+    weights = product(unfolded.T, errors, profile, "wgrad").reshape(2, 2, 5, 3, 6)
+    assert torch.equal(w.grad, weights.permute(4, 2, 3, 0, 1))
+    # Errors spread over the depth by the stride, and zeros around them: a convolution with the turned weights.
+    spread = torch.zeros(2, 6, 5, *dy.shape[3:])
+    spread[:, :, ::2] = dy
+    spread = nn.functional.pad(spread, (1, 1, 1, 1, 1, 1))
+    patches = spread.unfold(2, 3, 1).unfold(3, 2, 1).unfold(4, 2, 1)
+    unfolded = patches.flip(5).permute(0, 2, 3, 4, 6, 7, 1, 5).reshape(-1, 72)
+    turned = w.flip(3, 4).permute(3, 4, 0, 2, 1).reshape(72, 5)
+    inputs = product(unfolded, turned, profile, "dgrad").reshape(2, 5, 4, 4, 5)
+    assert torch.equal(x.grad, inputs.permute(0, 4, 1, 2, 3))
 
 
 def test_products_of_attention_equal_gemm():

@@ -198,3 +198,14 @@ def test_bad_settings_and_states_are_refused():
     optimiser = training.SGD(net.parameters(), 0.1)
     with pytest.raises(InputError, match="not saved by an optimiser of hfp8sim"):
         optimiser.load_state_dict(torch.optim.SGD(net.parameters(), 0.1).state_dict())
+
+
+@pytest.mark.parametrize("rule", ["master", "residual-wide"])
+def test_scalar_parameters_are_updated(rule):
+    scalar = nn.Parameter(torch.tensor(0.7))
+    optimiser = training.SGD([scalar], 0.5, update=rule)
+    (scalar * 2).backward()
+    optimiser.step()
+    assert scalar.shape == () and optimiser.counts.weights == 1
+    effective = scalar - optimiser.state[scalar].get("residual", torch.zeros(()))
+    assert float(effective.detach()) == pytest.approx(0.7 - 1, abs=1e-3)

@@ -111,6 +111,73 @@ def test_loss_that_is_no_number_ends_the_run_in_one_line():
         run.train()
 
 
+def spoiled():
+    """The third call in training gives a NaN, after its normalisation has seen the batch."""
+    return Spoiled()
+
+
+class Spoiled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inside, self.calls = small(), 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.inside(x) * (torch.nan if self.calls == 3 else 1)
+
+
+def test_loss_that_is_no_number_loses_nothing(tmp_path):
+    settings = dataclasses.replace(SHORT, network="tests.training.test_runs:spoiled")
+    run = Run(settings)
+    with pytest.raises(InputError, match="the loss of step 3 is nan"):
+        run.train()
+    assert run.step == 2 and torch.isfinite(run.model.inside[1].running_mean).all()
+    again, whole = Run(settings), Run(settings)
+    again.load(run.save(tmp_path / "run.pt"))
+    for other in (again, whole):
+        other.model.calls = 3
+        other.train()
+    assert torch.equal(weights(again), weights(whole)) and whole.step == 6
+
+
+class Parts(nn.Module):
+    """The small network in parts; its middle under activation checkpointing if `again`."""
+
+    def __init__(self, again=False):
+        super().__init__()
+        self.inside, self.again = small(), again
+
+    def forward(self, x):
+        y = self.inside[:3](x)
+        middle = self.inside[3]
+        if self.again:
+            y = torch.utils.checkpoint.checkpoint(middle, y, use_reentrant=False)
+        else:
+            y = middle(y)
+        return self.inside[4:](y)
+
+
+def recomputed():
+    return Parts(again=True)
+
+
+def test_fifty_steps_give_the_same_weights_in_every_way(tmp_path):
+    """Threads, activation checkpointing, save and resume: with 8-bit weights and stochastic errors."""
+    plain = dataclasses.replace(SHORT, network="tests.training.test_runs:Parts", steps=50)
+    again = dataclasses.replace(plain, network="tests.training.test_runs:recomputed")
+    runs = [Run(plain, threads=1), Run(plain, threads=2), Run(again, threads=2)]
+    for run in runs:
+        run.train()
+    part = Run(again, threads=2)
+    stopped_after(part, 20)
+    runs.append(Run(again, threads=1))
+    runs[-1].load(part.save(tmp_path / "run.pt"))
+    runs[-1].train()
+    for run in runs[1:]:
+        assert torch.equal(weights(run), weights(runs[0]))
+        assert [r.loss for r in run.history] == [r.loss for r in runs[0].history]
+
+
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -335,6 +335,55 @@ def test_softmax_subtracts_first() -> None:
     assert not np.signbit(result[result == 0]).any()
 
 
+SOFTMAX_SITES = [
+    Site(), STOCHASTIC, Site("ieee-169", "nearest-even"), Site("fixed8.8", "stochastic", "saturate"),
+    Site("e5m2", "toward-zero"), Site("hfp8-143", "nearest-away", "saturate"), BINARY32,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("site", SOFTMAX_SITES, ids=lambda site: site.text)
+def test_softmax_inputs_agree(site: Site) -> None:
+    """C reference, oracle and fast code; rows of numbers at all distances, masked ones, and infinite ones."""
+    rng, draw = np.random.default_rng(3), Draw(11, 12, 2**63 + 13)
+    z = numbers(rng, 1200, -12, 6).reshape(40, 30)
+    z[5] = numbers(rng, 30, -140, 30)
+    z[6] = np.abs(z[6])
+    z[7] = -np.abs(z[7])
+    z[8, ::2] = 0.0
+    z[9, 1::2] = -0.0
+    z[10] = z[10, 0]
+    z[11:20][rng.random((9, 30)) < 0.3] = -np.inf
+    z[20] = -np.inf
+    result = softmax_input(z, site, seed=11, step=12, tensor=2**63 + 13)
+    expected, invalid = reference.softmax_input(z, site, draw)
+    assert invalid == -1
+    np.testing.assert_array_equal(result.view(np.uint32), expected.view(np.uint32))
+    few = slice(4, 22)
+    exact = oracle.softmax_input(
+        site, [[oracle.from_float(float(x)) for x in row] for row in z[:22]], 11, 12, 2**63 + 13
+    )
+    exact = np.array([[to_float(x) for x in row] for row in exact])
+    np.testing.assert_array_equal(result[few].view(np.uint32), exact[few].view(np.uint32))
+    assert np.isneginf(result[20]).all() and (result[~np.isneginf(z)] <= 0).all()
+
+
+@pytest.mark.parametrize("special", [np.nan, np.inf])
+def test_softmax_of_special_rows_is_nan(special: float) -> None:
+    z = np.array([[1.0, special, -np.inf], [1.0, 2.0, 3.0]], np.float32)
+    result = softmax_input(z, Site(), step=1)
+    expected, invalid = reference.softmax_input(z, Site(), Draw(0, 1, 0))
+    np.testing.assert_array_equal(result, expected)
+    # ∞ − ∞ is NaN; what is finite less ∞ overflows into the one code of NaN and infinity.
+    assert np.isnan(result[0, :2]).all() and np.isneginf(result[0, 2]) and invalid == -1
+    np.testing.assert_array_equal(result[1], [-2, -1, 0])
+    exact = oracle.softmax_input(Site(), [[oracle.from_float(float(x)) for x in z[0]]], 0, 1, 0)
+    np.testing.assert_array_equal(result[0], [to_float(x) for x in exact[0]])
+    with pytest.raises(InputError, match=r"NaN at \[0, [01]\] of the softmax"):
+        softmax_input(z, Site("hfp8-143", "nearest-away", "saturate"), step=1)
+    site = Site("hfp8-143", "nearest-away", "saturate")
+    assert reference.softmax_input(z, site, Draw(0, 1, 0))[1] in (0, 1)
+
+
 def test_results_have_words_of_their_own() -> None:
     x = np.full(1000, 1 + 2.0**-10, np.float32)
     result = round_result(x, STOCHASTIC, seed=1, step=2, tensor=3)

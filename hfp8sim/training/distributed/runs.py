@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from hfp8sim.errors import InputError
+from hfp8sim.recipes import get_recipe
 from hfp8sim.training.distributed.optimisers import make_optimiser
 from hfp8sim.training.distributed.rings import ProcessRing, Ring, connect, in_processes
-from hfp8sim.training.runs import Run, Settings, Tensor, batch_loss
+from hfp8sim.training.losses import cross_entropy
+from hfp8sim.training.runs import Run, Settings, Tensor
 
 
 class ManyLearners(Run):
@@ -34,6 +36,12 @@ class ManyLearners(Run):
             raise InputError(
                 f"{ring.learners} processes run {settings.learners} learners; the numbers must be equal"
             )
+        recipe = get_recipe(settings.recipe)
+        if ring is not None and (recipe.quantisers or recipe.scalings):
+            raise InputError(
+                f"recipe {recipe.name}: its scales and quantisers follow all learners' tensors, which many processes do not share;"
+                " run the learners in one process"
+            )
         self.ring = ring
         threads = threads or (torch.get_num_threads() if ring is None else 1)
         torch.set_num_threads(
@@ -47,7 +55,7 @@ class ManyLearners(Run):
 
     def _learn(self, x: Tensor, y: Tensor) -> float:
         for xs, ys in self.optimiser.parts(x, y):
-            self.optimiser.backward(batch_loss(self.model(xs), ys))
+            self.optimiser.backward(cross_entropy(self.model, self.model(xs), ys))
         self.optimiser.step()
         loss: float = self.optimiser.loss
         self._check(loss)
