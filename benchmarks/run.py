@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table
 
 import hfp8sim as hs
-from benchmarks import networks, peers, processes
+from benchmarks import networks, peers, processes, silicon
 from benchmarks.cases import BLAS, Case, Run, all_cases
 from benchmarks.steps import training_steps
 from hfp8sim.files import write_text
@@ -194,6 +194,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         add(peers.rows(next((r["speed"] for r in rows if r["name"] == BLAS), None)))
     if is_selected(peers.SILICON, ""):
         add(peers.silicon_rows())
+    if is_selected(silicon.GROUP, ""):
+        add(silicon.rows())
     if is_selected(networks.GROUP, ""):
         add(networks.rows())
     if is_selected(processes.GROUP, ""):

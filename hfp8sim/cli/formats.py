@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli.common import app, console, list_table
+from hfp8sim.cli.common import app, console, list_table, write_out
 from hfp8sim.errors import InputError
 
 
@@ -58,16 +58,27 @@ def machines(
             help="a CSV file of measured products, to compare the time model `multicast` with"
         ),
     ] = None,
+    programs: Annotated[
+        bool,
+        typer.Option(
+            "--programs", help="with --against: also lower each product, and time its program"
+        ),
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="with --against: write a plot here, an SVG file")
+    ] = None,
 ) -> None:
     """List the machine presets and the time models, or show one machine: its values, and how public they are."""
     if against is not None and name is None:
         raise InputError("--against needs the name of a machine")
+    if against is None and (programs or plot is not None):
+        raise InputError("--programs and --plot go with --against")
     if name is None:
         _list_machines()
     elif against is None:
         _show_machine(name)
     else:
-        _compare_machine(name, against)
+        _compare_machine(name, against, programs, plot)
 
 
 def _list_machines() -> None:
@@ -105,44 +116,42 @@ def _show_machine(name: str) -> None:
     terminal.print(table)
 
 
-def _compare_machine(name: str, against: Path) -> None:
+def _compare_machine(name: str, against: Path, programs: bool, plot: Path | None) -> None:
     from hfp8sim.machine import get_machine
     from hfp8sim.timing import silicon
 
     machine = get_machine(name)
     rows = silicon.read_measurements(against, machine)
-    table = list_table(
-        ("bits", "M×N×K", "splits", "fastest", "device µs", "model µs", "ratio", "roofline",
-         "rank", "without K", "chosen")
+    timed = silicon.program_rows(rows, machine) if programs else []
+    by_product = silicon.products(timed)
+    headings = (
+        "bits", "M×N×K", "splits", "fastest", "device µs", "model µs", "model", *["program"] * programs,
+        "roofline", "rank", "without K", "preferred",
     )  # fmt: skip
-    for (bits, shape), measured in silicon.products(rows).items():
-        best = measured[0]
+    table = list_table(headings)
+    for product, measured in silicon.products(rows).items():
+        (bits, shape), best = product, measured[0]
         whole = [row for row in measured if row.split.k == 1]
+        program = [f"{row.ratio:.2f}" for row in by_product.get(product, [])[:1]]
         table.add_row(
             str(bits), "×".join(map(str, shape[1:])), str(len(measured)),
             "×".join(map(str, best.split[1:])), f"{best.device:.1f}", f"{best.model:.1f}",
-            f"{best.ratio:.2f}", f"{silicon.roofline(best, machine) / best.device:.2f}",
+            f"{best.ratio:.2f}", *program, f"{silicon.roofline_row(best, machine).ratio:.2f}",
             _decimal(silicon.rank_correlation(measured)), _decimal(silicon.rank_correlation(whole)),
             f"{silicon.regret(measured):.2f}" if len(measured) > 1 else "–",
         )  # fmt: skip
     terminal = console()
     terminal.print(table)
-    best_rows = silicon.best_rows(rows)
-    for what, ratios in (
-        ("best splits", [row.ratio for row in best_rows]),
-        (
-            "best splits, roofline",
-            [silicon.roofline(row, machine) / row.device for row in best_rows],
-        ),
-        ("all rows", [row.ratio for row in rows]),
-        ("all rows, roofline", [silicon.roofline(row, machine) / row.device for row in rows]),
-    ):
-        found = silicon.Agreement.of(ratios)
+    for what, found in silicon.agreements(rows, machine, timed).items():
         terminal.print(
             f"{what}: {found.rows}; median |ln(model/device)| {found.median_log:.3f}; "
             f"{found.within_30:.1%} within 30%",
             highlight=False,
         )
+    if plot is not None:
+        from hfp8sim.report.silicon_plot import render
+
+        write_out(render(rows, machine, timed), plot)
 
 
 def _decimal(value: float) -> str:

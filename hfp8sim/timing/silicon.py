@@ -1,4 +1,8 @@
-"""Comparison of a machine's times with measured ones."""
+"""Comparison of a machine's times with measured ones.
+
+Three times stand beside the device's: that of the closed form `multicast`, which knows every split; that of the
+lowered program under `pipelined`, for splits that leave K whole; and a bare roofline, which knows no split.
+"""
 
 from __future__ import annotations
 
@@ -149,6 +153,35 @@ def _ranks(values: Sequence[float]) -> np.ndarray:
 def regret(rows: Sequence[Measurement]) -> float:
     """Device time of the split that the model prefers, over that of the fastest split measured."""
     return min(rows, key=lambda row: row.model).device / min(row.device for row in rows)
+
+
+def program_rows(rows: Iterable[Measurement], machine: Machine) -> list[Measurement]:
+    """The measurements whose split leaves K whole, each with the time of its program."""
+    return [with_program(row, machine) for row in rows if row.split.k == 1]
+
+
+def roofline_row(row: Measurement, machine: Machine) -> Measurement:
+    """The measurement with the time of a bare roofline."""
+    return dataclasses.replace(row, model=roofline(row, machine))
+
+
+def agreements(
+    rows: Sequence[Measurement], machine: Machine, programs: Sequence[Measurement] = ()
+) -> dict[str, Agreement]:
+    """How well the times agree, by what is compared: the fastest splits, then all rows.
+
+    Args:
+        programs: what `program_rows` gives, or nothing.
+    """
+    found = {}
+    for name, kept in (("best splits", best_rows(rows)), ("all rows", rows)):
+        found[name] = Agreement.of([row.ratio for row in kept])
+        bare = [roofline_row(row, machine).ratio for row in kept]
+        found[f"{name}, roofline"] = Agreement.of(bare)
+    if programs:
+        found["best splits, programs"] = Agreement.of([row.ratio for row in best_rows(programs)])
+        found["rows without a split of K, programs"] = Agreement.of([row.ratio for row in programs])
+    return found
 
 
 def roofline(row: Measurement, machine: Machine) -> float:

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -52,9 +53,27 @@ def test_machine_against_measured_times(run: Run) -> None:
     assert "best splits: 26; median |ln(model/device)| 0.052; 100.0% within 30%" in text
 
 
+def test_programs_and_plot_of_measured_times(run: Run, tmp_path: Path) -> None:
+    header, *lines = DATA.read_text().splitlines()
+    few = [line for line in lines if line.startswith(("fp16,64,1024", "fp8,1,"))]
+    (tmp_path / "few.csv").write_text("\n".join([header, *few]) + "\n")
+    plot = tmp_path / "plot.svg"
+    status, text, _ = run(
+        "spyre-32core", "--against", str(tmp_path / "few.csv"), "--programs", "--plot", str(plot)
+    )
+    assert status == 0
+    assert "rows without a split of K, programs: 6; " in text
+    assert str(plot) in text
+    root = ElementTree.parse(plot).getroot()
+    marks = [element.tag.rpartition("}")[2] for element in root]
+    assert marks.count("circle") == len(few)
+    assert marks.count("polygon") == marks.count("path") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["spyre-32core", "--programs"], "--programs and --plot go with --against"),
         (["--against", str(DATA)], "--against needs the name of a machine"),
         (["spyre"], "unknown machine 'spyre'"),
         (["spyre-32core", "--against", "none.csv"], "none.csv: cannot be read"),
