@@ -4,13 +4,16 @@ import dataclasses
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
 from hfp8sim import InputError  # noqa: E402
+from hfp8sim.ops.quantisers import radix4  # noqa: E402
 from hfp8sim.report.study import StudyRecord  # noqa: E402
+from hfp8sim.training.studies import bits, quantised  # noqa: E402
 from hfp8sim.training.studies.registry import get_study, studies  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "docs" / "studies"
@@ -40,6 +43,62 @@ def test_stored_data_is_that_of_the_study_as_it_is(name) -> None:
     assert len(stored.seeds) == study.seeds >= 3
     assert stored.points == (sorted(study.points) if study.sweep else [None])
     assert stored.facts["cpu_seconds"] < 600
+
+
+def products_of(scheme):
+    """x, error, and the gradients of a quantised layer."""
+    torch.manual_seed(0)
+    layer = quantised.Quantised(6, 5, scheme, seed=0)
+    x = torch.rand(4, 6, requires_grad=True)
+    error = torch.randn(4, 5) / 8
+    (layer(x) * error).sum().backward()
+    return layer, x, error, x.grad.numpy(), layer.weight.grad.numpy()
+
+
+def test_layer_that_is_not_quantised_is_linear():
+    layer, x, error, dx, dw = products_of(quantised.Scheme())
+    torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+    np.testing.assert_allclose(dx, (error @ layer.weight).detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(dw, (error.T @ x).detach().numpy(), rtol=1e-5)
+
+
+def test_errors_have_one_phase_for_each_gradient():
+    layer, x, error, dx, dw = products_of(quantised.Scheme(error="radix4", scale=64.0))
+    even, odd = (radix4(64.0 * error.numpy(), phase) / 64.0 for phase in ("even", "odd"))
+    np.testing.assert_allclose(dx, even @ layer.weight.detach().numpy(), rtol=1e-5)
+    np.testing.assert_allclose(dw, odd.T @ x.detach().numpy(), rtol=1e-5)
+    assert layer.error_scale == 64.0
+
+
+def test_scale_of_a_layer_follows_its_errors():
+    layer, _, error, _, _ = products_of(quantised.Scheme(error="radix4"))
+    largest = float(error.abs().max())
+    assert 1024 * largest > 64 and layer.error_scale == 512
+
+
+def test_clipped_activations_train_their_level():
+    layer, x, _, dx, _ = products_of(quantised.Scheme(activation=4))
+    assert layer.alpha.grad == 0 and (dx != 0).all()  # nothing reaches α = 8
+    layer.alpha.data.fill_(0.5)
+    layer.alpha.grad = x.grad = None
+    layer(x).sum().backward()
+    assert layer.alpha.grad != 0
+    assert ((x.grad == 0) == (x >= 0.5)).all()
+
+
+def test_profiles_of_predicted_bits():
+    """Theorem 1 of Sakr et al. for sums of 8192 products with 5 fraction bits."""
+    assert bits.predicted_bits(8192, 0, 0) == 9
+    assert bits.predicted_bits(8192, -2, 0) == 7
+    assert bits.predicted_bits(8192, 0, 64) == 5
+    profile = bits.profile(7, 64)
+    assert (profile.result_format.fraction_bits, profile.chunk_length) == (7, 64)
+    names = [
+        name
+        for name, module in bits.network().named_modules()
+        if hasattr(module, "weight") and module.weight.ndim > 1
+    ]
+    assert set(names) == set(bits.LENGTHS)
 
 
 def test_budget_takes_fewer_seeds() -> None:
