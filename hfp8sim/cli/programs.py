@@ -35,7 +35,7 @@ from hfp8sim.errors import InputError, located, printable
 
 if TYPE_CHECKING:
     from hfp8sim.isa import Program
-    from hfp8sim.lowering import Finish
+    from hfp8sim.lowering import Finish, Split
     from hfp8sim.machine import Execution
     from hfp8sim.timing import Timing
 
@@ -61,6 +61,20 @@ def assembled(path: Path) -> Program:
         return assemble(text)
 
 
+def _split(text: str | None) -> Split | None:
+    """The split of `--split`."""
+    from hfp8sim.lowering import Split
+
+    if text is None:
+        return None
+    shares = text.lower().split("x")
+    if len(shares) != 3 or not all(share.isdecimal() for share in shares):
+        raise InputError(
+            f"--split {text!r}: write it as groups x m x n, as in 1x4x8; K stays whole"
+        )
+    return Split(*map(int, shares))
+
+
 @app.command()
 def lower(
     workload: WorkloadArgument,
@@ -82,6 +96,13 @@ def lower(
         typer.Option(
             metavar="KEY=VALUE,…",
             help="what POST does: format, rounding, overflow, bias_format, relu, clamp=LOW:HIGH, scale",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="GROUPSxMxN",
+            help="shares of the cores, such as 1x4x8; on a machine with a ring the best by default",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -110,7 +131,7 @@ def lower(
     layers = [task.lowering() for task in tasks if name in (None, task.layer.name)]
     if not layers:
         raise InputError(f"{layer or workload} has no phase {', '.join(phases)}")
-    program = lower_workload(layers, machine, finish=finish, seed=seed)
+    program = lower_workload(layers, machine, finish=finish, seed=seed, split=_split(split))
     scalings = [
         f"{t.name}: {t.scaling}" for t in tasks if t.scaling and name in (None, t.layer.name)
     ]

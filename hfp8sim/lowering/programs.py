@@ -104,14 +104,17 @@ def lower_workload(
     *,
     finish: Finish | None = None,
     seed: int = 0,
+    split: Split | None = None,
 ) -> Program:
-    """One program for several layers and phases, one after the other.
+    """One program for several layers and phases, one after the other; arguments as for `lower_layer`.
 
     Raises:
         InputError: no layer, two tensors of one name, or what `lower_layer` refuses.
     """
     programs = [
-        lower_layer(layer, phase, machine, profile, finish=finish, seed=seed, stream=stream)
+        lower_layer(
+            layer, phase, machine, profile, finish=finish, seed=seed, stream=stream, split=split
+        )
         for layer, phase, profile, stream in layers
     ]
     if not programs:

@@ -471,6 +471,14 @@ def test_exec_takes_the_same_time_as_run(run: Run, gemms: Path, tmp_path: Path) 
     assert f"{last:,}" in timed[-1].split()
 
 
+def test_split_of_a_lowered_layer(run: Run, gemms: Path) -> None:
+    lower = ("lower", gemms, "first", "--machine", "spyre-32core")
+    text = run(*lower, "--split", "1x2x4")[1]
+    assert "split.i, 2" in text and "split.j, 3" in text  # five columns are three shares of two
+    refused(run(*lower, "--split", "2x4"), "--split '2x4': write it as groups x m x n")
+    refused(run(*lower, "--split", "1x64x1"), "at most 32 cores")
+
+
 def test_post_options_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) -> None:
     post = "format=hfp8-143,bias_format=dlfloat16", "relu", "clamp=0:0x40,scale=-3"
     options = [word for text in post for word in ("--post", text)]
