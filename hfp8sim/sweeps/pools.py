@@ -103,7 +103,11 @@ class ProcessPool:
 
     def submit(self, job: Job) -> None:
         worker = self._free.pop()
-        future = worker.submit(compute_point, job, *self._task)
+        try:
+            future = worker.submit(compute_point, job, *self._task)
+        except BrokenExecutor:  # its process has ended since its last job
+            worker = self._replaced(worker)
+            future = worker.submit(compute_point, job, *self._task)
         future.add_done_callback(lambda done: self._finish(worker, job, done))
 
     def _finish(self, worker: Any, job: Job, future: Any) -> None:
@@ -112,13 +116,18 @@ class ProcessPool:
             return
         result = _result(job, future)
         if isinstance(result, Lost):
-            self._all.remove(worker)
-            with contextlib.suppress(Exception):
-                worker.shutdown(wait=False, kill_workers=True)
-            worker = _process()
-            self._all.append(worker)
+            worker = self._replaced(worker)
         self._free.append(worker)
         self._answers.put(Answer(job, result))
+
+    def _replaced(self, worker: Any) -> Any:
+        """A new executor in place of one whose process has ended."""
+        self._all.remove(worker)
+        with contextlib.suppress(Exception):
+            worker.shutdown(wait=False, kill_workers=True)
+        worker = _process()
+        self._all.append(worker)
+        return worker
 
     def answer(self, timeout: float) -> Answer | None:
         with contextlib.suppress(queue.Empty):

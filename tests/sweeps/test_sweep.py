@@ -356,6 +356,26 @@ def test_killed_workers_lose_their_point_alone(tmp_path: Path, table: str) -> No
     assert kills and result.to_csv() == table
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
+def test_worker_that_ends_between_points_is_replaced() -> None:
+    job = Resolver(1).job({"workload": WIDE, "phases": "fwd"})
+    pool = pools.ProcessPool(pools.Task(None, False), 1)
+    try:
+        for _ in range(2):
+            pool.submit(job)
+            answer = None
+            while answer is None:
+                answer = pool.answer(1.0)
+            assert not isinstance(answer.result, pools.Lost) and answer.result["status"] == "done"
+            (pid,) = worker_processes()
+            os.kill(pid, signal.SIGKILL)
+            while pid in worker_processes():
+                time.sleep(0.05)
+            time.sleep(0.2)
+    finally:
+        pool.close()
+
+
 def test_point_that_ends_its_worker_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a point is tried a few times; the others have their results."""
     deadly = hs.sweep(small_plan()).points[3].key
