@@ -137,7 +137,7 @@ class ProcessPool:
     def close(self) -> None:
         self._closed = True
         for worker in self._all:
-            worker.shutdown(wait=False, kill_workers=True)
+            worker.shutdown(wait=True, kill_workers=True)
 
 
 def _process() -> Any:
