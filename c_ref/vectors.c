@@ -221,28 +221,44 @@ typedef struct exact_terms {
     number sum;
 } exact_terms;
 
+/* What is added: a product, the sum of two, or a chunk. */
+static void take_addend(const bench *t, const ref_vector *v, exact_terms *x)
+{
+    if (t->request->unit == REF_UNIT_CONVERT)
+        return;
+    if (t->request->unit == REF_UNIT_ADD) {
+        x->addend = unpack(&t->addend, v->a[0]);
+        return;
+    }
+    x->addend = x->products[0] = multiply(unpack(&t->a, v->a[0]), unpack(&t->b, v->b[0]));
+    if (t->request->unit == REF_UNIT_FMMA) {
+        x->products[1] = multiply(unpack(&t->a, v->a[1]), unpack(&t->b, v->b[1]));
+        x->addend = sum_of_two(x->products[0], x->products[1]);
+    }
+}
+
+/* What is rounded, after take_addend. */
+static void take_sum(const bench *t, const ref_vector *v, exact_terms *x)
+{
+    if (t->request->unit == REF_UNIT_CONVERT) {
+        x->sum = unpack(&t->wide, v->a[0]);
+        return;
+    }
+    x->acc = unpack(&t->acc, v->acc);
+    if (t->request->unit == REF_UNIT_FMMA) {
+        const number all[3] = {x->acc, x->products[0], x->products[1]};
+        x->sum = exact_sum(all, 3);
+    } else {
+        x->sum = sum_of_two(x->acc, x->addend);
+    }
+}
+
 static exact_terms terms_of(const bench *t, const ref_vector *v)
 {
     const number zero = {.kind = ZERO};
     exact_terms x = {zero, zero, {zero, zero}, zero};
-    if (t->request->unit == REF_UNIT_CONVERT) {
-        x.sum = unpack(&t->wide, v->a[0]);
-        return x;
-    }
-    x.acc = unpack(&t->acc, v->acc);
-    if (t->request->unit == REF_UNIT_ADD) {
-        x.addend = unpack(&t->addend, v->a[0]);
-    } else {
-        x.addend = x.products[0] = multiply(unpack(&t->a, v->a[0]), unpack(&t->b, v->b[0]));
-        if (t->request->unit == REF_UNIT_FMMA) {
-            x.products[1] = multiply(unpack(&t->a, v->a[1]), unpack(&t->b, v->b[1]));
-            x.addend = exact_sum(x.products, 2);
-            const number all[3] = {x.acc, x.products[0], x.products[1]};
-            x.sum = exact_sum(all, 3);
-            return x;
-        }
-    }
-    x.sum = sum_of_two(x.acc, x.addend);
+    take_addend(t, v, &x);
+    take_sum(t, v, &x);
     return x;
 }
 
@@ -413,11 +429,10 @@ static void draw_vector(const bench *t, uint64_t i, ref_vector *v, exact_terms *
             v->b[1] = v->b[0];
         }
     }
-    *x = terms_of(t, v);
-    if (q->unit != REF_UNIT_CONVERT) {
+    take_addend(t, v, x);
+    if (q->unit != REF_UNIT_CONVERT)
         v->acc = accumulator_for(&t->acc, &w, x->addend, which);
-        *x = terms_of(t, v);
-    }
+    take_sum(t, v, x);
     if (is_stochastic((int32_t)v->mode)) {
         v->random[0] = random_for(t, &w, x);
         if (q->unit == REF_UNIT_FMMA && rounds_twice(q->profile.sum_order))
@@ -456,8 +471,9 @@ void ref_vectors(const ref_vector_request *request, uint64_t first, int64_t n,
                          ref_vector *out, ref_coverage *coverage)
 {
     const bench t = bench_of(request);
+    const number nothing = {.kind = ZERO};
     for (int64_t i = 0; i < n; i++) {
-        exact_terms x;
+        exact_terms x = {nothing, nothing, {nothing, nothing}, nothing};
         draw_vector(&t, first + (uint64_t)i, &out[i], &x);
         answer(&t, &out[i], &x);
         if (out[i].flags & REF_NO_CODE) { /* the format has no code for it: 1 instead */
