@@ -13,6 +13,7 @@ from hfp8sim.cli.common import (
     INTERRUPTED,
     app,
     command_line,
+    compile_notice,
     list_table,
     print_out,
     progress_bar,
@@ -348,10 +349,11 @@ def quantise(
     inputs = [
         x for x, _ in itertools.islice(source.training_batches(batch, seed, batches), batches)
     ]
-    rows = quantise_directly(
-        model, record, list(batches_of_test_set(source)), inputs, policy=policy, calibrate=calibrate,
-        retune=None if retune == "none" else retune, threads=threads,
-    )  # fmt: skip
+    with compile_notice():
+        rows = quantise_directly(
+            model, record, list(batches_of_test_set(source)), inputs, policy=policy, calibrate=calibrate,
+            retune=None if retune == "none" else retune, threads=threads,
+        )  # fmt: skip
     print_out(lambda terminal: _show_rows(terminal, rows, layers))
     if out is not None:
         say(f"{save_quantised(rows[-1].model, out)} holds {rows[-1].form}")

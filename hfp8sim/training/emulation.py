@@ -235,6 +235,8 @@ class Products:
         self.shares[self.prefix + role] = Share(
             operand.size, operand.saturated, operand.underflowed
         )
+        if largest is None:
+            return encoded
         return tuple(dataclasses.replace(one, largest=largest) for one in encoded)
 
     def end_backward(self, x: Encoded, w: Encoded, error: Encoded) -> None:

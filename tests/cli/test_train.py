@@ -56,6 +56,40 @@ def test_bad_arguments_are_one_line(run: Run, arguments, text) -> None:  # noqa:
     assert (status, out) == (2, "") and text in err and err.count("\n") == 1
 
 
+def test_full_disk_shows_what_the_runs_found(run: Run, tmp_path, monkeypatch) -> None:  # noqa: F811
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    monkeypatch.setattr("os.rename", full)
+    status, out, err = run(*SMALL, "--out", tmp_path)
+    assert status == 2 and [line.split()[0] for line in out.splitlines()] == [
+        "recipe",
+        "fp32",
+        "hfp8",
+    ]
+    assert "No space left on device" in err and err.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
+def test_loss_that_is_no_number_keeps_the_steps_before(run: Run, tmp_path) -> None:  # noqa: F811
+    spoiled = [
+        "train",
+        "tests.training.test_runs:spoiled",
+        "--steps",
+        "4",
+        "--batch",
+        "8",
+        "--recipe",
+        "hfp8",
+    ]
+    status, out, err = run(*spoiled, "--out", tmp_path)
+    assert (status, out) == (2, "") and err.count("\n") == 1
+    assert "the loss of step 3 is nan" in err and "hfp8.pt holds the 2 steps before" in err
+    status, _, err = run(*spoiled, "--out", tmp_path, "--resume")
+    assert status == 0 and "holds 2 of 4 steps" in err
+
+
 # -- quantise ------------------------------------------------------------------------------------------
 
 

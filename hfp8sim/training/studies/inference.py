@@ -42,8 +42,8 @@ def score(model: Any, network: str, seed: int, quick: bool) -> Evaluation:
 
 
 def retune(model: Any, seed: int) -> None:
-    """Re-tune the normalisations of a model on training images."""
-    retune_batchnorm(model, _images(seed))
+    """Re-tune the normalisations of a model on training images, all at once."""
+    retune_batchnorm(model, _images(seed), "one-pass")
 
 
 def _images(seed: int) -> Iterator[Any]:
