@@ -50,8 +50,6 @@ module hfp8_round (
 
     // -- the mode
 
-    wire nearest = mode == 4'd0 || mode == 4'd1;
-    wire stochastic = mode == 4'd6 || mode == 4'd7 || mode == 4'd8;
     wire inward = mode == 4'd2 || (mode == 4'd3 && negative) || (mode == 4'd4 && !negative);
 
     // -- step 2: the quantum. `field` is the exponent field that X would have.
@@ -130,6 +128,9 @@ module hfp8_round (
             assign below_min = 1'b0;
             assign finite = chosen;
         end else begin : abrupt
+            wire nearest = mode == 4'd0 || mode == 4'd1;
+            wire stochastic = mode == 4'd6 || mode == 4'd7 || mode == 4'd8;
+
             // min in units of the quantum of the lowest binade, and the threshold in the same units
             localparam integer NW = NU + 1 + F + 2;
             localparam [F+1:0] MIN = lowest_rule(FORMAT) == LOWEST_NORMAL
@@ -190,10 +191,9 @@ module hfp8_round (
             magnitude = {M{1'b0}};
     end
 
-    wire is_zero = magnitude == 0 && zero_rule(FORMAT) != ZERO_NONE;
-
     generate
         if (is_signed(FORMAT)) begin : with_sign
+            wire is_zero = magnitude == 0 && zero_rule(FORMAT) != ZERO_NONE;
             wire plus = is_zero && (SUM || zero_rule(FORMAT) == ZERO_UNSIGNED);
             assign code = not_a_number ? NAN[CODE_BITS-1:0] : {negative && !plus, magnitude};
         end else begin : without_sign
@@ -201,7 +201,9 @@ module hfp8_round (
         end
     endgenerate
 
+    // verilator lint_off UNSIGNED
     wire underflow = inexact && !too_large && magnitude < SMALLEST[M-1:0];
+    // verilator lint_on UNSIGNED
 
     assign flags = {
         nan || no_number,

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from tests.mutants.bugs import ROOT, Bug, PlaceError, dump, load, place, plant, renamed
 
-COPIED = ("hfp8sim", "tests", "docs", "benchmarks", "examples", "c_ref", "pyproject.toml", "setup.py")  # fmt: skip
+COPIED = ("hfp8sim", "tests", "docs", "benchmarks", "examples", "c_ref", "rtl", "pyproject.toml", "setup.py")  # fmt: skip
 #: Seconds for the tests of one bug. A test that runs longer has found it: the bug made an endless loop.
 TIME_LIMIT = 600
 OUT_OF_TIME = "out of time"

@@ -87,6 +87,15 @@ def test_fmma(a, b, acc):
     compare(program, word(a), word(b), word(acc), RANDOM_BITS, 4_000_000, 2, *ALL_MODES)
 
 
+@pytest.mark.parametrize("acc", ["e5m2"])
+def test_fmma_of_every_pair_of_small_products(acc):
+    """Products of 1-2-1 and 1-3-2: every two of them, every accumulator, every mode, every word of two bits."""
+    values = parameters(A_FORMAT="e2m1", B_FORMAT="e3m2", ACC_FORMAT=acc, RANDOM_BITS=2)
+    program = build("hfp8_fmma", "pairs", values)
+    cases = compare(program, word("e2m1"), word("e3m2"), word(acc), 2)
+    assert cases % (256 * 18) == 0 and cases > 1 << 24
+
+
 @pytest.mark.parametrize(("total", "addend"), [("dlfloat16", "dlfloat16"), ("ieee-169", "ieee-169"), ("bfloat16", "dlfloat16")])  # fmt: skip
 def test_add(total, addend):
     """Every 499th total, with every addend."""

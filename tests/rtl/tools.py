@@ -5,17 +5,19 @@ A bench is built once for its sources: into `out/rtl/`, in a folder whose name h
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from hfp8sim.files import cache_folder
 from hfp8sim.formats import get_format
 from hfp8sim.isa.format_words import format_word
 
@@ -92,10 +94,30 @@ def build(
     name = "-".join([top, bench, *(value.rpartition("h")[2] for value in values.values())])
     key = hashlib.sha256("\0".join([wrapper, *definitions]).encode()).hexdigest()[:8]
     folder = OUT / f"{name}-{_digest(RTL, BENCHES, REFERENCE)}-{key}"
-    program = folder / "bench"
-    if program.exists():
-        return program
-    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if not (folder / "bench").exists():
+            folder.mkdir(exist_ok=True)
+            _compile(folder, top, bench, values, wrapper, definitions)
+    return folder / "bench"
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One process at a time works on a folder."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + ".lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _compile(
+    folder: Path,
+    top: str,
+    bench: str,
+    values: Mapping[str, str],
+    wrapper: str,
+    definitions: Iterable[str],
+) -> None:
     source = RTL / f"{top}.v"
     if wrapper:
         source = folder / f"{top}.v"
@@ -113,11 +135,10 @@ def build(
     run("g++", "-O2", *_flags(), f"-I{folder}", "-c", model, "-o", folder / "model.o")
     run(
         "g++", "-O2", *_flags(), *(f"-D{each}" for each in definitions), f"-I{folder}",
-        f"-I{REFERENCE}", BENCHES / f"{bench}.cpp",
-        folder / "model.o", *_common(), "-lpthread", "-latomic", "-o", folder / "linking",
+        f"-I{REFERENCE}", BENCHES / f"{bench}.cpp", folder / "model.o", *_common(), "-lpthread",
+        "-latomic", "-o", folder / "linking",
     )  # fmt: skip
-    os.replace(folder / "linking", program)
-    return program
+    os.replace(folder / "linking", folder / "bench")
 
 
 @functools.cache
@@ -131,27 +152,20 @@ def _flags() -> tuple[str, ...]:
 
 
 def _common() -> list[Path]:
-    """Object files that all benches link: Verilator's library and the C reference."""
-    folder = OUT / f"common-{_digest(REFERENCE)}"
+    """Object files that all benches link, in the cache folder: Verilator's library and the C reference."""
+    version = run(VERILATOR, "--version").stdout + run("g++", "--version").stdout
+    key = hashlib.sha256((_digest(REFERENCE) + version).encode()).hexdigest()[:16]
+    folder = cache_folder() / "rtl" / key
     objects = [folder / name for name in ("verilated.o", "threads.o", "reference.o")]
-    if all(path.exists() for path in objects):
-        return objects
-    OUT.mkdir(parents=True, exist_ok=True)
-    include = Path(_flags()[2][2:])
-    with tempfile.TemporaryDirectory(dir=OUT) as name:
-        part = Path(name)
-        run("g++", "-O2", *_flags(), "-c", include / "verilated.cpp", "-o", part / "verilated.o")
-        run(
-            "g++",
-            "-O2",
-            *_flags(),
-            "-c",
-            include / "verilated_threads.cpp",
-            "-o",
-            part / "threads.o",
-        )
-        run("gcc", "-std=c11", "-O2", "-c", REFERENCE / "hfp8_ref.c", "-o", part / "reference.o")
-        folder.mkdir(exist_ok=True)
-        for path in objects:
-            os.replace(part / path.name, path)
+    with _locked(folder):
+        if not folder.exists():
+            include = Path(_flags()[2][2:])
+            part = folder.with_name(key + ".part")
+            part.mkdir(exist_ok=True)
+            compile_ = ("g++", "-O2", *_flags(), "-c")
+            run(*compile_, include / "verilated.cpp", "-o", part / "verilated.o")
+            run(*compile_, include / "verilated_threads.cpp", "-o", part / "threads.o")
+            reference = REFERENCE / "hfp8_ref.c"
+            run("gcc", "-std=c11", "-O2", "-c", reference, "-o", part / "reference.o")
+            os.replace(part, folder)
     return objects
