@@ -17,6 +17,7 @@ from hfp8sim.training.studies import (
     random_bits,
     residual,
     scale_floor,
+    softmax_input,
     updates,
 )
 from hfp8sim.training.studies.frame import Study
@@ -25,7 +26,7 @@ STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (
         updates, residual, random_bits, loss_scale, hybrid, forward_format, scale_floor, chunks, bits,
-        last_layer, fixed_point, four_bit, clipping, batchnorm,
+        last_layer, softmax_input, fixed_point, four_bit, clipping, batchnorm,
     )
 }  # fmt: skip
 
