@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := .venv/bin
 READY  := .venv/.ready
 
-.PHONY: setup extras run test exhaustive mutants bench studies rtl rtl-long libref lint pages docs lock clean
+.PHONY: setup extras run test exhaustive mutants bench studies rtl rtl-long libref wheel lint pages docs lock clean
 
 setup: $(READY)
 
@@ -70,6 +70,10 @@ PREFIX ?= out/ref
 
 libref:
 	@$(MAKE) --no-print-directory -C c_ref install PREFIX=$(abspath $(PREFIX)) OUT=$(abspath out/c_ref)
+
+# The wheel in an empty environment; PYTHONS="python3.12 python3.13" tries others.
+wheel: setup
+	$(BIN)/python -m tests.wheel $(addprefix --python ,$(PYTHONS))
 
 lint: setup
 	$(BIN)/ruff check .
