@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from docs.pages import (
+    api,
     architecture,
     c_library,
     columns,
@@ -31,6 +32,7 @@ ROOT = DOCS.parent
 
 #: Pages that are generated, wholly or between markers.
 GENERATED: dict[Path, Callable[[], str]] = {
+    DOCS / "api.md": api.page,
     DOCS / "architecture.md": architecture.page,
     DOCS / "cli.md": command_line.page,
     DOCS / "columns.md": columns.page,

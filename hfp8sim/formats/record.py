@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.formats.codec import Codes, code_dtype, decode, encode
 from hfp8sim.formats.dtypes import numpy_dtype
-from hfp8sim.formats.vocabulary import LOWEST, SPECIALS, ZEROS, Facts
+from hfp8sim.formats.notebook import html_table, number_line
+from hfp8sim.formats.vocabulary import LOWEST, SPECIALS, ZEROS, Facts, Lowest, Special
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,6 +198,24 @@ class FloatFormat:
             return self
         name = f"{self.name.split('@')[0]}@{bias}"
         return dataclasses.replace(self, name=name, bias=bias, source="")
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the facts, and a line for each number where there are few."""
+        rows = [
+            (
+                "sign, exponent, fraction",
+                f"{int(self.signed)}, {self.exponent_bits}, {self.fraction_bits} bits",
+            ),
+            ("bias", self.bias),
+            ("largest number", f"{self.max:.6g}"),
+            ("smallest normal number", f"{self.min_normal:.6g}"),
+            ("smallest number", f"{self.min_positive:.6g}"),
+            ("exponent field 0", Lowest.of(self.lowest).meaning),
+            ("special codes", Special.of(self.special).meaning),
+            *([("source", self.source)] if self.source else []),
+        ]
+        line = number_line(self) if self.bits <= 8 else ""
+        return html_table(rows, caption=self.name) + line
 
     # -- codes and values --------------------------------------------------------------------------
 

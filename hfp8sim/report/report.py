@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
 
 from hfp8sim.errors import InputError
@@ -11,6 +12,7 @@ from hfp8sim.report.columns import FLAT
 from hfp8sim.report.comparison import ComparisonRecord, check_reports, distinguish
 from hfp8sim.report.forms import COMPARISON_FORMS, FORMS
 from hfp8sim.report.json import parse
+from hfp8sim.report.notebook import render as render_notebook
 from hfp8sim.report.record import ReportRecord
 from hfp8sim.report.table import TEXT_WIDTH
 from hfp8sim.report.table import render as render_table
@@ -31,6 +33,10 @@ class Report(ReportRecord):
 
     def __str__(self) -> str:
         return self.to_text()
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: what was run, the table, and the worst findings."""
+        return render_notebook(self)
 
     @standard_arithmetic
     def to_text(self, width: int = TEXT_WIDTH) -> str:
@@ -91,6 +97,10 @@ class Report(ReportRecord):
 
 class Comparison(ComparisonRecord):
     """Two or more reports side by side; `hs.compare` makes it."""
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tables, as text."""
+        return f"<pre>{escape(self.to_text())}</pre>"
 
     @standard_arithmetic
     def to_text(self, names: Sequence[str] = ()) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from hfp8sim.errors import InputError, located, unknown
 from hfp8sim.formats import FloatFormat, get_format, register_format
 from hfp8sim.formats.codec import check_mode
+from hfp8sim.formats.notebook import html_table
 from hfp8sim.formats.registry import formats_of_tables
 from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
 from hfp8sim.registry import Registry
@@ -161,6 +162,14 @@ class Profile:
             if self.between_rounding == self.rounding:
                 fields["between_rounding"] = fields["rounding"]
         return dataclasses.replace(self, **fields)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: every field with its meaning."""
+        values = ((name, getattr(self, name)) for name in FIELDS[1:])
+        rows = [(name, getattr(value, "name", value), MEANINGS[name]) for name, value in values]
+        return html_table(
+            rows, ("field", "value", "meaning"), f"{self.name}: {self.summary}".rstrip(": ")
+        )
 
     def operand_formats(self, phase: str) -> tuple[FloatFormat, FloatFormat]:
         """Formats of A and B in a phase: fwd activations × weights, dgrad errors × weights, wgrad

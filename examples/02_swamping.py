@@ -1,6 +1,6 @@
 """Why chunks: the sum of many numbers of mean 1 in 1-6-9, as Figure 3 of Wang et al. (NeurIPS 2018).
 
-    python examples/swamping.py docs/img/swamping.svg
+    python examples/02_swamping.py docs/img/swamping.svg
 
 Without chunks the running sum stops growing at 4096, where a term is less than half an ulp. Chunks of
 64 keep it within 1 % of the exact sum at any length. Stochastic rounding helps too, and leaves noise.

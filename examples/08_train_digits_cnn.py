@@ -1,7 +1,7 @@
 """Train a small convolutional network on real digits and capture one mini-batch as `digits-cnn`.
 
-    python examples/train_digits_cnn.py OUT.npz      train, capture, write
-    python examples/train_digits_cnn.py --check      train again, compare with the shipped trace
+    python examples/08_train_digits_cnn.py OUT.npz      train, capture, write
+    python examples/08_train_digits_cnn.py --check      train again, compare with the shipped trace
 
 Everything is plain NumPy in float32: forward, backward and momentum SGD are written out below. The
 data are scikit-learn's `load_digits`: 1797 scanned 8x8 digits with 17 grey levels.

@@ -1,6 +1,6 @@
 """A sweep of arrays of one's own: the error of their product by chunk length and rounding, as a plot.
 
-    python examples/sweep_arrays.py docs/img/sweep-arrays.svg
+    python examples/07_sweep_arrays.py docs/img/sweep-arrays.svg
 
 The operands are positive, as activations after a ReLU are. Sums of such products grow, so that a long chunk loses
 small terms. Nearest-away rounds every tie up; stochastic rounding has no bias.
