@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
+
+nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed: make setup")
+nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed: make setup")
 
 PATHS = sorted((Path(__file__).parents[1] / "examples").glob("*.ipynb"))
 
@@ -23,7 +24,7 @@ def executed(path: Path) -> Any:
     # A kernel finds `hfp8sim` where this process does.
     setup = nbformat.v4.new_code_cell(f"import sys; sys.path[:0] = {[p for p in sys.path if p]!r}")
     notebook.cells.insert(0, setup)
-    NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
+    nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3").execute()
     del notebook.cells[0]
     for number, cell in enumerate((c for c in notebook.cells if c.cell_type == "code"), start=1):
         cell.execution_count = number

@@ -142,8 +142,8 @@ def conv_dgrad(
         w: as `conv_fwd`.
         input_size: height and width of the images, (H, W); (W,) of a one-dimensional convolution.
         a_format, b_format: names or records; the profile's formats of errors and weights by default.
-        profile, stride, padding, dilation, groups, layout, seed, stream, threads, events, out_dtype, out,
-            status: as `conv_fwd`.
+        profile, stride, padding, dilation, groups, layout: as `conv_fwd`.
+        seed, stream, threads, events, out_dtype, out, status: as `conv_fwd`.
 
     Returns:
         Codes of the profile's `result_format`, or values, (N, H, W, C) or (N, C, H, W); with `events` a pair.
@@ -199,8 +199,8 @@ def conv_wgrad(
         error: codes of the errors of `conv_fwd`'s result, in `b_format`.
         kernel_size: height and width of the weights, (R, S) or one number for both.
         a_format, b_format: names or records; the profile's formats of activations and errors by default.
-        profile, stride, padding, dilation, groups, layout, seed, stream, threads, events, out_dtype, out,
-            status: as `conv_fwd`.
+        profile, stride, padding, dilation, groups, layout: as `conv_fwd`.
+        seed, stream, threads, events, out_dtype, out, status: as `conv_fwd`.
 
     Returns:
         Codes of the profile's `result_format`, or values, in the shape of the weights; with `events` a pair. Unless `out`

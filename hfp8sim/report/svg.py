@@ -19,7 +19,7 @@ LINE, ROW_GAP, AXIS = 11, 7, 18
 #: Approximate width of a label's letter in pixels.
 LETTER = 6.4
 #: Bars of a chart's block. Page and column breaks fall between blocks, so that none cuts a bar.
-BLOCK = 30
+BLOCK = 15
 #: Per cent of the width that the longest bar takes; the rest is for its figure.
 REACH = 80.0
 #: Per cent of the width that a bar's figure may need on a phone.
