@@ -36,7 +36,7 @@ def number_line(fmt: Format) -> str:
     low, high = math.floor(math.log2(min(numbers))), math.ceil(math.log2(max(numbers)))
 
     def across(x: float) -> str:
-        return f"{1 + 98 * (math.log2(x) - low) / max(high - low, 1):.2f}%"
+        return f"{3 + 94 * (math.log2(x) - low) / max(high - low, 1):.2f}%"
 
     lines = "".join(
         f'<line x1="{across(x)}" x2="{across(x)}" y1="0" y2="{_TICK}" stroke="currentColor"/>'
