@@ -23,6 +23,7 @@ UNITS = (
     "mac",
     "gemm",
     "update",
+    "bitstream",
     "vectors",
     "handles",
 )  # what hfp8_ref.c includes

@@ -7,5 +7,6 @@
 #include "mac.c"
 #include "gemm.c"
 #include "update.c"
+#include "bitstream.c"
 #include "vectors.c"
 #include "handles.c"

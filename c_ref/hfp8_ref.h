@@ -87,6 +87,10 @@ extern "C" {
 #define REF_SITE_RESULT 14
 #define REF_SITE_SOFTMAX 15
 #define REF_SITE_REDUCE 16
+#define REF_SITE_RESIDUE 17
+#define REF_SITE_MIX 18
+#define REF_SITE_EXCHANGE 19
+#define REF_SITE_STREAM_A_ROW 20 /* bit streams; 21 to 23 are A's column, B's row and column */
 
 /* A format. 0 <= E <= 11, 0 <= F <= 23, |bias| <= 4095, at most 32 bits; as the source of a
  * conversion also binary64 (E = 11, F = 52). */
@@ -314,6 +318,16 @@ void ref_reduce(const ref_site *site, const uint32_t *gradients, int64_t learner
  * Returns the first element with a NaN that the format has no code for, or -1. */
 int64_t ref_softmax_input(const ref_site *site, const uint32_t *z, int64_t rows, int64_t columns,
                           uint64_t seed, uint64_t step, uint64_t tensor, uint32_t *out);
+
+/* ---- bitstream.c -------------------------------------------------------------------------- */
+
+/* Sums of signed counts of (m, k) codes times (k, n) codes by bit streams of `length` bits, into
+ * (m, n) integers: the sums times `length`. Returns 0, or 1 for an operand beyond +-1 or with a
+ * quantum below 2^-32 (bipolar: 2^-31). */
+int32_t ref_bitstream_counts(const ref_format *a_format, const ref_format *b_format,
+                             const uint32_t *a, const uint32_t *b, int64_t m, int64_t n, int64_t k,
+                             int64_t length, int32_t bipolar, int32_t independent, uint64_t seed,
+                             uint64_t stream, int64_t *out);
 
 /* ---- vectors.c ---------------------------------------------------------------------------- */
 

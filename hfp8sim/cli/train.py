@@ -19,6 +19,7 @@ from hfp8sim.cli.common import (
     progress_bar,
     say,
 )
+from hfp8sim.cli.options import BatchOption, MachineOption, WorkloadArgument
 from hfp8sim.errors import InputError
 
 if TYPE_CHECKING:
@@ -122,6 +123,23 @@ def train(
         print_out(lambda terminal: terminal.print(_table(runs)))
     if unsaved:
         raise InputError(unsaved)
+
+
+@app.command()
+def wire(
+    workload: WorkloadArgument,
+    learners: Annotated[int, typer.Option(help="learners round the ring")] = 4,
+    system: Annotated[
+        Path | None, typer.Option(help="a system's TOML file: also the time of a step")
+    ] = None,
+    machine: MachineOption = "rapid-core",
+    layers: Annotated[bool, typer.Option("--layers", help="a row for each layer")] = False,
+    batch: BatchOption = None,
+) -> None:
+    """Show the bytes and messages that each learner sends in a training step, by protocol, collective and layer."""
+    from hfp8sim.cli.wire import show
+
+    show(workload, learners, system, machine, layers, batch)
 
 
 def _launch(learners: int, out: Path | None) -> None:

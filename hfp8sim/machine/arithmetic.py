@@ -128,6 +128,11 @@ def multiply_registers(profile: Profile, a: FloatFormat, b: FloatFormat) -> dict
         raise InputError(
             "a machine cannot stop at an overflow: use overflow 'saturate' or 'special'"
         )
+    if profile.multiplier != "exact":
+        raise InputError(
+            f"a machine multiplies exactly, profile {profile.name} by {profile.multiplier} bit streams:"
+            " hs.gemm and hfp8sim.training compute it"
+        )
     if profile.products_per_step > CSR_BY_NAME["step"].high:
         raise InputError(
             f"products_per_step is {profile.products_per_step}, a machine takes at most 64"

@@ -337,6 +337,10 @@ class _Work:
         events: bool, out_dtype: DTypeLike | None, status: Status | None,
     ) -> None:  # fmt: skip
         self.phase, self.profile = phase, get_profile(profile)
+        if self.profile.multiplier != "exact":
+            raise InputError(
+                f"profile {self.profile.name} multiplies by bit streams: convolutions take exact products"
+            )
         self.seed, self.stream = seed, stream
         self.threads, self.events = thread_count(threads), events
         self.out_dtype, self.status = out_dtype, status

@@ -174,6 +174,8 @@ class Product(NamedTuple):
 
     def plan(self, events: bool) -> kernels.Plan:
         """The kernel of the products."""
+        if self.profile.multiplier != "exact":
+            return kernels.Plan(None, f"{self.profile.multiplier} bit streams are counted")
         a, b = self.a, self.b
         return kernels.shared_plan(
             self.profile, a.format, b.format, a.scan, b.scan, a.shape[-1], events
@@ -188,6 +190,8 @@ class Product(NamedTuple):
         depth, exponent, fmt = a.shape[-1], a.exponent + b.exponent, profile.result_format
         shape = *leading, a.shape[-2], b.shape[-1]
         result = allocate_result(shape, fmt, exponent, out_dtype, out)
+        if profile.multiplier != "exact":
+            return self._counted(result, seed, stream, events, status)
         plan, count = self.plan(events), thread_count(threads)
         check_source(seed, stream)
         keys = stream_keys(seed, stream, _size(leading)) if plan.draws else _NO_KEYS
@@ -209,6 +213,29 @@ class Product(NamedTuple):
         counts[: kernels.EVENTS] = outcome.counts
         counts[DRAWS] = result.size * profile.draws(depth)
         return result, Events.of(counts, 0 if numbers else count_nan_results(result, fmt))
+
+    def _counted(
+        self, result: Results, seed: int, stream: int, events: bool, status: Status | None
+    ) -> Results | tuple[Results, Events]:
+        """`compute` by bit streams; the sum is exact, so there are no events but the last rounding's."""
+        from hfp8sim.ops.bitstream import bitstream_gemm
+
+        profile, a, b, leading = self
+        fmt = profile.result_format
+        check_source(seed, stream)
+        codes = result if result.dtype.kind == "u" else np.empty(result.shape, fmt.dtype)
+        left = np.broadcast_to(a.codes, (*leading, *a.shape[-2:]))
+        right = np.broadcast_to(b.codes, (*leading, *b.shape[-2:]))
+        for g, place in enumerate(np.ndindex(leading)):
+            number = (stream + g) % (1 << 64)
+            codes[place] = bitstream_gemm(
+                left[place], right[place], profile, a.format, b.format, seed, number
+            )
+        if codes is not result:
+            result[...] = Operand(codes, fmt, a.exponent + b.exponent).values(result.dtype)
+        if status is not None:
+            status.nonfinite |= has_special(codes, fmt)
+        return (result, Events.of(no_counts(), count_nan(codes, fmt))) if events else result
 
     def _plain(
         self, result: Results, seed: int, stream: int, threads: int, events: bool, status: Status | None

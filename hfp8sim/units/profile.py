@@ -15,6 +15,7 @@ from hfp8sim.formats.notebook import html_table
 from hfp8sim.formats.registry import formats_of_tables
 from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
 from hfp8sim.registry import Registry
+from hfp8sim.units.bitstream import MAX_LENGTH, MULTIPLIERS, STREAMS
 from hfp8sim.units.mac import SUM_ORDERS, SumOrder
 from hfp8sim.units.random import SOURCES
 
@@ -86,6 +87,16 @@ class Profile:
         default=0, metadata=_means("the same of errors: log2 of the loss scale")
     )
 
+    multiplier: str = field(
+        default="exact", metadata=_means("`exact`, or bit streams: `unipolar` or `bipolar`")
+    )
+    stream_length: int = field(
+        default=0, metadata=_means("bits of a stream, a power of two; 0 with exact products")
+    )
+    streams: str = field(
+        default="shared", metadata=_means("bit streams: `shared` by products, or `independent`")
+    )
+
     def __post_init__(self) -> None:
         if not self.between_rounding:
             object.__setattr__(self, "between_rounding", self.rounding)
@@ -93,7 +104,16 @@ class Profile:
             raise unknown("sum order", self.sum_order, SUM_ORDERS)
         if self.random_source not in SOURCES:
             raise unknown("random source", self.random_source, SOURCES)
-        problem = self._integer_problem() or self._step_problem() or self._accumulator_problem()
+        if self.multiplier not in MULTIPLIERS:
+            raise unknown("multiplier", self.multiplier, list(MULTIPLIERS))
+        if self.streams not in STREAMS:
+            raise unknown("kind of bit streams", self.streams, list(STREAMS))
+        problem = (
+            self._integer_problem()
+            or self._step_problem()
+            or self._accumulator_problem()
+            or self._stream_problem()
+        )
         if problem:
             raise InputError(f"profile {self.name}: {problem}")
         for fmt in (self.a_format, self.b_format, self.error_format):
@@ -102,7 +122,9 @@ class Profile:
             )
 
     def _integer_problem(self) -> str:
-        for name in ("chunk_length", "products_per_step", "guard_bits", "random_bits"):
+        for name in (
+            "chunk_length", "products_per_step", "guard_bits", "random_bits", "stream_length",
+        ):  # fmt: skip
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 return f"{name} is {value!r}, must be an integer ≥ 0"
@@ -136,6 +158,19 @@ class Profile:
             check_mode(record, rounding, self.overflow, self.random_bits)
             if not record.signed or record.zero == "none" or not record.has_nan:
                 return f"{record.name} cannot accumulate: it needs a sign, a zero and a NaN"
+        return ""
+
+    def _stream_problem(self) -> str:
+        """Why bit streams cannot be multiplied so, or ""."""
+        length = self.stream_length
+        if self.multiplier == "exact":
+            return "" if length == 0 else "stream_length needs multiplier='unipolar' or 'bipolar'"
+        if not 1 <= length <= MAX_LENGTH or length & (length - 1):
+            return f"stream_length is {length}, must be a power of two in 1..{MAX_LENGTH}"
+        if self.products_per_step or self.chunk_length or self.sum_order != "fused":
+            return "bit streams are counted exactly: products_per_step and chunk_length must be 0"
+        if self.stochastic:
+            return "the sum of bit streams cannot be rounded stochastically"
         return ""
 
     def replace(self, **fields: Any) -> Profile:
@@ -357,6 +392,14 @@ for _profile in (
         "ada-fp8-fast",
         "Ada's FP8 matrix core with fast accumulation: never promoted",
         chunk_length=0, products_per_step=16, **_MATRIX_CORE,
+    ),
+    Profile(
+        "bitstream",
+        "in the spirit of arXiv 1409.2620 (2014), its abstract alone: AND of random bit streams, counted",
+        a_format="fixed1.8", b_format="fixed1.8", error_format="fixed1.8",
+        accumulator="binary32", between_chunks="binary32", chunk_length=0, products_per_step=0,
+        rounding="nearest-even", operand_rounding="nearest-even",
+        multiplier="unipolar", stream_length=256,
     ),
     Profile(
         "exact",

@@ -69,6 +69,8 @@ def c_format(fmt: FloatFormat) -> Any:
 def c_profile(profile: Profile, a: FloatFormat, b: FloatFormat) -> Any:
     """A `ref_profile *` for operands a × b; `InputError` if the C reference refuses it."""
     ffi, lib = library()
+    if profile.multiplier != "exact":
+        raise InputError(f"profile {profile.name} multiplies by bit streams: use bitstream_counts")
     record = ffi.new("ref_profile *")
     record.a, record.b = c_format(a)[0], c_format(b)[0]
     record.accumulator = c_format(get_format(profile.accumulator))[0]
@@ -99,6 +101,27 @@ def pointer(array: NDArray[Any]) -> Any:
     ffi, _ = library()
     kinds = {"u1": "uint8_t *", "u2": "uint16_t *", "u4": "uint32_t *", "u8": "uint64_t *"}
     return ffi.cast(kinds[array.dtype.str[1:]], array.ctypes.data)
+
+
+@standard_arithmetic
+def bitstream_counts(
+    a: NDArray[Any], b: NDArray[Any], profile: Profile, a_format: FloatFormat, b_format: FloatFormat,
+    seed: int = 0, stream: int = 0,
+) -> NDArray[np.int64]:  # fmt: skip
+    """Sums of signed counts of codes (M, K) × (K, N), int64 (M, N), as `units.bitstream.plain_counts`."""
+    ffi, lib = library()
+    (rows, depth), columns = a.shape, b.shape[1]
+    left, right = (np.ascontiguousarray(x, np.uint32) for x in (a, b))
+    out = np.empty((rows, columns), np.int64)
+    problem = lib.ref_bitstream_counts(
+        c_format(a_format), c_format(b_format), pointer(left), pointer(right), rows, columns, depth,
+        profile.stream_length, int(profile.multiplier == "bipolar"),
+        int(profile.streams == "independent"), seed, stream,
+        ffi.cast("int64_t *", out.ctypes.data),
+    )  # fmt: skip
+    if problem:
+        raise InputError("an operand of bit streams is beyond ±1, or finer than 2^−32")
+    return out
 
 
 @standard_arithmetic

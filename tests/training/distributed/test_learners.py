@@ -15,6 +15,7 @@ from torch import nn  # noqa: E402
 from hfp8sim import InputError, training  # noqa: E402
 from hfp8sim.ops.updates import reduce  # noqa: E402
 from hfp8sim.recipes import get_recipe  # noqa: E402
+from hfp8sim.systems import wire  # noqa: E402
 from hfp8sim.training import distributed, steps  # noqa: E402
 from hfp8sim.training.distributed.protocol import Bundle, Seat, all_gather, encode, reduce_scatter  # noqa: E402
 from hfp8sim.training.optimisers import SGD, parameter_groups  # noqa: E402
@@ -158,8 +159,8 @@ def test_reduce_scatter_is_the_ring_sum(learners, site):
     np.testing.assert_array_equal(sums, expected)
     width = -(-site.record.bits // 8)
     for seat, traffic in zip(ring.seats, ring.traffic):
-        own = seat.chunk(103)  # a learner sends all chunks but its own
-        assert traffic.total("reduce-scatter") == width * (103 - (own.stop - own.start))
+        expected = wire.reduce_scatter_bytes(103, width, learners, seat.learner)
+        assert traffic.total("reduce-scatter") == expected
         assert traffic.messages["reduce-scatter"] == learners - 1
 
 
@@ -188,8 +189,7 @@ def test_all_gather_brings_every_chunk_as_codes(name, width):
     for array in arrays:
         np.testing.assert_array_equal(array, values)
     for seat, traffic in zip(ring.seats, ring.traffic):
-        after = seat.chunk(50, -1)  # it passes on all chunks but that of the next learner
-        assert traffic.total("all-gather") == width * (50 - (after.stop - after.start))
+        assert traffic.total("all-gather") == wire.all_gather_bytes(50, width, 4, seat.learner)
     assert encode(values, fmt).size == width * 50
 
 

@@ -1,0 +1,103 @@
+"""The tables of `hfp8sim wire`: bytes and messages that learners send in a training step of a network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hfp8sim.cli.common import list_table, print_out
+from hfp8sim.cli.options import load
+from hfp8sim.errors import InputError, check_whole_number
+from hfp8sim.machine import get_machine
+from hfp8sim.network import Workload
+from hfp8sim.simulation import simulate
+from hfp8sim.systems import PROTOCOLS, layer_works, load_system, time_step
+from hfp8sim.systems import wire as account
+from hfp8sim.systems.wire import Weights
+
+
+def show(
+    workload: str, learners: int, system: Path | None, machine: str, layers: bool, batch: int | None
+) -> None:
+    """Print the tables of a network."""
+    record = None if system is None else load_system(system)
+    count = check_whole_number(learners if record is None else record.chips, "learners", 1)
+    network = load(workload, batch, None, time_only=True)
+    weighted = [layer for layer in network if layer.parameters and "wgrad" in layer.phases]
+    if not weighted:
+        raise InputError(f"{workload} has no layer with weights")
+    names = [(x.name, x.parameters, x.kind != "conv2d") for x in weighted]
+    rows = account.layer_weights(names, {weighted[0].name, weighted[-1].name})
+    tables = [_protocols(rows, count), _gains()]
+    if layers:
+        tables.insert(1, _layers(rows, count))
+    if record is not None:
+        tables.append(_times(network, get_machine(record.machine or machine), record))
+    print_out(lambda terminal: [terminal.print(table) for table in tables])
+
+
+def _protocols(rows: list[Weights], learners: int) -> Any:
+    """A row for each protocol."""
+    plain = [account.Weights(r.name, r.count, 1, r.linear) for r in rows]
+    protocols = {
+        "binary32 all-reduce": account.all_reduce(rows, learners, 4),
+        "16-bit all-reduce": account.all_reduce(rows, learners, 2),
+        "HFP8, all layers in 8 bits": account.hfp8(plain, learners),
+        "HFP8, first and last layer in 16 bits": account.hfp8(rows, learners),
+        "8-bit gradients, 8-bit weights": account.hfp8(plain, learners, gradient=1),
+        "AdaComp, 5 elements of each bin": account.adacomp(rows, learners),
+        "ScaleCom, 1 element of 100": account.scalecom(rows, learners),
+        "D-PSGD on a ring, binary32": account.gossip(rows, learners),
+        "D-PSGD on a ring, 8-bit differences": account.gossip(rows, learners, 1),
+    }
+    base = account.total(protocols["16-bit all-reduce"])
+    total = sum(row.count for row in rows)
+    headings = (f"{learners} learners, {total:,} weights", "MB sent", "relative", "messages")
+    table = list_table(headings, headings[1:])
+    for name, sent in protocols.items():
+        size = account.total(sent)
+        relative = f"{size / base:.2f}" if base else "–"
+        messages = sum(row.messages for row in sent)
+        table.add_row(name, f"{size / 1e6:.3f}", relative, f"{messages:,}")
+    return table
+
+
+def _layers(rows: list[Weights], learners: int) -> Any:
+    """HFP8's bytes by layer and collective."""
+    headings = ("layer", "collective", "bytes sent", "messages")
+    table = list_table(headings, headings[2:])
+    for row in account.hfp8(rows, learners):
+        table.add_row(row.layer, row.collective, f"{row.bytes:,.0f}", str(row.messages))
+    return table
+
+
+def _gains() -> Any:
+    """Which assumption gives which gain."""
+    wanted = (0.3, 0.32, 0.38, 0.6)
+    headings = (
+        "HFP8 against 16-bit all-reduce",
+        "at most",
+        *(f"exposed/compute for {gain:.0%}" for gain in wanted),
+    )
+    table = list_table(headings, headings[1:])
+    for row in account.GAINS:
+        needed = [row.needed(gain) for gain in wanted]
+        cells = ["never" if x == float("inf") else f"{x:.1f}" for x in needed]
+        table.add_row(row.assumption, f"{row.share:.0%}", *cells)
+    return table
+
+
+def _times(network: Workload, machine: Any, system: Any) -> Any:
+    """The time of a step by protocol, on a system."""
+    report = simulate(network, machine=machine, time_only=True)
+    seconds = {
+        (row["layer"], row["phase"]): machine.seconds(row["cycles"]) for row in report.layers
+    }
+    works = layer_works(network, seconds)
+    headings = (f"on {system.name}", "compute µs", "exposed µs", "step µs", "efficiency")
+    table = list_table(headings, headings[1:])
+    for name in PROTOCOLS:
+        step = time_step(works, system, name)
+        times = (step.compute, step.exposed, step.seconds)
+        table.add_row(name, *(f"{1e6 * t:,.1f}" for t in times), f"{step.efficiency:.0%}")
+    return table
