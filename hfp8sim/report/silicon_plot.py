@@ -73,10 +73,10 @@ def render(
     height = _ROW * len(measured)
     parts = [tag("style", _STYLE), *_axis(height)]
     legend = (
-        f"{machine.name}, model over device: ● a split (large: the fastest on the device), "
-        "○ one that cuts K, ◆ the program of the fastest split, × a bare roofline of it"
+        f"{machine.name}, model over device: ● a split (large: the fastest on the device), ○ one that cuts K,",
+        "◆ the program of the fastest split, × a bare roofline of it",
     )
-    parts.append(label(legend, x=8, y=18))
+    parts += [label(line, x=8, y=14 + 15 * number) for number, line in enumerate(legend)]
     for number, (product, found) in enumerate(measured.items()):
         parts += _row(number, found, timed.get(product, []), machine)
     view = f"0 0 {_WIDTH} {_TOP + height + _BOTTOM}"
