@@ -110,6 +110,8 @@ def vectors(
     bits that are defined. Exit status 1 if any differs.
     """
     if check is not None:
+        if units:
+            raise InputError("--check takes no units: the file names its own")
         return _check(check, of, flags, junit)
     if of is not None or junit is not None:
         raise InputError("--of and --junit need --check FILE")
@@ -117,6 +119,10 @@ def vectors(
 
     if count > 10_000_000:
         raise InputError(f"count is {count}, must be at most 10000000")
+    if count > 1_000_000 and "dot" in (units or module.UNITS):
+        raise InputError(f"count is {count}, must be at most 1000000 for dot; name the other units")
+    if not forms:
+        raise InputError("--forms is empty; it must be hex, npz or both")
     chosen = [mode for mode in modes.split(",") if mode] or None
     for unit in units or list(module.UNITS):
         vector_set = module.vectors(

@@ -65,6 +65,9 @@ def test_answers_alone_are_checked(
     answers = tmp_path / "answers.txt"
     answers.write_text("\n".join(row[-6:] for row in rows), "utf-8")
     command = ("vectors", "--check", answers, "--of", tmp_path / "add.hex")
+    assert call(monkeypatch, capsys, "vectors", "--check", "/nowhere/a.hex")[::2] == (
+        2, "hfp8sim: /nowhere/a.hex: No such file or directory\n",
+    )  # fmt: skip
     status, out, _ = call(monkeypatch, capsys, *command)
     assert status == 0 and "empty: " in out and " more" in out
 
@@ -73,9 +76,11 @@ def test_answers_alone_are_checked(
     ("arguments", "message"),
     [
         (["--count", 10_000_001], "count is 10000001, must be at most 10000000"),
+        (["dot", "--count", 1_000_001], "count is 1000001, must be at most 1000000 for dot"),
         (["--forms", "bin"], "unknown form 'bin'"),
+        (["--forms", ""], "--forms is empty; it must be hex, npz or both"),
         (["--junit", "out.xml"], "--of and --junit need --check FILE"),
-        (["--check", "/nowhere/fma.hex"], "/nowhere/fma.hex: No such file or directory"),
+        (["--check", "fma.hex"], "--check takes no units: the file names its own"),
     ],
 )
 def test_bad_vector_arguments_are_one_line(
