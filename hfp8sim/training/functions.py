@@ -48,11 +48,12 @@ def error_operands(ctx: Any, dy: Tensor) -> tuple[Encoded, Encoded] | None:
     values = array(dy)
     if not np.isfinite(values).all():
         return None
+    errors = products.encode_error(values)
     if ctx.use is not None:
-        ctx.use.error = values.copy()
         wanted = zip(("dgrad", "wgrad"), ctx.needs_input_grad)
-        ctx.use.phases = ("fwd", *(phase for phase, needed in wanted if needed))
-    return products.encode_error(values)
+        phases = [phase for phase, needed in wanted if needed]
+        ctx.use.end(values, -errors[0].operand.exponent, phases)
+    return errors
 
 
 def _gradients(
@@ -85,12 +86,24 @@ def _save(
     a, b = products.encode(values[0], "x"), products.encode(values[1], "w")
     recorder = products.emulation.recorder
     ctx.use = None
-    if recorder is not None and x.ndim < 5:  # reports know no volumes
-        reported = products.arithmetic.reported
-        ctx.use = recorder.begin(products.name, reported, form, *values, geometry)
+    if recorder is not None:
+        reason = _not_reported(products, x)
+        if reason:
+            recorder.leave_out(f"{products.name}: {reason}")
+        else:
+            scales = {"a_scale": -a.operand.exponent, "b_scale": -b.operand.exponent}
+            profile = products.arithmetic.reported.replace(**scales)
+            ctx.use = recorder.begin(products.name, profile, form, *values, geometry)
     ctx.products, ctx.operands = products, (a, b)
     ctx.inputs = tuple((t.shape, t.dtype, t.device) for t in (x, w))
     return a, b
+
+
+def _not_reported(products: Products, x: Tensor) -> str:
+    """Why a report cannot have a product; "" if it can."""
+    if x.ndim > 4:
+        return "reports know no volumes"
+    return "its operands are quantised" if products.arithmetic.quantisers else ""
 
 
 def _with_bias(y: Tensor, bias: Tensor | None, axis: int) -> Tensor:

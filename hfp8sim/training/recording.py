@@ -44,6 +44,12 @@ class Use:
     error: Values | None = None
     phases: tuple[str, ...] = ("fwd",)
 
+    def end(self, error: Values, scale: int, phases: Sequence[str]) -> None:
+        """The backward pass: the error, the exponent of its scale, and the gradients that are wanted."""
+        self.error = error.copy()
+        self.profile = self.profile.replace(error_scale=scale)
+        self.phases = ("fwd", *phases)
+
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for the time steps of one layer."""
@@ -122,6 +128,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self.uses: list[Use] = []
+        self.missing: list[str] = []  #: products that a report cannot have, with the reason
+
+    def leave_out(self, reason: str) -> None:
+        """Note a product that a report cannot have, once."""
+        if reason not in self.missing:
+            self.missing.append(reason)
 
     def begin(
         self,
@@ -153,7 +165,7 @@ class Recorder:
         profiles = {uses[0].name: uses[0].profile for uses in chosen}
         rules = [(new, profiles[old.name]) for new, old in zip(names, layers)]
         notes = ("tensors of the step that was recorded",)
-        return Workload(name, tuple(named), notes), rules
+        return Workload(name, tuple(named), notes, missing=tuple(self.missing)), rules
 
 
 def _layers(uses: Sequence[Use]) -> list[Layer]:

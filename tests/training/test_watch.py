@@ -12,6 +12,7 @@ from torch import nn  # noqa: E402
 
 from hfp8sim import InputError, training  # noqa: E402
 from hfp8sim.network import PHASES  # noqa: E402
+from hfp8sim.recipes import get_recipe  # noqa: E402
 from hfp8sim.report.training import TrainingLog  # noqa: E402
 from hfp8sim.training.recording import Recorder  # noqa: E402
 from hfp8sim.training.runs import Run, Settings  # noqa: E402
@@ -92,6 +93,32 @@ def test_recorded_operands_give_the_products_of_pytorch(name):
         assert sorted(np.abs(products).ravel()) == pytest.approx(
             sorted(np.abs(result.detach().numpy()).ravel()), rel=1e-5, abs=1e-5
         )
+
+
+def test_scales_of_operands_are_those_that_were_used():
+    recipe = get_recipe("hfp8").replace(**{"error.scaling": "tracked", "policy": ""})
+    model = training.convert(nn.Linear(4, 4), recipe)
+    x, optimiser = torch.randn(8, 4), torch.optim.SGD(model.parameters(), 0.0)
+    for _ in range(2):  # the first step sees the magnitudes, the second one uses them
+        model.products.emulation.recorder = recorder = Recorder()
+        (model(x).sum() * 2.0**-20).backward()
+        optimiser.step()
+    ((_, profile),) = recorder.workload("w")[1]
+    assert profile.error_scale > 10
+    assert (profile.a_scale, profile.b_scale) == (0, 0)
+
+
+def test_products_that_no_report_has_are_named():
+    model = training.convert(nn.Sequential(nn.Linear(4, 4), nn.Conv3d(1, 1, 1)), "hfp8", policy="")
+    model[0].products.emulation.recorder = recorder = Recorder()
+    model(torch.randn(2, 1, 3, 3, 4)).sum().backward()
+    workload, _ = recorder.workload("w")
+    assert [layer.name for layer in workload] == ["0"]
+    assert workload.missing == ("1: reports know no volumes",)
+    model = training.convert(nn.Linear(4, 4), "int4-2020", policy="")
+    model.products.emulation.recorder = recorder = Recorder()
+    model(torch.rand(2, 4)).sum().backward()
+    assert recorder.uses == [] and len(recorder.missing) == 1
 
 
 def test_time_steps_are_one_layer_and_attention_is_two_products():
