@@ -116,7 +116,7 @@ def sweep(
         )
     if threads is None and (processes > 1 or executor is not None):
         threads = 1 if executor is not None else max(1, thread_count(None) // processes)
-    run = _Sweep(plan, threads, None if out is None else Store(out), repeat_failed)
+    run = _Sweep(plan, threads, None if out is None else Store.make(out), repeat_failed)
     try:
         run.compute(processes, executor, progress, stop)
     except KeyboardInterrupt:

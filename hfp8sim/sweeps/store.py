@@ -27,15 +27,21 @@ POINTS = "points"
 
 
 class Store:
-    """The points' files in a folder.
-
-    Raises:
-        InputError: a folder that cannot be written.
-    """
+    """The points' files in a folder."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder).absolute()
-        check_folder(self.folder / POINTS)
+
+    @classmethod
+    def make(cls, folder: str | Path) -> Store:
+        """The store of a folder, which is made if it is not there.
+
+        Raises:
+            InputError: a folder that cannot be written.
+        """
+        store = cls(folder)
+        check_folder(store.folder / POINTS)
+        return store
 
     def path(self, key: str) -> Path:
         """The file of a point."""

@@ -230,7 +230,7 @@ def test_two_processes_share_a_folder(tmp_path: Path, table: str) -> None:
 
 
 def test_claim_ends_with_its_process(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = Store.make(tmp_path)
     code = (
         "import sys, time; from hfp8sim.sweeps.store import Store\n"
         "with Store(sys.argv[1]).claim('k') as mine: print(mine, flush=True); time.sleep(60)"
