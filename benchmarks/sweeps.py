@@ -82,6 +82,22 @@ def bare(points: Plan) -> None:
         )
 
 
+def show(costs: dict[str, Cost], count: int, jobs: int) -> None:
+    """Print the costs of so many points, and the ratios."""
+    print(f"{count} points of digits-cnn, load of the machine {os.getloadavg()[0]:.1f}")
+    for name, cost in costs.items():
+        a_point = f"{cost.cpu / count:7.4f} s CPU a point"
+        print(f"{name:12} {cost.wall:8.1f} s wall {cost.cpu:8.1f} s CPU {a_point}")
+    one, many = costs["one process"], costs["processes"]
+    busiest = many.own + many.children / jobs
+    print(f"one process / bare, CPU           {one.cpu / costs['bare'].cpu:.3f}")
+    print(f"{jobs} processes / bare, CPU           {many.cpu / costs['bare'].cpu:.3f}")
+    print(f"{jobs} processes, gain by wall time    {one.wall / many.wall:.2f}")
+    print(
+        f"{jobs} processes, gain by CPU time     {one.cpu / busiest:.2f}, if none waits", flush=True
+    )
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -106,22 +122,13 @@ def main() -> None:
             }
             for name, call in ways.items():
                 costs[name] += measured(call)
-            print(f"block {block + 1} of {options.blocks}", flush=True)
+            print(f"block {block + 1} of {options.blocks}")
+            show(costs, 20 * seeds * (block + 1), options.jobs)
         same = all(
             (Path(folder) / f"one-{block}/points" / path.name).read_bytes() == path.read_bytes()
             for block in range(options.blocks)
             for path in (Path(folder) / f"many-{block}/points").glob("*.json")
         )
-    count = 20 * seeds * options.blocks
-    print(f"{count} points of digits-cnn, load of the machine {os.getloadavg()[0]:.1f}")
-    for name, cost in costs.items():
-        print(f"{name:12} {cost.wall:8.1f} s wall {cost.cpu:8.1f} s CPU {cost.cpu / count:7.4f} s CPU a point")  # fmt: skip
-    one, many = costs["one process"], costs["processes"]
-    print(f"one process / bare, CPU           {one.cpu / costs['bare'].cpu:.3f}")
-    print(f"{options.jobs} processes / bare, CPU           {many.cpu / costs['bare'].cpu:.3f}")
-    print(f"{options.jobs} processes, gain by wall time    {one.wall / many.wall:.2f}")
-    busiest = many.own + many.children / options.jobs
-    print(f"{options.jobs} processes, gain by CPU time     {one.cpu / busiest:.2f}, if no process waits for another")  # fmt: skip
     print(f"files of both are {'equal' if same else 'NOT EQUAL'}")
 
 
