@@ -86,10 +86,12 @@ pages: setup
 docs: setup
 	$(BIN)/python -m docs.pages.site
 
-# New versions of everything; the lock is the one place where versions are pinned.
+# New versions of everything (UPGRADE= keeps the present ones); the lock is the one place where versions are pinned.
+UPGRADE ?= --upgrade
+
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	    --no-emit-index-url --no-emit-find-links --extra dev --upgrade pyproject.toml -o requirements.lock
+	    --no-emit-index-url --no-emit-find-links --extra dev $(UPGRADE) pyproject.toml -o requirements.lock
 
 clean:
 	rm -rf .venv build dist *.egg-info out site
