@@ -28,6 +28,9 @@ _THREAD_VARIABLES = (
 #: Seconds between two looks at futures that call nobody when they are done.
 _INTERVAL = 0.05
 
+#: Seconds between two looks of a worker whether its parent lives.
+_PARENT_INTERVAL = 1.0
+
 
 class Lost(NamedTuple):
     """The answer for a job whose worker ended before it."""
@@ -147,14 +150,26 @@ def _process() -> Any:
     except ImportError:
         raise InputError("n_jobs needs joblib: pip install joblib") from None
     environment = {name: os.environ.get(name, "1") for name in _THREAD_VARIABLES}
-    return ProcessPoolExecutor(max_workers=1, env=environment, initializer=_ignore_interrupts)
+    return ProcessPoolExecutor(
+        max_workers=1, env=environment, initializer=_prepare_worker, initargs=(os.getpid(),)
+    )
 
 
-def _ignore_interrupts() -> None:
-    """Leave Ctrl-C to the process that started the sweep: a terminal sends it to all."""
+def _prepare_worker(parent: int) -> None:
+    """Leave Ctrl-C to the process that started the sweep, and end when it has ended.
+
+    A terminal sends Ctrl-C to all processes. A parent that is killed ends no child: each looks for itself.
+    """
     import signal
+    import threading
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_PARENT_INTERVAL)
+        os._exit(1)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class ExecutorPool:

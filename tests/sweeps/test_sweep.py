@@ -391,6 +391,28 @@ def test_point_that_ends_its_worker_fails_alone(monkeypatch: pytest.MonkeyPatch)
     assert "its worker ended 3 times" in result.rows[3]["reason"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
+def test_workers_end_with_their_parent() -> None:
+    code = (
+        "from hfp8sim.sweeps import pools\n"
+        "pool = pools.ProcessPool(pools.Task(None, False), 1)\n"
+        "print(pool._free[0].submit(__import__('os').getpid).result(), flush=True)\n"
+        "__import__('time').sleep(120)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, env=_environment()
+    )
+    assert process.stdout is not None
+    worker = int(process.stdout.readline())
+    process.stdout.close()
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").is_dir() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").is_dir()
+
+
 PLAN = """
 workloads = ["gemms.csv"]
 [fixed]
