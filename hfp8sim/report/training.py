@@ -64,6 +64,13 @@ class TrainingLog:
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
     steps: list[StepRow] = dataclasses.field(default_factory=list)
     reports: list[StepReport] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(
+        default_factory=list
+    )  #: such as products that no report has
+
+    def note(self, notes: Sequence[str]) -> None:
+        """Add notes, each once."""
+        self.notes += [note for note in notes if note not in self.notes]
 
     def keys(self) -> list[tuple[str, str]]:
         """Every (layer, phase) of the reports, in order."""
@@ -101,7 +108,7 @@ class TrainingLog:
         ]
         document = {
             "version": VERSION, "name": self.name, "facts": self.facts, "columns": list(STEP_COLUMNS),
-            "steps": steps, "reports": reports,
+            "steps": steps, "reports": reports, "notes": self.notes,
         }  # fmt: skip
         return json.dumps(document, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -117,7 +124,7 @@ class TrainingLog:
                 StepReport(r["step"], [_numbers(row) for row in r["rows"]], r["stuck"])
                 for r in document["reports"]
             ]
-            return cls(document["name"], document["facts"], steps, reports)
+            return cls(document["name"], document["facts"], steps, reports, list(document["notes"]))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{where}: not a training log: {error}") from None
 
@@ -143,6 +150,7 @@ class TrainingLog:
             kind="training",
             title=f"Training of {self.name}",
             lead=self._lead(),
+            alerts=self.notes,
             tiles=self._tiles(),
             figures=self._figures(),
             tables=[self._table()] if self.reports else [],

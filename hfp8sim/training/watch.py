@@ -94,6 +94,7 @@ class Watch:
         if log is not None:
             self.log.steps = [step for step in log.steps if step.step <= steps]
             self.log.reports = [report for report in log.reports if report.step <= steps]
+            self.log.note(log.notes)
         self._arm()
 
     def write(self, folder: str | Path) -> list[Path]:
@@ -124,6 +125,7 @@ class Watch:
     def _report(self, number: int) -> Report | None:
         recorder = self.emulation.recorder if self.emulation is not None else None
         if recorder is None or not recorder.uses:
+            self.log.note([f"missing: {reason}" for reason in recorder.missing] if recorder else [])
             return None
         assert self.emulation is not None
         self.emulation.recorder = None
@@ -133,6 +135,7 @@ class Watch:
             threads=self.threads or 1,
         )  # fmt: skip
         self.reports[number] = report
+        self.log.note(report.alerts)
         self.log.reports.append(StepReport(number, report.layers, self._stuck()))
         return report
 

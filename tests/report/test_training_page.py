@@ -58,6 +58,15 @@ def test_figures_without_a_value_are_left_out() -> None:
     assert Page(TrainingLog("empty").to_html()).rows.get("table-last") is None
 
 
+def test_notes_are_kept_and_shown() -> None:
+    noted = log()
+    noted.note(["missing: <layer>"])
+    noted.note(["missing: <layer>", "another"])
+    again = TrainingLog.from_json(noted.to_json())
+    assert again.notes == ["missing: <layer>", "another"]
+    assert again.to_html().count("missing: &lt;layer&gt;") == 1
+
+
 def test_many_layers_share_the_colours_of_the_worst() -> None:
     layers = tuple(f"layer{i}" for i in range(12))
     many = log(layers)
