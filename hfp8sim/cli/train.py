@@ -363,14 +363,14 @@ def quantise(
     if batches < 1 or batch < 1 or layers < 0:
         raise InputError("--batches and --batch must be at least 1, --layers at least 0")
     record = changed_recipe(recipe, set_ or [])
-    model, source = trained_network(weights, network, data)
-    inputs = [
-        x for x, _ in itertools.islice(source.training_batches(batch, seed, batches), batches)
-    ]
+    trained = trained_network(weights, network, data)
+    chosen = trained.data.training_batches(batch, seed, batches)
+    inputs = [x for x, _ in itertools.islice(chosen, batches)]
     with compile_notice():
         rows = quantise_directly(
-            model, record, list(batches_of_test_set(source)), inputs, policy=policy, calibrate=calibrate,
-            retune=None if retune == "none" else retune, threads=threads,
+            trained.model, record, list(batches_of_test_set(trained.data)), inputs, policy=policy,
+            calibrate=calibrate, retune=None if retune == "none" else retune, emulation=trained.emulation,
+            threads=threads,
         )  # fmt: skip
     print_out(lambda terminal: _show_rows(terminal, rows, layers))
     if out is not None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from hfp8sim.errors import InputError
 from hfp8sim.recipes import Recipe, get_recipe
-from hfp8sim.training.conversion import PolicyLike
+from hfp8sim.training.conversion import PolicyLike, emulation_of
 from hfp8sim.training.inference import (
     NORMS,
     Evaluation,
@@ -41,6 +41,7 @@ def quantise_directly(
     policy: PolicyLike | None = None,
     calibrate: bool = False,
     retune: str | None = "layers",
+    emulation: dict[str, Any] | None = None,
     threads: int | None = None,
 ) -> list[Row]:
     """Quantise a trained network, re-tune its batch normalisations, and evaluate before and after.
@@ -54,6 +55,7 @@ def quantise_directly(
         tuning: batches of inputs, of the training data, for calibration and re-tuning.
         calibrate: set the scales of operands from `tuning`; else they are the profile's.
         retune: a name of `RETUNINGS`, or None. Networks without batch normalisation are not re-tuned.
+        emulation: the state of the emulation of the run that trained the network. If that run had PACT in the same layers, its α are used.
         recipe, policy, threads: as `hfp8sim.training.convert`.
 
     Returns:
@@ -70,6 +72,8 @@ def quantise_directly(
     quantised = quantise(
         model, record, policy=policy, calibrate=tuning if calibrate else None, threads=threads
     )
+    if emulation is not None and record.emulated and not calibrate:
+        emulation_of(quantised).scales.load_alphas(emulation["scales"]["alphas"])
     forms = [("fp32", plain), (record.name, quantised)]
     if retune and any(isinstance(module, NORMS) for module in model.modules()):
         forms = [

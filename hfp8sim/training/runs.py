@@ -10,7 +10,7 @@ import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -259,7 +259,15 @@ def batches_of_test_set(data: Data) -> Iterator[tuple[Tensor, Tensor]]:
     yield windows_at(data.test.inputs, starts, WINDOW)
 
 
-def trained_network(path: str | Path, network: str = "", data: str = "") -> tuple[nn.Module, Data]:
+class Trained(NamedTuple):
+    """A network with the weights of a file."""
+
+    model: nn.Module
+    data: Data
+    emulation: dict[str, Any] | None  #: scales and PACT's α of the run that trained it, if known
+
+
+def trained_network(path: str | Path, network: str = "", data: str = "") -> Trained:
     """A network with the weights of a file, and its data.
 
     Args:
@@ -269,12 +277,14 @@ def trained_network(path: str | Path, network: str = "", data: str = "") -> tupl
     Raises:
         InputError: as `read_weights` and `load_weights`; an unknown name; a file that names no network.
     """
-    settings = read_weights(path).settings or {}
+    weights = read_weights(path)
+    settings = weights.settings or {}
     network, data = network or settings.get("network", ""), data or settings.get("data", "")
     if not network or not data:
         raise InputError(f"{path} does not name its network and data: give --network and --data")
     source = load_data(data)
-    return load_weights(network_for(network, source), path), source
+    model = load_weights(network_for(network, source), path, weights)
+    return Trained(model, source, weights.emulation)
 
 
 def network_for(name: str, data: Data) -> nn.Module:

@@ -126,7 +126,14 @@ class Scales:
         self.exponents = {(name, role): int(e) for name, role, e in state["exponents"]}
         self.layer_scales = {(name, role): float(s) for name, role, s in state["layer_scales"]}
         self.histories = {(name, role): list(h) for name, role, h in state["histories"]}
-        if set(state["alphas"]) != set(self.alphas):
+        if not self.load_alphas(state["alphas"]):
             raise ValueError("its layers with a trained clipping are others")
-        for name, alpha in state["alphas"].items():
+
+    @torch.no_grad()
+    def load_alphas(self, alphas: dict[str, Tensor]) -> bool:
+        """Take the α of a state, if they are of the same layers; whether they are."""
+        if set(alphas) != set(self.alphas):
+            return False
+        for name, alpha in alphas.items():
             self.alphas[name].copy_(alpha)
+        return True

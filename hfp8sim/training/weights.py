@@ -42,7 +42,10 @@ class WeightFile(NamedTuple):
     """What a file of weights holds."""
 
     state: dict[str, Tensor]  #: tensors by name
-    settings: dict[str, Any] | None  #: of the run, if the file is a checkpoint of `hfp8sim train`
+    settings: dict[str, Any] | None = (
+        None  #: of the run, if the file is a checkpoint of `hfp8sim train`
+    )
+    emulation: dict[str, Any] | None = None  #: its scales and PACT's α, likewise
 
 
 def read_weights(path: str | Path) -> WeightFile:
@@ -56,9 +59,9 @@ def read_weights(path: str | Path) -> WeightFile:
     suffix = Path(path).suffix.lower()
     if suffix == ".safetensors":
         arrays, _ = read_safetensors(path)
-        return WeightFile({name: torch.from_numpy(x) for name, x in arrays.items()}, None)
+        return WeightFile({name: torch.from_numpy(x) for name, x in arrays.items()})
     if suffix == ".onnx":
-        return WeightFile(_initialisers(path), None)
+        return WeightFile(_initialisers(path))
     try:
         saved = torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
@@ -66,24 +69,32 @@ def read_weights(path: str | Path) -> WeightFile:
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
         first = str(error).split("\n")[0]
         raise InputError(f"{path}: not a file of torch.save: {first}") from None
-    settings = None
+    settings = emulation = None
     if isinstance(saved, dict) and isinstance(saved.get("model"), dict):
-        settings = saved["settings"] if isinstance(saved.get("settings"), dict) else None
+        settings, emulation = (
+            saved[name] if isinstance(saved.get(name), dict) else None
+            for name in ("settings", "emulation")
+        )
         saved = saved["model"]
     tensors = isinstance(saved, dict) and all(isinstance(x, torch.Tensor) for x in saved.values())
     if not tensors or not saved:
         raise InputError(f"{path}: no state_dict: it must hold tensors by name")
-    return WeightFile(saved, settings)
+    return WeightFile(saved, settings, emulation)
 
 
-def load_weights(model: nn.Module, path: str | Path) -> nn.Module:
+def load_weights(
+    model: nn.Module, path: str | Path, weights: WeightFile | None = None
+) -> nn.Module:
     """Load the tensors of a file into a model, all of them.
+
+    Args:
+        weights: what `read_weights` has read.
 
     Raises:
         InputError: as `read_weights`; names or shapes that are not the model's. The text names the first.
     """
     try:
-        model.load_state_dict(read_weights(path).state, strict=True)
+        model.load_state_dict((weights or read_weights(path)).state, strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).split("\n")[1:] if line.strip()]
         raise InputError(f"{path}: not weights of this network: {' '.join(lines[:1])}") from None

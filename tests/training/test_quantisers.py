@@ -16,7 +16,7 @@ import hfp8sim as hs  # noqa: E402
 from hfp8sim import ops, training  # noqa: E402
 from hfp8sim.ops import Operand, quantisers, updates  # noqa: E402
 from hfp8sim.recipes import get_recipe, recipes  # noqa: E402
-from hfp8sim.training.runs import Run, Settings, batches_of  # noqa: E402
+from hfp8sim.training.runs import Run, Settings, batches_of, trained_network  # noqa: E402
 from hfp8sim.units.sites import STOCHASTIC, Draw, Place  # noqa: E402
 
 INT4 = get_recipe("int4-2020").replace(policy="")
@@ -328,3 +328,14 @@ def test_alpha_is_trained_and_decays():
         [float(p.detach()) for p in training.quantiser_parameters(r.model)] for r in (starts, run)
     )
     assert all(0 < b < a for a, b in zip(before, after)) and len(after) == 2
+
+
+def test_trained_alphas_are_those_of_direct_quantisation(tmp_path):
+    run = Run(dataclasses.replace(SHORT, steps=3))
+    run.train()
+    trained = trained_network(run.save(tmp_path / "run.pt"))
+    batches = [run.data.test.inputs[:50]], [(run.data.test.inputs[:50], run.data.test.targets[:50])]
+    rows = training.quantise_directly(
+        trained.model, "int4-2020", batches[1], batches[0], retune=None, emulation=trained.emulation
+    )
+    assert torch.equal(rows[-1].model(batches[0][0]), run.model.eval()(batches[0][0]))
