@@ -9,9 +9,8 @@ import hfp8sim as hs
 
 
 def main() -> None:
-    mine = hs.FloatFormat(
-        "mine-134", exponent_bits=3, fraction_bits=4, bias=3, lowest="normal", special="none"
-    )
+    mine = hs.FloatFormat("mine-134", exponent_bits=3, fraction_bits=4, bias=3, special="none")
+    hs.register_format(mine)  # so that programs of the machine can name it
     print(f"{mine.name}: {mine.bits} bits, {mine.min_positive:g} to {mine.max:g}")
     base = hs.get_profile("hfp8")
     for profile in (base, base.replace(name="mine", a_format=mine, b_format=mine)):
