@@ -74,7 +74,9 @@ def test_site_builds(tmp_path: Path) -> None:
     assert warnings == []
     pages = {path.relative_to(DOCS).with_suffix(".html") for path in DOCS.rglob("*.md")}
     assert all((tmp_path / page).is_file() for page in pages)
-    assert (tmp_path / "search" / "search_index.js").is_file()  # search in pages opened from the disk
+    assert (
+        tmp_path / "search" / "search_index.js"
+    ).is_file()  # search in pages opened from the disk
     api = (tmp_path / "api.html").read_text("utf-8")
     assert all(f">{name}<" in api for name in hs.__all__ if name != "__version__")
     for page in tmp_path.rglob("*.html"):

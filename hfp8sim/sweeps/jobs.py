@@ -25,7 +25,7 @@ from hfp8sim.network import Workload, check_phases
 from hfp8sim.recipes import Recipe, get_recipe
 from hfp8sim.simulation.provenance import digest, profile_fields
 from hfp8sim.simulation.run import DEFAULT_MAX_MACS
-from hfp8sim.sweeps.keys import PLAIN
+from hfp8sim.sweeps.keys import PLAIN, cell
 from hfp8sim.sweeps.plan import UnfitError, Values
 from hfp8sim.systems import System, load_system
 from hfp8sim.timing import get_model
@@ -80,8 +80,7 @@ class Resolver:
             InputError: a key that points of this kind do not have.
         """
         if key in point:
-            value = point[key]
-            return value if isinstance(value, bool | int | float | str) else value.name
+            return cell(point[key])
         owner, dot, field = key.partition(".")
         if not dot:
             return PLAIN[key].default if PLAIN[key].default is not None else ""
@@ -206,7 +205,8 @@ class Resolver:
         machine, profile = self.machine(point), self.profile(point)
         rules = parse(point.get("policy"))
         phases = check_phases(
-            part.strip() for part in str(point.get("phases", PLAIN["phases"].default)).split(",")
+            part.strip()
+            for part in str(cell(point.get("phases", PLAIN["phases"].default))).split(",")
         )
         max_macs = point.get("max_macs", DEFAULT_MAX_MACS) or None
         seed = check_whole_number(point.get("seed", 0), "seed", 0)

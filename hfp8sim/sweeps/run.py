@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hfp8sim.errors import InputError
 from hfp8sim.ops import thread_count
 from hfp8sim.sweeps.compute import TAKEN, failure
@@ -140,7 +142,7 @@ def _plan(source: Any, settings: dict[str, Any], name: str) -> Plan:
     for key, value in (settings["vary"] or {}).items():
         if key in axes:
             raise InputError(f"{key} is given twice")
-        axes[key] = value
+        axes[key] = value if isinstance(value, Range | str) else _listed(value)
     for key, value in (settings["fixed"] or {}).items():
         if key in axes:
             raise InputError(f"{key} is given twice")
@@ -153,8 +155,10 @@ def _plan(source: Any, settings: dict[str, Any], name: str) -> Plan:
 
 
 def _listed(values: Any) -> list[Any]:
-    """Several values as a list; one value as a list of one."""
-    return list(values) if isinstance(values, list | tuple | range) else [values]
+    """Several values as a list, numbers as Python's; one value as a list of one."""
+    if not isinstance(values, list | tuple | range | np.ndarray):
+        return [values]
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
 
 
 class _Sweep:

@@ -296,6 +296,12 @@ def test_page_is_self_contained_and_whole() -> None:
     assert page.shapes["front_cycles"] == len(complete) == 6
 
 
+def test_notebook_shows_the_best_configurations() -> None:
+    text = real()._repr_html_()
+    assert text.startswith("<table><caption>&lt;b&gt;a &amp; b") and text.endswith("</table>")
+    assert 2 <= text.count("<tr>") <= 7 and "<th>chunk_length</th>" in text
+
+
 def test_page_of_trainings_has_curves() -> None:
     page = Page(losses().to_html())
     assert "loss_0" in page.plots and "front_cycles" in page.plots

@@ -80,6 +80,19 @@ def test_arguments_make_the_plan() -> None:
     ]
 
 
+def test_numbers_of_numpy_and_lists_of_phases_are_values() -> None:
+    result = hs.sweep(
+        WIDE, fixed={"phases": ("fwd", "dgrad"), "time_only": True},
+        vary={"profile.chunk_length": np.array([8, 16]), "machine.array.rows": [np.int64(4)]},
+        where="phases == 'fwd,dgrad'",
+    )  # fmt: skip
+    assert [(r["status"], r["profile.chunk_length"]) for r in result.rows] == [
+        ("done", 8),
+        ("done", 16),
+    ]
+    assert {row["phase"] for row in result.layers} == {"fwd", "dgrad"}
+
+
 def test_plan_and_arguments_are_not_mixed() -> None:
     with pytest.raises(InputError, match="seeds is given beside a plan"):
         hs.sweep(small_plan(), seeds=[1])
