@@ -22,6 +22,7 @@ from docs.pages import (
     profiles,
     proofs,
     recipes,
+    rtl,
     studies,
     workloads,
 )
@@ -42,6 +43,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     DOCS / "profiles.md": profiles.page,
     DOCS / "proofs.md": proofs.page,
     DOCS / "recipes.md": recipes.page,
+    DOCS / "rtl.md": rtl.page,
     DOCS / "studies.md": studies.page,
     DOCS / "workloads.md": workloads.page,
     DOCS / "report.schema.json": schema.document,

@@ -73,7 +73,7 @@ def test_fma_with_other_widths(bits, acc):
     """One random bit and 24, and an accumulator of 32 bits."""
     values = parameters(A_FORMAT="e5m2", B_FORMAT="hfp8-143", ACC_FORMAT=acc, RANDOM_BITS=bits)
     program = build("hfp8_fma", "step", values, definitions=["PRODUCTS=1"])
-    compare(program, word("e5m2"), word("hfp8-143"), word(acc), bits, 3_000_000, 1, *ALL_MODES)
+    compare(program, word("e5m2"), word("hfp8-143"), word(acc), bits, 2_000_000, 1, *ALL_MODES)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_fmma(a, b, acc):
     """Products that cancel each other or the accumulator, in part or wholly, and any others."""
     values = parameters(A_FORMAT=a, B_FORMAT=b, ACC_FORMAT=acc, RANDOM_BITS=RANDOM_BITS)
     program = build("hfp8_fmma", "step", values, definitions=["PRODUCTS=2"])
-    compare(program, word(a), word(b), word(acc), RANDOM_BITS, 4_000_000, 2, *ALL_MODES)
+    compare(program, word(a), word(b), word(acc), RANDOM_BITS, 2_000_000, 2, *ALL_MODES)
 
 
 @pytest.mark.parametrize("acc", ["e5m2"])
@@ -121,7 +121,7 @@ def test_mac(random_source, products, between):
     program = build("hfp8_mac_lfsr" if lfsr else "hfp8_mac", "mac", values, "", definitions)
     for chunk in (0, 1, 3, 64):
         for modes in ((AWAY, AWAY), (STOCHASTIC_A, STOCHASTIC_A), (STOCHASTIC_A, EVEN), (ZERO, 8)):
-            compare(program, *map(word, formats), RANDOM_BITS, 2000, chunk, chunk, *modes)
+            compare(program, *map(word, formats), RANDOM_BITS, 1000, chunk, chunk, *modes)
 
 
 def converter(source: str, targets: list[str]) -> Path:

@@ -29,6 +29,7 @@ REFERENCE = ROOT / "c_ref"
 #: Modules that a user instantiates; the others are parts of these.
 UNITS = sorted(path.stem for path in RTL.glob("hfp8_*.v"))
 STANDARD = "1364-2005"
+OPTIMISE = "-O2"  #: of the C++ compiler
 
 VERILATOR, ICARUS, YOSYS = "verilator", "iverilog", "yosys"
 
@@ -132,9 +133,9 @@ def _compile(
     model.write_text(
         "".join(f'#include "{path.name}"\n' for path in sorted(folder.glob("Vdut*.cpp")))
     )
-    run("g++", "-O2", *_flags(), f"-I{folder}", "-c", model, "-o", folder / "model.o")
+    run("g++", OPTIMISE, *_flags(), f"-I{folder}", "-c", model, "-o", folder / "model.o")
     run(
-        "g++", "-O2", *_flags(), *(f"-D{each}" for each in definitions), f"-I{folder}",
+        "g++", OPTIMISE, *_flags(), *(f"-D{each}" for each in definitions), f"-I{folder}",
         f"-I{REFERENCE}", BENCHES / f"{bench}.cpp", folder / "model.o", *_common(), "-lpthread",
         "-latomic", "-o", folder / "linking",
     )  # fmt: skip

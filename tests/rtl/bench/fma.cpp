@@ -2,8 +2,8 @@
 //
 //     fma A B ACC RANDOM_BITS SATURATE WORDS FIRST STEP MODE ...
 //
-// A, B and ACC are words of formats. Products FIRST, FIRST + STEP, ... are tried. A stochastic mode rounds each product
-// with WORDS random words, which go through all 2^RANDOM_BITS from product to product.
+// A, B and ACC are words of formats. Products FIRST, FIRST + STEP, ... are tried, and always zero, infinite and NaN ones. A
+// stochastic mode rounds each product with WORDS random words, which go through all 2^RANDOM_BITS from product to product.
 
 #include "Vdut.h"
 #include "bench.h"
@@ -19,7 +19,8 @@ int main(int argc, char **argv)
     const int first = atoi(argv[7]), step = atoi(argv[8]);
     const uint32_t accumulators = 1u << bits_of(fc);
 
-    // The pairs of each distinct product, by the bits of its exact value
+    // The pairs of each distinct product, by the bits of its exact value; 0 times infinity is none of the NaN operands
+    const uint64_t of_nan = ~0ull, of_zero_and_infinity = ~1ull;
     std::map<uint64_t, std::vector<uint32_t>> pairs;
     for (uint32_t a = 0; a < 1u << bits_of(fa); a++)
         for (uint32_t b = 0; b < 1u << bits_of(fb); b++) {
@@ -30,7 +31,9 @@ int main(int argc, char **argv)
             const double product = p * q;
             uint64_t key;
             memcpy(&key, &product, 8);
-            pairs[product != product ? ~0ull : key].push_back(a << 16 | b);
+            if (product != product)
+                key = p != p || q != q ? of_nan : of_zero_and_infinity;
+            pairs[key].push_back(a << 16 | b);
         }
 
     Vdut dut;
@@ -41,7 +44,9 @@ int main(int argc, char **argv)
     int number = 0;
     uint32_t turn = 0;
     for (const auto &entry : pairs) {
-        if (number++ % step != first)
+        const uint64_t magnitude = entry.first & ~(1ull << 63);
+        const bool special = magnitude == 0 || magnitude >= 0x7FFull << 52;
+        if (number++ % step != first && !special)
             continue;
         for (int i = 9; i < argc; i++) {
             const int mode = atoi(argv[i]);
