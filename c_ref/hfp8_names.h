@@ -3,7 +3,7 @@
 #ifndef HFP8_NAMES_H
 #define HFP8_NAMES_H
 
-#define HFP8_VERSION "0.1.0"
+#define HFP8_VERSION "0.2.0"
 
 /* Formats: a number holds all facts of its format. */
 #define HFP8_FORMAT_HFP8_143 0x00b02464u
