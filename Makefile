@@ -15,13 +15,10 @@ $(READY): requirements.lock pyproject.toml setup.py $(wildcard c_ref/*.c c_ref/*
 	@HFP8SIM_STRICT=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Optional packages whose tests are skipped without them: PyTorch, whose layers can be captured, mmaemu, which
-# replays products of GPUs, Dask, on which sweeps run, and libraries of data frames. Not in the lock: they are large,
-# and few need them. On Linux a CPU build of PyTorch is enough.
+# Optional packages whose tests are skipped without them: PyTorch, whose layers can be captured, and mmaemu, which
+# replays products of GPUs. Not in the lock: PyTorch is large, and few need them. On Linux a CPU build is enough.
 TORCH  := torch==2.13.0
 MMAEMU := mmaemu==0.1.0
-DASK   := dask==2026.8.0 distributed==2026.8.0
-FRAMES := pandas==3.1.1 polars==2.1.0 pyarrow==26.0.1
 
 # cocotb runs an example bench of examples/bench; its tests are skipped without it.
 COCOTB := cocotb==2.1.0
@@ -31,10 +28,6 @@ extras: setup
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
 	@$(BIN)/python -c "import mmaemu" 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MMAEMU)
-	@$(BIN)/python -c "import distributed" 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(DASK)
-	@$(BIN)/python -c "import pandas, polars, pyarrow" 2>/dev/null || \
-	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(FRAMES)
 	@$(BIN)/python -c "import cocotb" 2>/dev/null || \
 	    $(BIN)/python -m pip install --quiet --disable-pip-version-check $(COCOTB)
 

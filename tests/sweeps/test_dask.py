@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-distributed = pytest.importorskip("distributed", reason="make extras installs Dask")
+distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 
 import hfp8sim as hs  # noqa: E402
 from tests.cli.test_cli import Run, run  # noqa: E402, F401

@@ -155,7 +155,7 @@ def test_infinite_sqnr_survives() -> None:
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 @pytest.mark.parametrize("table", ["points", "layers"])
 def test_frames_have_the_table(library: str, table: str) -> None:
-    pytest.importorskip(library, reason="make extras installs it")
+    pytest.importorskip(library, reason="the extra `frames` or polars is not installed")
     result = hs.sweep([GEMMS, WIDE], fixed={"time_only": True}, vary={"machine.array.rows": [4, 8]})
     frame = result.to_frame(library, table)
     rows = list(csv.DictReader(io.StringIO(result.to_csv(table))))
@@ -164,7 +164,7 @@ def test_frames_have_the_table(library: str, table: str) -> None:
 
 
 def test_parquet_has_the_table(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="make extras installs it")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `frames` or polars is not installed")
     result = grid()
     path = result.to_parquet(tmp_path / "points.parquet")
     table = parquet.read_table(path)
