@@ -82,11 +82,17 @@ USES = {
         assert load_yaml(Path("a.yaml")) == {"a": [1, 2]}
         """,
     "dask": """
-        import dask, distributed
+        import distributed, hfp8sim as hs
+        settings = {"fixed": {"time_only": True}, "vary": {"machine.array.rows": [4, 8]}}
+        with distributed.Client(n_workers=1, processes=False, dashboard_address=None) as client:
+            result = hs.sweep("digits-cnn", executor=client, **settings)
+        assert result.failed == 0 and result.to_csv() == hs.sweep("digits-cnn", **settings).to_csv()
         """,
     "frames": """
         import hfp8sim as hs
-        import pandas, pyarrow
+        result = hs.sweep("digits-cnn", fixed={"time_only": True})
+        assert result.to_frame("pandas")["cycles"][0] == result.rows[0]["cycles"]
+        result.to_parquet("points.parquet")
         """,
     "dtypes": """
         import numpy as np, hfp8sim as hs
