@@ -1,5 +1,6 @@
 """Many learners: HFP8's distributed update, in one process or over torch.distributed with the same bits (docs/distributed.md)."""
 
+from hfp8sim.training.distributed.hooks import HookState, adacomp_hook, ring_hook, scalecom_hook
 from hfp8sim.training.distributed.optimisers import (
     ShardedAdam,
     ShardedSGD,
@@ -17,15 +18,19 @@ from hfp8sim.training.distributed.rings import (
 )
 
 __all__ = [
+    "HookState",
     "LocalRing",
     "LostLearner",
     "ProcessRing",
     "ShardedAdam",
     "ShardedSGD",
     "Traffic",
+    "adacomp_hook",
     "connect",
     "generator_seed",
     "in_processes",
     "learner_seed",
     "make_optimiser",
+    "ring_hook",
+    "scalecom_hook",
 ]

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from hfp8sim.errors import unknown
 from hfp8sim.training.studies import (
+    adacomp,
     batchnorm,
     bits,
+    bitstream,
     chunks,
     clipping,
     fixed_point,
     forward_format,
     four_bit,
+    gossip,
     hybrid,
     last_layer,
+    learners,
     loss_scale,
     random_bits,
     residual,
     scale_floor,
+    scalecom,
     softmax_input,
     updates,
 )
@@ -27,6 +32,7 @@ STUDIES: dict[str, Study] = {
     for module in (
         updates, residual, random_bits, loss_scale, hybrid, forward_format, scale_floor, chunks, bits,
         last_layer, softmax_input, fixed_point, four_bit, clipping, batchnorm,
+        learners, adacomp, scalecom, gossip, bitstream,
     )
 }  # fmt: skip
 

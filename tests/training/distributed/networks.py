@@ -61,3 +61,10 @@ def state(optimiser):
         for _, value in sorted(optimiser.state[p].items())
     ]
     return torch.cat(tensors)
+
+
+def plain():
+    """Two convolutions and a linear layer without dropout, for gradients in binary32."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(6, 10),
+    )  # fmt: skip
