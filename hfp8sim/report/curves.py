@@ -98,7 +98,7 @@ class _Scale:
     def _powers(self) -> list[tuple[float, str]]:
         """Powers of ten in the range; on a short axis also 2 and 5 times them, on a long one not all."""
         span = self.high - self.low
-        factors = (1, 2, 5) if span < 2.2 else (1,)
+        factors = (1, 1.5, 2, 3, 4, 5, 6, 8) if span < 0.7 else (1, 2, 5) if span < 2.2 else (1,)
         stride = max(1, math.ceil(span / 8))
         powers = range(math.floor(self.low), math.ceil(self.high) + 1)
         numbers = [(f, p) for p in powers if p % stride == 0 for f in factors]
@@ -143,7 +143,8 @@ def _content(drawn: Sequence[Curve], x: Axis, y: Axis, height: int) -> list[str]
     places = [p for curve in drawn for p in (*curve.points, *curve.dots)]
     finite = [p for p in places if math.isfinite(p[0]) and math.isfinite(p[1])] or [(0.0, 0.0)]
     across, up = _Scale.of([p[0] for p in finite], x), _Scale.of([p[1] for p in finite], y)
-    elements = _grid(across.ticks(x), up.ticks(y), height)
+    crowded = sum(map(len, x.names)) * _LETTER > _PAGE - _LEFT - _RIGHT
+    elements = _grid(across.ticks(x), up.ticks(y), height, crowded)
     elements.append(
         tag(
             "svg", "".join(_line(c, across, up, height) for c in drawn),
@@ -166,13 +167,15 @@ def _content(drawn: Sequence[Curve], x: Axis, y: Axis, height: int) -> list[str]
 
 
 def _grid(
-    xs: Sequence[tuple[float, str]], ys: Sequence[tuple[float, str]], height: int
+    xs: Sequence[tuple[float, str]], ys: Sequence[tuple[float, str]], height: int, crowded: bool
 ) -> list[str]:
+    """Grid lines with their texts; if these are crowded, every second one is a line lower."""
     elements = []
-    for place, text in xs:
+    for number, (place, text) in enumerate(xs):
         at = percent(100 * place)
         elements.append(tag("line", class_="grid", x1=at, x2=at, y1=0, y2=height))
-        elements.append(label(text, class_="tick", x=at, y=height + 14))
+        below = 14 + 13 * (number % 2 if crowded else 0)
+        elements.append(label(text, class_="tick", x=at, y=height + below))
     for place, text in ys:
         level = f"{height * (1 - place):.2f}"
         elements.append(tag("line", class_="grid", x1="0%", x2="100%", y1=level, y2=level))

@@ -164,7 +164,9 @@ def test_frames_have_the_table(library: str, table: str) -> None:
 
 
 def test_parquet_has_the_table(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet", reason="the extra `frames` or polars is not installed")
+    parquet = pytest.importorskip(
+        "pyarrow.parquet", reason="the extra `frames` or polars is not installed"
+    )
     result = grid()
     path = result.to_parquet(tmp_path / "points.parquet")
     table = parquet.read_table(path)

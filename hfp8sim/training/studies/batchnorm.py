@@ -99,5 +99,4 @@ STUDY = Study(
     ),
     measure,
     judge,
-    seeds=3,
 )  # fmt: skip
