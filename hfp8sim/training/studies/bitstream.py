@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def judge(record: StudyRecord) -> list[Check]:
     checks = []
     for arm in ARMS:
         rise = record.mean(SQNR, arm, points[-1]) - record.mean(SQNR, arm, points[0])
-        slope = rise / np.log2(points[-1] / points[0])
+        slope = rise / math.log2(points[-1] / points[0])
         checks.append(
             Check(
                 f"{arm}: SQNR rises {slope:.2f} dB with each doubling of the stream; wanted: 3.0 ± 0.4",
