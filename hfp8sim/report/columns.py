@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,10 +51,10 @@ Derived = Callable[[Sequence[Row], Row], Any]
 
 
 def _sum(values: list[Any]) -> Any:
-    """The sum; of histograms, bin by bin."""
+    """The sum; of histograms, bin by bin. That of floats is the exact one, rounded: `sum` differs between Pythons."""
     if isinstance(values[0], list):
         return [sum(counts) for counts in zip(*values, strict=True)]
-    return sum(values)
+    return math.fsum(values) if isinstance(values[0], float) else sum(values)
 
 
 SUM = Reduction("sum", _sum)
@@ -101,7 +102,7 @@ def _utilisation(rows: Sequence[Row], total: Row) -> float | None:
     """The mean over all cycles."""
     if not total.get("cycles"):
         return None
-    spent: float = sum(row["utilisation"] * row["cycles"] for row in rows if row.get("cycles"))
+    spent = math.fsum(row["utilisation"] * row["cycles"] for row in rows if row.get("cycles"))
     return spent / float(total["cycles"])
 
 
@@ -132,7 +133,7 @@ def _counted_share(row: Row) -> float:
 
 
 def _gated_share(rows: Sequence[Row], total: Row) -> float | None:
-    counted = sum(
+    counted = math.fsum(
         emulated_macs(row) * _counted_share(row) for row in rows if not missing(row.get("gated"))
     )
     return total["gated"] / counted if counted else None

@@ -28,7 +28,7 @@ def model(tmp_path: Path) -> Path:
     return save(tmp_path / "net.onnx")
 
 
-def save(path: Path, opset: int = 17) -> Path:
+def save(path: Path, opset: int = 17, matrix: np.ndarray = MATRIX) -> Path:
     """A convolution with a bias, the mean over the image, and a product."""
     nodes = [
         helper.make_node("Conv", ["x", "k", "b"], ["c"], "conv"),
@@ -41,7 +41,7 @@ def save(path: Path, opset: int = 17) -> Path:
         nodes, "net",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, X.shape)],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, (2, 5))],
-        [numpy_helper.from_array(a, n) for a, n in ((KERNEL, "k"), (MATRIX, "w"), (BIAS, "b"))],
+        [numpy_helper.from_array(a, n) for a, n in ((KERNEL, "k"), (matrix, "w"), (BIAS, "b"))],
     )  # fmt: skip
     if opset >= 18:
         graph.initializer.append(numpy_helper.from_array(np.array([2, 3]), "axes"))
@@ -93,6 +93,13 @@ def test_scale_is_the_smallest_without_saturation(model: Path, tmp_path: Path, f
         assert largest <= operand.format.max * 2.0**operand.exponent
     plain = hs.quantise_onnx(model, tmp_path / "q.onnx", fmt, scaled=False)
     assert {w.exponent for w in plain.values()} == {0}
+
+
+def test_weight_that_ends_at_the_largest_number_is_not_scaled_further(tmp_path: Path) -> None:
+    matrix = np.full((4, 5), 448 * 8, np.float32)
+    path = save(tmp_path / "net.onnx", matrix=matrix)
+    weight = hs.quantise_onnx(path, tmp_path / "q.onnx", "e4m3fn")["w"]
+    assert weight.exponent == 3 and (weight.values() == matrix).all()
 
 
 def test_recent_model_keeps_its_opset(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ TENSORS: dict[str, Any] = {
     "strided": X.T, "big endian": X.astype(">f4"), "bf16": X.astype(ml_dtypes.bfloat16),
     "e4m3": X.astype(ml_dtypes.float8_e4m3fn), "e5m2": hs.Operand.encode(X, "e5m2"),
     "hfp8": hs.Operand.encode(X, "hfp8-143@6", exponent=-3), "dl": hs.Operand.encode(X, "dlfloat16"),
-    "own": hs.Operand.encode(X, FloatFormat("mine", 3, 3, 2)),
+    "scaled": hs.Operand.encode(X, "e5m2", exponent=2), "own": hs.Operand.encode(X, FloatFormat("mine", 3, 3, 2)),
 }  # fmt: skip
 #: The dtypes of some of them in the file.
 DTYPES = {
@@ -62,7 +62,7 @@ def test_tensors_come_back(tmp_path: Path) -> None:
 
 def test_file_is_mapped_and_aligned(tmp_path: Path) -> None:
     path = hs.save_safetensors(
-        tmp_path / "a.safetensors", {"odd": np.ones(3, np.uint8), "f64": np.ones(2)}
+        tmp_path / "a.safetensors", {"a": np.ones(3, np.uint8), "b": np.ones(2)}
     )
     for array in hs.load_safetensors(path).values():
         assert isinstance(array, np.ndarray) and array.flags.aligned
@@ -114,6 +114,7 @@ F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         ({"a": F32 | {"shape": [-2]}}, "shape and data_offsets must be lists"),
         ({"a": F32 | {"data_offsets": [0]}}, "shape and data_offsets must be lists"),
         ({"a": F32 | {"data_offsets": [0, 80]}}, "bytes 0 to 80 are not those of F32"),
+        ({"a": F32 | {"shape": [4], "data_offsets": [0, 16]}}, "bytes 0 to 16 are not those of F32"),
         ({"a": F32 | {"data_offsets": [8, 0]}}, "bytes 8 to 0 are not those of F32"),
         ({"a": F32 | {"shape": [3]}}, r"bytes 0 to 8 are not those of F32 \(3,\)"),
         ({"a": F32, "__metadata__": []}, "__metadata__ must be an object of texts"),
