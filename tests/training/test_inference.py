@@ -176,9 +176,9 @@ def test_calibration_observes_exact_results():
         first.weight.fill_(10.0)
         second.weight.fill_(1.0)
     quantised = quantise(
-        nn.Sequential(first, second), "hfp8", policy="", calibrate=[torch.full((1, 2), 40.0)]
+        nn.Sequential(first, second), "hfp8", policy="", calibrate=[torch.full((1, 2), 400.0)]
     )
-    assert training.emulation_of(quantised).scales.exponents["1", "x"] == -5  # 800 · 2^−5 = 25
+    assert training.emulation_of(quantised).scales.exponents["1", "x"] == -9  # 8000 · 2^−8 > 30
 
 
 def test_calibration_is_refused_without_batches_or_emulation():
