@@ -5,7 +5,7 @@
 //     convert SOURCE RANDOM_BITS edges FIRST STEP MODES TARGET ...    codes at which roundings change
 //
 // `edges` takes every upper part of 20 bits, and lower parts at both ends, around the middle, and one at random; the
-// nine modes, both policies and the random words go in turn. For a source of 16 bits it takes every code in every
+// nine modes, both policies and the random words go in turn. Zero, infinity, NaN and the largest number meet all of them. For a source of 16 bits it takes every code in every
 // mode and policy, with a few random words.
 
 #include "Vdut.h"
@@ -80,6 +80,12 @@ static void edges(uint32_t first, uint32_t step)
                     check(x, mode, i & 1, stochastic(mode) ? draw.below(1u << random_bits) : 0);
         return;
     }
+    static const uint32_t special[] = {0, 1, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF};
+    for (const uint32_t magnitude : special)
+        for (int mode = 0; mode <= REF_STOCHASTIC_C; mode++)
+            for (int i = 0; i < 4; i++)
+                check(magnitude | (uint32_t)(i >> 1) << 31, mode, i & 1,
+                      stochastic(mode) ? draw.below(1u << random_bits) : 0);
     static const uint32_t lower[] = {0x000, 0x001, 0x7FF, 0x800, 0x801, 0xFFF};
     for (uint32_t upper = first; upper < 1u << 20; upper += step)
         for (int i = 0; i < 8; i++) {
