@@ -171,6 +171,11 @@ def test_vectors_do_not_depend_on_count() -> None:
     few = vectors("fmma", count=100).rows
     many = [vectors("fmma", count=70_000, threads=n).rows for n in (1, 2)]
     assert np.array_equal(few, many[0][:100]) and np.array_equal(*many)
+    ffi, lib = c_reference.library()
+    rows, counts = ffi.new("ref_vector[]", 20), ffi.new("ref_coverage *")
+    lib.ref_vectors(module.request("fmma").record(), 65_530, 20, rows, counts)  # across two parts
+    expected = np.frombuffer(ffi.buffer(rows), np.uint32).reshape(20, -1)
+    assert np.array_equal(many[0][65_530:65_550], expected)
 
 
 def test_header_names_version() -> None:
