@@ -21,13 +21,12 @@ EXTRAS = {
 
 #: Hides every top-level module that is in no allowed distribution. `sys.argv[1]` has the hidden names.
 HIDE = """
-import importlib.abc, sys
+import importlib.machinery, sys
 hidden = set(sys.argv.pop(1).split(","))
-class Hide(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in hidden:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-sys.meta_path.insert(0, Hide())
+find = importlib.machinery.PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.split(".")[0] in hidden else find(name, path, target)
+importlib.machinery.PathFinder.find_spec = staticmethod(find_spec)
 """
 
 #: What each extra is for, as code. It may use nothing else that is optional.
