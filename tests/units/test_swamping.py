@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from examples.swamping import draw_terms, running_sum
 from hfp8sim.formats import get_format
 from hfp8sim.ops import gemm
 from hfp8sim.units import get_profile
+from tests.test_examples import load
+
+_example = load("02")
+draw_terms, running_sum = _example.draw_terms, _example.running_sum
 
 
 @pytest.mark.parametrize("mode", ["nearest-even", "nearest-away"])
