@@ -48,8 +48,9 @@ def sweep(
 ) -> None:
     """Run every point of a plan: a grid, a list or a random sample of settings."""
     from hfp8sim.simulation.checkpoint import stoppable
-    from hfp8sim.sweeps import SweepInterrupted, load_plan
-    from hfp8sim.sweeps import sweep as run_sweep
+    from hfp8sim.sweeps import load_plan
+    from hfp8sim.sweeps.run import SweepInterrupted
+    from hfp8sim.sweeps.run import sweep as run_sweep
     from hfp8sim.sweeps.table import print_result
 
     if form not in ("table", "csv"):

@@ -1,7 +1,8 @@
-"""Sweeps: runs and trainings over many settings, on one machine or on a cluster, into one table."""
+"""Sweeps: runs and trainings over many settings, on one machine or on a cluster, into one table.
+
+`hs.sweep` is in `run`, `hs.SweepResult` in `result`. Neither is imported here: worker processes need the plan alone.
+"""
 
 from hfp8sim.sweeps.plan import Plan, Range, load_plan
-from hfp8sim.sweeps.result import SweepResult
-from hfp8sim.sweeps.run import SweepInterrupted, sweep
 
-__all__ = ["Plan", "Range", "SweepInterrupted", "SweepResult", "load_plan", "sweep"]
+__all__ = ["Plan", "Range", "load_plan"]

@@ -7,6 +7,7 @@ alone: the pool answers `Lost`, and the sweep sends the job again.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import time
@@ -45,7 +46,7 @@ class Answer(NamedTuple):
     result: Record | Lost
 
 
-#: `compute_point` with the folder and the choice bound.
+#: As `compute_point`.
 Compute = Callable[[Job, str | None, bool], Record]
 
 
@@ -107,10 +108,10 @@ class ProcessPool:
     def submit(self, job: Job) -> None:
         worker = self._free.pop()
         try:
-            future = worker.submit(compute_point, job, *self._task)
+            future = worker.submit(_compute_in_worker, compute_point, job, *self._task)
         except BrokenExecutor:  # its process has ended since its last job
             worker = self._replaced(worker)
-            future = worker.submit(compute_point, job, *self._task)
+            future = worker.submit(_compute_in_worker, compute_point, job, *self._task)
         future.add_done_callback(lambda done: self._finish(worker, job, done))
 
     def _finish(self, worker: Any, job: Job, future: Any) -> None:
@@ -153,6 +154,18 @@ def _process() -> Any:
     return ProcessPoolExecutor(
         max_workers=1, env=environment, initializer=_prepare_worker, initargs=(os.getpid(),)
     )
+
+
+def _compute_in_worker(compute: Compute, *arguments: Any) -> Record:
+    """`compute_point` in a worker process.
+
+    Without psutil, loky collects garbage once a second. After the first point the modules and kernels are there:
+    from then on the collector leaves out what was there before.
+    """
+    record = compute(*arguments)
+    if not gc.get_freeze_count():
+        gc.freeze()
+    return record
 
 
 def _prepare_worker(parent: int) -> None:

@@ -17,9 +17,10 @@ import pytest
 import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.recipes import get_recipe, recipes
-from hfp8sim.sweeps import Plan, SweepResult
+from hfp8sim.sweeps import Plan
 from hfp8sim.sweeps.best import machine_toml, profile_toml, recipe_toml
 from hfp8sim.sweeps.record import Point
+from hfp8sim.sweeps.result import SweepResult
 from hfp8sim.sweeps.sensitivity import sensitivities
 from tests.report.test_html import Page
 from tests.sweeps.plans import GEMMS, WIDE
