@@ -28,7 +28,6 @@ def test_quick_size_measures_every_arm(name) -> None:
     assert record.seeds == list(range(study.quick_seeds))
     assert {key for row in record.rows for key in row} >= {metric.name for metric in study.metrics}
     assert record.checks
-    assert record.facts["cpu_seconds"] < 30
     assert StudyRecord.from_json(record.to_json()) == record
     record.to_svg()
 
