@@ -68,12 +68,9 @@
 #define HFP8_PROFILE_ADA_FP8_FAST_FWD 28
 #define HFP8_PROFILE_ADA_FP8_FAST_DGRAD 29
 #define HFP8_PROFILE_ADA_FP8_FAST_WGRAD 30
-#define HFP8_PROFILE_BITSTREAM_FWD 31
-#define HFP8_PROFILE_BITSTREAM_DGRAD 32
-#define HFP8_PROFILE_BITSTREAM_WGRAD 33
-#define HFP8_PROFILE_EXACT_FWD 34
-#define HFP8_PROFILE_EXACT_DGRAD 35
-#define HFP8_PROFILE_EXACT_WGRAD 36
+#define HFP8_PROFILE_EXACT_FWD 31
+#define HFP8_PROFILE_EXACT_DGRAD 32
+#define HFP8_PROFILE_EXACT_WGRAD 33
 
 /* The fields of each, HFP8_A_FORMAT ... HFP8_OVERFLOW. */
 #define HFP8_PROFILES \
@@ -108,9 +105,6 @@
         {0x00710464u, 0x00710464u, 0x07f085a8u, 0x07f086e8u, 0, 16, 3, 13, 2, 0, 13, 0, 1}, \
         {0x00f08445u, 0x00710464u, 0x07f085a8u, 0x07f086e8u, 0, 16, 3, 13, 2, 0, 13, 0, 1}, \
         {0x00710464u, 0x00f08445u, 0x07f085a8u, 0x07f086e8u, 0, 16, 3, 13, 2, 0, 13, 0, 1}, \
-        {0x002004e1u, 0x002004e1u, 0x07f086e8u, 0x07f086e8u, 0, 0, 0, 0, 0, 0, 13, 0, 1}, \
-        {0x002004e1u, 0x002004e1u, 0x07f086e8u, 0x07f086e8u, 0, 0, 0, 0, 0, 0, 13, 0, 1}, \
-        {0x002004e1u, 0x002004e1u, 0x07f086e8u, 0x07f086e8u, 0, 0, 0, 0, 0, 0, 13, 0, 1}, \
         {0x00b02464u, 0x00b02464u, 0x07f086e8u, 0x07f086e8u, 0, 0, 0, 0, 0, 0, 13, 0, 1}, \
         {0x00f02445u, 0x00b02464u, 0x07f086e8u, 0x07f086e8u, 0, 0, 0, 0, 0, 0, 13, 0, 1}, \
         {0x00b02464u, 0x00f02445u, 0x07f086e8u, 0x07f086e8u, 0, 0, 0, 0, 0, 0, 13, 0, 1}, \

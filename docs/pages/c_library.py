@@ -37,7 +37,7 @@ def identifier(name: str) -> str:
 
 def shipped_profiles() -> Iterator[tuple[str, list[int]]]:
     """Names and fields of the profiles that the library has, in the order of their numbers from 1."""
-    for name in profiles():
+    for name in profiles("exact"):
         record = get_profile(name)
         for phase in PHASES:
             yield f"{name} {phase}", _fields(record, phase)

@@ -284,9 +284,16 @@ def register_profile(profile: Profile) -> Profile:
     return PROFILES.register(profile)
 
 
-def profiles() -> list[str]:
-    """Names of all profiles, in order of registration."""
-    return PROFILES.names()
+def profiles(multiplier: str | None = None) -> list[str]:
+    """Names of all profiles, in order of registration.
+
+    Args:
+        multiplier: only those with this one: "exact", "unipolar" or "bipolar".
+    """
+    names = PROFILES.names()
+    if multiplier is None:
+        return names
+    return [name for name in names if PROFILES.find(name).multiplier == multiplier]
 
 
 def get_profile(name: str | Path | Profile) -> Profile:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.test_examples import load
 
 
 def test_example_sweeps_arrays_and_draws_them(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    spec = importlib.util.spec_from_file_location("sweep_arrays", EXAMPLES / "sweep_arrays.py")
-    assert spec is not None and spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = load("07")
     result = example.run(chunks=[64, 1024])
     assert result.failed == 0 and len(result) == 2 * (2 + 3)
     by_settings = {
