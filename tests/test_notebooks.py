@@ -5,6 +5,7 @@ python -m tests.test_notebooks          write the present output into them
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -36,11 +37,14 @@ def executed(path: Path) -> Any:
 
 
 def outputs(notebook: Any) -> list[Any]:
-    """What the cells show, by MIME type; versions of packages left out."""
+    """What the cells show, by MIME type, as JSON with sorted keys; addresses left out."""
     shown = [
         output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs
     ]
-    return [re.sub(r"<[^>]* object at 0x[0-9a-f]+>", "<…>", str(output)) for output in shown]
+    return [
+        re.sub(r"<[^>]* object at 0x[0-9a-f]+>", "<…>", json.dumps(output, sort_keys=True))
+        for output in shown
+    ]
 
 
 def test_there_are_two_notebooks() -> None:

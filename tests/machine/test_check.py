@@ -124,7 +124,6 @@ def test_csrw_of_k_before_post_is_refused():
         ("loop k, 2", "loop k, 2, spread", "a loop over k cannot be spread"),
         ("loop k, 2 {\nld b", "loop k, 2 {\nloop j, 1, spread {\n}\nld b", "can be spread only outside loops over k"),
         ("halt", "loop j, 1, spread {\n}\nhalt", "every core would store this"),
-        ("csrw chunk, 8", "csrw chunk, 8\ncsrw split.j, 1025", "split.j is 1025, must be 0..1024"),
         ("ld b, s[10]", "ld 3, s[10]", "operand 3 does not exist"),
         ("ld a, s[0]", "ld a, s[32767]", "scratchpad rows 32767..32768 are touched, the machine has 32768"),
         ("clr c[0]", "clr c[2047]", "uses c[...] at another row"),
@@ -140,6 +139,13 @@ def test_fault_is_named(old, new, reason):
     assert reason in message
     if "does not end" not in message:
         assert message.startswith("instruction ")
+
+
+def test_shares_are_bounded_by_their_register():
+    message = refused(
+        (HEAD + BODY).replace("csrw chunk, 8", "csrw chunk, 8\ncsrw split.j, 1025", 1)
+    )
+    assert "split.j is 1025, must be 0..1024" in message
 
 
 def test_error_names_index_text_and_layer():
