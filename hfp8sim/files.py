@@ -1,4 +1,4 @@
-"""Files are written whole or not at all; and the folder for what is kept between runs.
+"""Files are written whole or not at all; TOML files are read; and the folder for what is kept between runs.
 
 A file is filled under a temporary name in the folder of its target, then renamed. The writer holds a lock on it.
 A temporary file without a lock is of a process that was killed: the next write into the folder removes it.
@@ -42,6 +42,19 @@ def write_whole(path: str | Path, write: Callable[[IO[Any]], object], binary: bo
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     return path
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """The tables of a TOML file; `InputError` if it cannot be read or is not TOML."""
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from None
 
 
 def write_text(path: str | Path, content: str) -> Path:

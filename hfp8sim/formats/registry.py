@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.files import read_toml
 from hfp8sim.formats.dtypes import FORMAT_OF_DTYPE, dtype_name
 from hfp8sim.formats.record import FloatFormat
 from hfp8sim.registry import Registry
@@ -134,13 +134,7 @@ def load_formats(path: str | Path) -> list[FloatFormat]:
         InputError: the file cannot be read or is not TOML, a key is unknown, missing or of another type, or
             the values make no format.
     """
-    try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    tables = read_toml(path)
     if set(tables) != {"format"} or not isinstance(tables["format"], dict):
         raise InputError(f"{path}: expected tables [format.NAME] and nothing else")
     return [register_format(fmt) for fmt in formats_of_tables(path, tables["format"])]

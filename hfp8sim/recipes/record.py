@@ -7,12 +7,12 @@ what is rounded before and after them, how the loss is scaled and how weights ar
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from hfp8sim.errors import InputError, located, unknown
+from hfp8sim.files import read_toml
 from hfp8sim.formats import FloatFormat
 from hfp8sim.recipes.scale import LossScale
 from hfp8sim.registry import Registry
@@ -336,13 +336,7 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises:
         InputError: the file cannot be read, is not TOML, has an unknown key, or makes no recipe.
     """
-    try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    tables = read_toml(path)
     with located(path):
         return _from_tables(tables, Path(path).stem, Path(path).parent)
 

@@ -290,17 +290,10 @@ def load_plan(path: str | Path) -> Plan:
     Raises:
         InputError: a file that cannot be read, is not TOML, or has an unknown key or a value of a wrong type.
     """
-    import tomllib
-
     from hfp8sim.errors import located
+    from hfp8sim.files import read_toml
 
-    try:
-        with open(path, "rb") as file:
-            tables = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    tables = read_toml(path)
     with located(path):
         return plan_from_tables({"name": Path(path).stem} | tables)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError, unknown
+from hfp8sim.files import read_toml
 from hfp8sim.machine.catalog import get_machine
 from hfp8sim.systems.collectives import TOPOLOGIES
 from hfp8sim.systems.links import Link
@@ -66,12 +66,7 @@ def load_system(path: str | Path | System) -> System:
     if isinstance(path, System):
         return path
     path = Path(path)
-    try:
-        table = tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    table = read_toml(path)
     link = table.get("link", {})
     if not isinstance(link, dict):
         raise InputError(f"{path}: [link] must be a table")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError, located, unknown
+from hfp8sim.files import read_toml
 from hfp8sim.formats import FloatFormat, get_format, register_format
 from hfp8sim.formats.codec import check_mode
 from hfp8sim.formats.notebook import html_table
@@ -317,15 +318,7 @@ def load_profile(path: str | Path) -> Profile:
         InputError: the file cannot be read, is not TOML, has an unknown key or a value of another type, or makes no
             profile.
     """
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file: {error}") from None
+    table = read_toml(path)
     for record in formats_of_tables(path, table.pop("format", {})):
         register_format(record)
     with located(path):
