@@ -62,6 +62,18 @@ def test_weights_in_8_bits_never_agree_and_differences_do():
     assert m.mix(x, matrix, exchange=EIGHT, how="difference").sent == 401
 
 
+def test_differences_below_the_format_are_scaled_into_it():
+    """1-4-3 with bias 11 has no number between 0 and 1.125·2^−11."""
+    start = list(1e-6 * np.random.default_rng(0).standard_normal((8, 400)).astype(np.float32))
+    x, known = start, None
+    for step in range(60):
+        result = m.mix(
+            x, m.ring_matrix(8), exchange=EIGHT, how="difference", replicas=known, step=step
+        )
+        x, known = result.weights, result.replicas
+    assert m.consensus_distance(x) < 1e-6 * m.consensus_distance(start)
+
+
 def test_stochastic_exchange_draws_words_of_its_own_for_each_learner():
     x = [np.full(64, 1.0625, np.float32)] * 3
     site = Site("hfp8-143", "stochastic", "saturate")
