@@ -20,6 +20,7 @@ from hfp8sim.training import distributed, steps  # noqa: E402
 from hfp8sim.training.distributed.protocol import Bundle, Seat, all_gather, encode, reduce_scatter  # noqa: E402
 from hfp8sim.training.optimisers import SGD, parameter_groups  # noqa: E402
 from hfp8sim.units.sites import BINARY32, Site  # noqa: E402
+from tests import oracle  # noqa: E402
 from tests.training.distributed import networks  # noqa: E402
 from tests.training.distributed.networks import NEAREST, STOCHASTIC  # noqa: E402
 
@@ -89,6 +90,13 @@ def state(optimiser):
         for group in optimiser.param_groups for p in group["params"]
         for _, value in sorted(optimiser.state[p].items())
     ])  # fmt: skip
+
+
+def test_learners_draw_words_of_their_own():
+    """The seeds that docs/distributed.md names."""
+    assert distributed.learner_seed(3, 0) == 3
+    for k in range(1, 8):
+        assert distributed.learner_seed(3, k) == oracle.absorb(oracle.absorb(0, 3), k)
 
 
 @pytest.mark.parametrize("learners", [1, 2, 4])
@@ -212,6 +220,7 @@ def test_overflow_at_one_learner_skips_the_step_of_all(bad):
     optimiser = distributed.make_optimiser(model, NEAREST, learners=4, **SETTINGS)
     networks.train(model, optimiser, steps=1)
     before, scale = networks.weights(model), optimiser.scale.scale
+    sent = [traffic.total("reduce-scatter") for traffic in optimiser.traffic]
     (x, y), *_ = networks.batches(1)
     for k, (xs, ys) in enumerate(optimiser.parts(x, y)):
         optimiser.backward(nn.functional.cross_entropy(model(xs), ys))
@@ -221,6 +230,7 @@ def test_overflow_at_one_learner_skips_the_step_of_all(bad):
     assert optimiser.counts.skipped
     assert optimiser.scale.scale == scale / 2
     assert torch.equal(networks.weights(model), before)
+    assert [traffic.total("reduce-scatter") for traffic in optimiser.traffic] == sent
 
 
 def test_sum_that_overflows_skips_the_step():
