@@ -23,7 +23,6 @@ import pytest
 import hfp8sim as hs
 from hfp8sim import cli, simulation, verify
 from hfp8sim.cli import workloads
-from hfp8sim.formats import registry
 from hfp8sim.network import Layer, Workload
 from hfp8sim.report.columns import FLAT
 from hfp8sim.report.forms import COMPARISON_FORMS, FORMS
@@ -121,7 +120,6 @@ def test_formats_option_registers_formats_of_a_file(
     run: Run, gemms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every command knows them after `--formats FILE`."""
-    monkeypatch.setattr(registry.FORMATS, "records", dict(registry.FORMATS.records))
     path = tmp_path / "mine.toml"
     path.write_text("[format.mine-134]\nexponent_bits = 3\nfraction_bits = 4\nbias = 3\n")
     own = "--formats", path

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 import hfp8sim as hs
 from hfp8sim.formats.describe import properties
-from hfp8sim.formats.registry import FORMATS
 from hfp8sim.testing import laws
 from tests.units.problems import compare
-
-
-@pytest.fixture(autouse=True)
-def registry_copy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The test registers in a copy of the registry."""
-    monkeypatch.setattr(FORMATS, "records", dict(FORMATS.records))
 
 
 def test_add_format() -> None:

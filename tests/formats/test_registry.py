@@ -11,14 +11,7 @@ import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, formats, get_format, load_formats, p3109, register_format
 from hfp8sim.formats.fixed import FixedPoint
-from hfp8sim.formats.registry import FORMATS
 from tests import oracle
-
-
-@pytest.fixture
-def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A copy of the registry that the test may fill."""
-    monkeypatch.setattr(FORMATS, "records", dict(FORMATS.records))
 
 
 def test_published_ranges() -> None:
@@ -143,7 +136,6 @@ def test_contradictory_facts(facts: dict, message: str) -> None:
         FloatFormat(**{"name": "x", "exponent_bits": 4, "fraction_bits": 3, "bias": 7} | facts)
 
 
-@pytest.mark.usefixtures("scratch")
 def test_register_format() -> None:
     mine = FloatFormat("mine-134", exponent_bits=3, fraction_bits=4, bias=3, special="fn")
     assert register_format(mine) is mine and register_format(mine) is mine
@@ -158,7 +150,6 @@ def test_register_format() -> None:
         register_format(FloatFormat("Mine!", 3, 4, 3))
 
 
-@pytest.mark.usefixtures("scratch")
 def test_load_formats(tmp_path: Path) -> None:
     path = tmp_path / "formats.toml"
     path.write_text(
@@ -187,7 +178,6 @@ def test_load_formats(tmp_path: Path) -> None:
         ("[format.e5m2]\nexponent_bits = 4\nfraction_bits = 3\nbias = 7\n", "is taken"),
     ],
 )
-@pytest.mark.usefixtures("scratch")
 def test_bad_toml(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "formats.toml"
     path.write_text(text)

@@ -12,7 +12,7 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.recipes import Recipe, describe, get_recipe, load_recipe, recipes, register_recipe
-from hfp8sim.recipes.record import MEANINGS, OPERANDS, RECIPES, SITES, changed_recipe, keys
+from hfp8sim.recipes.record import MEANINGS, OPERANDS, SITES, changed_recipe, keys
 from hfp8sim.units.sites import BINARY32, STOCHASTIC, Site
 from hfp8sim.units.update import RULES
 
@@ -223,8 +223,7 @@ def test_missing_file(tmp_path: Path) -> None:
         get_recipe(tmp_path / "no.toml")
 
 
-def test_registered_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RECIPES, "records", dict(RECIPES.records))
+def test_registered_recipe() -> None:
     mine = register_recipe(get_recipe("hfp8").replace(name="mine"))
     assert get_recipe("mine") is mine
     with pytest.raises(InputError, match="is taken by a different recipe"):

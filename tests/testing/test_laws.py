@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from hfp8sim.formats import FloatFormat, formats, get_format
-from hfp8sim.formats.registry import FORMATS
 from hfp8sim.ops import gemm
 from hfp8sim.testing import boundary_values, laws
 from hfp8sim.units import profiles
@@ -198,12 +197,6 @@ def test_gemm_law_catches_bug(law: str) -> None:
 # -- the documentation ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def scratch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(FORMATS, "records", dict(FORMATS.records))
-
-
-@pytest.mark.usefixtures("scratch")
 def test_worked_example() -> None:
     """The example of docs/testing.md: its planted bug gives the error that the page prints."""
     text = (ROOT / "docs/testing.md").read_text(encoding="utf-8")
