@@ -1,16 +1,25 @@
-"""What every test has: registries of its own."""
+"""What holds for every test."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from hfp8sim.formats.registry import FORMATS
 from hfp8sim.recipes.record import RECIPES
+from hfp8sim.timing.models import MODELS
 from hfp8sim.units.profile import PROFILES
+
+TABLES: list[dict[str, Any]] = [FORMATS.records, PROFILES.records, RECIPES.records, MODELS]
 
 
 @pytest.fixture(autouse=True)
-def registry_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+def registries_are_restored() -> Iterator[None]:
     """What a test registers is gone after it, so that tests run in any order."""
-    for registry in FORMATS, PROFILES, RECIPES:
-        monkeypatch.setattr(registry, "records", dict(registry.records))
+    kept = [dict(table) for table in TABLES]
+    yield
+    for table, records in zip(TABLES, kept, strict=True):
+        table.clear()
+        table.update(records)

@@ -21,6 +21,7 @@ import numpy as np
 from numba.core import event
 
 from hfp8sim._numba.disk_cache import DiskCache, NoCache, root_folder
+from hfp8sim._numba.linking import LinkedDispatcher
 from hfp8sim.collector import collector_off
 
 config: Any = numba.config
@@ -42,9 +43,10 @@ def jit_inlined(function: F) -> F:
 
 
 def _compiled(function: F, **options: Any) -> F:
-    compiled: Any = numba.njit(nogil=True, error_model="numpy", **options)(function)
-    if compiled is function:  # with NUMBA_DISABLE_JIT=1
+    if config.DISABLE_JIT:
         return without_warnings(function)
+    options = {"nopython": True, "nogil": True, "error_model": "numpy", **options}
+    compiled: Any = LinkedDispatcher(function, targetoptions=options)
     compiled._cache = NoCache() if _ROOT is None else DiskCache(_ROOT, function)
     return compiled  # type: ignore[no-any-return]
 

@@ -2,9 +2,10 @@
 
 Numba's own files hold the same machine code, but loading them does work that a call does not need:
 
-- It parses the LLVM code of the function. Only a caller that is compiled later needs it, so here it is parsed then.
+- It parses the LLVM code of the function, for callers that are compiled later. Here a caller compiles what it calls
+  (see `linking.py`), so LLVM code is not saved.
 - It imports the modules of all functions that are linked into the machine code, to rebuild their environments.
-  An environment is read only if it has constants; here the others are not saved.
+  Of an environment without constants only the presence is tested; here the function's own stands in for it.
 - It compiles Numba's reference counting. Machine code holds a copy of what it uses of that. From outside it
   needs the C functions of Numba's run-time library, whose addresses are registered here.
 """
@@ -27,11 +28,11 @@ class SavedCode(NamedTuple):
 
     name: str  #: of the library, Numba's unit of linking
     machine_code: bytes  #: an object file
-    llvm_code: bytes  #: LLVM bitcode, which is linked into callers
     symbols: tuple[str, ...]  #: that the machine code defines
     descriptor: Any  #: names and types of the function, for Numba
     environment: Any  #: of the function
     environments: tuple[Any, ...]  #: with constants, of the functions that are linked into it
+    empty_environments: tuple[str, ...]  #: names of those without
     signature: Any
     reload_init: Any  #: functions to call before the machine code is loaded
 
@@ -39,8 +40,7 @@ class SavedCode(NamedTuple):
 def saved(result: Any) -> SavedCode:
     """The data of a Numba `CompileResult`."""
     library, descriptor = result.library, result.fndesc
-    name, _, (machine_code, llvm_code) = library.serialize_using_object_code()
-    module = library._get_module_for_linking()
+    module = library._final_module
     symbols = [
         symbol.name
         for symbols in (module.functions, module.global_variables)
@@ -48,10 +48,12 @@ def saved(result: Any) -> SavedCode:
         if not symbol.is_declaration
     ]
     descriptor.typemap = descriptor.calltypes = None  # large, and of use to the compiler only
-    environments = [each for each in result._find_referenced_environments() if each.consts]
+    environments = result._find_referenced_environments()
     return SavedCode(
-        name, machine_code, llvm_code, tuple(symbols), descriptor, result.environment,
-        tuple(environments), result.signature, result.reload_init,
+        library.name, library._get_compiled_object(), tuple(symbols), descriptor, result.environment,
+        tuple(each for each in environments if each.consts),
+        tuple(each.env_name for each in environments if not each.consts),
+        result.signature, result.reload_init,
     )  # fmt: skip
 
 
@@ -65,6 +67,8 @@ def loaded(code: SavedCode, target_context: Any) -> Any:
     entry_point = target_context.get_executable(library, code.descriptor, code.environment)
     for environment in code.environments:
         codegen.set_env(environment.env_name, environment)
+    for name in code.empty_environments:
+        codegen.set_env(name, code.environment)
     compile_result: Any = compiler.CompileResult
     return compile_result(
         typing_context=target_context.typing_context, target_context=target_context,
@@ -80,17 +84,10 @@ class _LoadedLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def __init__(self, codegen: Any, code: SavedCode) -> None:
         super().__init__(codegen, code.name)
-        self._llvm_code = code.llvm_code
         self.enable_object_caching()
         self._set_compiled_object(code.machine_code)
         self._finalize_final_module()
         codegen._engine._defined_symbols.update(code.symbols)
-
-    def _get_module_for_linking(self) -> Any:
-        """The LLVM module that is linked into a caller."""
-        if self._shared_module is None:
-            self._shared_module = llvm.parse_bitcode(self._llvm_code)
-        return self._shared_module
 
 
 @functools.cache

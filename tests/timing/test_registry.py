@@ -39,8 +39,7 @@ ROOFLINE = TimeModel("roofline", "peak or bandwidth", closed_form=roofline, know
 @pytest.fixture
 def registered():
     register(ROOFLINE)
-    yield ROOFLINE
-    del MODELS["roofline"]
+    return ROOFLINE
 
 
 NETWORK = Workload(

@@ -1,0 +1,141 @@
+"""Compiled functions that are linked before they are optimised.
+
+Numba finishes every function on its own: it optimises it with all that it calls, makes machine code of it, and
+wrappers for calls from Python and C. A function that is called by others is optimised and turned into machine
+code again in each of them. Most functions of this package are called by compiled code alone.
+
+Here a function that compiled code calls, a callee, is kept as LLVM code. A function that Python calls, or that
+is called through its address, is a root: the callees that it reaches are linked into it, all is optimised once,
+and that alone becomes machine code. A function can be both.
+"""
+
+# mypy: disable-error-code="no-untyped-call, attr-defined"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import llvmlite.binding as llvm
+from numba.core import compiler, sigutils, typing
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import _FunctionCompiler
+from numba.core.environment import lookup_environment
+from numba.core.registry import CPUDispatcher
+
+
+class _CalleeLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """The LLVM code of one callee. It is never optimised as a whole, nor turned into machine code."""
+
+    def add_linking_library(self, library: Any) -> None:
+        """Note a library that this one calls."""
+        self._linking_libraries.append(library)
+
+    def finalize(self) -> None:
+        """Callees are not finished."""
+        raise RuntimeError(f"{self.name} is linked into functions under hfp8sim's jit alone")
+
+    def _get_module_for_linking(self) -> Any:
+        """The LLVM module, whose functions are kept in a caller only as long as they are called there."""
+        if self._shared_module is None:
+            for function in self._final_module.functions:
+                if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                    function.linkage = "linkonce_odr"
+            self._shared_module = self._final_module
+        return self._shared_module
+
+
+class _RootLibrary(JITCodeLibrary):  # type: ignore[misc]
+    """A root and the callees that it reaches."""
+
+    def add_linking_library(self, library: Any) -> None:
+        """Note a library that this one calls."""
+        self._linking_libraries.append(library)
+
+    def finalize(self) -> None:
+        """Link all callees, optimise, and make machine code."""
+        self._linking_libraries = list(_reached(self))
+        super().finalize()
+        for variable in self._final_module.global_variables:
+            environment = lookup_environment(variable.name)
+            if environment is not None:
+                self._codegen.set_env(variable.name, environment)
+
+
+def _reached(library: Any) -> Iterator[Any]:
+    """The libraries that a library calls, directly or not, each after one of its callers.
+
+    LLVM's linker drops a `linkonce_odr` function that nothing calls yet. That is why callers come first.
+    """
+    seen = {library}
+    waiting = list(library._linking_libraries)
+    while waiting:
+        callee = waiting.pop(0)
+        if callee in seen:
+            continue
+        seen.add(callee)
+        yield callee
+        if isinstance(callee, _CalleeLibrary):  # a library of Numba's own holds what it calls
+            waiting += callee._linking_libraries
+
+
+def _pipeline(library_class: type[JITCodeLibrary]) -> type[compiler.Compiler]:
+    """Numba's compiler, with another kind of library."""
+
+    class Pipeline(compiler.Compiler):  # type: ignore[misc]
+        def define_pipelines(self) -> Any:
+            state = self.state
+            state.library = library_class(state.targetctx.codegen(), state.func_id.func_qualname)
+            state.library.enable_object_caching()
+            return super().define_pipelines()
+
+    return Pipeline
+
+
+class _CalleeCompiler(_FunctionCompiler):  # type: ignore[misc]
+    def _customize_flags(self, flags: Any) -> Any:
+        flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
+        return flags
+
+
+class _Callee(NamedTuple):
+    key: object  #: under which Numba's target context knows how to call it
+    result: Any  #: Numba's `CompileResult`
+
+
+class LinkedDispatcher(CPUDispatcher):  # type: ignore[misc]
+    """A function under `@jit`: a root for Python, a callee for compiled code."""
+
+    def __init__(
+        self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
+    ) -> None:
+        super().__init__(py_func, locals, targetoptions, _pipeline(_RootLibrary))
+        self._callee_compiler = _CalleeCompiler(
+            py_func, self.targetdescr, self.targetoptions, self.locals, _pipeline(_CalleeLibrary)
+        )
+        self._callees: dict[tuple[Any, ...], _Callee] = {}
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """What Numba's type inference asks for at a call by compiled code."""
+        signature, args = self._callee_compiler.fold_argument_types(args, kws)
+        callee = self._callee(tuple(args))
+        name = self.py_func.__name__
+        template = typing.make_concrete_template(
+            f"CallTemplate({name})", key=name, signatures=[callee.result.signature]
+        )
+        return template, signature, args, {}
+
+    def get_overload(self, sig: Any) -> Any:
+        """The key of the callee of a signature, which Numba's lowering asks for."""
+        args, _ = sigutils.normalize_signature(sig)
+        return self._callee(tuple(args)).key
+
+    def _callee(self, args: tuple[Any, ...]) -> _Callee:
+        if args not in self._callees:
+            with global_compiler_lock:
+                result = self._callee_compiler.compile(args, None)
+                callee = _Callee(object(), result)
+                self.targetctx.insert_user_function(callee.key, result.fndesc, [result.library])
+                self._callees[args] = callee
+        return self._callees[args]

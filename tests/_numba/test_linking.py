@@ -1,0 +1,144 @@
+"""Callees are linked into roots: which functions become machine code, and that roots still have all they call."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hfp8sim._numba import jit as jit_module
+from hfp8sim._numba.calls import address
+from hfp8sim._numba.jit import jit
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(jit_module, "_ROOT", tmp_path)
+    return tmp_path
+
+
+def test_callee_has_no_machine_code(cache: Path) -> None:
+    """Two callers share the LLVM code of what they call; one of them calls it through another callee."""
+    compiled: list[object] = []
+
+    @jit
+    def innermost(x, y=2):  # type: ignore[no-untyped-def]
+        return x * y
+
+    @jit
+    def inner(x):  # type: ignore[no-untyped-def]
+        return innermost(x, y=5) + 1
+
+    @jit
+    def outer(x):  # type: ignore[no-untyped-def]
+        return inner(x) - innermost(x)
+
+    @jit
+    def other(x):  # type: ignore[no-untyped-def]
+        return innermost(x)
+
+    functions: list[Any] = [innermost, inner, outer, other]
+    for function in functions:
+        callees = function._callee_compiler
+        compile_callee = callees.compile
+        callees.compile = lambda args, kind, f=function, c=compile_callee: (
+            compiled.append(f.__name__) or c(args, kind)
+        )
+    assert outer(10) == 31 and other(10) == 20
+    assert [len(function.overloads) for function in functions] == [0, 0, 1, 1]
+    # a call with a default value and one with a value of another kind are two signatures
+    assert sorted(map(str, compiled)) == ["inner", "innermost", "innermost"]
+    assert len(list(cache.rglob("*.nbc"))) == 2
+
+
+def test_callee_that_python_calls_is_a_root_too() -> None:
+    @jit
+    def callee(x):  # type: ignore[no-untyped-def]
+        return x + 1
+
+    @jit
+    def root(x):  # type: ignore[no-untyped-def]
+        return 2 * callee(x)
+
+    assert (root(3), callee(3), root(4)) == (8, 4, 10)
+    assert callee(np.float32(1.5)) == 2.5
+
+
+def test_callee_has_an_address() -> None:
+    @jit
+    def callee(x):  # type: ignore[no-untyped-def]
+        return x + 1
+
+    @jit
+    def root(x):  # type: ignore[no-untyped-def]
+        return callee(x)
+
+    assert root(np.int64(3)) == 4
+    assert address(callee) != 0
+
+
+def test_plain_numba_cannot_call_a_callee() -> None:
+    """Its functions link what is finished; the error names the function."""
+    import numba
+
+    @jit
+    def callee(x):  # type: ignore[no-untyped-def]
+        return x + 1
+
+    with pytest.raises(
+        Exception, match="callee is linked into functions under hfp8sim's jit alone"
+    ):
+        numba.njit(lambda x: callee(x))(1)
+
+
+CONSTANTS = """
+from hfp8sim._numba.jit import jit
+
+@jit
+def say(x):
+    print("a constant", x)
+    if x > 2:
+        raise ValueError("too large")
+
+@jit
+def relay(x):
+    say(x)
+    return x
+
+@jit
+def first(x):
+    return relay(x)
+
+@jit
+def second(x):
+    print("second")
+    return relay(x)
+
+print(first(1) + second(2))
+try:
+    second(3)
+except ValueError as error:
+    print(error, flush=True)
+print([sum(f.stats.cache_hits.values()) for f in (say, relay, first, second)])
+"""
+
+
+def test_constants_of_callees_reach_their_callers(tmp_path: Path) -> None:
+    """What compiled code prints is kept by Python and found by an address that each root is given."""
+    script = tmp_path / "script.py"
+    script.write_text(CONSTANTS)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    said = ["a constant 1", "second", "a constant 2", "3", "second", "a constant 3", "too large"]
+    for hits in ("[0, 0, 0, 0]", "[0, 0, 1, 1]"):
+        out = subprocess.run(
+            [sys.executable, "-u", str(script)], env=environment, capture_output=True, text=True,
+            check=True, timeout=60,
+        ).stdout  # fmt: skip
+        assert out.splitlines() == [*said, hits]
