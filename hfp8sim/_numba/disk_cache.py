@@ -259,8 +259,12 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
             self.disable()
             report_uncached(f"{self._cache_path}: {error.strerror or error}")
         finally:
-            if sig in self._turns:
-                self._turns.pop(sig).end()
+            self.end_turn(sig)
+
+    def end_turn(self, sig: Any) -> None:
+        """Let the processes go on that wait for the compilation of a signature."""
+        if sig in self._turns:
+            self._turns.pop(sig).end()
 
     def _calls_unreached(self, sig: Any) -> bool:
         """Whether the function is handed another one whose source the key does not cover."""
@@ -280,3 +284,6 @@ class NoCache(NullCache):  # type: ignore[misc]
     def save_overload(self, sig: Any, data: Any) -> None:
         """Say that the function is not kept."""
         report_uncached("no folder can be written")
+
+    def end_turn(self, sig: Any) -> None:
+        """No process waits."""

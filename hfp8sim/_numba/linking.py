@@ -26,15 +26,17 @@ from numba.core.registry import CPUDispatcher
 
 
 class _CalleeLibrary(JITCodeLibrary):  # type: ignore[misc]
-    """The LLVM code of one callee. It is never optimised as a whole, nor turned into machine code."""
+    """The LLVM code of one callee. It is not optimised as a whole, nor turned into machine code."""
 
     def add_linking_library(self, library: Any) -> None:
         """Note a library that this one calls."""
         self._linking_libraries.append(library)
 
     def finalize(self) -> None:
-        """Callees are not finished."""
-        raise RuntimeError(f"{self.name} is linked into functions under hfp8sim's jit alone")
+        """Link what it calls, for a library of Numba's own: that links finished ones alone."""
+        for library in _reached(self):
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
 
     def _get_module_for_linking(self) -> Any:
         """The LLVM module, whose functions are kept in a caller only as long as they are called there."""
@@ -115,6 +117,13 @@ class LinkedDispatcher(CPUDispatcher):  # type: ignore[misc]
             py_func, self.targetdescr, self.targetoptions, self.locals, _pipeline(_CalleeLibrary)
         )
         self._callees: dict[tuple[Any, ...], _Callee] = {}
+
+    def compile(self, sig: Any) -> Any:
+        """The root of a signature. Other processes that wait for it go on if that fails."""
+        try:
+            return super().compile(sig)
+        finally:
+            self._cache.end_turn(sig)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         """What Numba's type inference asks for at a call by compiled code."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 
@@ -84,18 +85,29 @@ def test_callee_has_an_address() -> None:
     assert address(callee) != 0
 
 
-def test_plain_numba_cannot_call_a_callee() -> None:
-    """Its functions link what is finished; the error names the function."""
-    import numba
+def test_plain_numba_calls_a_callee() -> None:
+    """Its functions link what is finished: the callee, and what that calls."""
+
+    @jit
+    def innermost(x):  # type: ignore[no-untyped-def]
+        return 3 * x
 
     @jit
     def callee(x):  # type: ignore[no-untyped-def]
-        return x + 1
+        return innermost(x) + 1
 
-    with pytest.raises(
-        Exception, match="callee is linked into functions under hfp8sim's jit alone"
-    ):
-        numba.njit(lambda x: callee(x))(1)
+    assert numba.njit(lambda x: callee(x))(2) == 7
+    assert callee(3) == 10  # also after that
+
+
+def test_failed_compilation_lets_others_go_on(cache: Path) -> None:
+    @jit
+    def wrong(x):  # type: ignore[no-untyped-def]
+        return x.no_such_attribute
+
+    with pytest.raises(numba.TypingError):
+        wrong(1)
+    assert list(cache.rglob("*.lock")) == []
 
 
 CONSTANTS = """
