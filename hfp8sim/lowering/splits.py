@@ -104,7 +104,7 @@ class Work:
     # --- cycles
 
     def _transfer(self, size: float) -> float:
-        return size / self.machine.memory.bytes_per_cycle
+        return size / self.machine.memory.sustained_bytes_per_cycle
 
     @property
     def arrays(self) -> float:
@@ -177,8 +177,10 @@ class Work:
         """Where the cycles go."""
         a, b = (self._transfer(size) for size in self.reads)
         array = self.arrays + self.weight_blocks
+        memory = self.machine.memory
         turnaround = self.machine.ring.turnaround / (1 << 20)
         turned = turnaround * min(sum(self.reads), self._result_bytes)
+        turned *= memory.bytes_per_cycle / memory.sustained_bytes_per_cycle
         return Cycles(
             compute=math.ceil(self.arrays),
             weight_load=math.ceil(self.weight_blocks),

@@ -387,7 +387,7 @@ class _Candidates:
             traffic: bytes that all cores move.
             first_load, last_store: cycles that nothing hides.
         """
-        moving = traffic / self.machine.memory.bytes_per_cycle
+        moving = traffic / self.machine.memory.sustained_bytes_per_cycle
         busy = np.maximum(self._compute_cycles(), self._post_cycles()) * shares
         steady = np.where(self.slots == 1, busy + moving, np.maximum(busy, moving))
         instructions = self.ni * self.nj * self.work.gemm.groups * (3 + 2 * self.nk)
@@ -476,11 +476,11 @@ class _Candidates:
         if split is not None:
             a = a * split.groups * split.m * self._fetches(split.n)
             b = b * split.groups * split.n * self._fetches(split.m)
-        return (a + b) / memory.bytes_per_cycle + memory.latency
+        return (a + b) / memory.sustained_bytes_per_cycle + memory.latency
 
     def _last_store(self, cores: int) -> NDArray[Any]:
         """Cycles in which some cores finish and store their last tiles; nothing hides them."""
-        moving = cores * self.demand.c_bytes / self.machine.memory.bytes_per_cycle
+        moving = cores * self.demand.c_bytes / self.machine.memory.sustained_bytes_per_cycle
         cycles: NDArray[Any] = self.mt * self.nt * (1 / self.machine.post.lanes + moving)
         return cycles
 

@@ -48,6 +48,22 @@ class Memory:
         1, 1 << 16, "bytes the DRAM channel moves per cycle, both ways together"
     )
     latency: int = _number(0, 1 << 20, "cycles until the first byte of a load arrives")
+    refresh_ns: int = _number(
+        0,
+        99_999,
+        "nanoseconds of a refresh, in which the DRAM channel moves nothing (tRFC); 0: bytes_per_cycle "
+        "is what refresh leaves",
+        0,
+    )
+    refresh_interval_ns: int = _number(
+        1, 100_000, "nanoseconds from the start of a refresh to that of the next one (tREFI)", 3906
+    )
+
+    @property
+    def sustained_bytes_per_cycle(self) -> float:
+        """Bytes that the DRAM channel moves per cycle in the long run: what refresh leaves of `bytes_per_cycle`."""
+        share = (self.refresh_interval_ns - self.refresh_ns) / self.refresh_interval_ns
+        return self.bytes_per_cycle * share
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +134,12 @@ class Machine:
                     f"machine {self.name}: {key} gives {rows} rows of {self.array.columns}, must be "
                     f"1..{MAX_ROWS} rows (so at most {most})"
                 )
+        memory = self.memory
+        if memory.refresh_ns >= memory.refresh_interval_ns:
+            raise InputError(
+                f"machine {self.name}: memory.refresh_ns is {memory.refresh_ns}, must be less than "
+                f"memory.refresh_interval_ns, {memory.refresh_interval_ns}"
+            )
         for name in ("assumed", "inferred"):
             for key in getattr(self, name):
                 if key not in self._numbers():

@@ -43,6 +43,8 @@ _FACT_TYPES: tuple[tuple[str, type, bool], ...] = (
     ("machine.array.macs_8bit", int, True),
     ("machine.array.macs_16bit", int, True),
     ("machine.memory.bytes_per_cycle", int, False),
+    ("machine.memory.refresh_ns", int, True),
+    ("machine.memory.refresh_interval_ns", int, True),
     ("profile.name", str, False),
     ("phases", list, True),
     ("policy", list, True),
@@ -192,8 +194,16 @@ def _check_facts(facts: dict[str, Any], where: str) -> None:
             continue
         if not _is(kind, value) and not (kind is list and isinstance(value, list)):
             raise InputError(f"{where}: {key} is {value!r}; it must be {kind.__name__}")
-        if kind is int and key != "seed" and value < 1:
-            raise InputError(f"{where}: {key} is {value}; it must be at least 1")
+        lowest = 0 if key == "machine.memory.refresh_ns" else 1
+        if kind is int and key != "seed" and value < lowest:
+            raise InputError(f"{where}: {key} is {value}; it must be at least {lowest}")
+    memory = facts["machine"]["memory"]
+    refresh, interval = memory.get("refresh_ns", 0), memory.get("refresh_interval_ns", 1)
+    if refresh >= interval:
+        raise InputError(
+            f"{where}: machine.memory.refresh_ns is {refresh}; it must be less than "
+            f"refresh_interval_ns, {interval}"
+        )
     if "system" in facts:
         _check_system(facts["system"], f"{where}: system")
     for number, rule in enumerate(facts.get("policy") or [], 1):

@@ -6,11 +6,13 @@ from html import escape
 
 from hfp8sim.errors import printable
 from hfp8sim.report.record import ReportRecord
+from hfp8sim.report.step import summary as step_summary
+from hfp8sim.report.step import training_step
 from hfp8sim.report.table import fields, heading, summary
 
 
 def render(report: ReportRecord) -> str:
-    """What was run, every row and the total, and the summary."""
+    """What was run, every row and the total, the summary, and the training step on a system."""
     columns = fields(report)
     align = ["right" if numeric else "left" for _, _, numeric, _ in columns]
     head = _row("th", [title for title, *_ in columns], align)
@@ -19,7 +21,10 @@ def render(report: ReportRecord) -> str:
     alerts = "".join(f"<p><b>{_text(alert)}</b></p>" for alert in report.alerts)
     if report.partial:
         alerts += f"<p><b>partial: {len(report.layers)} of {report.planned} rows</b></p>"
-    lines = "<br>".join(map(_text, summary(report).split("\n")))
+    texts, step = summary(report).split("\n"), training_step(report)
+    if step is not None:
+        texts.append(step_summary(step))
+    lines = "<br>".join(map(_text, texts))
     table = f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
     return f"<p>{_text(heading(report).plain)}</p>{alerts}{table}<p>{lines}</p>"
 

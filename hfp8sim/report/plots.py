@@ -276,6 +276,12 @@ def _roofline_points(rows: Sequence[Row]) -> list[svg.Point]:
     ]  # fmt: skip
 
 
+def _sustained_bytes_per_cycle(memory: dict[str, int]) -> float:
+    """What refresh leaves of the channel's rate. A report of an older version has no refresh."""
+    interval = memory.get("refresh_interval_ns", 1)
+    return memory["bytes_per_cycle"] * (interval - memory.get("refresh_ns", 0)) / interval
+
+
 def _roofs(report: ReportRecord, points: Sequence[svg.Point]) -> list[svg.Line]:
     """Lines: the memory's slope, the array's peak, and its peak in 16 bits."""
     machine, facts = report.facts["machine"], report.facts
@@ -285,7 +291,7 @@ def _roofs(report: ReportRecord, points: Sequence[svg.Point]) -> list[svg.Line]:
     low = min(point.x for point in points)
     ridge = low
     if knows_memory(facts["time_model"]):
-        rate = machine["memory"]["bytes_per_cycle"] * clock / 1e12
+        rate = _sustained_bytes_per_cycle(machine["memory"]) * clock / 1e12
         ridge = peak / rate
         low = min(low, ridge / 4)
         roofs.append((low, rate * low, ridge, peak, f"memory: {1e3 * rate:,.0f} GB/s"))

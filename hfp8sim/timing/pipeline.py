@@ -10,6 +10,7 @@ import numpy as np
 
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import RANGE, SPAN, layout
+from hfp8sim.machine.state import ceil_div
 from hfp8sim.timing.parts import Parts
 
 _MAX_REGIONS = 64
@@ -26,6 +27,8 @@ MODEL = layout(
     post_lanes=np.int64,  # results of POST per cycle
     bytes_per_cycle=np.int64,  # of the DRAM channel
     latency=np.int64,  # cycles until the first byte of a load arrives
+    refresh_ns=np.int64,  # of a refresh, in which the channel moves nothing
+    refresh_interval_ns=np.int64,  # from one refresh to the next
     cores=np.int64,  # of the machine
     receivers=np.int64,  # cores that one fetch serves
     turnaround=np.int64,  # cycles that the channel loses per MiB of the smaller of reads and writes
@@ -247,6 +250,13 @@ def _prune(pipe):
         for i in range(ended, pipe.intervals):
             pipe.busy[i - ended] = pipe.busy[i]
         pipe.intervals -= ended
+
+
+@jit
+def with_refresh(cycles, model):
+    """Cycles of the channel until it has worked for `cycles`: refresh takes its share of the time."""
+    interval = model.refresh_interval_ns
+    return ceil_div(cycles * interval, interval - model.refresh_ns)
 
 
 # -- stores ------------------------------------------------------------------------------------------

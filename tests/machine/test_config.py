@@ -1,5 +1,7 @@
 """Machines: presets, ranges, wrong files and SCALE-Sim configurations."""
 
+import tomllib
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -113,6 +115,36 @@ def test_replace_takes_dotted_keys():
         machine.replace(latency=3)
     with pytest.raises(InputError, match=r"cores is 0, must be an integer 1\.\.1024"):
         machine.replace(cores=0)
+
+
+def test_refresh_leaves_a_share_of_the_channel():
+    machine = get_machine()
+    assert machine.memory.refresh_ns == 0
+    assert machine.memory.sustained_bytes_per_cycle == 64
+    keys = {"memory.refresh_ns": 280, "memory.refresh_interval_ns": 3500}
+    assert machine.replace(**keys).memory.sustained_bytes_per_cycle == pytest.approx(64 * 0.92)
+
+
+@pytest.mark.parametrize(("refresh", "interval"), [(100, 100), (3906, 3906), (2, 1)])
+def test_refresh_without_end_is_refused(refresh, interval):
+    keys = {"memory.refresh_ns": refresh, "memory.refresh_interval_ns": interval}
+    with pytest.raises(
+        InputError, match=f"refresh_ns is {refresh}, must be less than .*_interval_ns, {interval}"
+    ):
+        get_machine().replace(**keys)
+
+
+@pytest.mark.parametrize("name", machines())
+def test_published_values_of_presets_are_written(name):
+    """A value that a preset leaves to the default has no source."""
+    machine = get_machine(name)
+    content = resources.files("hfp8sim.machine").joinpath(f"presets/{name}.toml").read_bytes()
+    table = tomllib.loads(content.decode())
+    for key, _ in number_fields():
+        section, _, field = key.rpartition(".")
+        written = field in (table.get(section, {}) if section else table)
+        assert written or machine.status(key) != "published", key
+    assert not set(machine.assumed) & set(machine.inferred)
 
 
 def test_every_number_has_range_and_meaning():

@@ -9,6 +9,8 @@ import pytest
 
 import hfp8sim as hs
 from hfp8sim.report.report import compare
+from hfp8sim.report.step import training_step
+from hfp8sim.systems import Link, System
 from hfp8sim.units.profile import MEANINGS
 from tests.report.samples import sample
 
@@ -31,6 +33,16 @@ def test_formats_show_their_facts(name: str) -> None:
     assert f"{fmt.max:.6g}" in texts(tree, "td")
     values = {x for x in fmt.table() if 0 < x < float("inf")} if fmt.bits <= 8 else set()
     assert len(list(tree.iter("line"))) == len(values)
+
+
+def test_report_shows_its_training_step() -> None:
+    system = System("pair", 2, Link(0.5, 2), machine="edge-8x8")
+    report = hs.simulate("digits-cnn", time_only=True, system=system)
+    step = training_step(report)
+    assert step is not None
+    shown = re.sub(r"<[^>]+>", " ", report._repr_html_())
+    assert f"a step takes {1e3 * step.seconds:,.3f} ms: {1e3 * step.compute:,.3f} ms" in shown
+    assert f"and {1e3 * step.exposed:,.3f} ms exposed" in shown
 
 
 def test_profile_shows_every_field_with_its_meaning() -> None:

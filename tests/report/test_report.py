@@ -131,6 +131,14 @@ def test_schema_refuses(damage: dict[str, object]) -> None:
         (lambda d: d["layers"][0].update(tflops="inf"), "tflops is inf"),
         (lambda d: d["machine"].pop("name"), "machine.name is None; it must be str"),
         (lambda d: d["machine"].update(clock_mhz=0), "machine.clock_mhz is 0"),
+        (
+            lambda d: d["machine"]["memory"].update(refresh_ns=-1),
+            "refresh_ns is -1; it must be at least 0",
+        ),
+        (
+            lambda d: d["machine"]["memory"].update(refresh_ns=9, refresh_interval_ns=9),
+            "it must be less than refresh_interval_ns, 9",
+        ),
         (lambda d: d.update(profile="hfp8"), "profile.name is None"),
         (lambda d: d.update(policy=[{"rule": "first"}]), "policy 1 must have a rule"),
     ],

@@ -109,6 +109,23 @@ def test_one_tile_by_hand():
     assert (time.bytes_in, time.bytes_out, time.compulsory) == (896, 1280, 896 + 1280)
 
 
+def test_refresh_by_hand():
+    """A quarter of the time goes to refresh: 64 and 160 cycles of loading and 320 of storing last a third longer."""
+    memory = {"memory.bytes_per_cycle": 4, "memory.latency": 100, "post.lanes": 8}
+    program = lower_layer(Layer("x", "linear", 40, 16, 16), "fwd", square(16), tile=(40, 16, 16))
+    times = [
+        time_program(program, square(16, **memory | refresh), "pipelined").layers[0]
+        for refresh in (
+            {},
+            {"memory.refresh_interval_ns": 4000},
+            {"memory.refresh_ns": 1000, "memory.refresh_interval_ns": 4000},
+        )
+    ]
+    assert times[0] == times[1]
+    assert times[2].parts == times[0].parts._replace(stall_in=86 + 214 + 100, stall_out=427)
+    assert (times[2].bytes_in, times[2].bytes_out) == (896, 1280)
+
+
 def test_unlimited_memory_gives_the_systolic_closed_form():
     """With unlimited bandwidth a weight-stationary GEMM takes R cycles for the first weights, max(m, R)
     cycles for every block, and R + C − 2 cycles for fill and drain."""

@@ -126,6 +126,39 @@ def test_turnaround_by_hand() -> None:
     assert dataclasses.replace(times[1].layers[0], parts=times[0].parts) == times[0].layers[0]
 
 
+REFRESH = {"memory.refresh_ns": 1000, "memory.refresh_interval_ns": 4000}
+
+
+def test_refresh_prolongs_the_turnaround_by_hand() -> None:
+    """Four cores store 512 bytes each at four a cycle, 1024 of them turn the channel; a quarter goes to refresh."""
+    layer = Layer("x", "linear", 32, 32, 16)
+    machine = small_ring(2, **{"ring.turnaround": 1 << 20})
+    program = lower_layer(layer, "fwd", machine, tile=(16, 16, 16), split=Split(1, 2, 2))
+    before, after = (
+        time_program(program, each, "pipelined").layers[0].parts
+        for each in (machine, machine.replace(**REFRESH))
+    )
+    assert before.stall_out == 512 + 1024
+    assert after.stall_out == (512 + 1024) * 4 // 3
+    assert after.stall_in == 100 + 2 * math.ceil(128 * 4 / 3)
+
+
+@pytest.mark.parametrize("split", [Split(1, 1, 32), Split(1, 4, 8), Split(1, 2, 4, 4)])
+def test_refresh_prolongs_every_transfer_of_the_closed_form(split: Split) -> None:
+    """A product of few rows moves bytes all the time: B, then the result. Partial sums are on the ring."""
+    shape = GemmShape(1, 4, 4096, 4096)
+    before, after = (
+        Work(shape, machine, 8, 0, split).cycles() for machine in (SPYRE, SPYRE.replace(**REFRESH))
+    )
+    reduction = Work(shape, SPYRE, 8, 0, split).reduction
+    arrays = before.compute + before.weight_load
+    assert (after.compute, after.weight_load) == (before.compute, before.weight_load)
+    assert after.stall_in + arrays == pytest.approx(4 / 3 * (before.stall_in + arrays), rel=0.02)
+    assert after.stall_out - reduction == pytest.approx(
+        4 / 3 * (before.stall_out - reduction), abs=2
+    )
+
+
 def test_core_without_a_tile_loads_nothing() -> None:
     """A grid of 1 × 3 on a machine with four cores."""
     machine, layer = small_ring(4), Layer("x", "linear", 16, 48, 16)
