@@ -91,6 +91,8 @@ extern "C" {
 #define REF_SITE_MIX 18
 #define REF_SITE_EXCHANGE 19
 #define REF_SITE_STREAM_A_ROW 20 /* bit streams; 21 to 23 are A's column, B's row and column */
+#define REF_SITE_BIAS 24
+#define REF_SITE_NORM 25
 
 /* A format. 0 <= E <= 11, 0 <= F <= 23, |bias| <= 4095, at most 32 bits; as the source of a
  * conversion also binary64 (E = 11, F = 52). */

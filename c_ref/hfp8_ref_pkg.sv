@@ -123,6 +123,8 @@ package hfp8_ref_pkg;
   localparam int REF_SITE_MIX = 18;
   localparam int REF_SITE_EXCHANGE = 19;
   localparam int REF_SITE_STREAM_A_ROW = 20;
+  localparam int REF_SITE_BIAS = 24;
+  localparam int REF_SITE_NORM = 25;
   localparam int REF_RULE_AXPY = 0;
   localparam int REF_RULE_WIDE = 1;
   localparam int REF_RULE_SMALL = 2;

@@ -503,6 +503,7 @@ BINARY32 = Binary32()
 PLACES = {
     "operand": 4, "update": 5, "unscale": 6, "decay": 7, "momentum": 8, "momentum-product": 9, "nesterov": 10,
     "second-moment": 11, "effective": 12, "residual": 13, "result": 14, "softmax": 15, "reduce": 16,
+    "bias": 24, "norm": 25,
 }  # fmt: skip
 
 
@@ -672,6 +673,16 @@ def softmax_input(site, rows: list[list[X]], seed: int, step: int, tensor: int) 
             line.append(e.at("softmax", site, total([x, minus(largest)])))
         result.append(line)
     return result
+
+
+def rounded_sums(
+    place: str, site, terms: list[list[X]], seed: int, step: int, tensor: int
+) -> list[X]:
+    """Sums of one or more tensors, terms[term][element], rounded at a place."""
+    return [
+        Element(seed, step, tensor, t).at(place, site, total(list(xs)))
+        for t, xs in enumerate(zip(*terms, strict=True))
+    ]
 
 
 def _order(x: X) -> tuple[int, Fraction]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from docs.pages.markdown import table
 from hfp8sim.report.study import StudyRecord
@@ -77,7 +78,7 @@ def _section(record: StudyRecord) -> str:
 
 {checks}
 `{facts["command"]}`, seeds {_seeds(record)}, {facts["date"]}, {facts["processor"]}, {facts["cpu_seconds"]:.0f} s of CPU time,
-{_versions(facts["versions"])}. Data: [JSON](studies/{record.name}.json), [CSV](studies/{record.name}.csv).
+{_versions(facts)}. Data: [JSON](studies/{record.name}.json), [CSV](studies/{record.name}.csv).
 """
 
 
@@ -85,7 +86,11 @@ def _seeds(record: StudyRecord) -> str:
     return f"{record.seeds[0]} … {record.seeds[-1]}"
 
 
-def _versions(versions: dict[str, str]) -> str:
+def _versions(facts: dict[str, Any]) -> str:
+    """`hfp8sim 0.1.0 (commit), python …`; older data have no commit."""
+    versions = dict(facts["versions"])
+    if facts.get("commit"):
+        versions["hfp8sim"] += f" ({facts['commit']})"
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 

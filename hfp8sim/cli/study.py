@@ -20,6 +20,9 @@ def study(
     quick: Annotated[
         bool, typer.Option("--quick", help="a size of seconds that shows nothing but that it runs")
     ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(help="how many seeds; the study's own number by default")
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option(help="minutes for each study; fewer seeds where it would exceed them"),
@@ -46,6 +49,7 @@ def study(
         with progress_bar(one.name) as bar:
             record = one.run(
                 quick=quick,
+                seeds=seeds,
                 budget=math.inf if budget is None else budget,
                 command=command,
                 progress=bar,

@@ -38,6 +38,7 @@ def fields(recipe: Recipe) -> list[tuple[str, str]]:
     rows = [
         ("summary", recipe.summary), ("profile", _profile(recipe)),
         ("policy", recipe.policy or _NONE), ("rule", recipe.rule),
+        ("other_rule", recipe.other_rule),
         ("momentum_roundings", str(recipe.momentum_roundings)), ("loss scale", scale.text),
     ]  # fmt: skip
     if scale.kind == "dynamic":
@@ -76,6 +77,7 @@ def values(recipe: Recipe) -> dict[str, Any]:
         "profile": get_profile(recipe.profile).name if recipe.emulated else None,
         "policy": recipe.policy,
         "rule": recipe.rule,
+        "other_rule": recipe.other_rule,
         "momentum_roundings": recipe.momentum_roundings,
         "loss_scale": {
             **{k: getattr(scale, k) for k in ("kind", "start", "growth", "backoff", "interval")},

@@ -32,6 +32,11 @@ RESULTS = {
     "dgrad-result": "results of dgrad, likewise",
     "wgrad-result": "results of wgrad, likewise",
 }
+#: In layers, beside the products. Binary32 unless a recipe sets them.
+VECTORS = {
+    "bias": "results of fwd plus the bias, if not binary32",
+    "norm": "results of normalisation layers, likewise",
+}
 OTHERS = {
     "softmax": "a softmax's input less its maximum",
     "reduce": "a hop of a gradient's sum over learners",
@@ -45,7 +50,7 @@ UPDATES = {
     "update": "the weight",
     "residual": "what the weight's rounding lost",
 }
-SITES = {**OPERANDS, **RESULTS, **OTHERS, **UPDATES}
+SITES = {**OPERANDS, **RESULTS, **VECTORS, **OTHERS, **UPDATES}
 
 #: Quantisers that an operand can have in place of a plain rounding (`hfp8sim.ops.quantisers`). Uniform ones take their bits from the
 #: operand's format `fixedk.0`, or are written with them: `pact:4`.
@@ -111,6 +116,12 @@ class Recipe:
     rule: str = dataclasses.field(
         default="residual-wide", metadata=_means("update rule: " + ", ".join(RULES))
     )
+    other_rule: str = dataclasses.field(
+        default="master",
+        metadata=_means(
+            "update rule of biases and normalisations: master, or axpy, in the recipe's formats if its own rule is axpy, else in 1-6-9"
+        ),
+    )
     momentum_roundings: int = dataclasses.field(
         default=1, metadata=_means("1: μ·v + g in one; 2: μ·v first")
     )
@@ -151,6 +162,8 @@ class Recipe:
                     raise InputError(
                         f"quantiser {self.quantisers[name]} of {name} sets its own scale"
                     )
+            if self.other_rule not in ("master", "axpy"):
+                raise unknown("other_rule", self.other_rule, ["master", "axpy"])
             self.update()
 
     def quantiser(self, operand: str) -> Quantiser | None:
@@ -200,7 +213,7 @@ class Recipe:
             return self.sites[name]
         if name in UPDATES:
             return RULES[self.rule].sites.get(name)
-        if not self.emulated or name in RESULTS:
+        if not self.emulated or name in RESULTS or name in VECTORS:
             return None
         return self._operand(name) if name in OPERANDS else Site()
 
@@ -222,6 +235,12 @@ class Recipe:
             momentum_roundings=self.momentum_roundings if optimiser == "sgd" else 1,
             nesterov=nesterov,
         )
+
+    def other_update(self, optimiser: str = "sgd", *, nesterov: bool = False) -> Update:
+        """How biases, normalisations and layers that are kept are updated."""
+        if self.other_rule == self.rule == "axpy":
+            return self.update(optimiser, nesterov=nesterov)
+        return Update(self.other_rule, optimiser, nesterov=nesterov)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -330,7 +349,7 @@ def load_recipe(path: str | Path) -> Recipe:
     """The recipe of a TOML file.
 
     Top-level keys: `name`, `summary`, `base` (a recipe that it changes; fp32 by default), `profile` (a name, or a TOML
-    file by its path from this one's folder), `policy`, `rule`, `momentum_roundings`. Tables: `[site.NAME]` with `format`,
+    file by its path from this one's folder), `policy`, `rule`, `other_rule`, `momentum_roundings`. Tables: `[site.NAME]` with `format`,
     `rounding`, `overflow`, `random_bits`, `quantiser`, `scaling`, and `[loss_scale]`.
 
     Raises:

@@ -78,6 +78,7 @@ for _recipe in (
         choices=(
             "8 integer and 8 fraction bits, and sign and magnitude in place of two's complement",
             "sums rounded to binary32 before fixed point", "24 random bits",
+            "biases in binary32 (`bias` and `other_rule` round them)",
         ),
     ),
     Recipe(

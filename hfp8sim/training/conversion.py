@@ -14,7 +14,7 @@ from hfp8sim.recipes import Recipe, get_recipe, recipes
 from hfp8sim.training import attention, layers, recurrent, steps
 from hfp8sim.training.emulation import NUMBERS_PER_MODULE, Arithmetic, Emulation, Products
 from hfp8sim.training.encoding import learns_alpha
-from hfp8sim.training.interception import Scope, not_emulated
+from hfp8sim.training.interception import NormalisedResult, Scope, not_emulated
 from hfp8sim.units.profile import Profile, get_profile, profiles
 from hfp8sim.units.sites import BINARY32
 
@@ -39,6 +39,11 @@ EMULATED: dict[type[nn.Module], type[nn.Module]] = {
     nn.GRUCell: recurrent.GRUCell,
 }
 _PLAIN = {emulated: plain for plain, emulated in EMULATED.items()}
+
+#: Normalisations whose results a recipe may round.
+_NORMALISATIONS = (
+    nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.LocalResponseNorm, nn.RMSNorm,
+)  # fmt: skip
 
 #: Layers whose input PACT clips at a trained α.
 _CLIPPED = (nn.Linear, nn.modules.conv._ConvNd)
@@ -111,6 +116,9 @@ def convert(
                 emulation.scales.add_alpha(name)
         elif _computes(module):
             _intercept(module, Scope(name, number, arithmetic, emulation))
+        if isinstance(module, _NORMALISATIONS) and arithmetic is not None and arithmetic.norm:
+            products = Products(name, arithmetic, number * NUMBERS_PER_MODULE, emulation)
+            module.register_forward_hook(NormalisedResult(products).round)
     steps.count(model, emulation)
     return model
 
@@ -133,7 +141,9 @@ def restore(model: nn.Module) -> nn.Module:
             del module.products
         for hooks in (module._forward_pre_hooks, module._forward_hooks):
             for number in [
-                n for n, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), Scope)
+                n
+                for n, hook in hooks.items()
+                if isinstance(getattr(hook, "__self__", None), Scope | NormalisedResult)
             ]:
                 del hooks[number]
                 module._forward_hooks_always_called.pop(number, None)

@@ -29,7 +29,7 @@ from hfp8sim.training.recording import Recorder
 from hfp8sim.training.scales import Scales
 from hfp8sim.units.profile import Profile, get_profile
 from hfp8sim.units.random import step_stream
-from hfp8sim.units.sites import BINARY32, Draw, Site
+from hfp8sim.units.sites import BINARY32, Draw, Place, Site
 
 Values = NDArray[np.float32]
 
@@ -108,6 +108,8 @@ class Arithmetic:
     quantisers: Mapping[str, Quantiser] = dataclasses.field(default_factory=dict)  #: by role
     scalings: Mapping[str, str] = dataclasses.field(default_factory=dict)  #: by role; if not fixed
     softmax: Site | None = None  #: of a softmax's input; None: not rounded
+    bias: Site | None = None  #: of a result plus the bias; None: binary32
+    norm: Site | None = None  #: of a normalisation's result; None: binary32
 
     @classmethod
     def of(cls, recipe: Recipe, exception: Profile | None = None) -> Arithmetic:
@@ -117,7 +119,7 @@ class Arithmetic:
             exception: the profile that the policy gives the layer. It then has that profile's operand formats, no quantiser, and its
                 results are not rounded again. None: the recipe's profile and sites.
         """
-        softmax = recipe.site("softmax")
+        others = {name: _rounding(recipe, name) for name in ("softmax", "bias", "norm")}
         if exception is not None:
             recipe = Recipe(exception.name, profile=exception)
         profile = get_profile(recipe.profile)
@@ -129,7 +131,7 @@ class Arithmetic:
             {phase: site for phase, site in results.items() if site is not None},
             {role: q for role in ROLES if (q := recipe.quantiser(role)) is not None},
             {role: recipe.scaling(role) for role in ROLES if recipe.scaling(role) != "fixed"},
-            None if softmax == BINARY32 else softmax,
+            **others,
         )
 
     @property
@@ -140,6 +142,12 @@ class Arithmetic:
             a_format=x.record, b_format=w.record, error_format=error.record,
             operand_rounding=x.rounding, operand_overflow=x.overflow,
         )  # fmt: skip
+
+
+def _rounding(recipe: Recipe, name: str) -> Site | None:
+    """A recipe's site; None if it is binary32."""
+    site = recipe.site(name)
+    return None if site == BINARY32 else site
 
 
 def _exact() -> Arithmetic:
@@ -262,6 +270,27 @@ class Products:
         masked = np.isneginf(result)
         values = self.encode(np.where(masked, np.float32(0), result), "x").operand.values()
         return np.where(masked, np.float32(-np.inf), values)
+
+    def add_bias(self, z: Values, bias: Values) -> Values | None:
+        """z + b rounded at the site `bias`, of arrays that broadcast; None if the sum is binary32."""
+        site = self._computed.bias
+        if site is None:
+            return None
+        return self._rounded_sum(
+            Place.BIAS, site, [(1.0, z), (1.0, np.broadcast_to(bias, z.shape))]
+        )
+
+    def round_norm(self, x: Values) -> Values:
+        """The result of a normalisation, rounded at the site `norm`."""
+        site = self._computed.norm
+        return x if site is None else self._rounded_sum(Place.NORM, site, [(1.0, x)])
+
+    def _rounded_sum(self, place: Place, site: Site, terms: list[tuple[float, Values]]) -> Values:
+        seed, step, tensor = self.emulation.seed, self.emulation.step, self._tensor("fwd")
+        try:
+            return updates.rounded_sum(place, site, terms, seed=seed, step=step, tensor=tensor)
+        except InputError as error:
+            raise InputError(f"layer {self.name}: {error}") from None
 
     @property
     def threads(self) -> int:

@@ -1,7 +1,7 @@
 """Autograd functions of the emulated products: linear, convolution, transposed convolution, matrix product.
 
 Each encodes an operand once: x for fwd and wgrad, w for fwd and dgrad, the error for dgrad and wgrad.
-Bias is added in binary32, and its gradient is a binary32 sum.
+A bias is added in binary32 or rounded at its site, and its gradient is a binary32 sum.
 """
 
 from __future__ import annotations
@@ -106,12 +106,15 @@ def _not_reported(products: Products, x: Tensor) -> str:
     return "its operands are quantised" if products.arithmetic.quantisers else ""
 
 
-def _with_bias(y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
+def _with_bias(products: Products, y: Tensor, bias: Tensor | None, axis: int) -> Tensor:
+    """y + bias: in y's dtype, or rounded at the site `bias`."""
     if bias is None:
         return y
     shape = [1] * y.ndim
     shape[axis] = -1
-    return y.add_(bias.detach().to(y.dtype).reshape(shape))
+    column = bias.detach().reshape(shape)
+    rounded = products.add_bias(array(y), array(column))
+    return y.add_(column.to(y.dtype)) if rounded is None else tensor(rounded, y)
 
 
 def _bias_gradient(ctx: Any, dy: Tensor, axis: int) -> Tensor | None:
@@ -131,7 +134,7 @@ class Linear(torch.autograd.Function):
         a, b = _save(ctx, products, rows, w, Form.LINEAR)
         ctx.inputs = ((x.shape, x.dtype, x.device), ctx.inputs[1])
         y = tensor(products.multiply(a, b.T, "fwd"), x)
-        return _with_bias(y.reshape(*x.shape[:-1], w.shape[0]), bias, -1)
+        return _with_bias(products, y.reshape(*x.shape[:-1], w.shape[0]), bias, -1)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
@@ -158,7 +161,7 @@ class Convolution(torch.autograd.Function):
         """The result (N, O, …), in the memory order of channels last."""
         a, b = _save(ctx, products, x, w, Form.CONVOLUTION, **geometry)
         ctx.geometry = geometry
-        return _with_bias(tensor(products.convolve(a, b, **geometry), x), bias, 1)
+        return _with_bias(products, tensor(products.convolve(a, b, **geometry), x), bias, 1)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
@@ -187,7 +190,7 @@ class TransposedConvolution(torch.autograd.Function):
         a, b = _save(ctx, products, x, w, Form.TRANSPOSED, **geometry, size=size)
         ctx.geometry = geometry
         values = products.convolve_gradient(a, b, size, "fwd", **geometry)
-        return _with_bias(tensor(values, x), bias, 1)
+        return _with_bias(products, tensor(values, x), bias, 1)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
@@ -227,6 +230,20 @@ class MatrixProduct(torch.autograd.Function):
             ),
         )
         return *gradients, None
+
+
+class Normalised(torch.autograd.Function):
+    """The result of a normalisation, rounded; its gradient passes unchanged (straight-through)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, products: Products) -> Tensor:
+        """The rounded values, in x's shape."""
+        return tensor(products.round_norm(array(x)), x)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> Any:  # type: ignore[override]
+        """The gradient of x."""
+        return dy, None
 
 
 class Clip(torch.autograd.Function):

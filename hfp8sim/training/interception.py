@@ -20,7 +20,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from hfp8sim.errors import InputError
-from hfp8sim.training import functional
+from hfp8sim.training import functional, functions
 from hfp8sim.training.emulation import NUMBERS_PER_MODULE, Arithmetic, Emulation, Products
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
@@ -62,6 +62,17 @@ class Scope:
         _running.frames.pop()
         if not _running.frames:
             _running.mode.__exit__(None, None, None)
+
+
+@dataclasses.dataclass
+class NormalisedResult:
+    """Rounds what a normalisation layer returns."""
+
+    products: Products
+
+    def round(self, module: nn.Module, args: Any, result: Tensor) -> Tensor:
+        """The forward hook."""
+        return functions.Normalised.apply(result, self.products)
 
 
 @dataclasses.dataclass

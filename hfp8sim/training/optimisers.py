@@ -268,7 +268,7 @@ def make_optimiser(
 ) -> Optimiser:
     """The optimiser of a converted model as a recipe says: its rule, its sites and its loss scale.
 
-    Weights of emulated layers follow the recipe's rule; biases, normalisations and other layers are binary32.
+    Weights of emulated layers follow the recipe's rule; biases, normalisations and other layers its `other_rule`.
 
     Args:
         recipe: name, TOML file or record.
@@ -282,8 +282,9 @@ def make_optimiser(
     update = record.update(kind, nesterov=settings.get("nesterov", False))
     classes: dict[str, Any] = {"sgd": SGD, "adam": Adam}
     optimiser: Optimiser = classes[kind](
-        parameter_groups(model, update), lr, update=update, loss_scale=record.loss_scale, **settings
-    )
+        parameter_groups(model, update, record.other_update(kind, nesterov=update.nesterov)), lr,
+        update=update, loss_scale=record.loss_scale, **settings,
+    )  # fmt: skip
     return optimiser
 
 
@@ -294,13 +295,14 @@ def parameter_groups(
 
     Args:
         update: of every parameter with two or more axes that belongs to an emulated layer.
-        other: of biases, normalisations and layers that are kept; `master` by default.
+        other: of biases, normalisations and layers that are kept; `master` by default. PACT's α always follow `master`.
         wide_layers: weights of a layer whose operands have more bits than the rule's site `update` are updated in the
             layer's own format.
     """
     from hfp8sim.training.conversion import is_emulated, quantiser_parameters
 
-    other = Update("master", update.optimiser, nesterov=update.nesterov) if other is None else other
+    master = Update("master", update.optimiser, nesterov=update.nesterov)
+    other = master if other is None else other
     weights: list[Any] = []
     wide: dict[str, tuple[Update, list[Any]]] = {}
     rest: list[Any] = []
@@ -320,11 +322,11 @@ def parameter_groups(
                 wide.setdefault(own.name, (rule, []))[1].append(parameter)
             else:
                 weights.append(parameter)
-    rest += quantiser_parameters(model)
     groups = [
         {"params": weights, "update": update},
         *({"params": some, "update": rule} for rule, some in wide.values()),
         {"params": rest, "update": other},
+        {"params": quantiser_parameters(model), "update": master},
     ]
     return [group for group in groups if group["params"]]
 

@@ -48,6 +48,9 @@ class Place(Term):
     RESIDUE = 17, "what a compressor keeps for later"
     MIX = 18, "an average with neighbours"
     EXCHANGE = 19, "weights that are sent to neighbours"
+    # 20 to 23 are those of bit streams.
+    BIAS = 24, "a product's result plus the bias"
+    NORM = 25, "the result of a normalisation"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,8 +22,8 @@ from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.ops import Events
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.mac import SUM_ORDERS
-from hfp8sim.units.random import SOURCES
-from hfp8sim.units.sites import Draw, Site, Values
+from hfp8sim.units.random import SOURCES, step_stream
+from hfp8sim.units.sites import Draw, Place, Site, Values
 from hfp8sim.units.update import RULES, Constants, Counts, Slot, Update
 
 #: The error where the C reference was not built.
@@ -274,6 +274,21 @@ def reduce(gradients: NDArray[np.float32], site: Site, draw: Draw) -> Values:
         draw.seed, draw.step, draw.tensor, pointer(out.view(np.uint32)),
     )  # fmt: skip
     return out
+
+
+@standard_arithmetic
+def rounded_sum(place: Place, site: Site, terms: list[NDArray[np.float32]], draw: Draw) -> Values:
+    """As `ops.updates.rounded_sum`, of one-dimensional terms without constants."""
+    ffi, lib = library()
+    ones, record = [_bits(1.0)] * len(terms), ffi.new("ref_site *", _c_site(site))
+    stream = int(step_stream(np.uint64(draw.step), np.uint64(draw.tensor)))
+    key, out = lib.ref_key(draw.seed, stream, int(place)), np.empty(terms[0].size, np.uint32)
+    for t, elements in enumerate(zip(*(x.view(np.uint32) for x in terms), strict=True)):
+        random = lib.ref_word(key, 0, t) >> (32 - site.random_bits)
+        out[t] = lib.ref_site_sum(
+            record, len(terms), ones, list(map(int, elements)), random, ffi.NULL
+        )
+    return out.view(np.float32)
 
 
 @standard_arithmetic

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ pytest.importorskip("sklearn")
 from hfp8sim import InputError  # noqa: E402
 from hfp8sim.ops.quantisers import radix4  # noqa: E402
 from hfp8sim.report.study import StudyRecord  # noqa: E402
-from hfp8sim.training.studies import bits, quantised  # noqa: E402
+from hfp8sim.training.studies import bits, frame, quantised  # noqa: E402
 from hfp8sim.training.studies.registry import get_study, studies  # noqa: E402
 
 DATA = Path(__file__).parents[2] / "docs" / "studies"
@@ -104,6 +105,62 @@ def test_budget_takes_fewer_seeds() -> None:
     study = dataclasses.replace(get_study("last-layer"), points=(10,), seeds=4)
     assert study.run(budget=math.inf).seeds == [0, 1, 2, 3]
     assert study.run(budget=1e-9).seeds == [0]
+
+
+def test_seeds_can_be_set() -> None:
+    study = dataclasses.replace(get_study("last-layer"), points=(10,))
+    assert study.run(quick=True, seeds=3).seeds == study.run(seeds=3).seeds == [0, 1, 2]
+    with pytest.raises(InputError, match="seeds is 0, must be at least 1"):
+        study.run(seeds=0)
+
+
+def test_commit_of_the_sources(tmp_path, monkeypatch) -> None:
+    """The commit of a checkout, marked if its sources were changed; none elsewhere."""
+    package = tmp_path / "hfp8sim"
+    monkeypatch.setattr(frame, "__file__", str(package / "training" / "studies" / "frame.py"))
+    package.mkdir()
+    (package / "version.py").write_text("")
+    assert frame.commit() == ""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=n", "-c", "user.email=e@example.org"]
+    for arguments in (["init"], ["add", "."], ["commit", "-m", "one"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    found = frame.commit()
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
+    assert len(found) == 12 and head.stdout.startswith(found)
+    (tmp_path / "results.json").write_text("{}")
+    assert frame.commit() == found
+    (package / "version.py").write_text("changed")
+    assert frame.commit() == found + "+"
+
+
+def test_run_that_diverges_is_named() -> None:
+    scheme = quantised.Scheme(4, "4z", largest=True)
+    values = quantised.train(scheme, 0, 12, rate=1e20)
+    assert values == {"training loss": math.inf, "test loss": math.inf, "accuracy": 10.0}
+    study = get_study("clipping")
+    stored = StudyRecord.from_json((DATA / "clipping.json").read_text("utf-8"))
+    assert study.record(stored.rows, {}).checks[0].holds
+    rows = [dict(row) for row in stored.rows]
+    rows[4] |= values
+    record = study.record(rows, {})
+    place = f"{rows[4]['arm']} at {rows[4]['bits']} bits, seed {rows[4]['seed']}"
+    assert not record.checks[0].holds and place in record.checks[0].text
+    assert record.verdict != "shown"
+    record.to_svg(), str(record)
+
+
+def test_plain_network_starts_as_the_quantised_one() -> None:
+    def weights(make):
+        torch.manual_seed(3)
+        return [p for p in make().parameters() if p.ndim]
+
+    def layer(_):
+        return quantised.Quantised(64, 64, quantised.Scheme(), 0)
+
+    pairs = zip(
+        weights(quantised.plain_network), weights(lambda: quantised.network(layer)), strict=True
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_unknown_study_is_named() -> None:

@@ -335,6 +335,31 @@ def test_softmax_subtracts_first() -> None:
     assert not np.signbit(result[result == 0]).any()
 
 
+VECTOR_SITES = [
+    Site(), STOCHASTIC, Site("ieee-169", "nearest-even"), Site("fixed8.8", "stochastic", "saturate"),
+    Site("bfloat16", "stochastic", "special", 16), BINARY32,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("site", VECTOR_SITES, ids=lambda site: site.text)
+@pytest.mark.parametrize("place", [Place.BIAS, Place.NORM], ids=lambda place: place.name.lower())
+def test_biases_and_normalisations_agree(place: Place, site: Site) -> None:
+    """Fast code, plain loop, C reference and oracle; the words of the two places differ."""
+    rng, draw = np.random.default_rng(4), Draw(21, 22, 2**63 + 23)
+    terms = [numbers(rng, 300, -20, 6) for _ in range(2 if place == Place.BIAS else 1)]
+    terms[-1][::7] = -terms[0][::7]
+    keys = {"seed": 21, "step": 22, "tensor": 2**63 + 23}
+    result = updates.rounded_sum(place, site, [(1.0, x) for x in terms], **keys)
+    words = draw.words(place, site, 300)
+    plain, _ = round_site(Op.SUM, [(1.0, x) for x in terms], site, words)
+    exact = oracle.rounded_sums(
+        place.name.lower(), site, [[oracle.from_float(float(v)) for v in x] for x in terms], *draw
+    )
+    by_c = reference.rounded_sum(place, site, terms, draw)
+    for other in (plain, by_c, np.array([to_float(x) for x in exact])):
+        np.testing.assert_array_equal(result.view(np.uint32), other.view(np.uint32))
+
+
 SOFTMAX_SITES = [
     Site(), STOCHASTIC, Site("ieee-169", "nearest-even"), Site("fixed8.8", "stochastic", "saturate"),
     Site("e5m2", "toward-zero"), Site("hfp8-143", "nearest-away", "saturate"), BINARY32,

@@ -394,7 +394,9 @@ def make_optimiser(
         raise InputError(f"optimiser is {kind!r}, must be sgd or adam")
     result: ShardedSGD | ShardedAdam = classes[kind](
         model, ring, record.site("reduce") or Site(),
-        parameter_groups(model, update, wide_layers=wide_layers), lr, update=update,
-        loss_scale=record.loss_scale, **settings,
+        parameter_groups(
+            model, update, record.other_update(kind, nesterov=update.nesterov), wide_layers=wide_layers
+        ),
+        lr, update=update, loss_scale=record.loss_scale, **settings,
     )  # fmt: skip
     return result

@@ -21,14 +21,15 @@ def measure(case: Case) -> Values:
 
 
 def judge(record: StudyRecord) -> list[Check]:
-    """Clipped, 4 bits are as good as binary32, and fewer are better than unclipped ones."""
+    """No arm diverges; clipped, 4 bits are as good as binary32, and fewer are better than unclipped ones."""
     lost = record.difference("accuracy", FLOAT, CLIPPED, max(record.points))
     checks = [
+        quantised.no_divergence(record),
         Check(
             f"With 4 bits accuracy is {lost.mean:+.2f} points below binary32 (95 % margin {lost.margin:.2f}); wanted: at most"
             " one point",
             lost.mean <= 1,
-        )
+        ),
     ]
     for bits in sorted(record.points):
         gain = record.difference(LOSS, LARGEST, CLIPPED, bits)

@@ -7,6 +7,7 @@ import datetime
 import math
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from hfp8sim.errors import InputError
 from hfp8sim.report.study import Check, Metric, StudyRecord
 from hfp8sim.version import __version__
 
+_QUIETLY: dict[str, Any] = {"check": True, "capture_output": True, "text": True}
 #: Values of one measurement, by metric.
 Values = dict[str, float]
 
@@ -68,6 +71,7 @@ class Study:
         self,
         *,
         quick: bool = False,
+        seeds: int | None = None,
         budget: float = math.inf,
         command: str = "",
         progress: Callable[[int, int, str], object] | None = None,
@@ -76,16 +80,20 @@ class Study:
 
         Args:
             quick: a size of seconds, for tests.
+            seeds: how many; by default as many as the study or its quick size has.
             budget: minutes. Seeds are measured one after the other; no further one begins that would probably
                 exceed the budget.
             command: for the record.
             progress: called as (done, all, what) before each measurement.
 
         Raises:
-            InputError: data that is not installed.
+            InputError: data that is not installed, or less than one seed.
         """
+        if seeds is None:
+            seeds = self.quick_seeds if quick else self.seeds
+        if seeds < 1:
+            raise InputError(f"seeds is {seeds}, must be at least 1")
         points = (self.quick_points or self.points) if quick else self.points
-        seeds = self.quick_seeds if quick else self.seeds
         cases = [
             Case(arm, seed, at, quick)
             for seed in range(seeds)
@@ -110,6 +118,7 @@ class Study:
             "cores": len(os.sched_getaffinity(0)),
             "cpu_seconds": round(time.process_time() - cpu, 1),
             "wall_seconds": round(time.monotonic() - wall, 1),
+            "commit": commit(),
             "versions": {
                 "hfp8sim": __version__, "python": platform.python_version(), "numpy": np.__version__,
                 "numba": sys.modules["numba"].__version__, "torch": torch.__version__,
@@ -142,6 +151,21 @@ def processor() -> str:
     return ", ".join(filter(None, (name or platform.machine(), details)))
 
 
+def commit() -> str:
+    """The Git commit of this package's sources, with `+` if they were changed since; "" outside of a Git checkout."""
+    folder = Path(__file__).parents[2]
+    git = ["git", "-C", str(folder)]
+    try:
+        subprocess.run([*git, "ls-files", "--error-unmatch", "version.py"], **_QUIETLY)
+        found: str = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], **_QUIETLY
+        ).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "--", "."], **_QUIETLY).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return found + ("+" if changed else "")
+
+
 def write(record: StudyRecord, folder: Path) -> list[Path]:
     """Write a study into a folder: all of it as JSON, its rows as CSV, its plot as SVG.
 
@@ -156,5 +180,5 @@ def write(record: StudyRecord, folder: Path) -> list[Path]:
 
 
 __all__ = [
-    "Case", "Check", "Metric", "Study", "StudyRecord", "Values", "processor", "write",
+    "Case", "Check", "Metric", "Study", "StudyRecord", "Values", "commit", "processor", "write",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from hfp8sim.errors import InputError
 from hfp8sim.ops import quantisers
 from hfp8sim.recipes.scale import LayerScale
 from hfp8sim.training.data import load_data
 from hfp8sim.training.runs import batches_of_test_set
-from hfp8sim.training.studies.frame import Values
+from hfp8sim.training.studies import runs
+from hfp8sim.training.studies.frame import Check, StudyRecord, Values
 
 Array = NDArray[Any]
 #: Steps at the end of a run whose mean loss is its training loss.
@@ -127,36 +129,73 @@ class _Product(torch.autograd.Function):
         return torch.from_numpy(dx), torch.from_numpy(dw), dalpha, None
 
 
-def network(scheme: Scheme, seed: int) -> nn.Module:
-    """Linear layers with ReLU for 8×8 images, 64 wide; the first and the last are binary32."""
+def network(inner: Callable[[int], nn.Linear]) -> nn.Module:
+    """Five linear layers with ReLU for 8×8 images, 64 wide; `inner` makes layer 0, 1, 2 of those in the middle."""
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(64, _WIDTH), nn.ReLU()]
     for number in range(_HIDDEN):
-        layers += [Quantised(_WIDTH, _WIDTH, scheme, 100 * seed + number), nn.ReLU()]
-    layers.append(nn.Linear(_WIDTH, 10))
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
+        layers += [inner(number), nn.ReLU()]
+    return runs.started(nn.Sequential(*layers, nn.Linear(_WIDTH, 10)))
+
+
+def plain_network() -> nn.Module:
+    """The network without quantisers, for a recipe; after the same seed its first weights are the same."""
+    return network(lambda _: nn.Linear(_WIDTH, _WIDTH))
+
+
+def train_recipe(recipe: str, seed: int, steps: int, rate: float = 0.05) -> Values:
+    """A run as `train` does it, of layers that are emulated as a recipe says: losses and accuracy."""
+    run = runs.train(
+        f"{__name__}:plain_network", recipe, seed, rate=rate, decay=1e-4, batch=32, steps=steps
+    )
+    return runs.chosen(runs.metrics(run), "training loss", "test loss", "accuracy")
 
 
 def train(scheme: Scheme, seed: int, steps: int, rate: float = 0.05) -> Values:
-    """A run of SGD with momentum on digits, batch 32, the rate falling as a half cosine: losses and accuracy."""
+    """A run of SGD with momentum on digits, batch 32, the rate falling as a half cosine: losses and accuracy.
+
+    A run whose loss is no longer finite ends there. Its losses are infinite, its accuracy is that of guessing.
+    """
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     data = load_data("digits")
-    model = network(scheme, seed)
+    model = network(lambda number: Quantised(_WIDTH, _WIDTH, scheme, 100 * seed + number))
     optimiser = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=1e-4)
-    losses = []
-    for step, (x, y) in enumerate(data.batches(32, seed, steps)):
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            losses = _losses(model, optimiser, data.batches(32, seed, steps), steps)
+            ended, tested = sum(losses[-_LAST:]) / len(losses[-_LAST:]), _tested(model, data)
+    except InputError:  # a quantiser has met a number that is not finite
+        ended = math.inf
+    if not math.isfinite(ended):
+        return {"training loss": math.inf, "test loss": math.inf, "accuracy": 100 / data.classes}
+    return {"training loss": ended} | tested
+
+
+def _losses(model: nn.Module, optimiser: Any, batches: Iterable[Any], steps: int) -> list[float]:
+    """The loss of each step of a run."""
+    first, losses = optimiser.defaults["lr"], []
+    for step, (x, y) in enumerate(batches):
         for group in optimiser.param_groups:
-            group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+            group["lr"] = first * (1 + math.cos(math.pi * step / steps)) / 2
         optimiser.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         losses.append(loss.item())
-    return {"training loss": sum(losses[-_LAST:]) / len(losses[-_LAST:])} | _tested(model, data)
+    return losses
+
+
+def no_divergence(record: StudyRecord) -> Check:
+    """Whether every run ends below the loss of guessing, ln 10; the text names those that do not."""
+    guessing = math.log(10)
+    place = record.sweep.name if record.sweep else ""
+    bad = [
+        f"{row['arm']}{f' at {row[place]:g} {place}' if place else ''}, seed {row['seed']}"
+        for row in record.rows
+        if not row["training loss"] < guessing
+    ]
+    text = f"Runs whose training loss ends at {guessing:.2f} nats, that of guessing, or above: {'; '.join(bad) or 'none'}"
+    return Check(f"{text}; wanted: none", not bad)
 
 
 def _tested(model: Callable[[Any], Any], data: Any) -> Values:

@@ -18,6 +18,7 @@ from hfp8sim.training.studies import (
     last_layer,
     learners,
     loss_scale,
+    parity,
     random_bits,
     residual,
     scale_floor,
@@ -30,7 +31,7 @@ from hfp8sim.training.studies.frame import Study
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
     for module in (
-        updates, residual, random_bits, loss_scale, hybrid, forward_format, scale_floor, chunks, bits,
+        parity, updates, residual, random_bits, loss_scale, hybrid, forward_format, scale_floor, chunks, bits,
         last_layer, softmax_input, fixed_point, four_bit, clipping, batchnorm,
         learners, adacomp, scalecom, gossip, bitstream,
     )

@@ -23,7 +23,7 @@ def mlp() -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten()]
     for _ in range(3):
         layers += [nn.Linear(64, 64), nn.ReLU()]
-    return _started(nn.Sequential(*layers, nn.Linear(64, 10)))
+    return started(nn.Sequential(*layers, nn.Linear(64, 10)))
 
 
 def deep_mlp() -> nn.Module:
@@ -31,10 +31,10 @@ def deep_mlp() -> nn.Module:
     layers: list[nn.Module] = [nn.Flatten(), nn.Linear(64, 32), nn.ReLU()]
     for _ in range(8):
         layers += [nn.Linear(32, 32), nn.ReLU()]
-    return _started(nn.Sequential(*layers, nn.Linear(32, 10)))
+    return started(nn.Sequential(*layers, nn.Linear(32, 10)))
 
 
-def _started(network: nn.Sequential) -> nn.Sequential:
+def started(network: nn.Sequential) -> nn.Sequential:
     """First weights for layers followed by a ReLU (He et al., ICCV 2015), biases of zero."""
     for layer in network:
         if isinstance(layer, nn.Linear):
