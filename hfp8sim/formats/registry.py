@@ -64,6 +64,15 @@ def get_format(name: str | FloatFormat | Any) -> FloatFormat:
     return fmt.with_bias(int(bias))
 
 
+def is_registered(fmt: FloatFormat) -> bool:
+    """Whether `get_format` finds this format by its name."""
+    try:
+        found: FloatFormat = get_format(fmt.name)
+    except InputError:
+        return False
+    return found == fmt
+
+
 P3109_SOURCE = "IEEE P3109, interim report v4.0"
 
 

@@ -48,9 +48,9 @@ _INDENT = "    "
 
 
 def disassemble(program: Program) -> str:
-    """The program as text that assembles to the same program."""
+    """The program as text that assembles to the same program; `InputError` for a format without a name."""
     lines = [
-        f".{s.role} {json.dumps(s.name)} @{s.line} {s.format} {'x'.join(map(str, s.shape)) or '-'}"
+        f".{s.role} {json.dumps(s.name)} @{s.line} {s.format_name} {'x'.join(map(str, s.shape)) or '-'}"
         for s in program.symbols
     ]
     words = [int(word) for word in program.words]

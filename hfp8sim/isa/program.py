@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.files import write_whole
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.formats.registry import is_registered
 from hfp8sim.isa.encoding import encode
 from hfp8sim.isa.table import CSR_BY_ADDRESS, LINE, LOW, MASK, OP, OPCODE_LOW, reset_word
 
@@ -42,12 +43,15 @@ ROLES = ("input", "output")
 
 @dataclasses.dataclass(frozen=True)
 class Symbol:
-    """A tensor in DRAM: codes of `format`, row-major, densely packed from line `line` on."""
+    """A tensor in DRAM: codes of `format`, row-major, densely packed from line `line` on.
+
+    The format is a registered name, or a record that is not registered. Files and texts hold names alone.
+    """
 
     name: str
     role: str  #: one of `ROLES`
     line: int
-    format: str
+    format: str | FloatFormat
     shape: tuple[int, ...]
 
     def __post_init__(self) -> None:
@@ -61,6 +65,18 @@ class Symbol:
     def record(self) -> FloatFormat:
         """The format of its codes."""
         return get_format(self.format)
+
+    @property
+    def format_name(self) -> str:
+        """The format's registered name; `InputError` if it has none."""
+        if not isinstance(self.format, FloatFormat):
+            return self.format
+        if not is_registered(self.format):
+            raise InputError(
+                f"a program's file names the formats of its tensors, and {self.name}'s, {self.format.name!r}, is not "
+                "registered; hs.register_format does that"
+            )
+        return self.format.name
 
     @property
     def bytes(self) -> int:
@@ -159,13 +175,16 @@ class Program:
     # -- files -------------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> None:
-        """Write the program to a file, completely or not at all."""
+        """Write the program to a file, completely or not at all; `InputError` for a format without a name."""
         words = self.words.astype("<u8").tobytes()
         header = json.dumps(
             {
                 "words": len(self),
                 "sha256": hashlib.sha256(words).hexdigest(),
-                "symbols": [dataclasses.asdict(symbol) for symbol in self.symbols],
+                "symbols": [
+                    dataclasses.asdict(symbol) | {"format": symbol.format_name}
+                    for symbol in self.symbols
+                ],
                 "layers": [dataclasses.asdict(layer) for layer in self.layers],
             }
         ).encode()
@@ -237,7 +256,7 @@ def _checked(record: Record) -> Record:
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
         numbers = value if field.name == "shape" else (value,)
-        wanted = str if field.type == "str" else int
+        wanted = int if field.type in ("int", "tuple[int, ...]") else str
         if any(type(number) is not wanted for number in numbers):
             raise TypeError
         if wanted is int and not all(0 <= number <= _MAX_NUMBER for number in numbers):

@@ -11,6 +11,7 @@ import numpy as np
 
 from hfp8sim.errors import InputError, located
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.formats.registry import is_registered
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.isa import Program, ProgramLayer, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
@@ -215,20 +216,8 @@ def _symbols(work: PhaseGemm, formats: dict[str, FloatFormat]) -> tuple[Symbol, 
     symbols: list[Symbol] = []
     for role, name, port, shape in tensors:
         line, fmt = symbols[-1].stop if symbols else 0, formats[port]
-        if not _is_registered(fmt):
-            raise InputError(
-                f"a program names the formats of its tensors, and {name}'s, {fmt.name!r}, is not "
-                "registered; hs.register_format does that"
-            )
-        symbols.append(Symbol(name, role, line, fmt.name, shape))
+        symbols.append(Symbol(name, role, line, fmt.name if is_registered(fmt) else fmt, shape))
     return tuple(symbols)
-
-
-def _is_registered(fmt: FloatFormat) -> bool:
-    try:
-        return get_format(fmt.name) == fmt
-    except InputError:
-        return False
 
 
 def _compulsory(

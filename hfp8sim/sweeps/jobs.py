@@ -51,7 +51,7 @@ class Job:
         settings: what the result depends on, in JSON's own types.
         arguments: of `simulate`, or of a training.
         training: whether it is a training.
-        formats: of the profiles, for processes that have not registered them.
+        formats: that the profiles name, for processes that have not registered them.
         work: about how long it takes, in multiply-accumulates or training steps.
         threads: worker threads; no result depends on them.
     """
@@ -288,8 +288,9 @@ class Resolver:
         plain = json.loads(json.dumps(settings, sort_keys=True))
         text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        names = dict.fromkeys(get_format(getattr(p, name)) for p in profiles for name in _FORMATS)
-        return Job(key, plain, arguments, training, tuple(names), work, self._threads)
+        values = (getattr(p, name) for p in profiles for name in _FORMATS)
+        named = dict.fromkeys(get_format(value) for value in values if isinstance(value, str))
+        return Job(key, plain, arguments, training, tuple(named), work, self._threads)
 
 
 def _changes(point: Mapping[str, Any], prefix: str) -> dict[str, Any]:

@@ -7,17 +7,20 @@ alone: the pool answers `Lost`, and the sweep sends the job again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import os
 import queue
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError
 from typing import Any, NamedTuple, Protocol
 
 from hfp8sim.errors import InputError, one_line
 from hfp8sim.sweeps.compute import compute_point, failure
 from hfp8sim.sweeps.jobs import Job
+from hfp8sim.sweeps.ranges import Ranges
 from hfp8sim.sweeps.store import Record
 
 #: Variables that bound the threads of the libraries below NumPy.
@@ -28,6 +31,9 @@ _THREAD_VARIABLES = (
 
 #: Seconds between two looks at futures that call nobody when they are done.
 _INTERVAL = 0.05
+
+#: Jobs that a worker process has at most: the one that it computes, and the next, for which it need not wait.
+_SENT = 2
 
 #: Seconds between two looks of a worker whether its parent lives.
 _PARENT_INTERVAL = 1.0
@@ -60,10 +66,8 @@ class Task(NamedTuple):
 class Pool(Protocol):
     """Takes jobs, gives answers."""
 
-    capacity: int | None  #: jobs that it takes at a time; None: any number
-
-    def submit(self, job: Job) -> None:
-        """Take a job."""
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Take jobs. Neighbours share a network and its tensors."""
 
     def answer(self, timeout: float) -> Answer | None:
         """An answer, or None after `timeout` seconds."""
@@ -73,75 +77,100 @@ class Pool(Protocol):
 
 
 class SerialPool:
-    """This process, one job at a time."""
-
-    capacity: int | None = 1
+    """This process: it computes one job for each answer."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._jobs: list[Job] = []
+        self._jobs: deque[Job] = deque()
 
-    def submit(self, job: Job) -> None:
-        self._jobs.append(job)
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._jobs.extend(jobs)
 
     def answer(self, timeout: float) -> Answer | None:
         if not self._jobs:
             return None
-        job = self._jobs.pop(0)
+        job = self._jobs.popleft()
         return Answer(job, compute_point(job, *self._task))
 
     def close(self) -> None:
         self._jobs.clear()
 
 
+@dataclasses.dataclass(eq=False)
+class _Worker:
+    """A process: an executor of its own, so that its end is no other's."""
+
+    number: int
+    executor: Any
+    sent: dict[str, Job] = dataclasses.field(
+        default_factory=dict
+    )  #: by key, the one it computes first
+
+
 class ProcessPool:
-    """Processes of this machine, by joblib's loky. Each is an executor of its own: if one ends, no other does."""
+    """Processes of this machine, by joblib's loky. Each has a range of neighbouring jobs."""
 
     def __init__(self, task: Task, processes: int) -> None:
-        self.capacity: int | None = processes
         self._task = task
-        self._free = [_process() for _ in range(processes)]
-        self._all = list(self._free)
-        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._closed = False
+        self._workers = [_Worker(number, _process()) for number in range(processes)]
+        self._ranges = Ranges(processes)
+        self._ended: queue.SimpleQueue[tuple[_Worker, Any, Job, Any]] = queue.SimpleQueue()
 
-    def submit(self, job: Job) -> None:
-        worker = self._free.pop()
+    def submit(self, jobs: Sequence[Job]) -> None:
+        self._ranges.add(jobs)
+        for worker in self._workers:
+            self._feed(worker)
+
+    def _feed(self, worker: _Worker) -> None:
+        """Send a worker its next jobs; only one where others could need the second."""
+        while len(worker.sent) < (_SENT if len(self._ranges) > len(self._workers) else 1):
+            job = self._ranges.take(worker.number)
+            if job is None or not self._send(worker, job):
+                return
+
+    def _send(self, worker: _Worker, job: Job) -> bool:
+        """Send a job; False if the process has ended and its last job's answer is still to come."""
+        call = _compute_in_worker, compute_point, job, *self._task
         try:
-            future = worker.submit(_compute_in_worker, compute_point, job, *self._task)
-        except BrokenExecutor:  # its process has ended since its last job
-            worker = self._replaced(worker)
-            future = worker.submit(_compute_in_worker, compute_point, job, *self._task)
-        future.add_done_callback(lambda done: self._finish(worker, job, done))
-
-    def _finish(self, worker: Any, job: Job, future: Any) -> None:
-        """Queue the answer; an executor whose process has ended is replaced. Runs in loky's thread."""
-        if self._closed:
-            return
-        result = _result(job, future)
-        if isinstance(result, Lost):
-            worker = self._replaced(worker)
-        self._free.append(worker)
-        self._answers.put(Answer(job, result))
-
-    def _replaced(self, worker: Any) -> Any:
-        """A new executor in place of one whose process has ended."""
-        self._all.remove(worker)
-        with contextlib.suppress(Exception):
-            worker.shutdown(wait=False, kill_workers=True)
-        worker = _process()
-        self._all.append(worker)
-        return worker
+            future = worker.executor.submit(*call)
+        except BrokenExecutor:
+            if worker.sent:
+                self._ranges.give_back(worker.number, [job])
+                return False
+            _replace(worker)
+            future = worker.executor.submit(*call)
+        worker.sent[job.key] = job
+        executor = worker.executor
+        future.add_done_callback(lambda done: self._ended.put((worker, executor, job, done)))
+        return True
 
     def answer(self, timeout: float) -> Answer | None:
-        with contextlib.suppress(queue.Empty):
-            return self._answers.get(timeout=timeout)
-        return None
+        """As `Pool.answer`. Of a process that has ended, the first job is lost and the others are sent again."""
+        try:
+            worker, executor, job, future = self._ended.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if executor is not worker.executor:
+            return None
+        result = _result(job, future)
+        del worker.sent[job.key]
+        if isinstance(result, Lost):
+            self._ranges.give_back(worker.number, worker.sent.values())
+            worker.sent.clear()
+            _replace(worker)
+        self._feed(worker)
+        return Answer(job, result)
 
     def close(self) -> None:
-        self._closed = True
-        for worker in self._all:
-            worker.shutdown(wait=True, kill_workers=True)
+        for worker in self._workers:
+            worker.executor.shutdown(wait=True, kill_workers=True)
+
+
+def _replace(worker: _Worker) -> None:
+    """Give a worker a new process in place of one that has ended."""
+    with contextlib.suppress(Exception):
+        worker.executor.shutdown(wait=False, kill_workers=True)
+    worker.executor = _process()
 
 
 def _process() -> Any:
@@ -192,8 +221,6 @@ class ExecutorPool:
     `Lost`.
     """
 
-    capacity: int | None = None
-
     def __init__(self, task: Task, executor: Any) -> None:
         self._task, self._executor = task, executor
         self._options: dict[str, Any] = {}
@@ -204,7 +231,11 @@ class ExecutorPool:
         self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._count = 0
 
-    def submit(self, job: Job) -> None:
+    def submit(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self._submit(job)
+
+    def _submit(self, job: Job) -> None:
         try:
             future = self._executor.submit(compute_point, job, *self._task, **self._options)
         except (BrokenExecutor, RuntimeError) as error:

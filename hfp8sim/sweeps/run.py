@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -240,21 +240,17 @@ class _Drive:
         self, sweep: _Sweep, pool: Pool, progress: Progress | None, stop: Callable[[], bool] | None
     ) -> None:
         self._sweep, self._pool, self._progress, self._stop = sweep, pool, progress, stop
-        self._waiting: deque[Job] = deque()
+        self._running = 0  #: jobs that the pool has
         self._taken: list[Job] = []  #: another process computes these
-        self._running = 0
         self._attempts: Counter[str] = Counter()
         self._retried = time.monotonic()
 
     def run(self, jobs: list[Job]) -> None:
         """Compute the jobs."""
-        self._waiting.extend(jobs)
-        while self._waiting or self._running or self._taken:
+        self._submit(jobs)
+        while self._running or self._taken:
             if self._stop and self._stop():
                 raise KeyboardInterrupt
-            while self._waiting and self._has_room():
-                self._pool.submit(self._waiting.popleft())
-                self._running += 1
             if self._running:
                 answer = self._pool.answer(_LOOK)
                 if answer is not None:
@@ -262,18 +258,18 @@ class _Drive:
                     self._take(*answer)
             else:
                 time.sleep(_LOOK)
-            if self._taken and not self._waiting:
-                self._retry()
+            self._retry()
 
-    def _has_room(self) -> bool:
-        return self._pool.capacity is None or self._running < self._pool.capacity
+    def _submit(self, jobs: list[Job]) -> None:
+        self._running += len(jobs)
+        self._pool.submit(jobs)
 
     def _take(self, job: Job, result: Record | Lost) -> None:
         """Keep a record; send a lost job again, and put one aside that another process computes."""
         if isinstance(result, Lost):
             self._attempts[job.key] += 1
             if self._attempts[job.key] < ATTEMPTS:
-                self._waiting.append(job)
+                self._submit([job])
                 return
             result = failure(job, f"its worker ended {ATTEMPTS} times, at last: {result.reason}")
         if result == TAKEN:
@@ -288,7 +284,7 @@ class _Drive:
 
     def _retry(self) -> None:
         """Read the points that other processes have finished; send the others again."""
-        if time.monotonic() - self._retried < _RETRY:
+        if not self._taken or time.monotonic() - self._retried < _RETRY:
             return
         self._retried = time.monotonic()
         taken, self._taken = self._taken, []
@@ -297,4 +293,4 @@ class _Drive:
             if record is not None:
                 self._finish(job, record)
             else:
-                self._waiting.append(job)
+                self._submit([job])

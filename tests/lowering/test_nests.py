@@ -110,19 +110,33 @@ def test_sums_that_cannot_be_cut_keep_all_of_k_in_a_tile():
         ({"stream": 1 << 64}, "stream is 18446744073709551616, must be"),
         ({"tile": (0, 1, 1)}, "must have positive sizes"),
         ({"profile": get_profile("hfp8").replace(overflow="error")}, "cannot stop at an overflow"),
-        (
-            {"profile": get_profile("hfp8").replace(a_format=FloatFormat("mine", 4, 3, 9))},
-            "x's, 'mine', is not registered; hs.register_format does that",
-        ),
-        (
-            {"profile": get_profile("hfp8").replace(b_format=FloatFormat("hfp8-143", 4, 3, 9))},
-            "w's, 'hfp8-143', is not registered",
-        ),
     ],
 )
 def test_wrong_arguments(arguments, reason):
     with pytest.raises(InputError, match=reason):
         lower_layer(Layer("x", "linear", 8, 8, 40), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "fields"),
+    [
+        ("x", {"a_format": FloatFormat("mine", 4, 3, 9)}),
+        ("w", {"b_format": FloatFormat("hfp8-143", 4, 3, 9)}),
+    ],
+)
+def test_formats_without_a_name_are_lowered_and_not_written(tensor, fields, tmp_path):
+    """A file names formats. A record that no name finds would come back as another one."""
+    profile = get_profile("hfp8").replace(**fields)
+    program = lower_layer(Layer("x", "linear", 8, 8, 40), profile=profile)
+    check(program, get_machine())
+    (fmt,) = fields.values()
+    assert program[tensor].record == fmt
+    for write in (disassemble, lambda program: program.save(tmp_path / "program")):
+        with pytest.raises(
+            InputError, match=f"{tensor}'s, '{fmt.name}', is not registered; hs.register_format"
+        ):
+            write(program)
+    assert not list(tmp_path.iterdir())
 
 
 def test_empty_workload_is_refused():

@@ -285,6 +285,21 @@ def test_unregistered_format_is_recorded_with_all_fields() -> None:
     )
 
 
+@pytest.mark.parametrize("field", ["a_format", "error_format", "accumulator", "between_chunks"])
+def test_format_need_not_be_registered(field: str) -> None:
+    """A record gives the rows of the same format by its name."""
+    named = hs.get_format("dlfloat16" if "format" not in field else "hfp8-152")
+    record = dataclasses.replace(named, name="mine")
+    by_name, by_record = (
+        simulate(network(), profile=hs.get_profile("hfp8").replace(**{field: fmt}), seed=3)
+        for fmt in (named, record)
+    )
+    assert "mine" not in hs.formats()
+    assert by_record.facts["profile"][field] == dataclasses.asdict(record)
+    for row, other in zip(by_name.layers, by_record.layers, strict=True):
+        assert row | {"formats": ""} == other | {"formats": ""}
+
+
 @pytest.mark.parametrize(
     ("profile", "k", "steps"),
     [

@@ -220,6 +220,14 @@ def test_format_of_the_callers_reaches_other_processes() -> None:
     assert here.failed == 0 and here.to_csv() == there.to_csv()
 
 
+def test_format_without_a_name_reaches_other_processes() -> None:
+    fmt = hs.FloatFormat("sweep-test-159", 5, 9, 15, lowest="normal", special="nan-inf")
+    plan = Plan({"workload": [WIDE], "phases": ["fwd"], "profile.accumulator": [fmt, "dlfloat16"]})
+    here, there = (hs.sweep(plan, n_jobs=n) for n in (1, 2))
+    assert here.failed == 0 and here.to_csv() == there.to_csv()
+    assert fmt.name not in hs.formats()
+
+
 def test_two_processes_share_a_folder(tmp_path: Path, table: str) -> None:
     """Each point is computed by one of the two sweeps, and both have the whole table."""
     counts: list[int] = []
@@ -375,7 +383,7 @@ def test_worker_that_ends_between_points_is_replaced() -> None:
     pool = pools.ProcessPool(pools.Task(None, False), 1)
     try:
         for _ in range(2):
-            pool.submit(job)
+            pool.submit([job])
             answer = None
             while answer is None:
                 answer = pool.answer(1.0)
@@ -409,7 +417,7 @@ def test_workers_end_with_their_parent() -> None:
     code = (
         "from hfp8sim.sweeps import pools\n"
         "pool = pools.ProcessPool(pools.Task(None, False), 1)\n"
-        "print(pool._free[0].submit(__import__('os').getpid).result(), flush=True)\n"
+        "print(pool._workers[0].executor.submit(__import__('os').getpid).result(), flush=True)\n"
         "__import__('time').sleep(120)"
     )
     process = subprocess.Popen(
