@@ -50,6 +50,7 @@ bench: setup
 rtl: setup
 	$(BIN)/python -m tests.rtl
 
+# All binary32 numbers through the converters, all pairs through the adder: a quarter of an hour on one core.
 rtl-long: setup
 	$(BIN)/python -m tests.rtl --long
 

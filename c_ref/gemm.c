@@ -9,6 +9,7 @@ typedef struct task {
     layout a, b, accumulator, between;
     uint64_t keys[4]; /* by site */
     number *products; /* space for a step's products and the accumulator */
+    ref_coverage *coverage; /* of steps, and of the running total; or NULL */
 } task;
 
 /* Everything that belongs to one output. */
@@ -58,6 +59,20 @@ static number_kind sum_kind(const number *terms, size_t count)
     return count == 1 ? terms[0].kind : exact_sum(terms, count).kind;
 }
 
+/* The coverage of one rounded sum. */
+static void cover_addition(const layout *d, rounding how, bool twice, number acc, number addend,
+                           number sum, uint64_t before, uint64_t after, uint32_t flags,
+                           ref_coverage *coverage)
+{
+    const ref_vector v = {.reads = is_stochastic(how.mode) ? twice ? 3 : 1 : 0,
+                          .mode = (uint32_t)how.mode,
+                          .random = {how.random, 0},
+                          .acc = (uint32_t)before,
+                          .result = (uint32_t)after,
+                          .flags = flags};
+    cover_rounded_sum(d, &v, acc, addend, sum, how.random_bits, coverage);
+}
+
 /* Products k = first .. first + count - 1 of one output. */
 static uint64_t accumulate_step(const task *t, output *o, uint64_t acc, size_t count,
                                 uint64_t first)
@@ -67,13 +82,24 @@ static uint64_t accumulate_step(const task *t, output *o, uint64_t acc, size_t c
     if (rounds_twice(p->sum_order))
         random[1] = draw(t, o, p->rounding, REF_SITE_ACCUMULATE_ROW, first + 1);
 
-    const number_kind before = unpack(&t->accumulator, acc).kind;
+    const number start = unpack(&t->accumulator, acc);
     /* Finite terms with a non-zero sum of products: an unchanged accumulator then is swamped. */
-    const bool can_be_swamped = (before == ZERO || before == FINITE) &&
+    const bool can_be_swamped = (start.kind == ZERO || start.kind == FINITE) &&
                                 sum_kind(t->products, count) == FINITE;
+    number addend = start, sum = start;
+    if (t->coverage) { /* before step, which may truncate the products */
+        t->products[count] = start;
+        addend = exact_sum(t->products, count);
+        sum = exact_sum(t->products, count + 1);
+    }
     uint32_t raised[2];
     const uint64_t after =
         step(p, &t->accumulator, acc, t->products, count, random, raised);
+    if (t->coverage)
+        cover_addition(&t->accumulator,
+                       (rounding){p->rounding, p->overflow, p->random_bits, random[0]},
+                       rounds_twice(p->sum_order), start, addend, sum, acc, after,
+                       raised[0] | raised[1], &t->coverage[0]);
     o->events->swamped += can_be_swamped && after == acc;
     count_flags(o, raised[0]);
     count_flags(o, raised[1]);
@@ -88,14 +114,16 @@ static uint64_t close_chunk(const task *t, output *o, uint64_t total, uint64_t a
     const ref_profile *p = t->profile;
     const rounding how = {p->between_rounding, p->overflow, p->random_bits,
                           draw(t, o, p->between_rounding, REF_SITE_BETWEEN_ROW, chunk)};
-    number sum = unpack(&t->accumulator, acc);
-    if (chunk > 0)
-        sum = sum_of_two(unpack(&t->between, total), sum);
+    const number addend = unpack(&t->accumulator, acc), start = unpack(&t->between, total);
+    const number sum = chunk > 0 ? sum_of_two(start, addend) : addend;
     uint32_t raised = 0;
-    total = round_sum(&t->between, sum, how, &raised);
+    const uint64_t after = round_sum(&t->between, sum, how, &raised);
+    if (t->coverage && chunk > 0)
+        cover_addition(&t->between, how, false, start, addend, sum, total, after, raised,
+                       &t->coverage[1]);
     count_flags(o, raised);
-    note_nan(o, &t->between, total);
-    return total;
+    note_nan(o, &t->between, after);
+    return after;
 }
 
 /* The registers of one output, while its products arrive. */
@@ -201,12 +229,13 @@ int32_t ref_gemm(const ref_profile *profile, const uint32_t *a, const uint32_t *
 }
 
 int32_t ref_dot_answers(const ref_profile *profile, uint64_t first, int64_t n, int64_t length,
-                        uint32_t *rows)
+                        uint32_t *rows, ref_coverage *coverage)
 {
     if (ref_profile_problem(profile))
         return 1;
     ref_events counts = {0};
     task t = task_of(profile, 0, 0);
+    t.coverage = coverage;
     t.products = malloc(((size_t)length + 1) * sizeof(number));
     if (!t.products)
         return 2;

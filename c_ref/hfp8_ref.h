@@ -413,11 +413,12 @@ void ref_vector_answers(const ref_vector_request *request, int64_t n, ref_vector
 
 /* Rows of a dot product: `length` codes of a, as many of b, and the result. Row number i is output (i, 0) of
  * a GEMM with seed 0: all rows have one b. ref_dot_answers writes the results of operands that are given, of
- * rows that need not have one b. They return what ref_gemm does. */
+ * rows that need not have one b. They add to two coverages, or to none if NULL: coverage[0] counts the
+ * steps of the accumulator, coverage[1] the additions to the running total. They return what ref_gemm does. */
 int32_t ref_dot_vectors(const ref_vector_request *request, uint64_t first, int64_t n,
-                        int64_t length, uint32_t *rows);
+                        int64_t length, uint32_t *rows, ref_coverage *coverage);
 int32_t ref_dot_answers(const ref_profile *profile, uint64_t first, int64_t n, int64_t length,
-                        uint32_t *rows);
+                        uint32_t *rows, ref_coverage *coverage);
 
 /* Rows of `stride` words as text: a line each, its fields parted by `_`. Field f has counts[f] numbers
  * of digits[f] hexadecimal digits from word offsets[f] on. Returns the length of the text. */

@@ -54,6 +54,10 @@ static uint64_t round_pack(const layout *layout, number x, rounding how, uint32_
 /* The same for a sum: a zero result is +0. */
 static uint64_t round_sum(const layout *layout, number x, rounding how, uint32_t *flags);
 
+/* Adds a sum that was rounded to `d` to the coverage: vectors.c. */
+static void cover_rounded_sum(const layout *d, const ref_vector *v, number acc, number addend,
+                              number sum, int32_t random_bits, ref_coverage *c);
+
 /* significand >> distance; a bit that falls out sets the lowest one. */
 static inline uint64_t shift_right_jam(uint64_t significand, int32_t distance)
 {

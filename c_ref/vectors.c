@@ -2,6 +2,9 @@
  *
  * Vector i of a request is a function of the request and of i. Its operands are drawn from the words of
  * ref_word(key, i, 0 ...); three quarters of them are directed at the places where roundings and sums go wrong. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "internal.h"
 
 /* Vectors of one mode take these cases in turn. */
@@ -313,26 +316,29 @@ static int32_t clamp(int32_t x, int32_t low, int32_t high)
     return x < low ? low : x > high ? high : x;
 }
 
-static void cover_terms(const bench *t, const exact_terms *x, ref_coverage *c)
+/* The terms of a sum, and its exact value. */
+static void cover_sum(int32_t f, number acc, number addend, number sum, ref_coverage *c)
 {
-    const int32_t f = t->acc.format.fraction_bits;
-    c->terms[4 * x->acc.kind + x->addend.kind]++;
-    if (t->request->unit == REF_UNIT_FMMA && x->products[0].kind == FINITE &&
-        x->products[1].kind == FINITE) {
-        const bool opposite = x->products[0].negative != x->products[1].negative;
-        c->pair[x->addend.kind == ZERO ? 2 : opposite]++;
-    }
-    if (x->acc.kind != FINITE || x->addend.kind != FINITE)
+    c->terms[4 * acc.kind + addend.kind]++;
+    if (acc.kind != FINITE || addend.kind != FINITE)
         return;
-    const int32_t acc = exponent_of(x->acc), addend = exponent_of(x->addend);
-    const int32_t higher = acc > addend ? acc : addend;
-    c->difference[REF_DIFFERENCE + clamp(acc - addend, -f - 3, f + 3)]++;
-    if (x->acc.negative == x->addend.negative)
-        c->carry[exponent_of(x->sum) > higher]++;
-    else if (x->sum.kind == ZERO)
+    const int32_t one = exponent_of(acc), other = exponent_of(addend);
+    const int32_t higher = one > other ? one : other;
+    c->difference[REF_DIFFERENCE + clamp(one - other, -f - 3, f + 3)]++;
+    if (acc.negative == addend.negative)
+        c->carry[exponent_of(sum) > higher]++;
+    else if (sum.kind == ZERO)
         c->cancellation[REF_CANCELLATION - 1]++;
     else
-        c->cancellation[clamp(higher - exponent_of(x->sum), 0, f + 2)]++;
+        c->cancellation[clamp(higher - exponent_of(sum), 0, f + 2)]++;
+}
+
+static void cover_pair(const exact_terms *x, ref_coverage *c)
+{
+    if (x->products[0].kind != FINITE || x->products[1].kind != FINITE)
+        return;
+    const bool opposite = x->products[0].negative != x->products[1].negative;
+    c->pair[x->addend.kind == ZERO ? 2 : opposite]++;
 }
 
 /* Where the sum lies between its neighbours, and where the result lies in the range. */
@@ -376,18 +382,34 @@ static void cover_rounding(const layout *d, const ref_vector *v, number sum, ref
     draws[6] += whole + v->random[0] == ones(random_bits) + 1;
 }
 
-static void cover(const bench *t, const ref_vector *v, const exact_terms *x, ref_coverage *c)
+static void cover_flags(const ref_vector *v, ref_coverage *c)
 {
-    const bool sums = t->request->unit != REF_UNIT_CONVERT;
-    if (sums)
-        cover_terms(t, x, c);
-    else
-        c->terms[x->sum.kind]++;
-    cover_rounding(target_of(t), v, x->sum, c, t->request->random_bits);
-    c->swamped[v->mode] += sums && x->acc.kind == FINITE && x->addend.kind == FINITE &&
-                           v->result == v->acc;
     for (int32_t i = 0; i < 4; i++)
         c->flags[i] += v->flags >> i & 1;
+}
+
+/* A sum, rounded to `d`: mode, random, acc, result, flags and reads of `v` say how. */
+static void cover_rounded_sum(const layout *d, const ref_vector *v, number acc, number addend,
+                              number sum, int32_t random_bits, ref_coverage *c)
+{
+    cover_sum(d->format.fraction_bits, acc, addend, sum, c);
+    cover_rounding(d, v, sum, c, random_bits);
+    c->swamped[v->mode] += acc.kind == FINITE && addend.kind == FINITE && v->result == v->acc;
+    cover_flags(v, c);
+}
+
+static void cover(const bench *t, const ref_vector *v, const exact_terms *x, ref_coverage *c)
+{
+    const int32_t random_bits = t->request->random_bits;
+    if (t->request->unit == REF_UNIT_CONVERT) {
+        c->terms[x->sum.kind]++;
+        cover_rounding(target_of(t), v, x->sum, c, random_bits);
+        cover_flags(v, c);
+        return;
+    }
+    if (t->request->unit == REF_UNIT_FMMA)
+        cover_pair(x, c);
+    cover_rounded_sum(target_of(t), v, x->acc, x->addend, x->sum, random_bits, c);
 }
 
 /* ---- vectors ------------------------------------------------------------------------------ */
@@ -498,30 +520,51 @@ void ref_vector_answers(const ref_vector_request *request, int64_t n, ref_vector
 
 /* ---- dot products ------------------------------------------------------------------------- */
 
-/* A number between -32 and 32; positive for an unsigned format. */
-static uint32_t moderate_code(const layout *d, words *w)
+#define MODERATE_SIGNIFICANDS (1 << 15)
+#define MODERATE_EXPONENTS 6
+
+/* The codes of x * 2^(exponent - 15) for 1 <= x <= 2^15 and exponents 0 .. 5. */
+static void moderate_codes(const layout *d, uint32_t *codes)
 {
-    const int32_t x = (int32_t)below(w, 1 << 16) - (1 << 15), shift = (int32_t)below(w, 6) - 15;
-    const number value = {.kind = FINITE,
-                          .negative = x < 0 && d->format.is_signed,
-                          .significand = x < 0 ? (uint64_t)-x : (uint64_t)x + 1,
-                          .exponent = shift};
-    return (uint32_t)nearest(d, value);
+    for (int32_t exponent = 0; exponent < MODERATE_EXPONENTS; exponent++)
+        for (uint64_t x = 1; x <= MODERATE_SIGNIFICANDS; x++)
+            *codes++ = (uint32_t)nearest(
+                d, (number){.kind = FINITE, .significand = x, .exponent = exponent - 15});
+}
+
+/* A number between -32 and 32; positive for an unsigned format. */
+static uint32_t moderate_code(const layout *d, const uint32_t *codes, words *w)
+{
+    const uint32_t x = below(w, 2 * MODERATE_SIGNIFICANDS), exponent = below(w, MODERATE_EXPONENTS);
+    const bool negative = x < MODERATE_SIGNIFICANDS;
+    const uint32_t index = negative ? MODERATE_SIGNIFICANDS - 1 - x : x - MODERATE_SIGNIFICANDS;
+    const uint32_t code = codes[MODERATE_SIGNIFICANDS * exponent + index];
+    const bool has_sign = d->format.is_signed && (code || d->format.zero == REF_ZERO_SIGNED);
+    return code | (uint32_t)(negative && has_sign) << d->magnitude_bits;
 }
 
 int32_t ref_dot_vectors(const ref_vector_request *request, uint64_t first, int64_t n,
-                        int64_t length, uint32_t *rows)
+                        int64_t length, uint32_t *rows, ref_coverage *coverage)
 {
     const bench t = bench_of(request);
+    const int64_t stride = 2 * length + 1;
+    uint32_t *codes = malloc(MODERATE_EXPONENTS * MODERATE_SIGNIFICANDS * sizeof *codes);
+    if (!codes)
+        return 2;
+    moderate_codes(&t.a, codes);
     for (int64_t i = 0; i < n; i++) {
-        uint32_t *a = rows + i * (2 * length + 1), *b = a + length;
-        words of_row = {request->key, first + (uint64_t)i, 0}, of_column = {request->key, UINT32_MAX, 0};
+        words w = {request->key, first + (uint64_t)i, 0};
         for (int64_t k = 0; k < length; k++)
-            a[k] = moderate_code(&t.a, &of_row);
-        for (int64_t k = 0; k < length; k++)
-            b[k] = moderate_code(&t.b, &of_column);
+            rows[i * stride + k] = moderate_code(&t.a, codes, &w);
     }
-    return ref_dot_answers(&request->profile, first, n, length, rows);
+    moderate_codes(&t.b, codes);
+    words w = {request->key, UINT32_MAX, 0};
+    for (int64_t k = 0; k < length && n > 0; k++)
+        rows[length + k] = moderate_code(&t.b, codes, &w);
+    for (int64_t i = 1; i < n; i++)
+        memcpy(rows + i * stride + length, rows + length, (size_t)length * sizeof *rows);
+    free(codes);
+    return ref_dot_answers(&request->profile, first, n, length, rows, coverage);
 }
 
 /* ---- text --------------------------------------------------------------------------------- */

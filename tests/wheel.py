@@ -2,8 +2,8 @@
 
     python -m tests.wheel [--python INTERPRETER ...] [--out FOLDER]
 
-The sdist must hold all of the C reference, and the wheel, built from the sdist, must be one for every Python from 3.11 on.
-It is installed with its requirements into a new environment of each interpreter. `hfp8sim run` must print the same
+The sdist must hold all of the C reference, of rtl/ and of the example benches. The wheel, built from the sdist, must be one for
+every Python from 3.11 on. It is installed with its requirements into a new environment of each interpreter. `hfp8sim run` must print the same
 figures there as it does here.
 """
 
@@ -62,8 +62,8 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 
 def check_sdist(sdist: Path) -> list[str]:
-    """Files of the C reference that git tracks and the sdist lacks."""
-    tracked = run(["git", "ls-files", "c_ref"], ROOT).split()
+    """Files of the C reference, of rtl/ and of the benches that git tracks and the sdist lacks."""
+    tracked = run(["git", "ls-files", "c_ref", "rtl", "examples/bench", "Makefile"], ROOT).split()
     with tarfile.open(sdist) as archive:
         held = {name.partition("/")[2] for name in archive.getnames()}
     return [f"{sdist.name} lacks {name}" for name in tracked if name not in held]

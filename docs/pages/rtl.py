@@ -1,4 +1,4 @@
-"""The generated tables of docs/rtl.md: gates and depth of the units, from rtl/area.json."""
+"""The generated tables of docs/rtl.md: gates and depth of the units, from rtl/area.json, and the planted bugs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks.area import VARIANTS, Variant, stored
 from docs.pages.markdown import filled, table
 from hfp8sim.formats import get_format
+from tests.mutants.bugs import FOLDER, load_file
 
 PAGE = Path(__file__).parents[1] / "rtl.md"
 _143, _169 = "hfp8-143", "dlfloat16"
@@ -15,8 +16,24 @@ _143, _169 = "hfp8-143", "dlfloat16"
 
 def page() -> str:
     """The page with the stored numbers."""
-    parts = {"costs": costs(), "area": area(), "tool": f"Measured with {stored()['tool']}.\n"}
+    tool = f"Measured with {stored()['tool']}.\n"
+    parts = {"costs": costs(), "area": area(), "tool": tool, "bugs": bugs()}
     return filled(PAGE.read_text("utf-8"), **parts)
+
+
+def bugs() -> str:
+    """Every planted bug of rtl/, with the tests that must fail."""
+    rows = [
+        (f"`{Path(bug.file).stem}`", bug.what, ", ".join(f"`{_test(test)}`" for test in bug.tests))
+        for bug in load_file(FOLDER / "rtl.toml")
+    ]
+    return table(("module", "bug", "found by"), rows)
+
+
+def _test(test: str) -> str:
+    """The name of a test without its folder and its parameters."""
+    path, _, name = test.partition("[")[0].partition("::")
+    return f"{Path(path).name}::{name}"
 
 
 def area() -> str:

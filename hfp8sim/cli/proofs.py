@@ -149,16 +149,13 @@ def _check(path: Path, of: Path | None, flags: bool, junit: Path | None) -> int:
         from hfp8sim.verify.junit import write_junit
 
         about = {name: str(value) for name, value in file.about.items()}
-        if found.coverage is not None:
-            about["coverage"] = found.coverage.lines()[0]
+        about["coverage"] = found.coverage.lines()[0]
         write_junit(junit, f"hfp8sim.vectors.{file.request.unit}", found.results, about)
     return DIFFERED if found.differed else 0
 
 
-def _print_coverage(unit: str, coverage: Coverage | None) -> None:
+def _print_coverage(unit: str, coverage: Coverage) -> None:
     """One line a unit, and the bins that no vector reached."""
-    if coverage is None:
-        return
     print(f"{unit} {coverage.lines()[0]}")
     if coverage.empty:
         listed = ", ".join(coverage.empty[:8])

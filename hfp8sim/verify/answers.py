@@ -20,7 +20,7 @@ from hfp8sim.formats import MODES
 from hfp8sim.verify import c_reference
 from hfp8sim.verify.check import Result
 from hfp8sim.verify.coverage import Coverage
-from hfp8sim.verify.vectors import DOT_LENGTH, UNITS, Field, Request, request
+from hfp8sim.verify.vectors import DOT_LENGTH, UNITS, Field, Request, dot_parts, request
 
 #: Values of a character in `_DIGITS`: a digit that is unknown to a simulator, and what is no digit.
 _UNKNOWN, _OTHER = 16, 17
@@ -51,7 +51,7 @@ class Comparison:
     """What `compare` found."""
 
     results: list[tuple[str, Result]]  #: by rounding mode; one row for `dot`
-    coverage: Coverage | None
+    coverage: Coverage
 
     @property
     def differed(self) -> int:
@@ -258,7 +258,7 @@ def compare(file: VectorFile, flags: bool = True) -> Comparison:
     return Comparison(results, coverage)
 
 
-def _expected(file: VectorFile) -> tuple[dict[str, NDArray[np.uint32]], Coverage | None]:
+def _expected(file: VectorFile) -> tuple[dict[str, NDArray[np.uint32]], Coverage]:
     """The reference's fields for the operands of a file."""
     ffi, lib = c_reference.library()
     asked, record = file.request, file.request.record()
@@ -268,19 +268,20 @@ def _expected(file: VectorFile) -> tuple[dict[str, NDArray[np.uint32]], Coverage
         if field.name not in (*_ANSWERS, *_MASKS):
             place = rows[:, field.offset : field.offset + field.count]
             place[...] = file.columns[field.name].reshape(place.shape)
-    covered = ffi.new("ref_coverage *")
+    covered = ffi.new("ref_coverage[2]")
     if asked.unit == "dot":
-        status = lib.ref_dot_answers(
-            ffi.addressof(record, "profile"), 0, len(rows), DOT_LENGTH, c_reference.pointer(rows)
-        )
-        if status:
-            raise MemoryError("the C reference ran out of memory")
+        profile = ffi.addressof(record, "profile")
+        for start, stop, counts in dot_parts(0, len(rows), covered):
+            pointer = c_reference.pointer(rows[start:stop])
+            c_reference.check_memory(
+                lib.ref_dot_answers(profile, start, stop - start, DOT_LENGTH, pointer, counts)
+            )
     else:
         out = ffi.cast("ref_vector *", c_reference.pointer(rows))
         lib.ref_vector_answers(record, len(rows), out, covered)
     columns = {field.name: rows[:, field.offset] for field in asked.fields()}
     if asked.unit == "dot":
-        return columns, None
+        return columns, asked.coverage([covered])
     modes = tuple(MODES[mode] for mode in np.unique(file.columns["mode"]))
     return columns, dataclasses.replace(asked, modes=modes).coverage([covered])
 

@@ -54,6 +54,12 @@ def library() -> tuple[Any, Any]:
     return module.ffi, module.lib
 
 
+def check_memory(status: int) -> None:
+    """Raise `MemoryError` if a function of the C reference returned that it had none."""
+    if status:
+        raise MemoryError("the C reference ran out of memory")
+
+
 def c_format(fmt: FloatFormat) -> Any:
     """A `ref_format *` with the facts of a record."""
     ffi, _ = library()
@@ -195,8 +201,7 @@ def gemm(
         c_profile(profile, fmt_a, fmt_b), pointer(left), pointer(right), m, n, k, seed, stream,
         pointer(out), events, pointer(flags),
     )  # fmt: skip
-    if status:
-        raise MemoryError("the C reference ran out of memory")
+    check_memory(status)
     counts = Events(**{f.name: int(getattr(events, f.name)) for f in dataclasses.fields(Events)})
     return out.astype(profile.result_format.dtype), counts, flags
 

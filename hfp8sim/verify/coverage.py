@@ -1,14 +1,15 @@
 """Coverage of a vector set: named bins, and how many vectors fell into each.
 
 The C reference counts (`ref_coverage` in `c_ref/hfp8_ref.h`). Here are the names of its bins, and which of them a
-unit can reach with its formats and modes: a bin that no input can reach is not listed.
+unit can reach with its formats and modes: a bin that no input can reach is not listed. A vector of `dot` is many
+roundings; its bins count those.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ _FLAGS = ("inexact", "overflow", "underflow", "invalid")
 class Covered:
     """What coverage depends on: the unit, its modes, and the formats of its terms and result."""
 
-    unit: str  #: convert, fma, fmma, add
+    unit: str  #: convert, fma, fmma, add, products
     modes: tuple[int, ...]
     target: FloatFormat  #: of the result, and of the accumulator or total
     operands: tuple[FloatFormat, ...]  #: whose codes are multiplied, added or converted
@@ -46,8 +47,13 @@ class Covered:
         """Whether two terms are added."""
         return self.unit != "convert"
 
+    @property
+    def any_products(self) -> bool:
+        """Whether the exact sum of several products is added."""
+        return self.unit in ("fmma", "products")
 
-#: A bin: group, index in the group's counts, label.
+
+#: A bin: group, index in the group's counts, label. Or a counted one: group, count, label.
 Bin = tuple[str, int, str]
 
 
@@ -99,8 +105,8 @@ def _operand_kinds(of: Covered) -> list[int]:
         return [k for k in range(4) if k < 3 or of.target.has_nan]
     one = [any(_has_kind(fmt, k) for fmt in of.operands) for k in range(4)]
     one[3] |= one[2] and one[0] and of.unit != "add"  # 0 · infinity
-    one[3] |= one[2] and of.unit == "fmma"  # infinity − infinity
-    one[0] |= of.unit == "fmma"
+    one[3] |= one[2] and of.any_products  # infinity − infinity
+    one[0] |= of.any_products
     return [k for k in range(4) if one[k]]
 
 
@@ -125,7 +131,7 @@ def _most_cancelled(of: Covered) -> int:
     Terms of m and n bits whose exponents differ by at most 1 have a sum of at least one unit of the finer one: it
     loses at most max(m, n) bits.
     """
-    if of.unit == "fmma":  # a sum of products has any number of bits
+    if of.any_products:  # a sum of products has any number of bits
         return of.target.fraction_bits + 2
     addend = sum(fmt.fraction_bits + 1 for fmt in of.operands)
     return max(addend, of.target.fraction_bits + 1)
@@ -146,18 +152,49 @@ def _sum_can_underflow(of: Covered) -> bool:
     if acc.lowest == "subnormal":
         return addend_bit < acc_bit
     smallest = float(np.prod([fmt.min_positive for fmt in of.operands]))
-    exponent = addend_bit if of.unit == "fmma" else math.frexp(smallest)[1] - 1
+    exponent = addend_bit if of.any_products else math.frexp(smallest)[1] - 1
     unit = min(addend_bit, max(exponent - 1 - acc.fraction_bits, acc_bit))
     return 2.0**unit < acc.min_positive
+
+
+#: Groups of a stage of `dot`. Its operands are numbers near 1, so that no sum leaves the range.
+_STAGE_GROUPS = ("difference", "carry", "cancellation", "position", "sign", "swamped")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """What rounds in a `dot`: the steps of the accumulator, or the additions to the running total."""
+
+    name: str  #: precedes the names of the groups
+    of: Covered
+    counts: dict[str, Any]
+    is_first: bool = False  #: whether every sum begins at zero: then no groups of two terms apply
+
+    def counted(self) -> Iterator[Bin]:
+        """Group with the stage's name, count, label."""
+        groups = ("position", "sign") if self.is_first else _STAGE_GROUPS
+        for group, index, label in bins(self.of):
+            if group in groups:
+                yield f"{self.name} {group}", int(self.counts[group][index]), label
 
 
 class Coverage:
     """Counts of the bins that a vector set can reach."""
 
-    def __init__(self, of: Covered, counts: dict[str, Any]) -> None:
+    def __init__(self, counts: Iterable[Bin]) -> None:
         self.groups: dict[str, dict[str, int]] = {}
-        for group, index, label in bins(of):
-            self.groups.setdefault(group, {})[label] = int(counts[group][index])
+        for group, count, label in counts:
+            self.groups.setdefault(group, {})[label] = count
+
+    @classmethod
+    def of_unit(cls, of: Covered, counts: dict[str, Any]) -> Coverage:
+        """The coverage of a unit that rounds once: all of its bins."""
+        return cls((group, int(counts[group][index]), label) for group, index, label in bins(of))
+
+    @classmethod
+    def of_dot(cls, stages: Iterable[Stage]) -> Coverage:
+        """The coverage of whole dot products."""
+        return cls(counted for stage in stages for counted in stage.counted())
 
     def __len__(self) -> int:
         return sum(map(len, self.groups.values()))

@@ -24,13 +24,15 @@ from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.mac import SumOrder
 from hfp8sim.verify import c_reference
-from hfp8sim.verify.coverage import Coverage, Covered
+from hfp8sim.verify.coverage import Coverage, Covered, Stage
 from hfp8sim.version import __version__
 
 #: Widths in bits of the fields that are not codes.
 MODE_BITS, RANDOM_BITS, FLAG_BITS = 4, 24, 4
 #: Products of a `dot` vector: two chunks of 64, and two more.
 DOT_LENGTH = 130
+#: Vectors of a `dot` set whose coverage is counted: that takes longer than to make them.
+DOT_COVERED = 4096
 #: The units, by name, with what a vector is. Their order gives the numbers in the key of the operands.
 UNITS = {
     "convert": "binary32 to the operand format, saturating as the profile defines",
@@ -67,7 +69,7 @@ class VectorSet:
     fields: tuple[Field, ...]
     rows: NDArray[np.uint32]  #: (n, words): `Field.offset` says which word is what
     about: dict[str, Any]  #: the version, and the arguments that give this set
-    coverage: Coverage | None = None  #: None for `dot`
+    coverage: Coverage  #: of `dot`, that of the first `DOT_COVERED` vectors
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -104,7 +106,7 @@ class VectorSet:
             )
             head.append(f"[{top - 1}:{low}] {field.name}{parts}: {field.meaning}")
             top = low
-        head += self.coverage.lines() if self.coverage else []
+        head += self.coverage.lines()
         return [f"// {line}" for line in head]
 
     def text(self) -> Iterator[bytes]:
@@ -137,13 +139,12 @@ class VectorSet:
 
     def write_npz(self, path: str | Path) -> Path:
         """Write the .npz: one array per field, and `about` and `coverage` as JSON text."""
-        groups = self.coverage.groups if self.coverage else {}
 
         def write(file: IO[bytes]) -> None:
             arrays: dict[str, Any] = {
                 "unit": self.unit,
                 "about": json.dumps(self.about),
-                "coverage": json.dumps(groups),
+                "coverage": json.dumps(self.coverage.groups),
                 **self.columns,
             }
             np.savez(file, **arrays)
@@ -269,19 +270,42 @@ class Request:
         }  # fmt: skip
         return about | ({"sum_order": self.sum_order} if self.unit == "fmma" else {})
 
-    def coverage(self, counts: Iterable[Any]) -> Coverage:
-        """The sum of several `ref_coverage *`, with names."""
-        ffi, _ = c_reference.library()
-        total: dict[str, NDArray[np.uint64]] = {}
-        for record in counts:
-            for group, _ in ffi.typeof("ref_coverage").fields:
-                part = np.array(list(getattr(record, group)), np.uint64)
-                total[group] = total[group] + part if group in total else part
-        modes = tuple(sorted({mode_number(mode) for mode in self.modes}))
+    def coverage(self, counts: Sequence[Any]) -> Coverage:
+        """The sum of several `ref_coverage[2]`, with names; of units but `dot` the second ones are zero."""
+        first, second = (_total([pair[i] for pair in counts]) for i in range(2))
         chunk = get_format(self.profile.accumulator)
+        if self.unit == "dot":
+            return Coverage.of_dot(self._stages(chunk, first, second))
+        modes = tuple(sorted({mode_number(mode) for mode in self.modes}))
         operands = (chunk,) if self.unit == "add" else self.operands
         covered = Covered(self.unit, modes, self.result, operands, self.overflow, self.draws == 1)
-        return Coverage(covered, total)
+        return Coverage.of_unit(covered, first)
+
+    def _stages(
+        self, accumulator: FloatFormat, steps: dict[str, Any], additions: dict[str, Any]
+    ) -> Iterator[Stage]:
+        """The stages of a `dot` in which numbers are added."""
+        p = self.profile
+        count, chunk = p.products_per_step, p.chunk_length
+        unit = "fma" if count == 1 else "products"
+        modes = (mode_number(p.rounding),)
+        of_steps = Covered(unit, modes, accumulator, self.operands, self.overflow)
+        yield Stage("step", of_steps, steps, is_first=count == 0 or 0 < chunk <= count)
+        if 0 < chunk < DOT_LENGTH:
+            between, modes = get_format(p.between_chunks), (mode_number(p.between_rounding),)
+            of_additions = Covered("add", modes, between, (accumulator,), self.overflow)
+            yield Stage("total", of_additions, additions)
+
+
+def _total(records: Iterable[Any]) -> dict[str, NDArray[np.uint64]]:
+    """The sum of some `ref_coverage`, by group."""
+    ffi, _ = c_reference.library()
+    total: dict[str, NDArray[np.uint64]] = {}
+    for record in records:
+        for group, _ in ffi.typeof("ref_coverage").fields:
+            part = np.array(list(getattr(record, group)), np.uint64)
+            total[group] = total[group] + part if group in total else part
+    return total
 
 
 def request(
@@ -336,21 +360,34 @@ def vectors(
     rows = np.empty((count, words), np.uint32)
 
     def fill(first: int) -> Any:
-        part, covered = rows[first : first + _ROWS], ffi.new("ref_coverage *")
+        part, covered = rows[first : first + _ROWS], ffi.new("ref_coverage[2]")
         if unit == "dot":
-            status = lib.ref_dot_vectors(
-                record, first, len(part), DOT_LENGTH, c_reference.pointer(part)
-            )
-            if status:
-                raise MemoryError("the C reference ran out of memory")
+            fill_dot(part, first, covered)
         else:
             out = ffi.cast("ref_vector *", c_reference.pointer(part))
             lib.ref_vectors(record, first, len(part), out, covered)
         return covered
 
+    def fill_dot(part: NDArray[np.uint32], first: int, covered: Any) -> None:
+        for start, stop, counts in dot_parts(first, len(part), covered):
+            pointer = c_reference.pointer(part[start:stop])
+            c_reference.check_memory(
+                lib.ref_dot_vectors(
+                    record, first + start, stop - start, DOT_LENGTH, pointer, counts
+                )
+            )
+
     covered = in_parts(fill, count, threads)
-    coverage = None if unit == "dot" else q.coverage(covered)
-    return VectorSet(unit, q.fields(), rows, q.about(count), coverage)
+    return VectorSet(unit, q.fields(), rows, q.about(count), q.coverage(covered))
+
+
+def dot_parts(first: int, count: int, covered: Any) -> Iterator[tuple[int, int, Any]]:
+    """Rows of a part of a `dot` set, from and to, with the records that count their coverage, or NULL."""
+    ffi, _ = c_reference.library()
+    cut = min(max(DOT_COVERED - first, 0), count)
+    for start, stop, counts in ((0, cut, covered), (cut, count, ffi.NULL)):
+        if start < stop:
+            yield start, stop, counts
 
 
 def in_parts(work: Any, count: int, threads: int | None) -> list[Any]:

@@ -18,6 +18,7 @@ def main() -> int:
     mark = "rtl and not rtl_long"
     if "--long" in arguments:
         arguments.remove("--long")
+        arguments += ["-rP"]  # what the benches print: cases and CPU time
         mark = "rtl_long"
     programs = (VERILATOR, ICARUS, YOSYS, "g++", "gcc")
     missing = [program for program in programs if shutil.which(program) is None]

@@ -70,7 +70,7 @@ def run(
 
 
 @functools.cache
-def _digest(*folders: Path) -> str:
+def digest(*folders: Path) -> str:
     content = hashlib.sha256()
     for folder in folders:
         for path in sorted(folder.iterdir()):
@@ -94,8 +94,8 @@ def build(
     """
     name = "-".join([top, bench, *(value.rpartition("h")[2] for value in values.values())])
     key = hashlib.sha256("\0".join([wrapper, *definitions]).encode()).hexdigest()[:8]
-    folder = OUT / f"{name}-{_digest(RTL, BENCHES, REFERENCE)}-{key}"
-    with _locked(folder):
+    folder = OUT / f"{name}-{digest(RTL, BENCHES, REFERENCE)}-{key}"
+    with locked(folder):
         if not (folder / "bench").exists():
             folder.mkdir(exist_ok=True)
             _compile(folder, top, bench, values, wrapper, definitions)
@@ -103,7 +103,7 @@ def build(
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One process at a time works on a folder."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with open(folder.with_name(folder.name + ".lock"), "w") as file:
@@ -155,10 +155,10 @@ def _flags() -> tuple[str, ...]:
 def _common() -> list[Path]:
     """Object files that all benches link, in the cache folder: Verilator's library and the C reference."""
     version = run(VERILATOR, "--version").stdout + run("g++", "--version").stdout
-    key = hashlib.sha256((_digest(REFERENCE) + version).encode()).hexdigest()[:16]
+    key = hashlib.sha256((digest(REFERENCE) + version).encode()).hexdigest()[:16]
     folder = cache_folder() / "rtl" / key
     objects = [folder / name for name in ("verilated.o", "threads.o", "reference.o")]
-    with _locked(folder):
+    with locked(folder):
         if not folder.exists():
             include = Path(_flags()[2][2:])
             part = folder.with_name(key + ".part")

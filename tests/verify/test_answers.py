@@ -55,8 +55,7 @@ def test_written_vectors_pass(tmp_path: Path, unit: str, profile: str) -> None:
         assert not found.differed and sum(result.tried for _, result in found.results) == 200
         for name, column in vector_set.columns.items():
             assert np.array_equal(file.columns[name], column)
-        if unit != "dot":
-            assert found.coverage.groups == vector_set.coverage.groups
+        assert found.coverage.groups == vector_set.coverage.groups
 
 
 def test_vectors_of_older_version_pass(tmp_path: Path) -> None:

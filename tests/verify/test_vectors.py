@@ -196,63 +196,134 @@ def test_default_vectors_reach_every_bin(name: str) -> None:
         assert not vectors(unit, name, phase=phase, seed=seed).coverage.empty, (unit, phase, seed)
 
 
+@pytest.mark.parametrize("name", ["hfp8", "rapid", "fp8-2018", "fp16"])
+def test_default_dots_reach_every_place(name: str) -> None:
+    """Operands near 1 leave only ends of exponent differences, and rare cancellations, empty."""
+    for seed in (0, 1):
+        coverage = vectors("dot", name, seed=seed).coverage
+        assert len(coverage) > 90 and len(coverage.empty) < 8
+        assert {text.split(":")[0].split()[1] for text in coverage.empty} <= {"difference", "cancellation"}  # fmt: skip
+
+
+def test_dot_coverage_follows_the_profile() -> None:
+    """No totals without chunks, and no sums of two terms where a step has all products."""
+    flat = vectors("dot", get_profile("hfp8").replace(chunk_length=0), count=3).coverage
+    assert not any(group.startswith("total") for group in flat.groups)
+    whole = vectors("dot", "exact", count=3).coverage
+    assert set(whole.groups) == {"step position", "step sign"}
+
+
+def test_dot_coverage_counts_the_first_vectors() -> None:
+    counts = [
+        vectors("dot", count=module.DOT_COVERED + more, threads=1).coverage.groups
+        for more in (-1, 0, 5)
+    ]
+    assert counts[0] != counts[1] == counts[2]
+
+
 def test_bins_that_are_not_listed_stay_empty() -> None:
     """A bin is left out only if no vector falls into it."""
     ffi, lib = c_reference.library()
     for unit, name in itertools.product(COVERED, ("hfp8", "aiu", "fp8-2018", "hopper-fp8")):
         q = module.request(unit, name)
-        rows, counts = ffi.new("ref_vector[]", 50_000), ffi.new("ref_coverage *")
+        rows, counts = ffi.new("ref_vector[]", 50_000), ffi.new("ref_coverage[2]")
         lib.ref_vectors(q.record(), 0, 50_000, rows, counts)
         listed = Counter()
         for group, bins in q.coverage([counts]).groups.items():
             listed[group] = sum(bins.values())
         for group, _ in ffi.typeof("ref_coverage").fields:
-            assert listed[group] == sum(getattr(counts, group)), (unit, name, group)
+            assert listed[group] == sum(getattr(counts[0], group)), (unit, name, group)
+
+
+def observe(expected: Counter, acc, terms, mode: str, before: int, after: int, flags: int) -> None:
+    """Count the bins of one rounded sum of two terms, found again in fractions."""
+    bits, x = acc.fraction_bits, oracle.total(terms)
+    if all(t.kind == "number" and t.magnitude for t in terms):
+        e, f = (oracle.floor_log2(t.magnitude) for t in terms)
+        d = min(max(e - f, -bits - 3), bits + 3)
+        expected[
+            "difference", f"{'≤ ' if d == -bits - 3 else '≥ ' if d == bits + 3 else ''}{d}"
+        ] += 1
+        if terms[0].negative == terms[1].negative:
+            carries = oracle.floor_log2(x.magnitude) > max(e, f)
+            expected["carry", "carry" if carries else "no carry"] += 1
+        elif x.magnitude == 0:
+            expected["cancellation", "all"] += 1
+        else:
+            lost = min(max(e, f) - oracle.floor_log2(x.magnitude), bits + 2)
+            expected["cancellation", f"{lost}"] += 1
+        expected["swamped", mode] += int(after == before)
+    if x.kind == "number" and x.magnitude:
+        expected["sign", f"{mode}: {'negative' if x.negative else 'positive'}"] += 1
+    if x.kind == "number" and x.magnitude >= oracle.smallest(acc):
+        quanta = x.magnitude / oracle.power(oracle.floor_log2(x.magnitude) - bits)
+        lower, fraction = divmod(quanta, 1)
+        place = (
+            "exact" if fraction == 0
+            else "below half" if fraction < oracle.power(-1)
+            else "above half" if fraction > oracle.power(-1)
+            else f"tie, lower {'odd' if lower % 2 else 'even'}"
+        )  # fmt: skip
+        expected["position", f"{mode}: {place}"] += 1
+        if fraction and lower == 2 ** (bits + 1) - 1 and not flags & 2:
+            result = oracle.decode(acc, after).magnitude
+            expected["carry", "rounding"] += int(result > x.magnitude)
+
+
+#: Groups that `observe` counts.
+OBSERVED = ("difference", "carry", "cancellation", "swamped", "position", "sign")
 
 
 def test_coverage_equals_oracle() -> None:
     """Exponents, carries, cancellation and the place between two neighbours, found again in fractions."""
     p, a, b, acc, _ = formats_of("hfp8")
     vector_set = vectors("fma", p, phase="wgrad", count=3000)
-    v, bits = vector_set.columns, acc.fraction_bits
+    v = vector_set.columns
     expected = Counter()
     for i in range(3000):
         start = oracle.decode(acc, int(v["acc"][i]))
         addend = oracle.product(oracle.decode(a, int(v["a"][i])), oracle.decode(b, int(v["b"][i])))
-        x = oracle.total([start, addend])
-        mode = MODES[v["mode"][i]]
-        terms = [start, addend]
-        if all(t.kind == "number" and t.magnitude for t in terms):
-            e, f = (oracle.floor_log2(t.magnitude) for t in terms)
-            d = min(max(e - f, -bits - 3), bits + 3)
-            expected[
-                "difference", f"{'≤ ' if d == -bits - 3 else '≥ ' if d == bits + 3 else ''}{d}"
-            ] += 1
-            if start.negative == addend.negative:
-                carries = oracle.floor_log2(x.magnitude) > max(e, f)
-                expected["carry", "carry" if carries else "no carry"] += 1
-            elif x.magnitude == 0:
-                expected["cancellation", "all"] += 1
-            else:
-                lost = min(max(e, f) - oracle.floor_log2(x.magnitude), bits + 2)
-                expected["cancellation", f"{lost}"] += 1
-            expected["swamped", mode] += int(v["result"][i] == v["acc"][i])
-        if x.kind == "number" and x.magnitude >= oracle.smallest(acc):
-            quanta = x.magnitude / oracle.power(oracle.floor_log2(x.magnitude) - bits)
-            lower, fraction = divmod(quanta, 1)
-            place = (
-                "exact" if fraction == 0
-                else "below half" if fraction < oracle.power(-1)
-                else "above half" if fraction > oracle.power(-1)
-                else f"tie, lower {'odd' if lower % 2 else 'even'}"
-            )  # fmt: skip
-            expected["position", f"{mode}: {place}"] += 1
-            if fraction and lower == 2 ** (bits + 1) - 1 and not int(v["flags"][i]) & 2:
-                result = oracle.decode(acc, int(v["result"][i])).magnitude
-                expected["carry", "rounding"] += int(result > x.magnitude)
-    for group in ("difference", "carry", "cancellation", "swamped", "position"):
+        mode, before = MODES[v["mode"][i]], int(v["acc"][i])
+        after, flags = int(v["result"][i]), int(v["flags"][i])
+        observe(expected, acc, [start, addend], mode, before, after, flags)
+    for group in OBSERVED:
         counts = vector_set.coverage.groups[group]
         assert counts == {label: expected[group, label] for label in counts}, group
+
+
+def test_coverage_of_dot_equals_oracle() -> None:
+    """Each step of the accumulator, and each addition of a chunk but the first."""
+    p, a, b, acc, between = formats_of("hfp8")
+    vector_set = vectors("dot", p, phase="wgrad", count=20)
+    v = vector_set.columns
+    expected = {"step": Counter(), "total": Counter()}
+    for row in range(20):
+        total = code = 0
+        for k in range(130):
+            pair = int(v["a"][row, k]), int(v["b"][row, k])
+            product = oracle.product(oracle.decode(a, pair[0]), oracle.decode(b, pair[1]))
+            terms, before = [oracle.decode(acc, code), product], code
+            code, flags = oracle.round_sum(
+                acc, oracle.total(terms), p.rounding, p.overflow, p.random_bits, 0
+            )
+            observe(expected["step"], acc, terms, p.rounding, before, code, flags)
+            if k % 64 != 63 and k != 129:
+                continue
+            terms, before, code = (
+                [oracle.decode(between, total), oracle.decode(acc, code)],
+                total,
+                0,
+            )
+            total, flags = oracle.round_sum(
+                between, oracle.total(terms), p.between_rounding, p.overflow, p.random_bits, 0
+            )
+            if k > 63:
+                observe(expected["total"], between, terms, p.between_rounding, before, total, flags)
+        assert total == v["result"][row]
+    for stage, group in itertools.product(expected, OBSERVED):
+        counts = vector_set.coverage.groups[f"{stage} {group}"]
+        assert counts == {label: expected[stage][group, label] for label in counts}, (stage, group)
+        assert sum(counts.values()) > 0 or (stage, group) == ("total", "swamped")
 
 
 def test_coverage_stands_in_files(tmp_path: Path) -> None:
