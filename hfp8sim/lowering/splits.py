@@ -104,7 +104,16 @@ class Work:
     # --- cycles
 
     def _transfer(self, size: float) -> float:
-        return size / self.machine.memory.sustained_bytes_per_cycle
+        return size / self.machine.transfer_bytes_per_cycle
+
+    @property
+    def _storing(self) -> float:
+        """Cycles of the result: the channel turns around for it, or the ring is slower."""
+        memory, size = self.machine.memory, self._result_bytes
+        sustained = memory.sustained_bytes_per_cycle
+        turnaround = self.machine.ring.turnaround / (1 << 20)
+        turned = turnaround * min(sum(self.reads), size) * (memory.bytes_per_cycle / sustained)
+        return max(size / sustained + turned, self._transfer(size))
 
     @property
     def arrays(self) -> float:
@@ -177,15 +186,11 @@ class Work:
         """Where the cycles go."""
         a, b = (self._transfer(size) for size in self.reads)
         array = self.arrays + self.weight_blocks
-        memory = self.machine.memory
-        turnaround = self.machine.ring.turnaround / (1 << 20)
-        turned = turnaround * min(sum(self.reads), self._result_bytes)
-        turned *= memory.bytes_per_cycle / memory.sustained_bytes_per_cycle
         return Cycles(
             compute=math.ceil(self.arrays),
             weight_load=math.ceil(self.weight_blocks),
             stall_in=math.ceil(self._inputs(a, b, array) - array),
-            stall_out=math.ceil(self._transfer(self._result_bytes) + turned + self.reduction),
+            stall_out=math.ceil(self._storing + self.reduction),
         )
 
 

@@ -387,7 +387,7 @@ class _Candidates:
             traffic: bytes that all cores move.
             first_load, last_store: cycles that nothing hides.
         """
-        moving = traffic / self.machine.memory.sustained_bytes_per_cycle
+        moving = traffic / self.machine.transfer_bytes_per_cycle
         busy = np.maximum(self._compute_cycles(), self._post_cycles()) * shares
         steady = np.where(self.slots == 1, busy + moving, np.maximum(busy, moving))
         instructions = self.ni * self.nj * self.work.gemm.groups * (3 + 2 * self.nk)
@@ -471,16 +471,16 @@ class _Candidates:
 
     def _first_load(self, split: Split | None) -> NDArray[Any]:
         """Cycles until the first operands have arrived, on one core or on a grid; nothing hides them."""
-        memory, demand = self.machine.memory, self.demand
+        machine, demand = self.machine, self.demand
         a, b = self.a_box * demand.a_bytes, self.b_box * demand.b_bytes
         if split is not None:
             a = a * split.groups * split.m * self._fetches(split.n)
             b = b * split.groups * split.n * self._fetches(split.m)
-        return (a + b) / memory.sustained_bytes_per_cycle + memory.latency
+        return (a + b) / machine.transfer_bytes_per_cycle + machine.memory.latency
 
     def _last_store(self, cores: int) -> NDArray[Any]:
         """Cycles in which some cores finish and store their last tiles; nothing hides them."""
-        moving = cores * self.demand.c_bytes / self.machine.memory.sustained_bytes_per_cycle
+        moving = cores * self.demand.c_bytes / self.machine.transfer_bytes_per_cycle
         cycles: NDArray[Any] = self.mt * self.nt * (1 / self.machine.post.lanes + moving)
         return cycles
 

@@ -78,6 +78,12 @@ class Ring:
     """The ring between cores, and what they share over it."""
 
     receivers: int = _number(1, 1024, "cores that one fetch of an operand serves", 1)
+    bytes_per_cycle: int = _number(
+        1,
+        1 << 16,
+        "bytes that the ring moves per cycle at the memory's place on it, where every transfer passes",
+        1 << 16,
+    )
     partial_bytes_per_cycle: int = _number(
         1, 1 << 16, "bytes of partial sums that the ring moves per cycle", 32
     )
@@ -192,6 +198,11 @@ class Machine:
     def accumulator_rows(self) -> int:
         """Accumulator rows of a core; a row is as many outputs as the array has columns."""
         return self.memory.accumulators // self.array.columns
+
+    @property
+    def transfer_bytes_per_cycle(self) -> float:
+        """Bytes that all cores load and store per cycle in the long run: of the DRAM channel or of the ring."""
+        return min(self.memory.sustained_bytes_per_cycle, self.ring.bytes_per_cycle)
 
     def macs_per_lane(self, bits: int) -> int:
         """Multiply-accumulates per lane and cycle for operands of at most `bits` bits."""

@@ -45,6 +45,7 @@ _FACT_TYPES: tuple[tuple[str, type, bool], ...] = (
     ("machine.memory.bytes_per_cycle", int, False),
     ("machine.memory.refresh_ns", int, True),
     ("machine.memory.refresh_interval_ns", int, True),
+    ("machine.ring.bytes_per_cycle", int, True),
     ("profile.name", str, False),
     ("phases", list, True),
     ("policy", list, True),

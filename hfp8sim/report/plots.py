@@ -276,10 +276,12 @@ def _roofline_points(rows: Sequence[Row]) -> list[svg.Point]:
     ]  # fmt: skip
 
 
-def _sustained_bytes_per_cycle(memory: dict[str, int]) -> float:
-    """What refresh leaves of the channel's rate. A report of an older version has no refresh."""
+def _transfer_bytes_per_cycle(machine: dict[str, Any]) -> float:
+    """`Machine.transfer_bytes_per_cycle` of a report's machine; an older report has no refresh and no ring."""
+    memory, ring = machine["memory"], machine.get("ring", {})
     interval = memory.get("refresh_interval_ns", 1)
-    return memory["bytes_per_cycle"] * (interval - memory.get("refresh_ns", 0)) / interval
+    sustained = memory["bytes_per_cycle"] * (interval - memory.get("refresh_ns", 0)) / interval
+    return float(min(sustained, ring.get("bytes_per_cycle", math.inf)))
 
 
 def _roofs(report: ReportRecord, points: Sequence[svg.Point]) -> list[svg.Line]:
@@ -291,7 +293,7 @@ def _roofs(report: ReportRecord, points: Sequence[svg.Point]) -> list[svg.Line]:
     low = min(point.x for point in points)
     ridge = low
     if knows_memory(facts["time_model"]):
-        rate = _sustained_bytes_per_cycle(machine["memory"]) * clock / 1e12
+        rate = _transfer_bytes_per_cycle(machine) * clock / 1e12
         ridge = peak / rate
         low = min(low, ridge / 4)
         roofs.append((low, rate * low, ridge, peak, f"memory: {1e3 * rate:,.0f} GB/s"))

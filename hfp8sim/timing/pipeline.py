@@ -26,6 +26,7 @@ MODEL = layout(
     macs_16bit=np.int64,
     post_lanes=np.int64,  # results of POST per cycle
     bytes_per_cycle=np.int64,  # of the DRAM channel
+    ring_bytes_per_cycle=np.int64,  # of the ring, where every transfer passes
     latency=np.int64,  # cycles until the first byte of a load arrives
     refresh_ns=np.int64,  # of a refresh, in which the channel moves nothing
     refresh_interval_ns=np.int64,  # from one refresh to the next
@@ -253,10 +254,22 @@ def _prune(pipe):
 
 
 @jit
-def with_refresh(cycles, model):
+def _with_refresh(cycles, model):
     """Cycles of the channel until it has worked for `cycles`: refresh takes its share of the time."""
     interval = model.refresh_interval_ns
     return ceil_div(cycles * interval, interval - model.refresh_ns)
+
+
+@jit
+def transfer_cycles(size, shares, turned, model):
+    """Cycles in which a share of some bytes passes the channel, or the ring if that takes longer.
+
+    Args:
+        turned: cycles that the channel needs to turn around.
+    """
+    channel = ceil_div(size, shares * model.bytes_per_cycle) + turned
+    ring = ceil_div(size, shares * model.ring_bytes_per_cycle)
+    return max(_with_refresh(channel, model), ring)
 
 
 # -- stores ------------------------------------------------------------------------------------------

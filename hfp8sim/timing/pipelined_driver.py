@@ -125,6 +125,7 @@ def _model_record(machine: Machine) -> Any:
     model.macs_8bit, model.macs_16bit = array.macs_8bit, array.macs_16bit
     model.post_lanes = machine.post.lanes
     model.bytes_per_cycle, model.latency = memory.bytes_per_cycle, memory.latency
+    model.ring_bytes_per_cycle = machine.ring.bytes_per_cycle
     model.refresh_ns, model.refresh_interval_ns = memory.refresh_ns, memory.refresh_interval_ns
     model.cores, model.receivers = machine.cores, machine.ring.receivers
     model.turnaround = machine.ring.turnaround

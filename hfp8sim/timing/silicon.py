@@ -189,4 +189,4 @@ def roofline(row: Measurement, machine: Machine) -> float:
     _, m, n, k = row.shape
     size = (m * k + k * n) * row.bits // 8 + m * n * RESULT_BYTES
     compute = row.shape.macs / machine.macs_per_cycle(row.bits)
-    return max(compute, size / machine.memory.sustained_bytes_per_cycle) / machine.clock_mhz
+    return max(compute, size / machine.transfer_bytes_per_cycle) / machine.clock_mhz

@@ -81,11 +81,13 @@ def test_every_plot_and_table_is_there(report: Report) -> None:
     assert page.shapes["cycles"] >= rows and page.shapes["errors_sum"] >= 18
 
 
-def test_memory_roof_is_what_refresh_leaves() -> None:
+def test_memory_roof_is_what_refresh_and_ring_leave() -> None:
     machine = sample().facts["machine"]
     memory = machine["memory"] | {"refresh_ns": 1000, "refresh_interval_ns": 4000}
     assert "memory: 102 GB/s" in sample().to_html()
     assert "memory: 77 GB/s" in sample(machine=machine | {"memory": memory}).to_html()
+    ring = {"bytes_per_cycle": 32}
+    assert "memory: 51 GB/s" in sample(machine=machine | {"ring": ring}).to_html()
 
 
 def test_page_loads_no_other_file(report: Report) -> None:

@@ -168,6 +168,35 @@ def test_refresh_prolongs_every_transfer_of_the_closed_form(split: Split) -> Non
     )
 
 
+def test_ring_limits_transfers_by_hand() -> None:
+    """A ring of two bytes a cycle beside a channel of four: every transfer takes twice as long. Turning hides."""
+    layer, machine = Layer("x", "linear", 32, 32, 16), small_ring(2)
+    program = lower_layer(layer, "fwd", machine, tile=(16, 16, 16), split=Split(1, 2, 2))
+    keys: list[dict[str, int]] = [
+        {},
+        {"ring.bytes_per_cycle": 4},
+        {"ring.bytes_per_cycle": 2},
+        {"ring.bytes_per_cycle": 2, "ring.turnaround": 1 << 19},
+    ]
+    parts = [
+        time_program(program, machine.replace(**more), "pipelined").layers[0].parts for more in keys
+    ]
+    assert parts[0] == parts[1]
+    assert parts[2] == parts[0]._replace(stall_in=100 + 2 * 256, stall_out=1024)
+    assert parts[3] == parts[2]
+
+
+def test_ring_limits_transfers_of_the_closed_form() -> None:
+    shape = GemmShape(1, 64, 4096, 4096)
+    narrow, turning = SPYRE.replace(**{"ring.bytes_per_cycle": 68}), SPYRE.memory.bytes_per_cycle
+    works = [Work(shape, each, 16, 0, Split(1, 4, 8)) for each in (SPYRE, narrow)]
+    before, after = (work.cycles() for work in works)
+    arrays = before.compute + before.weight_load
+    assert turning == 136
+    assert after.stall_in + arrays == pytest.approx(2 * (before.stall_in + arrays), rel=0.02)
+    assert after.stall_out == math.ceil(64 * 4096 * 2 / 68)
+
+
 def test_core_without_a_tile_loads_nothing() -> None:
     """A grid of 1 × 3 on a machine with four cores."""
     machine, layer = small_ring(4), Layer("x", "linear", 16, 48, 16)

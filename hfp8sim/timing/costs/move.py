@@ -17,7 +17,7 @@ from hfp8sim.timing.pipeline import (
     issue_stores_of,
     ready_time,
     reserve_channel,
-    with_refresh,
+    transfer_cycles,
 )
 
 
@@ -58,8 +58,7 @@ def cost_ld(op, regs, pipe, segment, spans, model):
     start = max(clocks.load_free, free_time(pipe, op.write))
     issue_stores_before(pipe, spans, start)
     size = op.bytes * pipe.cores * fetches
-    cycles = ceil_div(size, sharing * model.bytes_per_cycle)
-    end = reserve_channel(pipe, start, with_refresh(cycles, model))
+    end = reserve_channel(pipe, start, transfer_cycles(size, sharing, 0, model))
     region = find_region(pipe, pipe.scratchpad, op.write)
     region.ready = end + model.latency if op.bytes else start
     clocks.load_free, clocks.loaded = end, max(clocks.loaded, region.ready)
@@ -84,8 +83,8 @@ def cost_st(op, regs, pipe, segment, spans, model):
     store = pipe.stores[pipe.waiting]
     store.rows = op.read
     store.ready = ready_time(pipe, op.read)
-    moving = ceil_div(op.bytes * pipe.cores, model.bytes_per_cycle)
-    store.cycles = with_refresh(moving + _turnaround(op, pipe, segment, model), model)
+    turned = _turnaround(op, pipe, segment, model)
+    store.cycles = transfer_cycles(op.bytes * pipe.cores, 1, turned, model)
     store.span = pipe.executed
     pipe.waiting += 1
     segment.bytes_out += op.bytes
