@@ -17,14 +17,17 @@ from hfp8sim.training import functions
 from hfp8sim.training.emulation import Products
 
 Tensor = Any  #: PyTorch's, which need not be installed where types are checked
+_eager = torch.compiler.disable  # compiled code would trace into NumPy
 
 
+@_eager
 def linear(x: Tensor, w: Tensor, bias: Tensor | None = None, *, products: Products) -> Tensor:
     """`torch.nn.functional.linear`: x (…, K), w (N, K), bias (N,)."""
     result: Tensor = functions.Linear.apply(x, w, bias, products)
     return result
 
 
+@_eager
 def bmm(a: Tensor, b: Tensor, *, products: Products) -> Tensor:
     """`torch.bmm`: a (G, M, K), b (G, K, N)."""
     if a.ndim != 3 or b.ndim != 3:
@@ -33,6 +36,7 @@ def bmm(a: Tensor, b: Tensor, *, products: Products) -> Tensor:
     return result
 
 
+@_eager
 def matmul(a: Tensor, b: Tensor, *, products: Products) -> Tensor:
     """`torch.matmul`: vectors, matrices, and batches that are broadcast against each other.
 
@@ -62,11 +66,13 @@ def _matrices(a: Tensor, b: Tensor, products: Products) -> Tensor:
     return y.reshape(*batch, *y.shape[-2:])
 
 
+@_eager
 def softmax(z: Tensor, dim: int, *, products: Products) -> Tensor:
     """`torch.softmax` with its input rounded (docs/numerics.md, section 6); the softmax itself is binary32."""
     return torch.ops.aten._softmax(functions.SoftmaxInput.apply(z, dim, products), dim, False)
 
 
+@_eager
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
@@ -96,6 +102,7 @@ def scaled_dot_product_attention(
     return matmul(weights, value, products=products[1])
 
 
+@_eager
 def einsum(equation: str, a: Tensor, b: Tensor, *, products: Products) -> Tensor:
     """`torch.einsum` of two operands without repeated or ellipsis axes.
 

@@ -70,6 +70,7 @@ class NormalisedResult:
 
     products: Products
 
+    @torch.compiler.disable
     def round(self, module: nn.Module, args: Any, result: Tensor) -> Tensor:
         """The forward hook."""
         return functions.Normalised.apply(result, self.products)

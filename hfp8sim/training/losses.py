@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -13,6 +14,7 @@ from hfp8sim.training.functions import SoftmaxInput
 Tensor = Any  #: PyTorch's
 
 
+@torch.compiler.disable
 def cross_entropy(model: nn.Module, logits: Tensor, targets: Tensor, **settings: Any) -> Tensor:
     """Cross entropy in nats; the softmax's input is rounded at the site `softmax` (docs/numerics.md, section 6).
 

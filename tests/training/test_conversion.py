@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 
 import hfp8sim as hs  # noqa: E402
 from hfp8sim import training  # noqa: E402
+from hfp8sim.recipes import get_recipe  # noqa: E402
 
 STOCHASTIC = hs.get_profile("hfp8").replace(rounding="stochastic", operand_rounding="stochastic")
 
@@ -256,6 +257,33 @@ def test_nan_names_layer_and_operand():
     model = training.convert(nn.Sequential(nn.Linear(2, 2)), policy="")
     with pytest.raises(hs.InputError, match=r"layer 0, operand x: .*NaN"):
         model(torch.full((1, 2), torch.nan))
+
+
+class Products(nn.Module):
+    """Layers, a normalisation, and products and a softmax in a module's own code."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.norm = nn.Linear(8, 8), nn.LayerNorm(8)
+
+    def forward(self, x):
+        y = self.norm(self.layer(x))
+        return torch.softmax(y @ y.T, -1) @ torch.einsum("ij,kj->ik", x, x)
+
+
+def test_compiled_models_give_the_same_bits():
+    """`torch.compile` leaves emulated products to the emulator."""
+    torch.manual_seed(0)
+    recipe = get_recipe("hfp8").replace(policy="", **{"norm.rounding": "nearest-away"})
+    model = training.convert(Products(), recipe)
+    x, targets = torch.randn(5, 8), torch.arange(5)
+    results = []
+    for called in (model, torch.compile(model, backend="eager")):
+        model.zero_grad()
+        y = called(x)
+        training.cross_entropy(model, y, targets).backward()
+        results.append([y.detach(), *(p.grad.clone() for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def test_second_derivatives_are_refused():
