@@ -59,6 +59,10 @@ def train(
     rate: Annotated[float | None, typer.Option(help="learning rate at the first step")] = None,
     batch: Annotated[int, typer.Option(help="examples of a batch")] = 64,
     steps: Annotated[int, typer.Option(help="training steps")] = 300,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="first weights: a checkpoint, .pt, .safetensors or .onnx of the network"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="of weights, order of the data and random bits")] = 0,
     threads: Annotated[int | None, typer.Option(help="worker threads; changes no bit")] = None,
     out: Annotated[
@@ -110,6 +114,7 @@ def train(
             optimiser or ("adam" if text else "sgd"),
             rate if rate is not None else 2e-3 if text else 0.05,
             batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4, learners=learners,
+            weights=str(weights or ""),
         )  # fmt: skip
         run, watched = _trained(settings, threads, out, resume, every, watch, machine)
         try:

@@ -8,10 +8,10 @@ from typing import Any
 from hfp8sim.cli.common import list_table, print_out
 from hfp8sim.cli.options import load
 from hfp8sim.errors import InputError, check_whole_number
-from hfp8sim.machine import get_machine
-from hfp8sim.network import Workload
+from hfp8sim.report.record import ReportRecord
+from hfp8sim.report.step import PROTOCOL_HEADINGS, protocol_rows
 from hfp8sim.simulation import simulate
-from hfp8sim.systems import PROTOCOLS, layer_works, load_system, time_step
+from hfp8sim.systems import load_system
 from hfp8sim.systems import wire as account
 from hfp8sim.systems.wire import Weights
 
@@ -32,7 +32,8 @@ def show(
     if layers:
         tables.insert(1, _layers(rows, count))
     if record is not None:
-        tables.append(_times(network, get_machine(record.machine or machine), record))
+        report = simulate(network, machine=machine, time_only=True, system=record)
+        tables.append(_times(report))
     print_out(lambda terminal: [terminal.print(table) for table in tables])
 
 
@@ -73,31 +74,25 @@ def _layers(rows: list[Weights], learners: int) -> Any:
 
 def _gains() -> Any:
     """Which assumption gives which gain."""
-    wanted = (0.3, 0.32, 0.38, 0.6)
-    headings = (
-        "HFP8 against 16-bit all-reduce",
-        "at most",
-        *(f"exposed/compute for {gain:.0%}" for gain in wanted),
-    )
-    table = list_table(headings, headings[1:])
+    columns = {f"{saved:.0%} saved": saved for saved in (0.3, 0.38, 0.6)}
+    columns |= {f"{faster:.0%} faster": account.saved_by(faster) for faster in (0.3, 0.6)}
+    headings = ("HFP8 for 16-bit all-reduce", "at most", *columns)
+    table = list_table(headings, headings[1:], wrap=False)
     for row in account.GAINS:
-        needed = [row.needed(gain) for gain in wanted]
-        cells = ["never" if x == float("inf") else f"{x:.1f}" for x in needed]
+        needed = [row.needed(saved) for saved in columns.values()]
+        cells = ["never" if x == float("inf") else f"x = {x:.1f}" for x in needed]
         table.add_row(row.assumption, f"{row.share:.0%}", *cells)
+    table.caption = (
+        "of the time of a step; x: the exposed exchange of 16-bit all-reduce over the computation"
+    )
+    table.caption_justify = "left"
     return table
 
 
-def _times(network: Workload, machine: Any, system: Any) -> Any:
+def _times(report: ReportRecord) -> Any:
     """The time of a step by protocol, on a system."""
-    report = simulate(network, machine=machine, time_only=True)
-    seconds = {
-        (row["layer"], row["phase"]): machine.seconds(row["cycles"]) for row in report.layers
-    }
-    works = layer_works(network, seconds)
-    headings = (f"on {system.name}", "compute µs", "exposed µs", "step µs", "efficiency")
-    table = list_table(headings, headings[1:])
-    for name in PROTOCOLS:
-        step = time_step(works, system, name)
-        times = (step.compute, step.exposed, step.seconds)
-        table.add_row(name, *(f"{1e6 * t:,.1f}" for t in times), f"{step.efficiency:.0%}")
+    first, *headings = PROTOCOL_HEADINGS
+    table = list_table((f"{first} on {report.facts['system']['name']}", *headings), tuple(headings))
+    for row in protocol_rows(report):
+        table.add_row(*row)
     return table

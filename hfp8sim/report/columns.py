@@ -20,6 +20,7 @@ Row = dict[str, Any]
 GROUPS = {
     "layer": "Layer",
     "time": "Time",
+    "exchange": "Exchange between chips",
     "accuracy": "Accuracy",
     "events": "Events",
     "theory": "Theory and sample",
@@ -150,6 +151,10 @@ def _microseconds(value: float) -> str:
     return f"{value:,.2f}"
 
 
+def _kilobytes(value: float) -> str:
+    return f"{value / 1e3:,.1f}" if value >= 50 else "<0.1"
+
+
 def _words(value: str) -> str:
     return value.replace("_", " ")
 
@@ -203,6 +208,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("time", "bytes_compulsory", "B", "part of bytes: every element that the layer touches, once", int, SUM, "compulsory", change=Change.RATIO),
     Column("time", "bytes_capacity", "B", "part of bytes: elements loaded again because they did not fit, and unneeded ones that a load includes", int, SUM, "capacity", change=Change.RATIO),
     Column("time", "bound_by", "", "what takes the largest part of the time", str, short="bound by", rank=1, total=_bound_by, write=_words),
+    Column("exchange", "collective", "", "what chips exchange on a system after this computation's gradients (wgrad), or before it for its weights (fwd)", str, short="exchange", rank=4),
+    Column("exchange", "sent_bytes", "B", "bytes of that exchange that a chip sends, the mean of all chips", total=SUM, short="kB sent", rank=3, write=_kilobytes, change=Change.RATIO),
+    Column("exchange", "messages", "", "messages of that exchange, one after the other", int, SUM, "messages", 4, change=Change.RATIO),
+    Column("exchange", "exposed_us", "µs", "time of that exchange that no computation hides", total=SUM, short="exposed µs", rank=3, write=_microseconds, change=Change.RATIO),
     Column("accuracy", "sqnr_db", "dB", "10·log10(Σx²/Σ(y−x)²), x the float64 result of the unquantised tensors: what a user feels", total=LOWEST, short="SQNR", rank=1, digits=1),
     Column("accuracy", "relative_error", "", "√(Σ(y−x)²/Σx²), against the unquantised tensors", short="rel. error", digits=5),
     Column("accuracy", "max_error", "", "the largest |y−x|, against the unquantised tensors", short="max error", digits=6),

@@ -32,6 +32,7 @@ from hfp8sim.report.plots import (
     timed,
 )
 from hfp8sim.report.record import ReportRecord, calibrated, policy_text
+from hfp8sim.report.step import PROTOCOL_HEADINGS, protocol_rows, summary, training_step
 from hfp8sim.report.table import origin_texts, origins, scaled
 
 #: Lines of each kind on what operands lost.
@@ -53,6 +54,7 @@ def render(report: ReportRecord) -> str:
         figures={name: (*PLOTS[name], plots[name]) for name in PLOTS if name in plots},
         phases=[(PHASES.index(p), p) for p in PHASES if any(row["phase"] == p for row in rows)],
         parts=part_legend(rows) if timed(rows) else [],
+        step=_step(report),
         tables=[_table(report, group) for group in GROUPS],
         operands=_operands(rows),
         run_facts=_run_facts(facts),
@@ -153,6 +155,15 @@ def _time_tiles(report: ReportRecord) -> list[tuple[str, str, str]]:
         (utilisation, "%", f"utilisation; mostly bound by {bound}"),
         (*scaled(total["bytes"], "B", 2), f"moved to and from memory, {compulsory} compulsory"),
     ]
+
+
+def _step(report: ReportRecord) -> dict[str, Any] | None:
+    """The training step on a system in words, and every update protocol; None without one."""
+    step = training_step(report)
+    if step is None:
+        return None
+    rows = protocol_rows(report)
+    return {"summary": summary(step), "headings": PROTOCOL_HEADINGS, "rows": rows}
 
 
 def _operands(rows: Sequence[Row]) -> list[str]:

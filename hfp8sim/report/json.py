@@ -176,14 +176,19 @@ def _is(kind: type, value: Any) -> bool:
 def _check_system(value: Any, where: str) -> None:
     """The chips and links of a training step, and the weights of each layer."""
     try:
-        weights = value["weights"].values()
+        weights, widths = value["weights"], value["weight_bytes"]
         system_of(value)
+        numbers = [*weights.values(), *widths.values()]
     except (AttributeError, KeyError, TypeError):
-        raise InputError(f"{where} must have the keys of a system and weights") from None
+        raise InputError(
+            f"{where} must have the keys of a system, weights and weight_bytes"
+        ) from None
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
-    if not all(_is(int, number) and number >= 0 for number in weights):
-        raise InputError(f"{where}: weights must be numbers of at least 0, by layer")
+    if weights.keys() != widths.keys() or not all(_is(int, n) and n >= 0 for n in numbers):
+        raise InputError(
+            f"{where}: weights and weight_bytes must be numbers of at least 0, by the same layers"
+        )
 
 
 def _check_facts(facts: dict[str, Any], where: str) -> None:

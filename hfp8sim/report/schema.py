@@ -71,9 +71,18 @@ FACTS: dict[str, dict[str, Any]] = {
     "command": {**_TEXT, "description": "the command line, where there was one"},
     "system": {
         "type": "object",
-        "description": "the chips that share the mini-batch and their links, and the weights of each layer",
-        "properties": {"name": _TEXT, "chips": _COUNT, "weights": {"type": "object"}},
-        "required": ["name", "chips", "link", "topology", "protocol", "overlap", "weights"],
+        "description": "the chips that share the mini-batch and their links, and the weights of each layer "
+        "with the bytes of one in the layer's format",
+        "properties": {
+            "name": _TEXT,
+            "chips": _COUNT,
+            "weights": {"type": "object", "additionalProperties": _COUNT},
+            "weight_bytes": {"type": "object", "additionalProperties": _COUNT},
+        },
+        "required": [
+            *("name", "chips", "link", "topology", "protocol", "overlap"),
+            *("weights", "weight_bytes"),
+        ],
     },
 }
 

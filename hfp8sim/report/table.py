@@ -36,6 +36,8 @@ LEGEND = {
     "operation": "what the layer computes; dw: a depthwise convolution, each filter for one channel",
     "util": "of the array's multiply-accumulates in these cycles",
     "bound by": "what takes most of the layer's time",
+    "kB sent": "by a chip to others: gradients after wgrad, weights before fwd",
+    "exposed µs": "of that exchange, what no computation hides",
     "SQNR": "in dB, against float64 of the unquantised tensors: what a user feels",
     "sum SQNR": "in dB, against float64 of the quantised operands: what the accumulator did",
     "swamped": "additions that left the sum as it was",

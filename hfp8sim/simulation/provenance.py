@@ -16,7 +16,7 @@ from hfp8sim.machine import Machine
 from hfp8sim.network import Workload
 from hfp8sim.systems import System
 from hfp8sim.units import Profile
-from hfp8sim.units.policy import Rules
+from hfp8sim.units.policy import Rules, assign
 from hfp8sim.version import __version__
 
 
@@ -66,13 +66,24 @@ def facts(settings: Settings) -> dict[str, Any]:
         },
     }
     if settings.system is not None:
-        weights = {
-            layer.name: layer.parameters if "wgrad" in layer.phases else 0
-            for layer in settings.workload
-        }
-        values["system"] = dataclasses.asdict(settings.system) | {"weights": weights}
+        values["system"] = dataclasses.asdict(settings.system) | _weights(settings)
     plain: dict[str, Any] = json.loads(json.dumps(values))
     return plain
+
+
+def _weights(settings: Settings) -> dict[str, dict[str, int]]:
+    """The weights of each layer, and the bytes of one in the layer's format."""
+    workload = settings.workload
+    profiles = [profile for profile, _ in assign(workload, settings.profile, settings.rules)]
+    return {
+        "weights": {
+            layer.name: layer.parameters if "wgrad" in layer.phases else 0 for layer in workload
+        },
+        "weight_bytes": {
+            layer.name: int(profile.operand_formats("fwd")[1].dtype.itemsize)
+            for layer, profile in zip(workload, profiles, strict=True)
+        },
+    }
 
 
 def profile_fields(profile: Profile) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from hfp8sim.network import PHASES, Workload, check_phases
 from hfp8sim.report.columns import Row
 from hfp8sim.report.record import Origin
 from hfp8sim.report.report import Report
+from hfp8sim.report.step import with_exchange
 from hfp8sim.simulation.calibration import calibrate as calibrated
 from hfp8sim.simulation.checkpoint import Progress, resumed_rows
 from hfp8sim.simulation.measure import identity_columns, measure, time_columns
@@ -89,8 +90,8 @@ def simulate(
         resume: a partial report of the same run; its rows are taken over.
         checkpoint: called with the report so far after each layer and phase but the last.
         system: several chips, each of which runs the workload as its share of the mini-batch: a record, or what
-            `load_system` takes. The report then has the time of a training step with the exchange of gradients
-            and weights. A system that names a machine decides it.
+            `load_system` takes. The report then has the time of a training step, and what each layer's exchange of
+            gradients and weights sends and exposes. A system that names a machine decides it.
 
     Raises:
         InputError: anything unknown or out of range, in one line.
@@ -173,7 +174,8 @@ class _Run:
 
     def report(self) -> Report:
         """The report so far."""
-        return Report(list(self.rows), self.facts, self.notes, len(self.tasks), self.origin)
+        report = Report(list(self.rows), self.facts, self.notes, len(self.tasks), self.origin)
+        return with_exchange(report)
 
     def compute(
         self, progress: Progress | None, checkpoint: Callable[[Report], None] | None

@@ -29,6 +29,7 @@ _OPTIONS = {
     "policy": "--policy", "calibrate": "--calibrate", "phases": "--phase", "time_model": "--time-model",
     "max_macs": "--max-macs", "events_every": "--events", "seed": "--seed", "data": "--data",
     "optimiser": "--optimiser", "rate": "--rate", "batch": "--batch", "steps": "--steps",
+    "weights": "--weights",
 }  # fmt: skip
 
 

@@ -6,16 +6,19 @@ import contextlib
 import functools
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError, one_line
 from hfp8sim.formats import formats, register_format
 from hfp8sim.network import Workload
 from hfp8sim.report.columns import COLUMNS, Row, plain_value
+from hfp8sim.report.record import ReportRecord
+from hfp8sim.report.step import training_step
 from hfp8sim.simulation import simulate
 from hfp8sim.sweeps.jobs import LAYOUT, Job
-from hfp8sim.sweeps.store import DONE, FAILED, Record, open_existing
-from hfp8sim.systems import System, layer_works, time_step
+from hfp8sim.sweeps.store import DONE, FAILED, Record, Store, open_existing
+from hfp8sim.systems import System
 from hfp8sim.workloads import load_workload
 
 #: Steps whose mean loss is a training's loss.
@@ -39,8 +42,8 @@ def compute_point(job: Job, folder: str | None, repeat_failed: bool = False) -> 
     if store is None:
         return _computed(job)[0]
     with store.claim(job.key) as mine:
-        record = store.read(job.key)
-        if record is not None and not (repeat_failed and record["status"] == FAILED):
+        record = finished(store, job, repeat_failed)
+        if record is not None:
             return record
         if not mine:
             return TAKEN
@@ -48,6 +51,19 @@ def compute_point(job: Job, folder: str | None, repeat_failed: bool = False) -> 
         if keep:
             store.write(job.key, record)
         return record
+
+
+def finished(store: Store, job: Job, repeat_failed: bool) -> Record | None:
+    """The record of a point that is not computed again; None without one.
+
+    Args:
+        repeat_failed: whether a point that has failed is computed again.
+    """
+    record = store.read(job.key)
+    if record is None or (repeat_failed and record["status"] == FAILED):
+        return None
+    written = record["status"] == FAILED or not job.checkpoint or Path(job.checkpoint).exists()
+    return record if written else None
 
 
 def failure(job: Job, reason: str) -> Record:
@@ -74,25 +90,24 @@ def _computed(job: Job) -> tuple[Record, bool]:
 def _run(job: Job) -> Record:
     """A run of a workload on a machine."""
     arguments = dict(job.arguments)
-    source, system = arguments.pop("workload"), arguments.pop("system")
+    source, system = arguments.pop("workload"), _chips(arguments.pop("system"))
     if isinstance(source, str):
         source = _workload(source, not arguments["time_only"], job.settings["workload"])
-    report = simulate(source, threads=job.threads, **arguments)
-    return _record(job, DONE, "", _step(source, report.layers, system), report.layers, [])
+    report = simulate(source, threads=job.threads, system=system, **arguments)
+    return _record(job, DONE, "", _step(report), report.layers, [])
 
 
-def _step(workload: Workload, rows: list[Row], system: System | None) -> dict[str, Any]:
-    """The measures of a training step on a system, of which each chip runs the workload; empty without one."""
-    if system is None:
+def _chips(system: System | None) -> System | None:
+    """The system of a point, whose machine is the point's."""
+    return None if system is None else system.replace(machine="")
+
+
+def _step(report: ReportRecord) -> dict[str, Any]:
+    """The measures of a training step on a system that no column of the report has; empty without one."""
+    step = training_step(report)
+    if step is None:
         return {}
-    seconds = {(row["layer"], row["phase"]): row["time_us"] / 1e6 for row in rows}
-    step = time_step(layer_works(workload, seconds), system)
-    return {
-        "step_us": 1e6 * step.seconds,
-        "exposed_us": 1e6 * step.exposed,
-        "efficiency": step.efficiency,
-        "exchange_bytes": step.exchange.path_bytes,
-    }
+    return {"step_us": 1e6 * step.seconds, "efficiency": step.efficiency}
 
 
 @functools.lru_cache(maxsize=4)
@@ -121,6 +136,8 @@ def _training(job: Job) -> Record:
     settings = Settings(recipe=recipe, **job.arguments["settings"])
     run = Run(settings, job.threads)
     run.train()
+    if job.checkpoint:
+        run.save(job.checkpoint)
     result = run.evaluate()
     last = run.history[-_LAST_STEPS:]
     measures = {
@@ -134,11 +151,13 @@ def _training(job: Job) -> Record:
     rows: list[Row] = []
     if recipe.emulated:
         workload = step_workload(settings)
-        rows = simulate(
+        report = simulate(
             workload, job.arguments["machine"], recipe.profile, policy=recipe.policy,
             time_model=job.arguments["time_model"], time_only=True,
-        ).layers  # fmt: skip
-        measures |= _step(workload, rows, job.arguments["system"])
+            system=_chips(job.arguments["system"]),
+        )  # fmt: skip
+        rows = report.layers
+        measures |= _step(report)
     return _record(job, DONE, "", measures, rows, [step.loss for step in run.history])
 
 

@@ -54,6 +54,7 @@ class Job:
         formats: that the profiles name, for processes that have not registered them.
         work: about how long it takes, in multiply-accumulates or training steps.
         threads: worker threads; no result depends on them.
+        checkpoint: the file that a training writes its network into; "" for none.
     """
 
     key: str
@@ -63,6 +64,7 @@ class Job:
     formats: tuple[FloatFormat, ...]
     work: int
     threads: int | None = None
+    checkpoint: str = ""
 
 
 class Resolver:
@@ -255,8 +257,10 @@ class Resolver:
             "batch",
             "steps",
             "seed",
+            "weights",
         )
         given = {name: point[name] for name in names if name in point}
+        checkpoint = str(point.get("checkpoint") or "")
         text = given["network"] == "transformer"
         given.setdefault("data", "help-text" if text else "digits")
         given.setdefault("optimiser", "adam" if text else "sgd")
@@ -277,9 +281,15 @@ class Resolver:
             "system": system_fields(self.system(point)),
             "recipe": repr(recipe),
         } | given
+        if given.get("weights"):
+            given["weights"] = str(given["weights"])
+            settings["weights"] = _file_digest(given["weights"])
+        if checkpoint:
+            settings["checkpoint"] = checkpoint
         profiles = [get_profile(recipe.profile)] if recipe.emulated else []
         profiles += [profile for _, profile in parse(recipe.policy)] if recipe.emulated else []
-        return self._made(settings, arguments, True, profiles, int(given.get("steps", 300)))
+        job = self._made(settings, arguments, True, profiles, int(given.get("steps", 300)))
+        return dataclasses.replace(job, checkpoint=checkpoint)
 
     def _made(
         self, settings: dict[str, Any], arguments: dict[str, Any], training: bool,
@@ -358,6 +368,14 @@ def _network_source(network: str) -> str:
         if spec is None or not spec.origin:
             raise InputError(f"there is no module {module}")
     return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
+def _file_digest(path: str) -> str:
+    """A digest of a file; `InputError` if it cannot be read."""
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
 
 
 @functools.cache

@@ -46,6 +46,8 @@ PLAIN: dict[str, Key] = {
     "decay": Key("weight decay", "train"),
     "batch": Key("examples of a batch", "train"),
     "steps": Key("training steps", "train"),
+    "weights": Key("file of a training's first weights", "train"),
+    "checkpoint": Key("file that a training writes its network into", "train"),
     "seed": Key("of drawn tensors, first weights, order of data and stochastic roundings", "both", 0),
 }  # fmt: skip
 

@@ -35,10 +35,8 @@ TRAINING = {
 
 #: Measures of a training step on a system, with their meaning.
 SYSTEMS = {
-    "step_us": "time of a training step on the system: computation and exposed exchange, in µs",
-    "exposed_us": "part of it: exchange that no computation hides, in µs",
+    "step_us": "time of a training step on the system: computation, and `exposed_us` of exchange",
     "efficiency": "computation as a share of the step",
-    "exchange_bytes": "bytes that a step sends over the busiest link",
 }
 
 #: The measures that no report of a run has.
@@ -53,7 +51,7 @@ MORE_IS_BETTER = (
 _COMBINED = {
     "loss": "mean", "test_loss": "mean", "accuracy": "mean", "stuck_share": "mean",
     "loss_scale": "mean", "skipped_steps": "sum",
-    "step_us": "sum", "exposed_us": "sum", "exchange_bytes": "sum", "efficiency": "mean", **dict.fromkeys(BITS, "largest"),
+    "step_us": "sum", "efficiency": "mean", **dict.fromkeys(BITS, "largest"),
 }  # fmt: skip
 
 #: Statuses of a point beside those of a record.

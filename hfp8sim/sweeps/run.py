@@ -12,7 +12,7 @@ import numpy as np
 
 from hfp8sim.errors import InputError
 from hfp8sim.ops import thread_count
-from hfp8sim.sweeps.compute import TAKEN, failure
+from hfp8sim.sweeps.compute import TAKEN, failure, finished
 from hfp8sim.sweeps.jobs import Job, Resolver
 from hfp8sim.sweeps.keys import LISTS
 from hfp8sim.sweeps.plan import Plan, Range, Values, load_plan
@@ -199,9 +199,9 @@ class _Sweep:
     ) -> None:  # fmt: skip
         """Compute the points that are not there."""
         missing = []
-        for key, job in self.jobs.items():
-            record = None if self.store is None else self.store.read(key)
-            if record is not None and not (self.repeat_failed and record["status"] == FAILED):
+        for job in self.jobs.values():
+            record = None if self.store is None else finished(self.store, job, self.repeat_failed)
+            if record is not None:
                 self.keep(job, record)
             else:
                 missing.append(job)

@@ -46,9 +46,9 @@ Collective = Callable[[int, int], Exchange]
 
 
 def _ring(size: int, chips: int) -> Exchange:
-    """N−1 rounds in which each chip sends one chunk to the next chip."""
+    """N−1 rounds in which each chip sends one chunk to the next chip. The longest chunk takes the time."""
     path = (chips - 1) * -(-size // chips)
-    return Exchange(chips - 1, path, chips * path)
+    return Exchange(chips - 1, path, (chips - 1) * size)
 
 
 def ring_reduce_scatter(size: int, chips: int) -> Exchange:
@@ -120,7 +120,7 @@ class Topology:
     """How the chips of a system sum a vector, and how they distribute the result."""
 
     name: str
-    summary: str
+    names: tuple[str, str]  #: of the two exchanges
     reduce: Collective
     distribute: Collective
 
@@ -133,8 +133,8 @@ class Topology:
 TOPOLOGIES = {
     topology.name: topology
     for topology in (
-        Topology("ring", "reduce-scatter, all-gather", ring_reduce_scatter, ring_all_gather),
-        Topology("tree", "reduce to a root, broadcast", tree_reduce, tree_broadcast),
-        Topology("server", "a parameter server with one port", server_push, server_pull),
+        Topology("ring", ("reduce-scatter", "all-gather"), ring_reduce_scatter, ring_all_gather),
+        Topology("tree", ("reduce", "broadcast"), tree_reduce, tree_broadcast),
+        Topology("server", ("push", "pull"), server_push, server_pull),
     )
 }

@@ -15,7 +15,10 @@ from hfp8sim.systems.collectives import Exchange, Topology
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-    """Bytes that a weight costs in the two halves of an exchange."""
+    """Bytes that a weight costs in the two halves of an exchange.
+
+    A layer whose weights have more bytes than `result_bytes`, as those that stay in 16 bits, distributes its own.
+    """
 
     name: str
     summary: str
@@ -26,13 +29,18 @@ class Protocol:
         """The exchange that sums the gradients of some weights."""
         return topology.reduce(weights * self.gradient_bytes, chips)
 
-    def distribute(self, weights: int, chips: int, topology: Topology) -> Exchange:
-        """The exchange that brings the result to all chips."""
-        return topology.distribute(weights * self.result_bytes, chips)
+    def distribute(
+        self, weights: int, chips: int, topology: Topology, weight_bytes: int = 1
+    ) -> Exchange:
+        """The exchange that brings the result to all chips; `weight_bytes` are those of the layer's format."""
+        return topology.distribute(weights * max(self.result_bytes, weight_bytes), chips)
 
-    def exchange(self, weights: int, chips: int, topology: Topology) -> Exchange:
+    def exchange(
+        self, weights: int, chips: int, topology: Topology, weight_bytes: int = 1
+    ) -> Exchange:
         """Both, one after the other."""
-        return self.reduce(weights, chips, topology) + self.distribute(weights, chips, topology)
+        distributed = self.distribute(weights, chips, topology, weight_bytes)
+        return self.reduce(weights, chips, topology) + distributed
 
 
 #: Every protocol by its name.

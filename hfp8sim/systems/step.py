@@ -32,6 +32,7 @@ class LayerWork:
     forward: float
     backward: float  #: both gradients
     weights: int
+    weight_bytes: int = 1  #: of a weight in the layer's format
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,8 @@ class LayerExchange:
     ready: float  #: when its gradient is computed, since the start of the backward pass
     reduced: float  #: when its sum is complete, since the same
     distributed: float  #: when its result is on all chips, since the last sum is complete
-    waited: float  #: by its forward computation for the result
+    exposed_reduce: float  #: of its sum, after the end of the backward pass
+    exposed_distribute: float  #: of its distribution: its forward computation waits
 
     @property
     def exchange(self) -> Exchange:
@@ -122,7 +124,8 @@ class Step:
                     "exchange": layer.exchange.seconds(self.system.link),
                     "ready": layer.ready,
                     "reduced": layer.reduced,
-                    "waited": layer.waited,
+                    "exposed_reduce": layer.exposed_reduce,
+                    "exposed_distribute": layer.exposed_distribute,
                 }
                 for layer in self.layers
             ],
@@ -168,7 +171,9 @@ def time_step(
     chosen, topology = get_protocol(protocol or system.protocol), TOPOLOGIES[system.topology]
     link, chips = system.link, system.chips
     reduces = [chosen.reduce(layer.weights, chips, topology) for layer in layers]
-    distributions = [chosen.distribute(layer.weights, chips, topology) for layer in layers]
+    distributions = [
+        chosen.distribute(layer.weights, chips, topology, layer.weight_bytes) for layer in layers
+    ]
     # A layer without weights exchanges nothing.
     reduces = [x if work.weights else Exchange() for x, work in zip(reduces, layers, strict=True)]
     distributions = [
@@ -176,11 +181,16 @@ def time_step(
     ]
     forward = sum(layer.forward for layer in layers)
     backward = sum(layer.backward for layer in layers)
-    ready, reduced = _reduce_times(layers, [x.seconds(link) for x in reduces], system.overlap)
+    times = [x.seconds(link) for x in reduces]
+    ready, reduced = _reduce_times(layers, times, system.overlap)
+    # Sums follow each other without a gap once all gradients are ready.
+    late = [min(time, max(0.0, end - backward)) for time, end in zip(times, reduced, strict=True)]
     distributed, waited = _distribution_times(
         layers, [x.seconds(link) for x in distributions], system.overlap
     )
-    rows = zip(layers, reduces, distributions, ready, reduced, distributed, waited, strict=True)
+    rows = zip(
+        layers, reduces, distributions, ready, reduced, distributed, late, waited, strict=True
+    )
     return Step(
         system,
         chosen,
@@ -211,12 +221,9 @@ def _reduce_times(
 def _distribution_times(
     layers: Sequence[LayerWork], times: Sequence[float], overlap: bool
 ) -> tuple[list[float], list[float]]:
-    """When each layer's result is on all chips, and how long its forward computation waits for it."""
+    """When each layer's result is on all chips, and how long the computation waits for it."""
     if not overlap:
-        whole = sum(times)
-        return [whole] * len(layers), [
-            whole if number == 0 else 0.0 for number in range(len(layers))
-        ]
+        return [sum(times)] * len(layers), list(times)
     arrived = clock = 0.0
     distributed, waited = [], []
     for work, seconds in zip(layers, times, strict=True):

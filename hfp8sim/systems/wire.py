@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable
 
 from hfp8sim.errors import InputError, check_whole_number
+from hfp8sim.systems.protocols import PROTOCOLS
 
 #: Elements that AdaComp sends of a bin, in the paper's operating point (docs/distributed.md).
 SENDS_PER_BIN = 5
@@ -141,26 +142,44 @@ def total(rows: Iterable[Sent]) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """An assumption on what the computation hides, and the time that HFP8 saves against 16-bit all-reduce."""
+    """An assumption on what is sent and what the computation hides, and what it saves against 16-bit all-reduce.
+
+    x is the exposed exchange of 16-bit all-reduce as a multiple of the computation.
+    """
 
     assumption: str
-    share: float  #: of the exposed exchange of 16-bit all-reduce that HFP8 saves
-    exposed: str  #: what is exposed
+    protocol: str  #: a name in `PROTOCOLS`
+    hides_reduce: bool = False  #: whether the backward pass hides the sums of gradients
 
-    def gain(self, x: float) -> float:
-        """The saved share of a step in which the exposed exchange of 16-bit all-reduce takes x times the computation."""
+    def _exposed(self, protocol: str) -> int:
+        """Exposed bytes of a weight."""
+        record = PROTOCOLS[protocol]
+        return record.result_bytes + (0 if self.hides_reduce else record.gradient_bytes)
+
+    @property
+    def share(self) -> float:
+        """Of the exposed exchange, what is saved."""
+        return 1 - self._exposed(self.protocol) / self._exposed("fp16")
+
+    def saved(self, x: float) -> float:
+        """Of the time of a step, what is saved: share · x / (1 + x)."""
         return self.share * x / (1 + x)
 
-    def needed(self, gain: float) -> float:
-        """The x that gives a gain; infinite if none does."""
-        return gain / (self.share - gain) if self.share > gain else math.inf
+    def needed(self, saved: float) -> float:
+        """The x that saves so much of the time of a step; infinite if none does."""
+        return saved / (self.share - saved) if self.share > saved else math.inf
 
 
-#: The assumptions that are compared; `share` follows from the bytes of the two halves, 2 and 2 against 2 and 1.
+def saved_by(speed_up: float) -> float:
+    """Of the time of a step, what is saved if it is faster by a share: 60 % faster takes 37.5 % less time."""
+    return speed_up / (1 + speed_up)
+
+
+#: The assumptions that are compared.
 GAINS = (
-    Gain("nothing is hidden", 0.25, "reduce-scatter and all-gather"),
-    Gain("the backward pass hides the reduce-scatter", 0.5, "all-gather"),
-    Gain("nothing is hidden, gradients in 8 bits too", 0.5, "reduce-scatter and all-gather"),
+    Gain("nothing hidden", "hfp8"),
+    Gain("reduce-scatter hidden", "hfp8", hides_reduce=True),
+    Gain("nothing hidden, 8-bit gradients", "8-bit"),
 )
 
 

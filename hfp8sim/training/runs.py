@@ -48,6 +48,9 @@ class Settings:
     steps: int = 300
     seed: int = 0  #: of the first weights, the order of the data, and stochastic roundings
     learners: int = 1  #: that share each batch (docs/distributed.md)
+    weights: str = (
+        ""  #: a file of the first weights, as `load_weights` takes; the network's own if empty
+    )
 
     def __post_init__(self) -> None:
         get_recipe(self.recipe)
@@ -82,19 +85,18 @@ class Run:
         threads: worker threads of products; as many as PyTorch uses by default. No bit depends on it.
 
     Raises:
-        InputError: an unknown name, data that is not installed, a layer that cannot be emulated.
+        InputError: an unknown name, data that is not installed, weights of another network, a layer that cannot be
+            emulated.
     """
 
     def __init__(self, settings: Settings, threads: int | None = None) -> None:
         self.settings, self.recipe = settings, get_recipe(settings.recipe)
         self.data = load_data(settings.data)
         torch.manual_seed(settings.seed)
-        self.model = convert(
-            network_for(settings.network, self.data),
-            self.recipe,
-            seed=settings.seed,
-            threads=threads,
-        )
+        network = network_for(settings.network, self.data)
+        if settings.weights:
+            load_weights(network, settings.weights)
+        self.model = convert(network, self.recipe, seed=settings.seed, threads=threads)
         self._emulation = emulation_of(self.model) if self.recipe.emulated else None
         more = {"momentum": settings.momentum} if settings.optimiser == "sgd" else {}
         self.optimiser: Any = self._make_optimiser(
@@ -203,7 +205,7 @@ class Run:
         for name, value in mine.items():
             if theirs.get(name) != value:
                 raise InputError(
-                    f"{path} is of a run with {name} {theirs.get(name)}, this one has {value}"
+                    f"{path} is of a run with {name} {theirs.get(name)!r}, this one has {value!r}"
                 )
         try:
             self.model.load_state_dict(saved["model"])

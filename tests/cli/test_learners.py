@@ -1,6 +1,7 @@
 """`hfp8sim train --learners`: processes give the checkpoint of one process; a killed learner ends the run in one line."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,28 +12,46 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch import nn  # noqa: E402
+
+from hfp8sim import cli  # noqa: E402
 from hfp8sim.training.runs import read_checkpoint  # noqa: E402
+from tests.training.test_runs import small  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 NETWORK = "tests.training.test_runs:small"
+HELD = "tests.cli.test_learners:held"
 ENVIRONMENT = os.environ | {
     "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]),
 }  # fmt: skip
 
 
-def command(*options):
+def command(*options, network=NETWORK):
     return [
-        sys.executable, "-m", "hfp8sim", "train", NETWORK, "--recipe", "hfp8", "--batch", "16", "--threads", "1",
+        sys.executable, "-m", "hfp8sim", "train", network, "--recipe", "hfp8", "--batch", "16", "--threads", "1",
         *options,
     ]  # fmt: skip
 
 
-def run(*options):
+def run(*options, network=NETWORK):
     done = subprocess.run(
-        command(*options), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        command(*options, network=network),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@pytest.fixture
+def one_thread():
+    """Runs of many learners set PyTorch's threads to one."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def test_processes_write_the_checkpoint_of_one_process(tmp_path):
@@ -43,28 +62,65 @@ def test_processes_write_the_checkpoint_of_one_process(tmp_path):
     assert one == many
 
 
-def test_killed_learner_ends_the_run_in_one_line(tmp_path):
-    """Learner 1 is killed after the first checkpoint, which stays whole; `--resume` goes on from it."""
-    options = ("--learners", "2", "--steps", "100000", "--every", "3", "--out", str(tmp_path))
+def content(saved):
+    """A checkpoint with the bytes of its tensors. Files differ in how objects are shared."""
+    if isinstance(saved, torch.Tensor):
+        return saved.dtype, tuple(saved.shape), saved.contiguous().numpy().tobytes()
+    if isinstance(saved, dict):
+        return {key: content(value) for key, value in saved.items()}
+    return [content(value) for value in saved] if isinstance(saved, list | tuple) else saved
+
+
+class Hold(nn.Module):
+    """Waits in the first forward pass after `HOLD_AFTER` of them, if the environment has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += 1
+        if self.passes > int(os.environ.get("HOLD_AFTER", sys.maxsize)):
+            time.sleep(300)
+        return x
+
+
+def held():
+    return nn.Sequential(Hold(), small())
+
+
+def test_killed_learner_ends_the_run_and_resume_gives_its_bits(tmp_path, monkeypatch, one_thread):
+    """Learner 1 is killed in step 5. The checkpoint of step 3 stays whole. From it one process and several go on to the
+    bits of a run that was not interrupted."""
+    options = ("--learners", "2", "--steps", "8", "--every", "3", "--out")
+    folders = [tmp_path / name for name in ("whole", "killed", "resumed")]
+    whole, killed, resumed = map(str, folders)
+    kept = "tests.cli.test_learners.held.hfp8.pt"
     with subprocess.Popen(
-        command(*options, "--processes"),
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+        command(*options, killed, "--processes", network=HELD),
+        cwd=ROOT, env=ENVIRONMENT | {"HOLD_AFTER": "4"}, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
         end = time.monotonic() + 200
-        while not [*tmp_path.glob("*.pt")] and time.monotonic() < end:
+        while not (folders[1] / kept).exists() and time.monotonic() < end:
             time.sleep(0.1)
         os.kill(learner(process.pid, 1), signal.SIGKILL)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.count("\n") == 1, errors
     assert "learner 1 was ended by SIGKILL" in errors
-    assert f"{tmp_path} has the last checkpoint, --resume goes on from it" in errors
-    saved = read_checkpoint(next(tmp_path.glob("*.pt")))
-    assert len(saved["history"]) % 3 == 0
-    assert len(saved["history"]) > 0
+    assert f"{killed} has the last checkpoint, --resume goes on from it" in errors
+    assert len(read_checkpoint(folders[1] / kept)["history"]) == 3
+    shutil.copytree(killed, resumed)
+
+    run(*options, killed, "--resume", "--processes", network=HELD)
+    for arguments in ((*options, whole), (*options, resumed, "--resume")):
+        monkeypatch.setattr(sys, "argv", command(*arguments, network=HELD)[2:])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert not left.value.code
+    one, *others = (content(read_checkpoint(folder / kept)) for folder in folders)
+    assert others == [one, one]
+    assert len(one["history"]) == 8
 
 
 def learner(launcher: int, number: int) -> int:

@@ -33,7 +33,15 @@ def test_wire_shows_layers_and_a_systems_times(run, tmp_path):
     path.write_text('name = "two"\nchips = 2\nlink.gb_per_s = 1\n')
     _, text, _ = run("wire", "digits-cnn", "--layers", "--system", str(path))
     assert "conv2  all-gather           2,304         1" in text
-    assert "on two" in text
+    assert "update on two" in text
+    gains = next(line for line in text.splitlines() if line.startswith("reduce-scatter hidden"))
+    cells = gains.replace("x = ", "").split()[2:]
+    assert cells == ["50%", "1.5", "3.2", "never", "0.9", "3.0"]
+    times = {
+        line.split()[0]: line.split()[-2] for line in text.splitlines() if line.endswith(" time")
+    }
+    assert list(times) == ["fp32", "fp16", "hfp8", "8-bit"]
+    assert (times["fp16"], times["hfp8"][0]) == ("+0.0%", "-")
 
 
 @pytest.mark.parametrize(

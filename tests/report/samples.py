@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from typing import Any
 
 from hfp8sim.analysis.accuracy import HISTOGRAM_BINS
 from hfp8sim.network import PHASES
-from hfp8sim.report.columns import PARTS, Row
+from hfp8sim.report.columns import COLUMNS, PARTS, Row
 from hfp8sim.report.report import Report
 
 LAYERS = ("conv1", "layer1.0.downsample.a_long_name_indeed", "fc")
@@ -29,6 +30,8 @@ def row(layer: str, phase: str, scale: float = 1.0) -> Row:
         "tflops": 2 * macs / (cycles / 1.6e9) / 1e12, "bytes": 2 * (m * k + k * n + 2 * m * n), "bytes_compulsory": m * k + k * n + 2 * m * n,
         "bytes_capacity": m * k + k * n + 2 * m * n,
         "bound_by": max(parts, key=lambda part: parts[part]),
+        "collective": "reduce-scatter" if phase == "wgrad" else "all-gather",
+        "sent_bytes": chance.randrange(1, 9000) / 4, "messages": 3, "exposed_us": chance.random(),
         "sqnr_db": chance.uniform(15, 35), "relative_error": chance.random() / 10,
         "max_error": chance.random(), "cosine": 1 - chance.random() / 1000,
         "acc_sqnr_db": chance.uniform(45, 65), "acc_relative_error": chance.random() / 1000,
@@ -73,6 +76,13 @@ def facts(**changed: Any) -> dict[str, Any]:
         "command": "hfp8sim run made-up",
         **changed,
     }
+
+
+def alone(report: Report) -> Report:
+    """The same of a chip that exchanges nothing with others."""
+    names = [column.name for column in COLUMNS if column.group == "exchange"]
+    rows = [{k: v for k, v in row.items() if k not in names} for row in report.layers]
+    return dataclasses.replace(report, layers=rows)
 
 
 def sample(layers: tuple[str, ...] = LAYERS, scale: float = 1.0, **changed: Any) -> Report:

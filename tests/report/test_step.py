@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from typing import Any
 
@@ -10,9 +12,10 @@ import pytest
 import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.report.step import training_step
-from hfp8sim.systems import LayerWork, Link, System, layer_works, time_step
+from hfp8sim.systems import LayerWork, Link, System, layer_works, time_step, wire
 
 SYSTEM = System("pair", 2, Link(0.5, 2), machine="edge-8x8")
+NAMES = ("conv1", "conv2", "conv3", "fc1", "fc2")
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,57 @@ def test_step_is_that_of_the_rows(report: hs.Report) -> None:
     assert report.facts["machine"]["name"] == "edge-8x8"
     first = works[0]
     assert isinstance(first, LayerWork) and first.weights > 0
+
+
+def test_rows_have_the_wire_account_of_their_exchange(report: hs.Report) -> None:
+    """Gradients are sent after wgrad, weights before fwd; bytes and messages are those of the account."""
+    weights = [
+        wire.Weights(layer.name, layer.parameters) for layer in hs.load_workload("digits-cnn")
+    ]
+    account = {(row.layer, row.collective): row for row in wire.hfp8(weights, 2)}
+    rows = {(row["layer"], row["phase"]): row for row in report.layers}
+    for layer in NAMES:
+        for phase, collective in (("wgrad", "reduce-scatter"), ("fwd", "all-gather")):
+            row, sent = rows[layer, phase], account[layer, collective]
+            assert row["collective"] == collective
+            assert (row["sent_bytes"], row["messages"]) == (sent.bytes, sent.messages)
+        assert "collective" not in rows.get((layer, "dgrad"), {})
+    step = training_step(report)
+    assert step is not None
+    assert report.total["messages"] == step.exchange.messages
+    assert report.total["exposed_us"] == pytest.approx(step.exposed * 1e6)
+    assert rows["fc2", "wgrad"]["exposed_us"] == 0 < rows["conv1", "wgrad"]["exposed_us"]
+
+
+def test_every_form_shows_the_exchange(report: hs.Report) -> None:
+    row = report.layers[0]
+    line = next(csv.DictReader(io.StringIO(report.to_csv())))
+    assert float(line["sent_bytes"]) == row["sent_bytes"] > 0
+    assert float(line["exposed_us"]) == row["exposed_us"]
+    assert json.loads(report.to_json())["layers"][0]["messages"] == row["messages"] == 1
+    text = report.to_text()
+    assert "kB sent" in text and "exposed µs" in text
+    page = report.to_html()
+    assert "<h2>A training step</h2>" in page and "Exchange between chips" in page
+    alone = hs.simulate("digits-cnn", machine="edge-8x8", time_only=True)
+    assert "kB sent" not in alone.to_text()
+    assert "A training step" not in alone.to_html()
+
+
+def test_layers_in_16_bits_distribute_two_bytes(report: hs.Report) -> None:
+    other = hs.simulate("digits-cnn", time_only=True, system=SYSTEM, policy="first=fp16,last=fp16")
+    for one, two in zip(report.layers, other.layers, strict=True):
+        wide = one["phase"] == "fwd" and one["layer"] in (NAMES[0], NAMES[-1])
+        assert two.get("sent_bytes") == (2 * one["sent_bytes"] if wide else one.get("sent_bytes"))
+
+
+def test_interrupted_run_has_no_exchange(report: hs.Report) -> None:
+    """What is exposed depends on all rows."""
+    reports: list[hs.Report] = []
+    hs.simulate("digits-cnn", time_only=True, system=SYSTEM, checkpoint=reports.append)
+    assert reports and not any("sent_bytes" in row for row in reports[-1].layers)
+    again = hs.simulate("digits-cnn", time_only=True, system=SYSTEM, resume=reports[3])
+    assert again.layers == report.layers
 
 
 def test_json_keeps_the_system(report: hs.Report) -> None:
@@ -65,11 +119,20 @@ def test_impossible_step_is_refused(arguments: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("link", None, "system must have the keys of a system and weights"),
-        ("weights", [1], "system must have the keys of a system and weights"),
-        ("weights", {"conv1": -1}, "weights must be numbers of at least 0, by layer"),
+        ("link", None, "system must have the keys of a system, weights and weight_bytes"),
+        ("weights", [1], "system must have the keys of a system, weights and weight_bytes"),
+        (
+            "weights",
+            {"conv1": 1},
+            "weights and weight_bytes must be numbers of at least 0, by the same",
+        ),
+        (
+            "weight_bytes",
+            dict.fromkeys(NAMES, -1),
+            "must be numbers of at least 0, by the same layers",
+        ),
         ("chips", 0, "system: system pair: chips is 0"),
-        ("colour", 1, "system must have the keys of a system and weights"),
+        ("colour", 1, "system must have the keys of a system, weights and weight_bytes"),
     ],
 )
 def test_damaged_system_is_refused(report: hs.Report, key: str, value: Any, message: str) -> None:

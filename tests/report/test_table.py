@@ -19,7 +19,7 @@ from hfp8sim.report.table import (
     summary,
     table,
 )
-from tests.report.samples import sample
+from tests.report.samples import alone, sample
 
 DEEP = tuple(f"encoder.layer.{i}.attention.self.query.projection" for i in range(12))
 
@@ -62,9 +62,19 @@ def test_table_fits_the_width(report: Report, width: int) -> None:
 
 
 def test_width_100_holds_shape_and_swamping() -> None:
-    heading = printed(sample(), 100)[0]
+    heading = printed(alone(sample()), 100)[0]
     assert "M×N×K" in heading and "swamped" in heading
-    assert "µs" not in heading and "µs" in printed(sample(), 160)[0]
+    assert "µs" not in heading and "µs" in printed(alone(sample()), 160)[0]
+
+
+def test_exchange_stands_beside_the_cycles() -> None:
+    """In 100 columns without values, in 140 with them."""
+    report = sample()
+    assert "kB sent  exposed µs" in printed(report, 140)[0]
+    for row in report.layers:
+        for name in [column for column in row if BY_NAME[column].group in ("accuracy", "events")]:
+            del row[name]
+    assert "kB sent  exposed µs" in printed(report, 100)[0]
 
 
 def test_lost_is_the_larger_share_and_says_which() -> None:
@@ -92,7 +102,7 @@ def test_names_are_shortened_from_the_left() -> None:
 
 
 def test_rule_column_is_shown_if_a_rule_applied() -> None:
-    report = sample()
+    report = alone(sample())
     assert "rule" not in printed(report, 100)[0].split()
     report.layers[0]["rule"] = "first"
     lines = printed(report, 100)

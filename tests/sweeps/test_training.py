@@ -54,13 +54,42 @@ def test_keys_of_recipes_and_profiles_are_varied() -> None:
         )
     )  # fmt: skip
     assert result.failed == 0 and len({row["loss"] for row in result.rows}) == 4
-    assert all(row["step_us"] > row["time_us"] for row in result.rows)
+    for row in result.rows:
+        assert row["step_us"] == pytest.approx(row["time_us"] + row["exposed_us"])
+        assert row["exposed_us"] > 0
+    assert sum(row.get("sent_bytes") or 0 for row in result.layers) == sum(
+        row["sent_bytes"] for row in result.rows
+    )
 
 
 def test_profile_of_an_unemulated_recipe_fails_alone() -> None:
     result = hs.sweep(plan(profile__chunk_length=[16]))
     assert [row["status"] for row in result.rows] == ["failed", "done"]
     assert "emulates no product" in result.rows[0]["reason"]
+
+
+def test_training_goes_on_from_weights_and_writes_its_network(tmp_path: Path) -> None:
+    """A second start takes a point over only while its network is there."""
+    first, second = str(tmp_path / "first.pt"), tmp_path / "second.pt"
+    hs.sweep(plan(recipe=["hfp8"], checkpoint=[first]))
+    more = plan(recipe=["hfp8"], weights=[first], checkpoint=[str(second)])
+    (row,) = hs.sweep(more, out=tmp_path / "out").rows
+    run = Run(Settings(SMALL, recipe="hfp8", steps=4, batch=16, weights=first))
+    run.train()
+    assert row["test_loss"] == run.evaluate().loss
+    whole = second.read_bytes()
+    second.write_bytes(b"mine")
+    hs.sweep(more, out=tmp_path / "out")
+    assert second.read_bytes() == b"mine"
+    second.unlink()
+    hs.sweep(more, out=tmp_path / "out")
+    assert second.read_bytes() == whole
+    keys = [Resolver().job({"network": SMALL, "recipe": "hfp8", "weights": first}).key]
+    Path(first).write_bytes(whole)
+    keys.append(Resolver().job({"network": SMALL, "recipe": "hfp8", "weights": first}).key)
+    assert keys[0] != keys[1]
+    (lost,) = hs.sweep(plan(recipe=["hfp8"], weights=[str(tmp_path / "no.pt")])).rows
+    assert lost["status"] == "failed" and "no.pt: No such file" in lost["reason"]
 
 
 def test_diverging_training_fails_alone() -> None:

@@ -38,8 +38,10 @@ def test_exchange_starts_when_gradient_and_link_are_ready() -> None:
     assert [layer.ready for layer in result.layers] == [5, 4, 1]
     assert [layer.reduced for layer in result.layers] == [8, 6, 3]
     assert result.exposed_reduce == 3
+    # The backward pass ends at 5, in the middle of l1's sum.
+    assert [layer.exposed_reduce for layer in result.layers] == [2, 1, 0]
     # Forward: l0 waits 2, ends at 3; l1 arrives at 4, ends at 5; l2 arrives at 6.
-    assert [layer.waited for layer in result.layers] == [2, 1, 1]
+    assert [layer.exposed_distribute for layer in result.layers] == [2, 1, 1]
     assert (result.compute, result.exposed, result.seconds) == (8, 7, 15)
     assert result.efficiency == 8 / 15
 
@@ -47,13 +49,15 @@ def test_exchange_starts_when_gradient_and_link_are_ready() -> None:
 def test_exchange_without_overlap_is_exposed() -> None:
     result = step([(1, 1, 2), (1, 3, 2)], SLOW.replace(overlap=False))
     assert (result.exposed_reduce, result.exposed_distribute) == (4, 4)
+    assert [layer.exposed_reduce for layer in result.layers] == [2, 2]
+    assert [layer.exposed_distribute for layer in result.layers] == [2, 2]
     assert result.seconds == 6 + 8
 
 
 def test_layer_without_weights_exchanges_nothing() -> None:
     result = step([(1, 1, 2), (1, 5, 0)])
     assert result.layers[1].exchange.messages == 0
-    assert result.layers[1].waited == 0
+    assert result.layers[1].exposed_distribute == 0
     assert result.exposed_reduce == 2
 
 
@@ -79,6 +83,9 @@ def test_exposed_part_is_bounded(
     assert whole == pytest.approx(result.latency_part + result.bandwidth_part)
     assert bare.exposed == pytest.approx(whole)
     assert 0 <= result.exposed <= whole * (1 + 1e-9)
+    for case in (result, bare):
+        assert sum(x.exposed_reduce for x in case.layers) == pytest.approx(case.exposed_reduce)
+        assert sum(x.exposed_distribute for x in case.layers) == case.exposed_distribute
     last = [sum(layer.reduce.seconds(system.link) for layer in result.layers[:1])]
     assert result.exposed_reduce >= last[0] * (1 - 1e-9)
     assert result.seconds >= result.compute
