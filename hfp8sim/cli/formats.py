@@ -126,17 +126,19 @@ def _compare_machine(name: str, against: Path, programs: bool, plot: Path | None
     by_product = silicon.products(timed)
     headings = (
         "bits", "M×N×K", "splits", "fastest", "device µs", "model µs", "model", *["program"] * programs,
-        "roofline", "rank", "without K", "preferred",
+        "all splits", "roofline", "rank", "without K", "preferred",
     )  # fmt: skip
     table = list_table(headings)
     for product, measured in silicon.products(rows).items():
         (bits, shape), best = product, measured[0]
         whole = [row for row in measured if row.split.k == 1]
         program = [f"{row.ratio:.2f}" for row in by_product.get(product, [])[:1]]
+        agreement = silicon.Agreement.of([row.ratio for row in measured])
+        spread = f"{agreement.lowest:.2f}–{agreement.highest:.2f}" if len(measured) > 1 else "–"
         table.add_row(
             str(bits), "×".join(map(str, shape[1:])), str(len(measured)),
             "×".join(map(str, best.split[1:])), f"{best.device:.1f}", f"{best.model:.1f}",
-            f"{best.ratio:.2f}", *program, f"{silicon.roofline_row(best, machine).ratio:.2f}",
+            f"{best.ratio:.2f}", *program, spread, f"{silicon.roofline_row(best, machine).ratio:.2f}",
             _decimal(silicon.rank_correlation(measured)), _decimal(silicon.rank_correlation(whole)),
             f"{silicon.regret(measured):.2f}" if len(measured) > 1 else "–",
         )  # fmt: skip
@@ -145,7 +147,7 @@ def _compare_machine(name: str, against: Path, programs: bool, plot: Path | None
     for what, found in silicon.agreements(rows, machine, timed).items():
         terminal.print(
             f"{what}: {found.rows}; median |ln(model/device)| {found.median_log:.3f}; "
-            f"{found.within_30:.1%} within 30%",
+            f"{found.within_30:.1%} within 30%; {found.lowest:.2f} to {found.highest:.2f}",
             highlight=False,
         )
     if plot is not None:

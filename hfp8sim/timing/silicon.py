@@ -115,12 +115,15 @@ class Agreement:
     rows: int
     median_log: float  #: median of |ln(model / device)|
     within_30: float  #: share of rows within 30 per cent
+    lowest: float  #: model / device
+    highest: float
 
     @classmethod
     def of(cls, ratios: Sequence[float]) -> Agreement:
         """The agreement of some times: each the model's over the device's."""
         within = sum(abs(ratio - 1) <= 0.3 for ratio in ratios)
-        return cls(len(ratios), median(abs(math.log(r)) for r in ratios), within / len(ratios))
+        errors = (abs(math.log(ratio)) for ratio in ratios)
+        return cls(len(ratios), median(errors), within / len(ratios), min(ratios), max(ratios))
 
 
 def products(rows: Iterable[Measurement]) -> dict[tuple[int, GemmShape], list[Measurement]]:

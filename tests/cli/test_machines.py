@@ -50,7 +50,11 @@ def test_machine_against_measured_times(run: Run) -> None:
     status, text, _ = run("spyre-32core", "--against", str(DATA))
     assert status == 0
     assert "512×1024×4096" in text
-    assert "best splits: 26; median |ln(model/device)| 0.052; 100.0% within 30%" in text
+    assert (
+        "best splits: 26; median |ln(model/device)| 0.052; 100.0% within 30%; 0.91 to 1.21" in text
+    )
+    (row,) = (line for line in text.splitlines() if "512×1024×4096" in line)
+    assert row.split()[6:8] == ["1.21", "0.95–1.58"]
 
 
 def test_programs_and_plot_of_measured_times(run: Run, tmp_path: Path) -> None:
