@@ -38,15 +38,20 @@ class Cost(NamedTuple):
         return Cost(min(self.wall, other.wall), min(self.cpu, other.cpu))
 
 
-def measured(*commands: list[str]) -> Cost:
-    """The cost of commands that run at once."""
+def measured(modules: str, *commands: list[str]) -> Cost:
+    """The cost of commands that run at once. `modules` is a folder for compiled modules, as an installed package has."""
 
     def now() -> Cost:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return Cost(time.perf_counter(), usage.ru_utime + usage.ru_stime)
 
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = modules
     before = now()
-    processes = [subprocess.Popen([sys.executable, "-m", __spec__.name, *c]) for c in commands]
+    processes = [
+        subprocess.Popen([sys.executable, "-m", __spec__.name, *command], env=environment)
+        for command in commands
+    ]
     statuses = [process.wait() for process in processes]
     if any(statuses):
         raise SystemExit("a sweep has failed")
@@ -128,12 +133,12 @@ def main() -> None:
     parts = [["--way", "bare", str(a), str(b), "1", ""] for a, b in itertools.pairwise(bounds)]
     whole = ["0", str(seeds)]
     print(", ".join(f"{key} {value}" for key, value in machine().items()))
-    measured(["--way", "bare", "0", "1", "1", ""])  # compiles the kernels
     costs: dict[str, Cost] = {}
-    for _ in range(options.rounds):
-        print(f"load of the machine before the round: {os.getloadavg()[0]:.2f}", flush=True)
-        with tempfile.TemporaryDirectory() as scratch:
-            one, many = Path(scratch) / "one", Path(scratch) / "many"
+    with tempfile.TemporaryDirectory() as scratch:
+        measured(scratch, ["--way", "sweep", "0", "1", str(jobs), f"{scratch}/first"])  # compiles
+        for number in range(options.rounds):
+            print(f"load of the machine before the round: {os.getloadavg()[0]:.2f}", flush=True)
+            one, many = (Path(scratch) / f"{way}-{number}" for way in ("one", "many"))
             ways = {
                 "bare": [["--way", "bare", *whole, "1", ""]],
                 "sweep, one process": [["--way", "sweep", *whole, "1", str(one)]],
@@ -141,11 +146,11 @@ def main() -> None:
                 f"bare, {jobs} independent": parts,
             }
             for name, commands in ways.items():
-                cost = measured(*commands)
+                cost = measured(scratch, *commands)
                 costs[name] = cost.least(costs.get(name, cost))
             if not same_files(one, many, A_SEED * seeds):
                 raise SystemExit("the files of one process and of several are NOT EQUAL")
-        show(costs, A_SEED * seeds, jobs)
+            show(costs, A_SEED * seeds, jobs)
     print("files of one process and of several: equal to the byte")
 
 

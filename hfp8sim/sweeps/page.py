@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from hfp8sim.report.columns import BY_NAME, Row
+from hfp8sim.report.columns import Row
 from hfp8sim.report.page import fill_page
 from hfp8sim.report.svg import escape
 from hfp8sim.sweeps import plots
 from hfp8sim.sweeps.best import Best, best
-from hfp8sim.sweeps.record import SweepRecord, meaning
+from hfp8sim.sweeps.record import SweepRecord, meaning, oriented
+from hfp8sim.sweeps.sensitivity import Sensitivity, sensitivities
 from hfp8sim.sweeps.store import DONE, FAILED
-from hfp8sim.sweeps.table import failures, heading, number_text
+from hfp8sim.sweeps.table import axis_title, failures, heading, number_text, unit
 
 #: Rows of the page's tables at most; the CSV has all.
 _ROWS = 400
+#: The least share of a measure's variance that a headline names.
+_NAMED_SHARE = 0.05
 #: Measures of the table of configurations beside the quality and the costs.
 _MORE = (
     "time_us",
@@ -36,6 +39,7 @@ def render(record: SweepRecord) -> str:
         title=record.plan.name,
         lead=record.summary,
         tiles=_tiles(record),
+        headlines=headlines(record),
         fronts=[
             (front.cost, heading(front.quality), heading(front.cost), chart)
             for front in fronts
@@ -50,12 +54,31 @@ def render(record: SweepRecord) -> str:
         sensitivity=plots.share_bars(record),
         sensitivity_legend=plots.effect_legend(record),
         effects=plots.effect_charts(record),
-        effect_measure=heading(record.quality or next(iter(record.costs), "") or "cycles"),
+        effect_measure=axis_title(record.quality or next(iter(record.costs), "") or "cycles"),
         curves=plots.loss_curves(record),
         failures=failures(record),
         table=_configurations(record),
         meanings=[(heading(name), meaning(name)) for name in _measures(record)],
         settings=_settings(record),
+    )
+
+
+def headlines(record: SweepRecord) -> list[str]:
+    """In words, for each measure: the key that changes it most, and the value with the best mean."""
+    strongest: dict[str, Sensitivity] = {}
+    for effect in sensitivities(record):  # the largest of each measure comes first
+        if effect.share >= _NAMED_SHARE:
+            strongest.setdefault(effect.measure, effect)
+    return [_headline(record, effect) for effect in strongest.values()]
+
+
+def _headline(record: SweepRecord, effect: Sensitivity) -> str:
+    name, key = heading(effect.measure), record.short_keys[effect.key]
+    value, mean, *_ = min(effect.groups, key=lambda group: oriented(effect.measure, group[1]))
+    number = f"{number_text(effect.measure, mean)} {unit(effect.measure)}".rstrip()
+    return (
+        f"{name}: {key} changes it most, {100 * effect.share:.0f}% of its variance. "
+        f"The best mean, {number}, is that of {key} = {value}."
     )
 
 
@@ -129,17 +152,11 @@ def _tiles(record: SweepRecord) -> list[tuple[str, str, str]]:
         front = record.front(cost).rows
         if front and number == 0:
             text = number_text(record.quality, front[-1][record.quality])
-            tiles.append((text, _unit(record.quality), f"best {heading(record.quality)}, at {number_text(cost, front[-1][cost])} {heading(cost)}"))  # fmt: skip
+            tiles.append((text, unit(record.quality), f"best {heading(record.quality)}, at {number_text(cost, front[-1][cost])} {heading(cost)}"))  # fmt: skip
         if front:
             text = number_text(cost, front[0][cost])
-            tiles.append((text, _unit(cost), f"least {heading(cost)}, at {number_text(record.quality, front[0][record.quality])} {_unit(record.quality)}"))  # fmt: skip
+            tiles.append((text, unit(cost), f"least {heading(cost)}, at {number_text(record.quality, front[0][record.quality])} {unit(record.quality)}"))  # fmt: skip
     return tiles
-
-
-def _unit(name: str) -> str:
-    """The unit of a measure, as tiles show it."""
-    own = {"cycles": "cycles", "test_loss": "nats", "accumulator_bits": "bits", "step_us": "µs"}
-    return own.get(name) or (BY_NAME[name].unit if name in BY_NAME else "")
 
 
 def _settings(record: SweepRecord) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from hfp8sim.report import svg
 from hfp8sim.report.columns import Row, missing
 from hfp8sim.sweeps.record import Front, SweepRecord, oriented
 from hfp8sim.sweeps.sensitivity import Sensitivity, sensitivities
-from hfp8sim.sweeps.table import heading, number_text
+from hfp8sim.sweeps.table import axis_title, heading, number_text
 
 #: A ratio of the largest to the smallest number beyond which an axis is logarithmic.
 _LOG_RATIO = 20.0
@@ -136,11 +136,11 @@ def front_chart(record: SweepRecord, front: Front) -> str:
         return ""
     frame = Frame(Axis.of(_finite(rows, cost)), Axis.of(_finite(rows, quality)), 280)
     chosen = {row["configuration"] for row in front.rows}
-    parts = frame.grid((f"{heading(cost)} →", f"{heading(quality)}"))
+    parts = frame.grid((f"{axis_title(cost)} →", axis_title(quality)))
     parts += _steps(frame, front)
     for row in sorted(rows, key=lambda row: row["configuration"] in chosen):
         on_front = row["configuration"] in chosen
-        style, radius = ("s20", 4.5) if on_front else ("other", 3.0)
+        style, radius = ("s20", 6.0) if on_front else ("other", 4.0)
         parts.append(
             frame.dot(row[cost], row[quality], style, radius, hint(record, row, quality, cost))
         )
@@ -185,7 +185,7 @@ def facets(record: SweepRecord) -> tuple[str, list[tuple[str, str]]]:
         parts = frame.grid(most=3)
         for row in sorted(rows, key=lambda row: row[key] == value):
             own = row[key] == value
-            style, radius = ("s20", 3.2) if own else ("other", 2.0)
+            style, radius = ("s20", 4.0) if own else ("other", 2.5)
             text = hint(record, row, quality, cost)
             parts.append(frame.dot(row[cost], row[quality], style, radius, text))
         name = f"facet_{len(charts)}"
@@ -330,12 +330,12 @@ def _effect_chart(effect: Sensitivity, axis: Axis, height: int, number: int) -> 
                 cy=f"{y:.2f}", r=4,
             )
         )  # fmt: skip
-        if not (crowded and i % 2):
-            tick = "tick minor" if len(effect.groups) > 4 and i % 2 else "tick"
-            parts.append(svg.label(text[:14], class_=tick, x=svg.percent(x), y=height + 13))
+        tick = "tick minor" if len(effect.groups) > 4 and i % 2 else "tick"
+        below = 25 if crowded and i % 2 else 13  # neighbours at two heights
+        parts.append(svg.label(text[:14], class_=tick, x=svg.percent(x), y=height + below))
         places.append((x, y))
     parts += [_line(*a, *b, "front") for a, b in itertools.pairwise(places)]
-    return svg.chart(f"effect_{number}", f"{heading(effect.measure)} by {effect.key}", height + 18, parts, _LEFT)  # fmt: skip
+    return svg.chart(f"effect_{number}", f"{heading(effect.measure)} by {effect.key}", height + 30, parts, _LEFT)  # fmt: skip
 
 
 # -- curves of the loss ------------------------------------------------------------------------------

@@ -78,6 +78,25 @@ def heading(measure: str) -> str:
     return measure.replace("_us", " µs").replace("_", " ")
 
 
+def unit(measure: str) -> str:
+    """A measure's unit; empty where its heading has it, and for shares and counts."""
+    own = {
+        "cycles": "cycles",
+        "test_loss": "nats",
+        "loss": "nats",
+        "accumulator_bits": "bits",
+        "step_us": "µs",
+    }
+    column = BY_NAME.get(measure)
+    return own.get(measure) or (column.unit if column is not None else "")
+
+
+def axis_title(measure: str) -> str:
+    """A measure's heading with its unit, as in `SQNR, dB`."""
+    own = unit(measure)
+    return heading(measure) if not own or own in heading(measure) else f"{heading(measure)}, {own}"
+
+
 def number_text(measure: str, value: Any) -> str:
     """A measure's value in a table."""
     if measure in BY_NAME:

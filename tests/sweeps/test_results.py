@@ -19,6 +19,7 @@ from hfp8sim.errors import InputError
 from hfp8sim.recipes import get_recipe, recipes
 from hfp8sim.sweeps import Plan
 from hfp8sim.sweeps.best import machine_toml, profile_toml, recipe_toml
+from hfp8sim.sweeps.page import headlines
 from hfp8sim.sweeps.record import Point
 from hfp8sim.sweeps.result import SweepResult
 from hfp8sim.sweeps.sensitivity import sensitivities
@@ -129,6 +130,16 @@ def test_effects_are_shares_of_variance() -> None:
     # 1000, 250, 4000, 1000: means 625 and 2500, 2500 and 625; both explain the same
     assert shares == pytest.approx([0.4237, 0.4237], abs=1e-4)
     assert (effects["chunk_length", "cycles"].lowest, effects["chunk_length", "cycles"].highest) == (625, 2500)  # fmt: skip
+
+
+def test_headlines_name_the_strongest_key_and_its_best_value() -> None:
+    """Less is better of cycles: the value with the lowest mean."""
+    assert headlines(grid()) == [
+        "SQNR: chunk_length changes it most, 100% of its variance. "
+        "The best mean, 23.0 dB, is that of chunk_length = 64.",
+        "cycles: chunk_length changes it most, 42% of its variance. "
+        "The best mean, 625 cycles, is that of chunk_length = 16.",
+    ]
 
 
 def test_many_numbers_are_grouped() -> None:
