@@ -2,7 +2,7 @@
 
 A loop around a kernel is then compiled once, not once for each kernel. The callee takes one argument, the
 address of a record (see `hfp8sim._numba.layouts`). The caller keeps alive the memory that the record points
-to.
+to, and that arrays at addresses are made of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.typing.npydecl import parse_dtype
 from numba.extending import intrinsic
+from numba.np.arrayobj import make_array, populate_array
 
 from hfp8sim._numba.jit import jit
 
@@ -66,10 +68,68 @@ def address_of(typingctx, record):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def pointer(typingctx, address):  # type: ignore[no-untyped-def]
-    """An address as the pointer that `numba.carray` takes."""
+def record_at(typingctx, address, kind):  # type: ignore[no-untyped-def]
+    """The record of a layout at an address."""
+    record = parse_dtype(kind)
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(values[0], ir.IntType(8).as_pointer())
+        return builder.inttoptr(values[0], context.get_value_type(record))
 
-    return types.voidptr(types.int64), codegen
+    return record(types.int64, kind), codegen
+
+
+@intrinsic
+def array_at(typingctx, address, shape, kind):  # type: ignore[no-untyped-def]
+    """The array in order of rows at an address, as `numba.carray` makes it of a pointer.
+
+    That and `as_strided` below are functions of Numba that it compiles for every kind of array; these are
+    a few instructions where they stand.
+    """
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        array, extents = signature.return_type, _indices(context, builder, signature, values, 1)
+        steps = [_itemsize(context, array)]
+        for extent in extents[:0:-1]:
+            steps.insert(0, builder.mul(steps[0], extent))
+        return _array(context, builder, array, values[0], extents, steps)
+
+    return types.Array(parse_dtype(kind), len(shape), "C")(types.int64, shape, kind), codegen
+
+
+@intrinsic
+def strided_at(typingctx, address, shape, steps, kind):  # type: ignore[no-untyped-def]
+    """The array at an address with steps in bytes, as `numpy.lib.stride_tricks.as_strided` makes it."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        extents, steps = (_indices(context, builder, signature, values, i) for i in (1, 2))
+        return _array(context, builder, signature.return_type, values[0], extents, steps)
+
+    array = types.Array(parse_dtype(kind), len(shape), "A")
+    return array(types.int64, shape, steps, kind), codegen
+
+
+def _indices(context, builder, signature, values, place):  # type: ignore[no-untyped-def]
+    """The elements of an argument that is a tuple of integers, as 64-bit ones."""
+    elements = cgutils.unpack_tuple(builder, values[place])
+    kinds = zip(elements, signature.args[place])
+    return [context.cast(builder, element, kind, types.intp) for element, kind in kinds]
+
+
+def _itemsize(context, array):  # type: ignore[no-untyped-def]
+    return context.get_constant(
+        types.intp, context.get_abi_sizeof(context.get_data_type(array.dtype))
+    )
+
+
+def _array(context, builder, kind, address, extents, steps):  # type: ignore[no-untyped-def]
+    array = make_array(kind)(context, builder)
+    data = builder.inttoptr(address, array.data.type)
+    populate_array(
+        array,
+        data=data,
+        shape=extents,
+        strides=steps,
+        itemsize=_itemsize(context, kind),
+        meminfo=None,
+    )
+    return array._getvalue()

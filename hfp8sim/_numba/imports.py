@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 #: Stands for "any module of the package" in the imports of a source.
 EVERYTHING = "*"
+#: Functions that import a module.
+_IMPORTING = ("import_module", "__import__")
 
 
 class Source(NamedTuple):
@@ -23,8 +25,10 @@ class Source(NamedTuple):
 
     digest: str  #: of the contents
     imports: list[tuple[str, str]]  #: (module, name); an empty name: the module itself
-    reexports: dict[str, tuple[str, str]]  #: names bound by an import at module level
-    defined: list[str]  #: names bound at module level in another way
+    reexports: dict[
+        str, tuple[str, str]
+    ]  #: of an `__init__.py`: names bound by an import at module level
+    defined: list[str]  #: of an `__init__.py`: names bound at module level in another way
 
 
 class ImportGraph:
@@ -50,6 +54,7 @@ class ImportGraph:
         self.sources = {
             module: self._read(module, path, known) for module, path in self._paths.items()
         }
+        self._edges: dict[str, tuple[set[str], set[str]]] = {}  #: by module, see `_find_edges`
 
     def _module(self, path: Path) -> str:
         *parts, file = path.relative_to(self._folder.parent).parts
@@ -89,24 +94,35 @@ class ImportGraph:
         return hashlib.sha256(b"".join(contents)).hexdigest()
 
     def _follow(self, modules: Iterable[str]) -> set[str]:
-        reached: set[str] = set()
+        followed: set[str] = set()
+        passed: set[str] = set()
         waiting = list(modules)
         while waiting:
             module = waiting.pop()
-            if module in reached:
+            if module in followed:
                 continue
-            reached.add(module)
+            followed.add(module)
             if module in self.sources:
-                for imported, name in self.sources[module].imports:
-                    waiting += self._targets(imported, name, reached)
-        return reached
+                if module not in self._edges:
+                    self._edges[module] = self._find_edges(module)
+                targets, through = self._edges[module]
+                waiting += targets
+                passed |= through
+        return followed | passed
 
-    def _targets(self, module: str, name: str, reached: set[str]) -> Iterator[str]:
-        """The modules that an import of `name` from `module` leads to.
+    def _find_edges(self, module: str) -> tuple[set[str], set[str]]:
+        """The modules that a module's imports lead to, and the `__init__.py` that only pass names on.
 
-        A package's `__init__.py` that only passes the name on is added to `reached` itself: its contents
-        count, its other imports do not.
+        The contents of the latter count, their other imports do not.
         """
+        through: set[str] = set()
+        targets: set[str] = set()
+        for imported, name in self.sources[module].imports:
+            targets.update(self._targets(imported, name, through))
+        return targets, through
+
+    def _targets(self, module: str, name: str, through: set[str]) -> Iterator[str]:
+        """The modules that an import of `name` from `module` leads to; what passes it on is added to `through`."""
         if module == EVERYTHING or (module == self._package and not name):
             yield from self._paths
             return
@@ -116,12 +132,12 @@ class ImportGraph:
         source = self.sources[module]
         if name in source.defined:
             if module == self._package:
-                reached.add(module)
+                through.add(module)
             else:
                 yield module
         elif source.reexports.get(name, (module, name)) != (module, name):
-            reached.add(module)
-            yield from self._targets(*source.reexports[name], reached)
+            through.add(module)
+            yield from self._targets(*source.reexports[name], through)
         elif f"{module}.{name}" in self.sources or f"{module}.{name}" in self._extensions:
             yield f"{module}.{name}"
         else:
@@ -139,10 +155,11 @@ def read(contents: bytes, module: str, is_package: bool, package: str) -> Source
     except (SyntaxError, ValueError):  # ValueError: a null byte
         return Source(digest, [(EVERYTHING, "")], {}, [])
     imports: list[tuple[str, str]] = []
-    for node in _run_time_nodes(tree):
+    has_calls = any(name.encode() in contents for name in _IMPORTING)
+    for node in _run_time_nodes(tree, has_calls):
         imports += _imported(node, module, is_package, package)
     reexports, defined = {}, []
-    for node in tree.body:
+    for node in tree.body if is_package else ():  # no other module's are asked for
         if isinstance(node, ast.ImportFrom | ast.Import):
             for target, name, bound in _bindings(node, module, is_package, package):
                 reexports[bound] = target, name
@@ -151,16 +168,21 @@ def read(contents: bytes, module: str, is_package: bool, package: str) -> Source
     return Source(digest, sorted(set(imports)), reexports, sorted(set(defined)))
 
 
-def _run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those under `if TYPE_CHECKING:`."""
+def _run_time_nodes(tree: ast.AST, expressions: bool) -> Iterator[ast.AST]:
+    """All statements but those under `if TYPE_CHECKING:`, with or without the nodes of their expressions.
+
+    Most nodes are in expressions, and most sources have no call there that imports.
+    """
     for child in ast.iter_child_nodes(tree):
+        if isinstance(child, ast.expr) and not expressions:
+            continue
         if isinstance(child, ast.If) and _is_for_type_checkers(child.test):
             for statement in child.orelse:
                 yield statement
-                yield from _run_time_nodes(statement)
+                yield from _run_time_nodes(statement, expressions)
             continue
         yield child
-        yield from _run_time_nodes(child)
+        yield from _run_time_nodes(child, expressions)
 
 
 def _is_for_type_checkers(test: ast.expr) -> bool:
@@ -179,7 +201,7 @@ def _imported(
         called = (
             node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
         )
-        if called in ("import_module", "__import__"):
+        if called in _IMPORTING:
             first = node.args[0] if node.args else None
             if not isinstance(first, ast.Constant) or not isinstance(first.value, str):
                 yield EVERYTHING, ""

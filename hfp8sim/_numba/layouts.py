@@ -1,8 +1,7 @@
 """Tables that compiled code reads and writes, as records with named fields.
 
 A table is declared once, with `layout`; its fields are read by name in Python, in compiled code, through an
-address (`numba.carray(pointer(address), (1,), LAYOUT)[0]`) and, with NUMBA_DISABLE_JIT=1, in the same text
-uncompiled.
+address (`record_at(address, LAYOUT)`) and, with NUMBA_DISABLE_JIT=1, in the same text uncompiled.
 
 In compiled code a record is a bare pointer: it does not keep its array alive. Numba frees an array after its
 last use by name, so after `r = np.zeros(1, KIND)[0]` r points to freed memory. Take a record from an array that is a

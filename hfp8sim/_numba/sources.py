@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from hfp8sim.collector import collector_off
 from hfp8sim.files import cache_folder, write_cached
 
 if TYPE_CHECKING:
@@ -135,8 +136,9 @@ def _find_reaches(folder: Path, index: Path | None, stamps: dict[str, Stamp]) ->
     """Find what the modules can reach in the sources, and write the index."""
     from hfp8sim._numba.imports import ImportGraph
 
-    graph = ImportGraph(folder, map(Path, sorted(stamps)), _load_sources(index))
-    reaches = Reaches.of(graph)
+    with collector_off():
+        graph = ImportGraph(folder, map(Path, sorted(stamps)), _load_sources(index))
+        reaches = Reaches.of(graph)
     if index is not None:
         _save(index, stamps, reaches, graph.sources)
     return reaches

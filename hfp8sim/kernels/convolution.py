@@ -23,10 +23,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from hfp8sim._numba.calls import pointer
+from hfp8sim._numba.calls import array_at
 from hfp8sim._numba.copies import MOVE_BYTES, copy
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
@@ -142,7 +141,7 @@ def copy_images(images: Codes, memory: NDArray[np.uint8] | None = None) -> NDArr
 @jit
 def _copy_images(source, shape, strides, size, target):
     """Copy elements (n, h, w, c) of `size` bytes at an address to contiguous memory."""
-    codes = carray(pointer(source), (_READABLE,), np.uint8)
+    codes = array_at(source, (_READABLE,), np.uint8)
     n, height, width, channels = shape
     by_image, by_line, by_pixel, by_channel = strides
     pixel = channels * size
@@ -540,7 +539,7 @@ def _convolve_rows(
 @jit
 def _scatter_rows(to, written, row, count):
     """Copy `count` rows of results, the first one number `row` of its class, to their places."""
-    result = carray(pointer(to.result), (_READABLE,), np.uint8)
+    result = array_at(to.result, (_READABLE,), np.uint8)
     x, y = row % to.grid_width, row // to.grid_width % to.grid_height
     image = row // to.grid_width // to.grid_height
     for i in range(count):

@@ -24,10 +24,9 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from hfp8sim._numba.calls import address, address_of, call, pointer
+from hfp8sim._numba.calls import address, address_of, array_at, call, record_at
 from hfp8sim._numba.copies import clear, copy
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
@@ -41,7 +40,6 @@ from hfp8sim.kernels.jobs import (
     WRITING,
     Writer,
     pack_codes,
-    packer,
     write_results,
 )
 from hfp8sim.kernels.kernel import Kernel
@@ -171,7 +169,7 @@ def lanewise_runner(kernel: Kernel) -> Any:
 
     @jit
     def run(argument):
-        job = carray(pointer(argument), (1,), LANEWISE_JOB)[0]
+        job = record_at(argument, LANEWISE_JOB)
         a_stride, b_stride = job.a.depth * PANEL, job.b.depth * PANEL
         row_panels, column_panels = -(-job.rows // PANEL), job.column_panels
         for i in range(row_panels):
@@ -217,7 +215,7 @@ def copy_lines(images, image, first_line, count, channel, channels, width, targe
         The place after them.
     """
     size = images.code_bytes
-    codes = carray(pointer(images.codes), (_READABLE,), np.uint8)
+    codes = array_at(images.codes, (_READABLE,), np.uint8)
     target_pixel, run = width * size, channels * size
     dense = images.by_channel == size
     whole = dense and channels == width and images.by_pixel == run
@@ -265,7 +263,7 @@ def convolve_blocks(record, classes, first, count, channel, channels):
     d = record[0]
     panels, size = -(-channels // PANEL), d.images.code_bytes
     width, lines = panels * PANEL, d.lines
-    copied = carray(pointer(d.copied), (_READABLE,), np.uint8)
+    copied = array_at(d.copied, (_READABLE,), np.uint8)
     of_image = -(-classes[0].height // lines)
     for block in range(first, first + count):
         image, line = block // of_image, block % of_image * lines
@@ -310,8 +308,8 @@ def _write_class(d, part, image, line, lines, channel, channels):
         return
     run = channels * size
     write_results(d.out, d.encoded, run, lines * part.width, channels)
-    encoded = carray(pointer(d.encoded), (_READABLE,), np.uint8)
-    result = carray(pointer(target), (_READABLE,), np.uint8)
+    encoded = array_at(d.encoded, (_READABLE,), np.uint8)
+    result = array_at(target, (_READABLE,), np.uint8)
     place = 0
     for y in range(lines):
         for x in range(part.width):
@@ -554,8 +552,8 @@ def correlate_ranges(record, ranges, pixels, channel, channels):
     d = record[0]
     panels, size = -(-channels // PANEL), d.images.code_bytes
     width, job = panels * PANEL, d.kernel
-    copied = carray(pointer(d.copied), (_READABLE,), np.uint8)
-    copied_errors = carray(pointer(d.copied_errors), (_READABLE,), np.uint8)
+    copied = array_at(d.copied, (_READABLE,), np.uint8)
+    copied_errors = array_at(d.copied_errors, (_READABLE,), np.uint8)
     per_chunk = -(-d.chunk_length // d.products)
     k = 0
     for i in range(ranges.shape[0]):
@@ -758,7 +756,7 @@ class _Worker:
         self.record[name] = codes.ctypes.data
         values, exponents = _panels(self.plan, panels, pixels, side)
         packing, of_side = self.record[f"pack_{side}"], "ab".index(side)
-        packing["function"] = address(packer(size, int(self.plan.lane)))
+        packing["function"] = self.plan.packer(size)
         packing["params"] = self._parameters[of_side].ctypes.data
         for record in (packing["panels"], self.record["kernel"][side]):
             record["values"], record["exponents"] = values.ctypes.data, exponents.ctypes.data
@@ -814,7 +812,7 @@ def _pack(
     """Codes (channels, k) as panels of values and of exponents."""
     values, exponents = _panels(plan, count_panels(codes.shape[0]), codes.shape[1])
     job, parameters = np.zeros(1, PACKING), _parameters(plan, fmt, of_a)
-    job["function"] = address(packer(codes.itemsize, int(plan.lane)))
+    job["function"] = plan.packer(codes.itemsize)
     job["params"] = parameters.ctypes.data
     panels = job["panels"]
     panels["values"], panels["exponents"] = values.ctypes.data, exponents.ctypes.data

@@ -6,10 +6,9 @@ import threading
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from hfp8sim._numba.calls import pointer
+from hfp8sim._numba.calls import record_at
 from hfp8sim._numba.jit import jit
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED, Counting
 from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, write_results
@@ -252,8 +251,8 @@ class _Part(NamedTuple):
 def _begin_product(stream, keys, g):
     """Pack with the random words of product g from here on."""
     if keys.shape[0]:
-        a = carray(pointer(stream.a.params), (1,), SIDE)[0]
-        b = carray(pointer(stream.b.params), (1,), SIDE)[0]
+        a = record_at(stream.a.params, SIDE)
+        b = record_at(stream.b.params, SIDE)
         a.steps.key, a.chunks.key = keys[g, 0], keys[g, 1]
         b.steps.key, b.chunks.key = keys[g, 2], keys[g, 3]
 

@@ -11,11 +11,9 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from hfp8sim._numba.calls import address_of, call, pointer
+from hfp8sim._numba.calls import address_of, array_at, call, record_at, strided_at
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim.formats import FloatFormat
@@ -59,30 +57,38 @@ _FLOATS: dict[int, Any] = {4: np.float32, 8: np.float64}
 
 
 @functools.cache
-def packer(code_bytes: int, lane_bits: int) -> Any:
-    """The compiled function that packs codes of so many bytes into lanes of so many bits."""
+def packer(code_bytes: int, lane_bits: int, aligned: bool, drawn: bool) -> Any:
+    """The compiled function that packs codes of so many bytes into lanes of so many bits.
+
+    Args:
+        aligned: with exponents, for aligned sums.
+        drawn: with random words. What a plan does not need is not compiled.
+    """
     code = _CODES[code_bytes]
     lane, word = (np.float32, np.uint32) if lane_bits == 32 else (np.float64, np.uint64)
     lane_bytes, side = lane_bits // 8, pack.SIDE
 
     @jit
     def fill(argument):
-        job = carray(pointer(argument), (1,), PACKING)[0]
+        job = record_at(argument, PACKING)
         shape, steps = (job.rows, job.k_count), (job.row_step, job.k_step)
-        codes = as_strided(carray(pointer(job.codes), (1,), code), shape, steps)
+        codes = strided_at(job.codes, shape, steps, code)
         panels, count = job.panels, -(-job.rows // PANEL)
         row = job.panel0 * PANEL  # of the panels
-        values = pointer(panels.values + row * panels.depth * lane_bytes)
-        exponents = pointer(panels.exponents + row * panels.depth * 4)
-        words = pointer(panels.words + row * panels.steps * lane_bytes)
-        chunk_words = pointer(panels.chunk_words + row * panels.chunks * 4)
-        pack.fill(
-            codes, carray(pointer(job.params), (1,), side), job.first, job.k0, job.start,
-            carray(values, (count, panels.depth, PANEL), lane),
-            carray(exponents, (count, panels.depth, PANEL), np.int32),
-            carray(words, (count, panels.steps, PANEL), word),
-            carray(chunk_words, (count, panels.chunks, PANEL), np.uint32),
-        )  # fmt: skip
+        packed, depth = record_at(job.params, side), job.k_count
+        at = panels.values + row * panels.depth * lane_bytes
+        values = array_at(at, (count, panels.depth, PANEL), lane)
+        pack.fill_values(codes, packed, job.k0, job.start, values)
+        if aligned:
+            at = panels.exponents + row * panels.depth * 4
+            exponents = array_at(at, (count, panels.depth, PANEL), np.int32)
+            pack.fill_aligned(values, packed, job.k0, depth, job.start, exponents)
+        if drawn:
+            at = panels.words + row * panels.steps * lane_bytes
+            words = array_at(at, (count, panels.steps, PANEL), word)
+            at = panels.chunk_words + row * panels.chunks * 4
+            chunk_words = array_at(at, (count, panels.chunks, PANEL), np.uint32)
+            pack.fill_drawn(packed, job.first, job.k0, depth, job.start, words, chunk_words)
 
     return fill
 
@@ -119,12 +125,12 @@ def _code_writer(code_bytes: int) -> Any:
 
     @jit
     def write(argument):
-        job = carray(pointer(argument), (1,), WRITING)[0]
+        job = record_at(argument, WRITING)
         shape, steps = (job.rows, job.columns), (job.row_step, job.column_step)
-        results = as_strided(carray(pointer(job.results), (1,), code), shape, steps)
+        results = strided_at(job.results, shape, steps, code)
         panels = -(-job.rows // PANEL), -(-job.columns // PANEL), PANEL, PANEL
-        total = carray(pointer(job.total), panels, np.float32)
-        pack.encode_panels(total, carray(pointer(job.params), (1,), parameters), results)
+        total = array_at(job.total, panels, np.float32)
+        pack.encode_panels(total, array_at(job.params, (1,), parameters), results)
 
     return write
 
@@ -137,12 +143,12 @@ def _value_writer(value_bytes: int, factor_bytes: int) -> Any:
 
     @jit
     def write(argument):
-        job = carray(pointer(argument), (1,), WRITING)[0]
+        job = record_at(argument, WRITING)
         shape, steps = (job.rows, job.columns), (job.row_step, job.column_step)
-        results = as_strided(carray(pointer(job.results), (1,), value), shape, steps)
+        results = strided_at(job.results, shape, steps, value)
         panels = -(-job.rows // PANEL), -(-job.columns // PANEL), PANEL, PANEL
-        total = carray(pointer(job.total), panels, np.float32)
-        params = carray(pointer(job.params), (1,), parameters)[0]
+        total = array_at(job.total, panels, np.float32)
+        params = record_at(job.params, parameters)
         job.nonfinite |= pack.panels_to_values(
             total, factor(params.factor), params.infinite, results
         )  # fmt: skip

@@ -10,9 +10,8 @@ import functools
 from typing import Any
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 
-from hfp8sim._numba.calls import pointer
+from hfp8sim._numba.calls import record_at
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim.kernels.form import PANEL
@@ -71,7 +70,7 @@ def runner(kernel: Kernel) -> Any:
 
         `argument` is the address of a `JOB`.
         """
-        job = carray(pointer(argument), (1,), JOB)[0]
+        job = record_at(argument, JOB)
         depth, carried = job.a.depth * PANEL, job.keeps_chunks
         words, chunk_words = job.a.depth // products * PANEL, job.a.chunks * PANEL
         steps, left, length = job.steps, job.steps_left, job.steps_per_chunk

@@ -17,9 +17,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 
-from hfp8sim._numba.calls import pointer
+from hfp8sim._numba.calls import array_at, record_at
 from hfp8sim._numba.jit import jit
 from hfp8sim.kernels.form import (
     EVENTS,
@@ -283,31 +282,31 @@ def closed(rules, total, acc, random, numbers, events):
 def load_float(address, i, bits):
     """Element i of lane floats at an address."""
     if bits == 64:
-        return carray(pointer(address), (i + 1,), np.float64)[i]
-    return np.float64(carray(pointer(address), (i + 1,), np.float32)[i])
+        return array_at(address, (i + 1,), np.float64)[i]
+    return np.float64(array_at(address, (i + 1,), np.float32)[i])
 
 
 @jit
 def store_float(address, i, bits, x):
     """Write element i of lane floats at an address."""
     if bits == 64:
-        carray(pointer(address), (i + 1,), np.float64)[i] = x
+        array_at(address, (i + 1,), np.float64)[i] = x
     else:
-        carray(pointer(address), (i + 1,), np.float32)[i] = np.float32(x)
+        array_at(address, (i + 1,), np.float32)[i] = np.float32(x)
 
 
 @jit
 def load_word(address, i, bits):
     """Element i of words at an address, as uint64."""
     if bits == 64:
-        return carray(pointer(address), (i + 1,), np.uint64)[i]
-    return np.uint64(carray(pointer(address), (i + 1,), np.uint32)[i])
+        return array_at(address, (i + 1,), np.uint64)[i]
+    return np.uint64(array_at(address, (i + 1,), np.uint32)[i])
 
 
 @jit
 def load_exponent(address, i):
     """Element i of exponents at an address."""
-    return np.int64(carray(pointer(address), (i + 1,), np.int32)[i])
+    return np.int64(array_at(address, (i + 1,), np.int32)[i])
 
 
 @jit
@@ -316,7 +315,7 @@ def tile(
     chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
 ):  # fmt: skip
     """One register tile over a range of k; all but `rules` as in `microkernel.tile`."""
-    constants = carray(pointer(numbers), (1,), NUMBERS)[0]
+    constants = record_at(numbers, NUMBERS)
     lane, width = rules.intra.bits, rules.width
     a_factors, b_factors = np.zeros(width), np.zeros(width)
     exponents, events = np.zeros(width, np.int64), np.zeros(EVENTS, np.int64)
@@ -361,7 +360,7 @@ def tile(
             store_float(chunk, cell, lane, acc)
             store_float(total, cell, 32, sum_of_chunks)
     if rules.counts:
-        counted = carray(pointer(counts), (EVENTS,), np.int64)
+        counted = array_at(counts, (EVENTS,), np.int64)
         for event in range(EVENTS):
             counted[event] += events[event]
 

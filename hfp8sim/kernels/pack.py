@@ -573,7 +573,7 @@ step_number = jit(steps_before)
 
 @jit
 def fill(codes, sides, first, k0, start, values, exponents, words, chunk_words):
-    """Fill a range of k of panels with codes (rows, k).
+    """Fill a range of k of panels with codes (rows, k), exponents and random words.
 
     Args:
         sides: an array of one record of SIDE.
@@ -581,10 +581,18 @@ def fill(codes, sides, first, k0, start, values, exponents, words, chunk_words):
         start: the panels' first k.
         values, exponents, words, chunk_words: the panels, see `panels.Panels`.
     """
-    side = sides[0]
+    side, depth = sides[0], codes.shape[1]
+    fill_values(codes, side, k0, start, values)
+    if side.aligned:
+        fill_aligned(values, side, k0, depth, start, exponents)
+    fill_drawn(side, first, k0, depth, start, words, chunk_words)
+
+
+@jit
+def fill_values(codes, side, k0, start, values):
+    """The part of `fill` that every plan needs."""
     products, length, depth = side.products, side.length, codes.shape[1]
-    step0, step1 = step_number(start, products, length), step_number(k0, products, length)
-    k = 0
+    step0, k = step_number(start, products, length), 0
     while k < depth:
         # A chunk's last step may have fewer products than others. Zeros take the places of the rest.
         stop = depth
@@ -593,15 +601,37 @@ def fill(codes, sides, first, k0, start, values, exponents, words, chunk_words):
         at = (step_number(k0 + k, products, length) - step0) * products
         pack(codes[:, k:stop], side, values, at, -(-(stop - k) // products) * products)
         k = stop
-    at, steps = step1 - step0, step_number(k0 + depth, products, length) - step1
-    if side.aligned:
-        fill_exponents(values, side.lowest, exponents, at * products, steps * products)
+
+
+@jit
+def fill_aligned(values, side, k0, depth, start, exponents):
+    """The part of `fill` that aligned sums need: the exponents of `depth` k from k0 on."""
+    products = side.products
+    at, steps = _steps_of(side, k0, depth, start)
+    fill_exponents(values, side.lowest, exponents, at * products, steps * products)
+
+
+@jit
+def fill_drawn(side, first, k0, depth, start, words, chunk_words):
+    """The part of `fill` that stochastic sums need: the words of `depth` k from k0 on."""
+    products, length = side.products, side.length
     if side.steps.drawn:
-        per = -(-length // products)
-        fill_words(side.steps, first, step1, per, length, products, words, at, steps)
+        at, steps = _steps_of(side, k0, depth, start)
+        per, step = -(-length // products), step_number(k0, products, length)
+        fill_words(side.steps, first, step, per, length, products, words, at, steps)
     if side.chunks.drawn:
         chunk, before, after = k0 // length, start // length, -(-(k0 + depth) // length)
         endless = np.int64(1) << 40  # more than there are chunks: they are numbered without a reset
         fill_words(
             side.chunks, first, chunk, endless, 0, 1, chunk_words, chunk - before, after - chunk
         )
+
+
+@jit
+def _steps_of(side, k0, depth, start):
+    """The first step of `depth` k from k0 on, counted from the step of `start`, and how many there are."""
+    products, length = side.products, side.length
+    step = step_number(k0, products, length)
+    return step - step_number(start, products, length), step_number(
+        k0 + depth, products, length
+    ) - step

@@ -32,6 +32,7 @@ from hfp8sim.kernels.form import (
     RoundingForm,
     Underflow,
 )
+from hfp8sim.kernels.jobs import packer
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.macrokernel import runner
 from hfp8sim.kernels.numbers import NUMBERS, Numbers, kernel_numbers
@@ -151,6 +152,10 @@ class Plan:
         """The address of the kernel's macrokernel."""
         assert self.kernel is not None
         return address(runner(self.kernel))
+
+    def packer(self, code_bytes: int) -> int:
+        """The address of the function that packs codes of so many bytes."""
+        return address(packer(code_bytes, int(self.lane), self.aligned, self.draws))
 
     @functools.cached_property
     def lane(self) -> Lane:

@@ -15,10 +15,9 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import carray  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from hfp8sim._numba.calls import address, address_of, call, pointer
+from hfp8sim._numba.calls import address, address_of, call, record_at
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim.formats import FloatFormat
@@ -30,7 +29,6 @@ from hfp8sim.kernels.jobs import (
     Writer,
     code_writer,
     pack_codes,
-    packer,
     write_results,
 )
 from hfp8sim.kernels.macrokernel import JOB
@@ -87,7 +85,7 @@ STREAM = layout(
 @jit
 def stream_at(address):
     """The `STREAM` at an address."""
-    return carray(pointer(address), (1,), STREAM)[0]
+    return record_at(address, STREAM)
 
 
 @jit
@@ -247,9 +245,8 @@ class Stream:
         assert plan.kernel is not None
         a_format, b_format, _ = self.formats
         _describe_stream(
-            self.address, plan.function, address(packer(a_format.dtype.itemsize, int(plan.lane))),
-            address(packer(b_format.dtype.itemsize, int(plan.lane))),
-            address(self.writer.function),
+            self.address, plan.function, plan.packer(a_format.dtype.itemsize),
+            plan.packer(b_format.dtype.itemsize), address(self.writer.function),
             self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
             self.counts, self.writer.params, self.writer.result_bytes, plan.products, plan.chunk_length, depth, rows, columns, max_k,
         )  # fmt: skip
