@@ -112,7 +112,7 @@ class LinkedDispatcher(CPUDispatcher):  # type: ignore[misc]
     def __init__(
         self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
     ) -> None:
-        super().__init__(py_func, locals, targetoptions, _pipeline(_RootLibrary))
+        super().__init__(py_func, locals or {}, targetoptions, _pipeline(_RootLibrary))
         self._callee_compiler = _CalleeCompiler(
             py_func, self.targetdescr, self.targetoptions, self.locals, _pipeline(_CalleeLibrary)
         )
