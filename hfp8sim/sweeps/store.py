@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hfp8sim.errors import InputError
-from hfp8sim.files import check_folder, lock, write_text
+from hfp8sim.files import check_folder, lock, write_cached
 from hfp8sim.sweeps.jobs import LAYOUT
 
 #: What a point's file holds: `settings`, `status`, `reason`, `measures`, `columns`, `rows`, `history`.
@@ -62,9 +62,17 @@ class Store:
         return record if whole else None
 
     def write(self, key: str, record: Record) -> None:
-        """Write the record of a point, whole or not at all."""
+        """Write the record of a point, whole or not at all.
+
+        It does not wait for the disk: `read` refuses what a loss of power leaves, and the point is computed again.
+        """
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        write_text(self.path(key), text + "\n")
+        data = f"{text}\n".encode(errors="backslashreplace")
+        try:
+            write_cached(self.path(key), data)
+        except OSError as error:
+            reason = error.strerror or error
+            raise InputError(f"cannot write {self.path(key)}: {reason}") from None
 
     @contextlib.contextmanager
     def claim(self, key: str) -> Iterator[bool]:
