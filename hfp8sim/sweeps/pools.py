@@ -14,7 +14,7 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from hfp8sim.errors import InputError, one_line
@@ -162,8 +162,9 @@ class ProcessPool:
         return Answer(job, result)
 
     def close(self) -> None:
-        for worker in self._workers:
-            worker.executor.shutdown(wait=True, kill_workers=True)
+        with ThreadPoolExecutor(len(self._workers)) as threads:  # each waits for its process to end
+            for worker in self._workers:
+                threads.submit(worker.executor.shutdown, wait=True, kill_workers=True)
 
 
 def _replace(worker: _Worker) -> None:
@@ -180,9 +181,11 @@ def _process() -> Any:
     except ImportError:
         raise InputError("n_jobs needs joblib: pip install joblib") from None
     environment = {name: os.environ.get(name, "1") for name in _THREAD_VARIABLES}
-    return ProcessPoolExecutor(
+    executor = ProcessPoolExecutor(
         max_workers=1, env=environment, initializer=_prepare_worker, initargs=(os.getpid(),)
     )
+    executor.submit(int)  # the process starts now, and imports this module
+    return executor
 
 
 def _compute_in_worker(compute: Compute, *arguments: Any) -> Record:

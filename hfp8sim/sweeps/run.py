@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -118,11 +119,22 @@ def sweep(
         )
     if threads is None and (processes > 1 or executor is not None):
         threads = 1 if executor is not None else max(1, thread_count(None) // processes)
-    run = _Sweep(plan, threads, None if out is None else Store.make(out), repeat_failed)
-    try:
-        run.compute(processes, executor, progress, stop)
-    except KeyboardInterrupt:
-        raise SweepInterrupted(run.result()) from None
+    store = None if out is None else Store.make(out)
+    run = _Sweep(plan, threads, store, repeat_failed)
+    with contextlib.ExitStack() as stack:
+        # The processes of a new sweep start while its points are resolved.
+        new = store is None or store.is_empty()
+        pool = run.pool(stack, processes, executor, len(run.values)) if new else None
+        run.resolve()
+        missing = run.take_over()
+        if progress:
+            progress(*run.progress())
+        try:
+            if missing:
+                pool = pool or run.pool(stack, processes, executor, len(missing))
+                _Drive(run, pool, progress, stop).run(missing)
+        except KeyboardInterrupt:
+            raise SweepInterrupted(run.result()) from None
     return run.result()
 
 
@@ -168,36 +180,36 @@ class _Sweep:
         self, plan: Plan, threads: int | None, store: Store | None, repeat_failed: bool
     ) -> None:
         self.plan, self.store, self.repeat_failed = plan, store, repeat_failed
-        resolver = Resolver(threads)
+        self._resolver = Resolver(threads)
+        self.values = plan.values(self._resolver.lookup)
         self.points: list[Point] = []
         self.jobs: dict[str, Job] = {}  #: to compute, by key
         self.records: dict[str, Record] = {}  #: computed, by key
-        for number, values in enumerate(plan.values(resolver.lookup)):
-            self._add(number, values, resolver)
+        self._all_work = self._work = self._failed = 0
+
+    def pool(self, stack: contextlib.ExitStack, processes: int, executor: Any, jobs: int) -> Pool:
+        """A pool for so many jobs, which the stack closes."""
+        folder = None if self.store is None else str(self.store.folder)
+        pool = make_pool(Task(folder, self.repeat_failed), min(processes, jobs), executor)
+        stack.callback(pool.close)
+        return pool
+
+    def resolve(self) -> None:
+        """Make the job of each point; values that do not fit together make a failed point."""
+        for number, values in enumerate(self.values):
+            self._resolver.check_names(values)
+            try:
+                job = self._resolver.job(values)
+                bits = self._resolver.bits(values)
+            except InputError as error:
+                self.points.append(Point(number, values, None, str(error), {}))
+                continue
+            self.points.append(Point(number, values, job.key, "", bits))
+            self.jobs[job.key] = job
         self._all_work = sum(job.work for job in self.jobs.values())
-        self._work = self._failed = 0
 
-    def _add(self, number: int, values: Values, resolver: Resolver) -> None:
-        """Resolve a point; what is there of it is taken over."""
-        resolver.check_names(values)
-        try:
-            job = resolver.job(values)
-            bits = resolver.bits(values)
-        except InputError as error:
-            self.points.append(Point(number, values, None, str(error), {}))
-            return
-        self.points.append(Point(number, values, job.key, "", bits))
-        self.jobs[job.key] = job
-
-    def result(self) -> SweepResult:
-        """The points so far."""
-        return SweepResult(self.plan, self.points, self.records)
-
-    def compute(
-        self, processes: int, executor: Any, progress: Progress | None,
-        stop: Callable[[], bool] | None,
-    ) -> None:  # fmt: skip
-        """Compute the points that are not there."""
+    def take_over(self) -> list[Job]:
+        """Take over the points that are there. Returns the jobs of the others."""
         missing = []
         for job in self.jobs.values():
             record = None if self.store is None else finished(self.store, job, self.repeat_failed)
@@ -205,16 +217,11 @@ class _Sweep:
                 self.keep(job, record)
             else:
                 missing.append(job)
-        if progress:
-            progress(*self.progress())
-        if not missing:
-            return
-        folder = None if self.store is None else str(self.store.folder)
-        pool = make_pool(Task(folder, self.repeat_failed), min(processes, len(missing)), executor)
-        try:
-            _Drive(self, pool, progress, stop).run(missing)
-        finally:
-            pool.close()
+        return missing
+
+    def result(self) -> SweepResult:
+        """The points so far."""
+        return SweepResult(self.plan, self.points, self.records)
 
     def keep(self, job: Job, record: Record) -> None:
         """Take a finished point over, and write it where its worker had no folder."""

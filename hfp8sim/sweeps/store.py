@@ -43,6 +43,11 @@ class Store:
         check_folder(store.folder / POINTS)
         return store
 
+    def is_empty(self) -> bool:
+        """Whether there is no point's file."""
+        with os.scandir(self.folder / POINTS) as entries:
+            return not any(entry.name.endswith(".json") for entry in entries)
+
     def path(self, key: str) -> Path:
         """The file of a point."""
         return self.folder / POINTS / f"{key}.json"
