@@ -93,10 +93,9 @@ def train(
     """Train a network with its products, operands and updates rounded by recipes, and compare."""
     from hfp8sim.recipes.record import changed_recipe
     from hfp8sim.training.distributed.rings import in_processes
+    from hfp8sim.training.distributed.runs import check_processes
     from hfp8sim.training.runs import Settings
 
-    if processes and not in_processes():
-        _launch(learners, out)
     if resume and out is None:
         raise InputError("--resume needs --out, the directory with the checkpoints")
     if watch is not None and out is None:
@@ -106,16 +105,23 @@ def train(
         changed_recipe(name, set_ or [] if name != "fp32" else [])
         for name in recipe or ["fp32", "hfp8"]
     ]
-    runs: list[Run] = []
-    unsaved = ""
-    for record in recipes:
-        settings = Settings(
+    every_settings = [
+        Settings(
             network, data or ("help-text" if text else "digits"), record,
             optimiser or ("adam" if text else "sgd"),
             rate if rate is not None else 2e-3 if text else 0.05,
             batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4, learners=learners,
             weights=str(weights or ""),
-        )  # fmt: skip
+        )
+        for record in recipes
+    ]  # fmt: skip
+    if processes and not in_processes():
+        for record in recipes:
+            check_processes(record)
+        _launch(learners, out)
+    runs: list[Run] = []
+    unsaved = ""
+    for settings in every_settings:
         run, watched = _trained(settings, threads, out, resume, every, watch, machine)
         try:
             if out is not None:

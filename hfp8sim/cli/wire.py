@@ -49,7 +49,7 @@ def _protocols(rows: list[Weights], learners: int) -> Any:
         "AdaComp, 5 elements of each bin": account.adacomp(rows, learners),
         "ScaleCom, 1 element of 100": account.scalecom(rows, learners),
         "D-PSGD on a ring, binary32": account.gossip(rows, learners),
-        "D-PSGD on a ring, 8-bit differences": account.gossip(rows, learners, 1),
+        "D-PSGD on a ring, 8-bit differences": account.gossip(rows, learners, 1, differences=True),
     }
     base = account.total(protocols["16-bit all-reduce"])
     total = sum(row.count for row in rows)

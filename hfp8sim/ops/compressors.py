@@ -212,8 +212,42 @@ def index_bytes(size: int, k: int, *, chunks: bool = False) -> int:
     """Bytes of the indices that a leader sends: 4 each, or as many bits as a place in a chunk needs."""
     if not chunks:
         return 4 * k
+    count, _, width = _chunks(size, k)
+    return -(-count * width // 8)
+
+
+def pack_indices(indices: NDArray[np.int64], size: int, k: int, *, chunks: bool = False) -> bytes:
+    """What a leader sends: each index in 4 bytes, or its place in its chunk in as many bits as that needs.
+
+    Bytes are little-endian, and bits fill them from the lowest.
+
+    Args:
+        indices: as `top_k` gives them.
+        size: elements of the layer.
+    """
+    if not chunks:
+        return indices.astype("<u4").tobytes()
+    _, length, width = _chunks(size, k)
+    bits = (indices % length)[:, None] >> np.arange(width) & 1
+    return np.packbits(bits.astype(np.uint8), bitorder="little").tobytes()
+
+
+def unpack_indices(data: bytes, size: int, k: int, *, chunks: bool = False) -> NDArray[np.int64]:
+    """The indices of `pack_indices`; `InputError` for data of another length."""
+    if len(data) != index_bytes(size, k, chunks=chunks):
+        raise InputError(f"{len(data)} bytes are no indices of {k} among {size} elements")
+    if not chunks:
+        return np.frombuffer(data, "<u4").astype(np.int64)
+    count, length, width = _chunks(size, k)
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=count * width, bitorder="little")
+    places = bits.reshape(count, width).astype(np.int64) @ (1 << np.arange(width))
+    return np.asarray(places + length * np.arange(count), np.int64)
+
+
+def _chunks(size: int, k: int) -> tuple[int, int, int]:
+    """Number of chunks, elements of a chunk, and bits of a place in one."""
     length = -(-size // k)
-    return -(-(-(-size // length) * max(length - 1, 0).bit_length()) // 8)
+    return -(-size // length), length, max(length - 1, 0).bit_length()
 
 
 @standard_arithmetic

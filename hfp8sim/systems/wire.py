@@ -126,13 +126,23 @@ def scalecom(
     return rows
 
 
-def gossip(layers: Iterable[Weights], learners: int, width: int = 4) -> list[Sent]:
-    """D-PSGD on a ring: the weights to both neighbours, however many learners there are."""
+def gossip(
+    layers: Iterable[Weights], learners: int, width: int = 4, differences: bool = False
+) -> list[Sent]:
+    """D-PSGD on a ring: the weights to both neighbours, however many learners there are.
+
+    Args:
+        width: bytes of a weight, or of a difference.
+        differences: these are sent, with a byte for the exponent of each layer.
+    """
     neighbours = min(learners - 1, 2)
     return [
-        Sent(layer.name, "weights to neighbours", neighbours * width * layer.count, neighbours)
+        Sent(
+            layer.name, "weights to neighbours", neighbours * (width * layer.count + differences),
+            neighbours,
+        )
         for layer in layers
-    ]
+    ]  # fmt: skip
 
 
 def total(rows: Iterable[Sent]) -> float:

@@ -62,6 +62,46 @@ def test_processes_write_the_checkpoint_of_one_process(tmp_path):
     assert one == many
 
 
+@pytest.mark.parametrize("processes", [[], ["--processes"]], ids=["one process", "processes"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--learners", "0"], "learners is 0, must be at least 1"),
+        (["--learners", "3"], "batch is 16, must be a multiple of the 3 learners"),
+        (["--learners", "2", "--resume"], "--resume needs --out"),
+        (["--learners", "2", "--watch", "1"], "--watch needs --out"),
+        (["--learners", "2", "--optimiser", "lamb"], "optimiser is 'lamb', must be sgd or adam"),
+        (["--learners", "2", "--recipe", "hfp9"], "unknown recipe 'hfp9'"),
+    ],
+)
+def test_impossible_run_is_refused_in_one_line(monkeypatch, capsys, options, processes, message):
+    assert_refused(monkeypatch, capsys, [*options, *processes], message)
+
+
+@pytest.mark.parametrize(
+    "change", ["int4-2020", "hfp8,w.scaling=tracked", "hfp8,w.quantiser=sawb:4"]
+)
+def test_scales_of_all_learners_need_one_process(monkeypatch, capsys, change):
+    recipe, *changes = change.split(",")
+    options = ["--learners", "2", "--processes", "--recipe", recipe]
+    options += [word for text in changes for word in ("--set", text)]
+    message = "its scales and quantisers follow all learners' tensors, which many processes do not share; run"
+    assert_refused(monkeypatch, capsys, options, message)
+
+
+def assert_refused(monkeypatch, capsys, options, message):
+    """The command ends before a learner starts, with one line."""
+    monkeypatch.setattr(sys, "argv", command(*options)[2:])
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.count("\n") == 1, errors
+    assert message in errors
+
+
 def content(saved):
     """A checkpoint with the bytes of its tensors. Files differ in how objects are shared."""
     if isinstance(saved, torch.Tensor):

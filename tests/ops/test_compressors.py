@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hfp8sim import InputError
 from hfp8sim.ops import compressors as c
+from hfp8sim.systems import wire
 from hfp8sim.units.sites import BINARY32, Site
 
 R = np.array([0.25, 0.5, 0, -0.5, -1, 0.25, 0, 0.5], np.float32)
@@ -167,6 +168,29 @@ def test_chunked_choice_takes_the_largest_of_each_chunk():
     assert c.top_k(np.array([1, 1, 1], np.float32), 2).tolist() == [0, 1]
     assert c.index_bytes(7, 3, chunks=True) == 1  # 3 chunks of 3 elements, 2 bits each
     assert c.index_bytes(7, 3) == 12
+
+
+@given(st.integers(1, 700), st.integers(1, 120), st.booleans(), st.integers(0, 99))
+def test_indices_round_trip_in_the_bytes_of_the_account(size, rate, chunks, seed):
+    """As many indices as the account has values; all bits of a place are used, also in a short last chunk."""
+    k = -(-size // rate)
+    p = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+    indices = c.top_k(p, k, chunks=chunks)
+    data = c.pack_indices(indices, size, k, chunks=chunks)
+    np.testing.assert_array_equal(c.unpack_indices(data, size, k, chunks=chunks), indices)
+    first, second = wire.scalecom([wire.Weights("w", size)], 2, rate, width=4, chunks=chunks)
+    assert first.bytes == len(data) / 2
+    assert second.bytes == 2 * 4 * len(indices) / 2
+    with pytest.raises(
+        InputError, match=f"{len(data) + 1} bytes are no indices of {k} among {size}"
+    ):
+        c.unpack_indices(data + b"0", size, k, chunks=chunks)
+
+
+def test_places_in_chunks_fill_bytes_from_the_lowest_bit():
+    """Places 1, 0, 2 of chunks of 3 in two bits each."""
+    assert c.pack_indices(np.array([1, 3, 8]), 9, 3, chunks=True) == bytes([0b10_00_01])
+    assert c.pack_indices(np.array([1, 3, 8]), 9, 3) == bytes([1, 0, 0, 0, 3, 0, 0, 0, 8, 0, 0, 0])
 
 
 def test_small_beta_swamps_sooner_in_16_bits():

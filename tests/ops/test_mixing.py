@@ -5,6 +5,7 @@ import pytest
 
 from hfp8sim import InputError
 from hfp8sim.ops import mixing as m
+from hfp8sim.systems import wire
 from hfp8sim.units.sites import Site
 
 EIGHT = Site("hfp8-143", "nearest-away", "saturate")
@@ -60,6 +61,35 @@ def test_weights_in_8_bits_never_agree_and_differences_do():
     assert distance["difference"] < 1e-7
     assert m.mix(x, matrix, exchange=EIGHT).sent == 400
     assert m.mix(x, matrix, exchange=EIGHT, how="difference").sent == 401
+
+
+@pytest.mark.parametrize("how", m.EXCHANGES)
+def test_sent_bytes_are_those_of_the_codes(how):
+    """What neighbours have comes from these bytes: codes, and of differences one byte for a power of two."""
+    x = list(np.random.default_rng(3).standard_normal((4, 50)).astype(np.float32))
+    result = m.mix(x, m.ring_matrix(4), exchange=EIGHT, how=how)
+    fmt = EIGHT.record
+    layer = [wire.Weights("w", 50)]
+    if how == "direct":
+        contents = [fmt.encode(w, "nearest-away").tobytes() for w in x]
+        heard = [np.frombuffer(c, fmt.dtype) for c in contents]
+        third = np.float64(np.float32(1 / 3))
+        own = third * (x[0].astype(np.float64) + fmt.decode(heard[1]) + fmt.decode(heard[3]))
+        np.testing.assert_array_equal(result.weights[0], own.astype(np.float32))
+        account = wire.gossip(layer, 4, 1)
+    else:
+        contents = []
+        for replica in result.replicas:  # the first difference is from zero
+            exponent = next(
+                e
+                for e in range(-128, 128)
+                if np.array_equal(fmt.decode(fmt.encode(replica * 2.0**e)), replica * 2.0**e)
+            )
+            codes = fmt.encode(replica * 2.0**exponent)
+            contents.append(codes.tobytes() + exponent.to_bytes(1, "little", signed=True))
+        account = wire.gossip(layer, 4, 1, differences=True)
+    assert {len(content) for content in contents} == {result.sent}
+    assert account[0].bytes == 2 * result.sent
 
 
 def test_differences_below_the_format_are_scaled_into_it():

@@ -96,13 +96,15 @@ def scalecom_hook(state: HookState, bucket: GradBucket) -> torch.futures.Future[
         k = max(-(-size // state.rate), 1)
         memory = state.kept.get(words.tensor, np.zeros_like(gradient))
         p = compressors.add_memory(memory, gradient, state.site, words)
-        own = compressors.top_k(p, k, chunks=state.chunks).astype("<u4").tobytes()
+        own = compressors.pack_indices(
+            compressors.top_k(p, k, chunks=state.chunks), size, k, chunks=state.chunks
+        )
         # Every learner's choice has as many bytes; the leader's is used.
         leader = words.step % ring.learners
         seat = ring.seats[0]
         chosen = own if seat.learner == leader else bytes(len(own))
         content = _gather(ring, chosen, leader)[leader]
-        indices = np.frombuffer(content, "<u4").astype(np.int64)
+        indices = compressors.unpack_indices(content, size, k, chunks=state.chunks)
         total = _ring_sum(state, p[indices], words)
         state.kept[words.tensor] = compressors.filter_memory(
             memory, p, indices, state.beta, state.site, words

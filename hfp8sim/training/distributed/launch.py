@@ -84,8 +84,8 @@ def _first_failure(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
         ended = [k for k, p in enumerate(processes) if p.poll() is not None]
         failed = [k for k in ended if processes[k].returncode != 0]
         if failed:
-            # A learner that lost another says so before the launcher sees the other's end.
-            if all(processes[k].returncode == LOST for k in failed):
+            # A learner that lost another may end before it. Input that one refuses, learner 0 refuses too, and says so.
+            if all(processes[k].returncode > 0 for k in failed):
                 _wait_all(processes, _GRACE)
                 failed = [k for k, p in enumerate(processes) if p.returncode] or failed
             return next((k for k in failed if processes[k].returncode != LOST), failed[0])

@@ -390,8 +390,6 @@ def make_optimiser(
     record = get_recipe(recipe)
     update = record.update(kind, nesterov=settings.get("nesterov", False))
     classes: dict[str, Any] = {"sgd": ShardedSGD, "adam": ShardedAdam}
-    if kind not in classes:
-        raise InputError(f"optimiser is {kind!r}, must be sgd or adam")
     result: ShardedSGD | ShardedAdam = classes[kind](
         model, ring, record.site("reduce") or Site(),
         parameter_groups(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from hfp8sim.errors import InputError
-from hfp8sim.recipes import get_recipe
+from hfp8sim.recipes import Recipe, get_recipe
 from hfp8sim.training.distributed.optimisers import make_optimiser
 from hfp8sim.training.distributed.rings import ProcessRing, Ring, connect, in_processes
 from hfp8sim.training.losses import cross_entropy
@@ -36,12 +36,8 @@ class ManyLearners(Run):
             raise InputError(
                 f"{ring.learners} processes run {settings.learners} learners; the numbers must be equal"
             )
-        recipe = get_recipe(settings.recipe)
-        if ring is not None and (recipe.quantisers or recipe.scalings):
-            raise InputError(
-                f"recipe {recipe.name}: its scales and quantisers follow all learners' tensors, which many processes do not share;"
-                " run the learners in one process"
-            )
+        if ring is not None:
+            check_processes(get_recipe(settings.recipe))
         self.ring = ring
         threads = threads or (torch.get_num_threads() if ring is None else 1)
         torch.set_num_threads(
@@ -75,6 +71,15 @@ class ManyLearners(Run):
         """Write a checkpoint, whole or not at all; all learners must call it, and learner 0 writes."""
         self.optimiser.gather_state()
         return super().save(path) if self.leads else Path(path)
+
+
+def check_processes(recipe: Recipe) -> None:
+    """`InputError` for a recipe that learners in processes of their own cannot follow."""
+    if recipe.quantisers or recipe.scalings:
+        raise InputError(
+            f"recipe {recipe.name}: its scales and quantisers follow all learners' tensors, which many processes do not share;"
+            " run the learners in one process"
+        )
 
 
 def make_run(settings: Settings, threads: int | None = None) -> Run:

@@ -26,8 +26,9 @@ def main(out: str, name: str) -> None:
         part = slice(learner * size, (learner + 1) * size)
         nn.functional.cross_entropy(model(x[part].clone()), y[part].clone()).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy().copy())
-    sent = sum(state.ring.traffic[0].bytes.values())
-    np.savez(f"{out}/{learner}.npz", gradients=gradients, sent=sent)
+    traffic = state.ring.traffic[0]
+    sent = {name: traffic.total(name) for name in traffic.messages}
+    np.savez(f"{out}/{learner}.npz", gradients=gradients, **sent)
 
 
 if __name__ == "__main__":

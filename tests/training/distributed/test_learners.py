@@ -18,7 +18,9 @@ from hfp8sim.recipes import get_recipe  # noqa: E402
 from hfp8sim.systems import wire  # noqa: E402
 from hfp8sim.training import distributed, steps  # noqa: E402
 from hfp8sim.training.distributed.protocol import Bundle, Seat, all_gather, encode, reduce_scatter  # noqa: E402
+from hfp8sim.training.distributed.runs import ManyLearners  # noqa: E402
 from hfp8sim.training.optimisers import SGD, parameter_groups  # noqa: E402
+from hfp8sim.training.runs import Settings  # noqa: E402
 from hfp8sim.units.sites import BINARY32, Site  # noqa: E402
 from tests import oracle  # noqa: E402
 from tests.training.distributed import networks  # noqa: E402
@@ -214,6 +216,28 @@ def test_tensors_cost_the_bytes_of_their_formats():
         assert sent["all-gather", number] == width * (size - size // 2)
 
 
+@pytest.mark.parametrize("learners", [2, 4])
+def test_learners_send_what_the_account_says(learners):
+    """By layer and collective, all learners together; 16-bit layers gather two bytes, biases four."""
+    model = networks.converted(NEAREST)
+    optimiser = distributed.make_optimiser(model, NEAREST, learners=learners, **SETTINGS)
+    networks.train(model, optimiser, steps=1)
+    numbered = [p for group in optimiser.param_groups for p in group["params"]]
+    narrow = [p.ndim > 1 for p in numbered]
+    layers = [
+        wire.Weights(str(n), p.numel(), (1, 2, 2)[n] if n < 3 else 4)
+        for n, p in enumerate(numbered)
+    ]
+    assert narrow == [True] * 3 + [False] * 5
+    rows = wire.hfp8(layers[:3], learners) + wire.hfp8(layers[3:], learners, gradient=4)
+    counted = {}
+    for traffic in optimiser.traffic:
+        for (collective, number), sent in traffic.bytes.items():
+            if number >= 0:
+                counted[str(number), collective] = counted.get((str(number), collective), 0) + sent
+    assert counted == {(row.layer, row.collective): learners * row.bytes for row in rows}
+
+
 @pytest.mark.parametrize("bad", [float("inf"), float("nan")])
 def test_overflow_at_one_learner_skips_the_step_of_all(bad):
     model = networks.converted(NEAREST)
@@ -291,7 +315,30 @@ def test_misuse_is_refused_in_one_line():
         optimiser.step()
     with pytest.raises(InputError, match="use torchrun"):
         distributed.connect()
+    with pytest.raises(InputError, match="unknown optimiser 'lamb'"):
+        distributed.make_optimiser(model, NEAREST, "lamb", learners=2, lr=0.1)
     assert training.restore(model) is model
+
+
+def test_learners_that_do_not_find_each_other_say_so(monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match=r"^learners do not find each other: [^\n]*$"):
+        distributed.connect(timeout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "learners", "message"),
+    [
+        ("hfp8", 2, "^3 processes run 2 learners; the numbers must be equal$"),
+        ("int4-2020", 3, "^recipe int4-2020: its scales and quantisers follow all learners"),
+    ],
+)
+def test_processes_of_a_launcher_refuse_in_one_line(recipe, learners, message):
+    """As `torchrun` starts them, which knows nothing of the recipe and of `--learners`."""
+    settings = Settings("cnn", recipe=recipe, batch=12, learners=learners)
+    with pytest.raises(InputError, match=message):
+        ManyLearners(settings, ring=distributed.LocalRing(3))
 
 
 def test_seats_cover_a_tensor_once():
