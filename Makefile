@@ -65,7 +65,7 @@ PREFIX ?= out/ref
 libref:
 	@$(MAKE) --no-print-directory -C c_ref install PREFIX=$(abspath $(PREFIX)) OUT=$(abspath out/c_ref)
 
-# The wheel in an empty environment; PYTHONS="python3.12 python3.13" tries others.
+# The wheel in an empty environment; PYTHONS="python3.12 python3.13 python3.14" tries others.
 wheel: setup
 	$(BIN)/python -m tests.wheel $(addprefix --python ,$(PYTHONS))
 
