@@ -50,15 +50,15 @@ endmodule
     )
 
 
-def adder(total: str = "total") -> Path:
-    """A bench of the adder of 1-6-9. `total` is an expression of an operand."""
+def adder() -> Path:
+    """A bench of the adder of 1-6-9."""
     text = f"""
 module unit (
     input [15:0] total, addend, input [3:0] mode, input saturate, input [{RANDOM_BITS - 1}:0] random,
     output [15:0] result, output [3:0] flags
 );
     hfp8_add #(.RANDOM_BITS({RANDOM_BITS})) add (
-        {total}, addend, mode, saturate, random, result, flags
+        total, addend, mode, saturate, random, result, flags
     );
 endmodule
 """
@@ -80,24 +80,22 @@ def test_add_around_one(mode):
 
 
 @pytest.mark.rtl
-def test_netlist_benches_find_wrong_units():
-    """Units that are wrong in one case of 2^25 and of 2^20."""
+def test_netlist_bench_finds_one_wrong_case():
+    """A converter whose operand is changed in one case of 2^24."""
     program = converter("hfp8-143", "x ^ {31'b0, x[24:0] == 25'h1080001} << 20")
     assert compare(program, 0x3F000000, 2 << 23, "nearest-even") == (2 << 23, 1)
-    program = adder("total ^ {15'b0, &addend[13:0] && total[5:0] == 6'd9} << 3")
-    assert 0 < compare(program, 0x3DC0, 256, "nearest-even")[1] < 10
 
 
 @pytest.mark.rtl_long
 @pytest.mark.parametrize("mode", LONG_MODES)
 @pytest.mark.parametrize("target", TARGETS)
 def test_convert_every_binary32(target, mode):
-    """All 2^32 codes; 65536 random words in a stochastic mode."""
+    """All 2^32 codes. A stochastic mode has another random word for each 65536 of them."""
     assert compare(converter(target), 0, 1 << 32, mode) == (1 << 32, 0)
 
 
 @pytest.mark.rtl_long
 @pytest.mark.parametrize("mode", LONG_MODES)
 def test_add_every_pair(mode):
-    """All 2^32 pairs of a total and an addend in 1-6-9; 65536 random words in a stochastic mode."""
+    """All 2^32 pairs of a total and an addend in 1-6-9. A stochastic mode has another random word for each total."""
     assert compare(adder(), 0, 1 << 16, mode) == (1 << 32, 0)
