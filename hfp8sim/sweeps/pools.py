@@ -12,6 +12,7 @@ import gc
 import os
 import queue
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
@@ -180,6 +181,8 @@ def _process() -> Any:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor
     except ImportError:
         raise InputError("n_jobs needs joblib: pip install joblib") from None
+    # loky replaces a process whose memory has grown by 300 MB, and warns where its next job waits; none is lost.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
     environment = {name: os.environ.get(name, "1") for name in _THREAD_VARIABLES}
     executor = ProcessPoolExecutor(
         max_workers=1, env=environment, initializer=_prepare_worker, initargs=(os.getpid(),)
