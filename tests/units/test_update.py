@@ -139,6 +139,21 @@ def test_residual_collects_steps(rule: str) -> None:
     assert stepped(Update(rule), 0.5, 2**-10, 17) == (0.46875, -0.0146484375)
 
 
+@pytest.mark.parametrize("rule", ["residual-wide", "residual-small", "residual-naive"])
+def test_four_steps_wait_in_the_residual(rule: str) -> None:
+    """Steps of 2^−7 from 1: the fourth is a tie, the fifth moves the weight. W − r = 1 − t/128 is exact."""
+    expected = [(1, 1 / 128), (1, 2 / 128), (1, 3 / 128), (1, 4 / 128), (0.9375, -3 / 128)]
+    for t, state in enumerate(expected, start=1):
+        assert stepped(Update(rule), 1.0, 2**-7, t) == state
+        assert state[0] - state[1] == 1 - t / 128
+
+
+def test_sum_of_two_learners_steps_as_one() -> None:
+    """A step of 2^−7 at one of two learners, and none at the other."""
+    gradients = [np.array([g], np.float32) for g in (2**-7, 0)]
+    assert updates.reduce(gradients, Site(), step=1, encoded=True).tolist() == [2**-7]
+
+
 @pytest.mark.parametrize("rule, moves", [("wide", True), ("small", True), ("naive", False)])
 def test_small_steps_survive(rule: str, moves: bool) -> None:
     """Steps of 2^−13 from 0.5: 128 of them are a tie."""
