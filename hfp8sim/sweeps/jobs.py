@@ -74,6 +74,8 @@ class Resolver:
         self._threads = threads
         self._records: dict[tuple[str, str], Any] = {}
         self._digests: dict[int, tuple[Workload, str]] = {}
+        self._macs: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        self._changed: dict[tuple[int, str], tuple[Any, Any]] = {}
 
     def lookup(self, point: Values, key: str) -> Any:
         """The value of any key at a point; formats by name.
@@ -102,7 +104,17 @@ class Resolver:
         base: Machine = self._named("machine", self._machine_name(point), get_machine)
         changes = _changes(point, "machine.")
         with _unfit():
-            return base.replace(**changes) if changes else base
+            machine: Machine = self._replaced(base, changes)
+        return machine
+
+    def _replaced(self, base: Any, changes: dict[str, Any]) -> Any:
+        """A record with some fields changed, made once."""
+        if not changes:
+            return base
+        entry = id(base), repr(changes)
+        if entry not in self._changed:
+            self._changed[entry] = base, base.replace(**changes)
+        return self._changed[entry][1]
 
     def _machine_name(self, point: Values) -> str | Machine:
         """The machine that a point names; else that of its system, or the default."""
@@ -127,7 +139,9 @@ class Resolver:
         if "recipe" in point or "network" in point:
             return get_profile(self.recipe(point).profile)
         base = self._named("profile", point.get("profile", PLAIN["profile"].default), get_profile)
-        return _changed_profile(base, point)
+        with _unfit():
+            profile: Profile = self._replaced(base, _changes(point, "profile."))
+        return profile
 
     def recipe(self, point: Values) -> Recipe:
         """The point's recipe with its changed keys, and with the changed fields of its profile."""
@@ -141,7 +155,8 @@ class Resolver:
             raise UnfitError(
                 f"recipe {recipe.name} emulates no product, so that no profile.* changes it"
             )
-        profile = _changed_profile(get_profile(recipe.profile), point)
+        with _unfit():
+            profile = get_profile(recipe.profile).replace(**_changes(point, "profile."))
         return recipe.replace(profile=profile)
 
     def workload(self, source: str | Workload, weights: bool) -> Workload:
@@ -177,6 +192,18 @@ class Resolver:
         if id(workload) not in self._digests:
             self._digests[id(workload)] = workload, digest(workload)
         return self._digests[id(workload)][1]
+
+    def _layer_macs(self, workload: Workload, phases: tuple[str, ...]) -> list[int]:
+        """Multiply-accumulates of each layer and phase, computed once."""
+        entry = self._digest(workload), phases
+        if entry not in self._macs:
+            self._macs[entry] = [
+                layer.shape(phase).macs
+                for layer in workload
+                for phase in phases
+                if phase in layer.phases
+            ]
+        return self._macs[entry]
 
     def bits(self, point: Values) -> dict[str, int]:
         """The widths of the point's formats: the widest operand, the accumulator, the total of chunks."""
@@ -234,12 +261,7 @@ class Resolver:
                 "seed", "phases", "time_model", "max_macs", "time_only", "events_every", "calibrate",
             )
         }  # fmt: skip
-        macs = [
-            layer.shape(phase).macs
-            for layer in workload
-            for phase in phases
-            if phase in layer.phases
-        ]
+        macs = self._layer_macs(workload, phases)
         least = 0 if time_only else 1 << 62
         most = min(least, max_macs or least)
         work = sum(min(count, most) + _TASK_MACS for count in macs)
@@ -306,12 +328,6 @@ class Resolver:
 def _changes(point: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The point's values of keys with a prefix, without it."""
     return {key[len(prefix) :]: value for key, value in point.items() if key.startswith(prefix)}
-
-
-def _changed_profile(base: Profile, point: Values) -> Profile:
-    changes = _changes(point, "profile.")
-    with _unfit():
-        return base.replace(**changes) if changes else base
 
 
 @contextlib.contextmanager

@@ -203,6 +203,23 @@ def test_key_depends_on_every_setting(changes: dict[str, Any]) -> None:
     assert resolver.job(point).key != resolver.job(other).key
 
 
+def test_one_change_of_different_records_gives_different_keys() -> None:
+    """Changed records are made once in a sweep."""
+    resolver = Resolver()
+    keys = [
+        resolver.job(
+            {
+                "workload": GEMMS, "profile": profile, "machine": machine,
+                "profile.chunk_length": 8, "machine.memory.latency": 3,
+            }
+        ).key
+        for profile in ("hfp8", "fp16")
+        for machine in ("edge-8x8", "rapid-core")
+        for _ in range(2)
+    ]  # fmt: skip
+    assert keys[::2] == keys[1::2] and len(set(keys)) == 4
+
+
 def test_key_ignores_names_and_threads() -> None:
     point = {"workload": GEMMS, "machine": hs.get_machine("edge-8x8"), "phases": "fwd"}
     other = point | {
