@@ -49,6 +49,7 @@ def test_train_watches_and_goes_on_after_a_resume(run: Run, tmp_path) -> None:  
         (["train", "cnn", "--set", "update.bits=3"], "unknown recipe key 'update.bits'"),
         (["train", "cnn", "--watch", "5"], "--watch needs --out"),
         (["train", "resnet9"], "unknown network 'resnet9'"),
+        (["train", "cnn", "--weights", "no.pt"], "no.pt: No such file"),
     ],
 )
 def test_bad_arguments_are_one_line(run: Run, arguments, text) -> None:  # noqa: F811

@@ -74,6 +74,18 @@ def test_checkpoint_loads_into_the_plain_network_and_names_other_settings(tmp_pa
         Run(dataclasses.replace(SHORT, steps=1, recipe="hfp8")).load(path)
 
 
+def test_run_starts_from_the_weights_of_a_file(tmp_path):
+    """Of a checkpoint only the network is taken: history, momentum and seed are the run's own."""
+    run = Run(SHORT)
+    run.train()
+    path = str(run.save(tmp_path / "a.pt"))
+    other = Run(dataclasses.replace(SHORT, seed=9, weights=path))
+    assert torch.equal(weights(other), weights(run))
+    assert other.step == 0
+    with pytest.raises(InputError, match=r"a\.pt: not weights of this network: \S[^\n]*$"):
+        Run(dataclasses.replace(SHORT, network="cnn", weights=path))
+
+
 def test_damaged_checkpoints_are_refused_in_one_line(tmp_path):
     path = tmp_path / "run.pt"
     with pytest.raises(InputError, match="No such file"):
