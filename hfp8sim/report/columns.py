@@ -152,7 +152,7 @@ def _microseconds(value: float) -> str:
 
 
 def _kilobytes(value: float) -> str:
-    return f"{value / 1e3:,.1f}" if value >= 50 else "<0.1"
+    return f"{value / 1e3:,.1f}" if value >= 50 or value == 0 else "<0.1"
 
 
 def _words(value: str) -> str:

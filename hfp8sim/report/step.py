@@ -77,15 +77,14 @@ def exchange_columns(step: Step) -> dict[tuple[str, str], Row]:
     columns: dict[tuple[str, str], Row] = {}
 
     def add(layer: str, phase: str, collective: str, exchange: Exchange, exposed: float) -> None:
-        if exchange.messages:
-            columns[layer, phase] = {
-                "collective": collective,
-                "sent_bytes": exchange.total_bytes / step.system.chips,
-                "messages": exchange.messages,
-                "exposed_us": exposed * 1e6,
-            }
+        columns[layer, phase] = {
+            "collective": collective,
+            "sent_bytes": exchange.total_bytes / step.system.chips,
+            "messages": exchange.messages,
+            "exposed_us": exposed * 1e6,
+        }
 
-    for layer in step.layers:
+    for layer in (layer for layer in step.layers if layer.weights):
         add(layer.name, "wgrad", reduce, layer.reduce, layer.exposed_reduce)
         add(layer.name, "fwd", distribute, layer.distribute, layer.exposed_distribute)
     return columns

@@ -76,6 +76,11 @@ def test_layers_in_16_bits_distribute_two_bytes(report: hs.Report) -> None:
         assert two.get("sent_bytes") == (2 * one["sent_bytes"] if wide else one.get("sent_bytes"))
 
 
+def test_one_chip_exchanges_nothing() -> None:
+    total = hs.simulate("digits-cnn", time_only=True, system=SYSTEM.replace(chips=1)).total
+    assert (total["sent_bytes"], total["messages"], total["exposed_us"]) == (0, 0, 0)
+
+
 def test_interrupted_run_has_no_exchange(report: hs.Report) -> None:
     """What is exposed depends on all rows."""
     reports: list[hs.Report] = []
