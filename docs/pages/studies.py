@@ -28,7 +28,7 @@ $ hfp8sim study updates --out .   # keep updates.json, updates.csv, updates.svg
 
 `make studies` measures all of them and writes this page. `--budget MINUTES` takes fewer seeds where all would take
 longer. Cells are mean ± standard deviation over the seeds. Margins are 95 % confidence intervals of the mean (Student's
-t).
+t). The version, and the commit of the sources in brackets, say what was measured: a change of one rounding anywhere changes the last digits of a training run.
 """
 
 
