@@ -13,9 +13,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.npydecl import parse_dtype
 from numba.extending import intrinsic
-from numba.np.arrayobj import make_array, populate_array
 
 from hfp8sim._numba.jit import jit
 
@@ -70,7 +68,7 @@ def address_of(typingctx, record):  # type: ignore[no-untyped-def]
 @intrinsic
 def record_at(typingctx, address, kind):  # type: ignore[no-untyped-def]
     """The record of a layout at an address."""
-    record = parse_dtype(kind)
+    record = _element(kind)
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
         return builder.inttoptr(values[0], context.get_value_type(record))
@@ -93,7 +91,7 @@ def array_at(typingctx, address, shape, kind):  # type: ignore[no-untyped-def]
             steps.insert(0, builder.mul(steps[0], extent))
         return _array(context, builder, array, values[0], extents, steps)
 
-    return types.Array(parse_dtype(kind), len(shape), "C")(types.int64, shape, kind), codegen
+    return types.Array(_element(kind), len(shape), "C")(types.int64, shape, kind), codegen
 
 
 @intrinsic
@@ -104,8 +102,15 @@ def strided_at(typingctx, address, shape, steps, kind):  # type: ignore[no-untyp
         extents, steps = (_indices(context, builder, signature, values, i) for i in (1, 2))
         return _array(context, builder, signature.return_type, values[0], extents, steps)
 
-    array = types.Array(parse_dtype(kind), len(shape), "A")
+    array = types.Array(_element(kind), len(shape), "A")
     return array(types.int64, shape, steps, kind), codegen
+
+
+def _element(kind):  # type: ignore[no-untyped-def]
+    """Numba's type of an element, of the type of a dtype."""
+    from numba.core.typing.npydecl import parse_dtype  # only a compilation needs it
+
+    return parse_dtype(kind)
 
 
 def _indices(context, builder, signature, values, place):  # type: ignore[no-untyped-def]
@@ -122,6 +127,8 @@ def _itemsize(context, array):  # type: ignore[no-untyped-def]
 
 
 def _array(context, builder, kind, address, extents, steps):  # type: ignore[no-untyped-def]
+    from numba.np.arrayobj import make_array, populate_array  # only a compilation needs them
+
     array = make_array(kind)(context, builder)
     data = builder.inttoptr(address, array.data.type)
     populate_array(
