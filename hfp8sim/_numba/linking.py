@@ -32,6 +32,10 @@ class _CalleeLibrary(JITCodeLibrary):  # type: ignore[misc]
         """Note a library that this one calls."""
         self._linking_libraries.append(library)
 
+    def _optimize_functions(self, ll_module: Any) -> None:
+        """Callees are optimised in their callers."""
+        ll_module.data_layout = self._codegen._data_layout
+
     def finalize(self) -> None:
         """Link what it calls, for a library of Numba's own: that links finished ones alone."""
         for library in _reached(self):
