@@ -1,6 +1,7 @@
 """The console script `hfp8sim`; `python -m hfp8sim` is the same."""
 
 import gc
+import signal
 
 
 def main() -> None:
@@ -9,7 +10,12 @@ def main() -> None:
     gc.disable()
     from hfp8sim.cli import main as command_line
 
-    command_line()
+    try:
+        command_line()
+    finally:
+        # The command has its exit status. While Python ends, it handles no signals: Ctrl-C would change the status.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 if __name__ == "__main__":
