@@ -15,24 +15,13 @@ static const ref_format BINARY32 = FORMAT(0x07f086e8), target = FORMAT(TARGET);
 static uint32_t expected[BLOCK];
 static uint8_t codes[BLOCK], flags[BLOCK];
 
-/* The C reference, compiled once for each mode: formats and mode are constants in it. */
-FLATTEN static void reference(uint32_t first, int mode, uint32_t random)
+/* The C reference, compiled once for each mode: formats and rounding mode are constants in it. */
+FLATTEN static void reference(uint32_t first, int rounding, uint32_t random)
 {
-#define CASE(mode) \
-    case mode: \
-        ref_convert_sweep(&BINARY32, first, BLOCK, &target, mode, REF_SATURATE, RANDOM_BITS, random, expected, flags); \
-        break;
-    switch (mode) {
-        CASE(REF_NEAREST_EVEN)
-        CASE(REF_NEAREST_AWAY)
-        CASE(REF_TOWARD_ZERO)
-        CASE(REF_TOWARD_POSITIVE)
-        CASE(REF_TOWARD_NEGATIVE)
-        CASE(REF_TO_ODD)
-        CASE(REF_STOCHASTIC_A)
-        CASE(REF_STOCHASTIC_B)
-        CASE(REF_STOCHASTIC_C)
-    }
+#define CALL(mode) \
+    ref_convert_sweep(&BINARY32, first, BLOCK, &target, mode, \
+                      REF_SATURATE, RANDOM_BITS, random, expected, flags)
+    WITH_CONSTANT_MODE(rounding, CALL)
     for (int i = 0; i < BLOCK; i++)
         codes[i] = (uint8_t)expected[i];
 }

@@ -15,24 +15,13 @@ static const ref_format FORMAT_169 = FORMAT(0x01f22526);
 static uint16_t codes[ADDENDS];
 static uint8_t low[ADDENDS], high[ADDENDS], flags[ADDENDS];
 
-/* The C reference, compiled once for each mode: formats and mode are constants in it. */
-FLATTEN static void reference(uint32_t total, int mode, uint32_t random)
+/* The C reference, compiled once for each mode: formats and rounding mode are constants in it. */
+FLATTEN static void reference(uint32_t total, int rounding, uint32_t random)
 {
-#define CASE(mode) \
-    case mode: \
-        ref_add_sweep(&FORMAT_169, total, &FORMAT_169, mode, REF_SPECIAL, RANDOM_BITS, random, codes, flags); \
-        break;
-    switch (mode) {
-        CASE(REF_NEAREST_EVEN)
-        CASE(REF_NEAREST_AWAY)
-        CASE(REF_TOWARD_ZERO)
-        CASE(REF_TOWARD_POSITIVE)
-        CASE(REF_TOWARD_NEGATIVE)
-        CASE(REF_TO_ODD)
-        CASE(REF_STOCHASTIC_A)
-        CASE(REF_STOCHASTIC_B)
-        CASE(REF_STOCHASTIC_C)
-    }
+#define CALL(mode) \
+    ref_add_sweep(&FORMAT_169, total, &FORMAT_169, mode, \
+                  REF_SPECIAL, RANDOM_BITS, random, codes, flags)
+    WITH_CONSTANT_MODE(rounding, CALL)
     for (int i = 0; i < ADDENDS; i++) {
         low[i] = (uint8_t)codes[i];
         high[i] = (uint8_t)(codes[i] >> 8);

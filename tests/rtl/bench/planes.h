@@ -24,6 +24,20 @@ enum { LANES = 512 };
      .zero = (word) >> 11 & 3, .lowest = (word) >> 13 & 3, .special = (word) >> 15 & 7, \
      .bias = (int32_t)(word) >> 20}
 
+/* CALL(mode), compiled once for each rounding mode, so that the mode is a constant in what it calls. */
+#define WITH_CONSTANT_MODE(mode, CALL) \
+    switch (mode) { \
+        case REF_NEAREST_EVEN: CALL(REF_NEAREST_EVEN); break; \
+        case REF_NEAREST_AWAY: CALL(REF_NEAREST_AWAY); break; \
+        case REF_TOWARD_ZERO: CALL(REF_TOWARD_ZERO); break; \
+        case REF_TOWARD_POSITIVE: CALL(REF_TOWARD_POSITIVE); break; \
+        case REF_TOWARD_NEGATIVE: CALL(REF_TOWARD_NEGATIVE); break; \
+        case REF_TO_ODD: CALL(REF_TO_ODD); break; \
+        case REF_STOCHASTIC_A: CALL(REF_STOCHASTIC_A); break; \
+        case REF_STOCHASTIC_B: CALL(REF_STOCHASTIC_B); break; \
+        case REF_STOCHASTIC_C: CALL(REF_STOCHASTIC_C); break; \
+    }
+
 /* The same number in all cases. */
 static void broadcast(plane *planes, int bits, uint32_t number)
 {
