@@ -78,10 +78,10 @@ def record_at(typingctx, address, kind):  # type: ignore[no-untyped-def]
 
 @intrinsic
 def array_at(typingctx, address, shape, kind):  # type: ignore[no-untyped-def]
-    """The array in order of rows at an address, as `numba.carray` makes it of a pointer.
+    """The C-contiguous array at an address.
 
-    That and `as_strided` below are functions of Numba that it compiles for every kind of array; these are
-    a few instructions where they stand.
+    Numba would compile `numba.carray`, and `as_strided`, anew for every type of array. This and `strided_at` emit a
+    few instructions at the call instead.
     """
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]

@@ -631,7 +631,5 @@ def fill_drawn(side, first, k0, depth, start, words, chunk_words):
 def _steps_of(side, k0, depth, start):
     """The first step of `depth` k from k0 on, counted from the step of `start`, and how many there are."""
     products, length = side.products, side.length
-    step = step_number(k0, products, length)
-    return step - step_number(start, products, length), step_number(
-        k0 + depth, products, length
-    ) - step
+    first, step0 = step_number(k0, products, length), step_number(start, products, length)
+    return first - step0, step_number(k0 + depth, products, length) - first
