@@ -16,6 +16,9 @@ def main() -> None:
         # The command has its exit status. While Python ends, it handles no signals: Ctrl-C would change the status.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        # CPython notes that a KeyboardInterrupt has left code in a string, such as a dataclass's methods, and under
+        # `python -m` ends by SIGINT, though it was caught. The next code in a string takes the note back.
+        exec("")
 
 
 if __name__ == "__main__":

@@ -122,3 +122,24 @@ def test_sigterm_is_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
         signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+INTERRUPTS_AN_IMPORT = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "hfp8sim.workloads":
+            exec("raise KeyboardInterrupt")
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_interrupt_in_code_of_a_string(tmp_path: Path) -> None:
+    """Such as Numba's or a dataclass's: CPython notes it, and would end by the signal though it was caught."""
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTS_AN_IMPORT, "utf-8")
+    ended = subprocess.run(
+        [sys.executable, "-m", "hfp8sim", "workloads"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 130
+    assert ended.stderr == "hfp8sim: interrupted; nothing was written\n"
