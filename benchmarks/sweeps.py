@@ -45,8 +45,7 @@ def measured(modules: str, *commands: list[str]) -> Cost:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return Cost(time.perf_counter(), usage.ru_utime + usage.ru_stime)
 
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = modules
+    environment = os.environ | {"PYTHONPYCACHEPREFIX": modules}
     before = now()
     processes = [
         subprocess.Popen([sys.executable, "-m", __spec__.name, *command], env=environment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,9 @@ from hfp8sim.formats.registry import FORMATS
 from hfp8sim.recipes.record import RECIPES
 from hfp8sim.timing.models import MODELS
 from hfp8sim.units.profile import PROFILES
+
+# Processes that tests start keep the bytecode of modules for the next ones, whatever the environment says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 TABLES: list[dict[str, Any]] = [FORMATS.records, PROFILES.records, RECIPES.records, MODELS]
 
