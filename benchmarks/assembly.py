@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.cases import KEYS, matrices
 from hfp8sim import kernels
-from hfp8sim.kernels.macrokernel import runner
+from hfp8sim.kernels.microkernel import microkernel
 from hfp8sim.ops.products import explain
 from hfp8sim.simulation.variants import changed_profile
 
@@ -34,7 +34,7 @@ def inner_loop(profile: Any, events: bool = False) -> list[str]:
         plan, left, right, kernels.allocate_accumulators(plan, 64, 64, whole=True), last=True
     )
     assert plan.kernel is not None
-    (text,) = runner(plan.kernel).inspect_asm().values()  # type: ignore[attr-defined]
+    (text,) = microkernel(plan.kernel).inspect_asm().values()  # type: ignore[attr-defined]
     lines = [line.strip() for line in text.splitlines() if not line.lstrip().startswith("#")]
     labels = {line[:-1]: i for i, line in enumerate(lines) if line.endswith(":")}
     loops = []

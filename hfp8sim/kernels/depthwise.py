@@ -45,7 +45,7 @@ from hfp8sim.kernels.jobs import (
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.macrokernel import PANELS
 from hfp8sim.kernels.memory import Workspace
-from hfp8sim.kernels.microkernel import lanewise_tile
+from hfp8sim.kernels.microkernel import KERNEL, LANEWISE_TILE, kernel_table
 from hfp8sim.kernels.panels import Codes, count_panels
 from hfp8sim.kernels.select import Plan
 from hfp8sim.kernels.stream import Formats
@@ -66,6 +66,8 @@ Table = NDArray[np.int64]
 #: The argument of a lanewise macrokernel.
 LANEWISE_JOB = layout(
     function=np.int64,  # address of the macrokernel
+    kernel=np.int64,  # address of a `KERNEL`
+    tile=LANEWISE_TILE,  # what the macrokernel passes to the microkernel
     a=PANELS,  # columns of A: channels of images
     b=PANELS,
     chunk=np.int64,  # as `macrokernel.JOB`
@@ -160,42 +162,37 @@ def lanewise_kernel(plan: Plan, rows: int | None = None) -> Kernel | None:
     return found
 
 
-@functools.cache
-def lanewise_runner(kernel: Kernel) -> Any:
-    """The compiled loop nest of a lanewise kernel: all rows and channels of a `LANEWISE_JOB`."""
-    name, size = kernel.name, kernel.form.lane.bytes
-    columns, panels = kernel.columns, kernel.panels
-    rows, narrow_rows = kernel.tiling.rows, kernel.narrow.tiling.rows
-
-    @jit
-    def run(argument):
-        job = record_at(argument, LANEWISE_JOB)
-        a_stride, b_stride = job.a.depth * PANEL, job.b.depth * PANEL
-        row_panels, column_panels = -(-job.rows // PANEL), job.column_panels
-        for i in range(row_panels):
-            j = 0
-            height = min(PANEL, job.rows - i * PANEL)
-            while j < column_panels:
-                wide = j + panels <= column_panels
-                place = (i * column_panels + j) * PANEL * PANEL
-                for r in range(0, height, rows if wide else narrow_rows):
-                    for c in range(0, PANEL, columns):
-                        cell = r * PANEL + c
-                        a, b = j * a_stride + c, j * b_stride + c
-                        lanewise_tile(
-                            name,
-                            job.a.values + a * size, job.b.values + b * size,
-                            job.a.exponents + a * 4, job.b.exponents + b * 4,
-                            job.chunk + (place * job.keeps_chunks + cell) * size,
-                            job.total + (place + cell) * 4,
-                            job.numbers, job.counts,
-                            job.a_rows + (i * PANEL + r) * 8, job.a_steps,
-                            job.steps, job.steps_left, job.steps_per_chunk,
-                            job.closes, job.from_zero, a_stride, b_stride, wide,
-                        )  # fmt: skip
-                j += panels if wide else 1
-
-    return run  # type: ignore[no-any-return]
+@jit
+def run_lanewise(argument):
+    """The loop nest around lanewise kernels: all rows and channels of a `LANEWISE_JOB`, whose address is given."""
+    job = record_at(argument, LANEWISE_JOB)
+    kernel, tile = record_at(job.kernel, KERNEL), job.tile
+    size, panels = kernel.lane_bytes, kernel.panels
+    a_stride, b_stride = job.a.depth * PANEL, job.b.depth * PANEL
+    row_panels, column_panels = -(-job.rows // PANEL), job.column_panels
+    tile.numbers, tile.counts, tile.a_steps = job.numbers, job.counts, job.a_steps
+    tile.steps, tile.left, tile.length = job.steps, job.steps_left, job.steps_per_chunk
+    tile.close, tile.fresh = job.closes, job.from_zero
+    tile.a_stride, tile.b_stride = a_stride, b_stride
+    for i in range(row_panels):
+        j = 0
+        height = min(PANEL, job.rows - i * PANEL)
+        while j < column_panels:
+            wide = j + panels <= column_panels
+            tile.wide = wide
+            place = (i * column_panels + j) * PANEL * PANEL
+            for r in range(0, height, kernel.rows if wide else kernel.narrow_rows):
+                tile.a_rows = job.a_rows + (i * PANEL + r) * 8
+                for c in range(0, PANEL, kernel.columns):
+                    cell = r * PANEL + c
+                    a, b = j * a_stride + c, j * b_stride + c
+                    tile.a, tile.b = job.a.values + a * size, job.b.values + b * size
+                    tile.a_exponents = job.a.exponents + a * 4
+                    tile.b_exponents = job.b.exponents + b * 4
+                    tile.chunk = job.chunk + (place * job.keeps_chunks + cell) * size
+                    tile.total = job.total + (place + cell) * 4
+                    call(kernel.function, address_of(tile))
+            j += panels if wide else 1
 
 
 # -- codes -------------------------------------------------------------------------------------------
@@ -724,7 +721,8 @@ class _Worker:
         self.counts = np.zeros(EVENTS, np.int64)
         job, out = self.record["kernel"], self.record["out"]
         self.record["lane_bytes"] = plan.lane_bytes
-        job["function"] = address(lanewise_runner(kernel))
+        job["function"] = address(run_lanewise)
+        job["kernel"] = kernel_table(kernel).ctypes.data
         job["numbers"], job["counts"] = plan.numbers.ctypes.data, self.counts.ctypes.data
         out["function"] = address(writer.function)
         out["params"] = writer.params.ctypes.data

@@ -1,4 +1,4 @@
-"""The macrokernel: the loop nest around the microkernel `tile`, compiled once for each `Kernel`.
+"""The macrokernel: the loop nest around the microkernels, which it calls through their addresses.
 
 The blocking is that of Goto and van de Geijn (2008): a block of k whose panels stay in the first-level
 cache, and groups of A's panels that stay in the second-level cache while B's stream by.
@@ -6,17 +6,13 @@ cache, and groups of A's panels that stay in the second-level cache while B's st
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import numpy as np
 
-from hfp8sim._numba.calls import record_at
+from hfp8sim._numba.calls import address_of, call, record_at
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim.kernels.form import PANEL
-from hfp8sim.kernels.kernel import Kernel
-from hfp8sim.kernels.microkernel import tile
+from hfp8sim.kernels.microkernel import KERNEL, TILE
 
 #: Packed panels of one operand. A lane is the float of the kernel, 4 or 8 bytes.
 PANELS = layout(
@@ -32,6 +28,8 @@ PANELS = layout(
 #: The argument of a macrokernel.
 JOB = layout(
     function=np.int64,  # address of the macrokernel
+    kernel=np.int64,  # address of a `KERNEL`
+    tile=TILE,  # what the macrokernel passes to the microkernel
     a=PANELS,
     b=PANELS,
     # Address of the sums of open chunks, lane floats (row panels, column panels, PANEL, PANEL); or, unless
@@ -51,73 +49,59 @@ JOB = layout(
 )
 
 
-@functools.cache
-def runner(kernel: Kernel) -> Any:
-    """The compiled loop nest of a kernel, see `run` inside."""
-    # Only strings and integers are closed over: Numba's disk cache recognises those. It would not recognise
-    # an intrinsic made for each kernel.
-    name = kernel.name
-    size, columns, panels = kernel.form.lane.bytes, kernel.columns, kernel.panels
-    rows, narrow_rows = kernel.tiling.rows, kernel.narrow.tiling.rows
-    products = kernel.form.width
-    random = kernel.form.intra.mode.stochastic
-    bytes_per_step = (products + random) * PANEL * size
-    l1_bytes, l2_bytes = kernel.target.blocking.l1_bytes, kernel.target.blocking.l2_bytes
+@jit
+def run(argument):
+    """Add the products of all row panels of A and column panels of B to their accumulators.
 
-    @jit
-    def run(argument):
-        """Add the products of all row panels of A and column panels of B to their accumulators.
-
-        `argument` is the address of a `JOB`.
-        """
-        job = record_at(argument, JOB)
-        depth, carried = job.a.depth * PANEL, job.keeps_chunks
-        words, chunk_words = job.a.depth // products * PANEL, job.a.chunks * PANEL
-        steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
-        row_panels, column_panels = job.row_panels, job.column_panels
-        step = products * PANEL  # elements of a panel
-        block = max(1, l1_bytes // (length * bytes_per_step)) * length
-        first, chunks = 0, 0
-        while True:
-            # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
-            many = min(steps - first, block - length + left)
-            last = first + many >= steps
-            group = max(1, l2_bytes // max(many * bytes_per_step, 1))
-            for i0 in range(0, row_panels, group):
-                j = 0
-                while j < column_panels:
-                    wide = j + panels <= column_panels
-                    for i in range(i0, min(i0 + group, row_panels)):
-                        place = (i * column_panels + j) * PANEL * PANEL
-                        for r in range(0, PANEL, rows if wide else narrow_rows):
-                            for c in range(0, PANEL, columns):
-                                cell = r * PANEL + c
-                                a, b = i * depth + first * step + r, j * depth + first * step + c
-                                a_word = i * words + first * PANEL + r
-                                b_word = j * words + first * PANEL + c
-                                a_chunk = i * chunk_words + chunks * PANEL + r
-                                b_chunk = j * chunk_words + chunks * PANEL + c
-                                tile(
-                                    name,
-                                    job.a.values + a * size,
-                                    job.b.values + b * size,
-                                    job.a.exponents + a * 4,
-                                    job.b.exponents + b * 4,
-                                    job.chunk + (place * carried + cell) * size,
-                                    job.total + (place + cell) * 4,
-                                    job.numbers,
-                                    job.a.words + a_word * size,
-                                    job.b.words + b_word * size,
-                                    job.a.chunk_words + a_chunk * 4,
-                                    job.b.chunk_words + b_chunk * 4,
-                                    job.counts,
-                                    many, left, length, job.closes if last else 0,
-                                    job.from_zero if first == 0 else 0,
-                                    depth, words, chunk_words, wide,
-                                )  # fmt: skip
-                    j += panels if wide else 1
-            if last:
-                break
-            first, chunks, left = first + many, chunks + block // length, length
-
-    return run  # type: ignore[no-any-return]
+    `argument` is the address of a `JOB`.
+    """
+    job = record_at(argument, JOB)
+    kernel, tile = record_at(job.kernel, KERNEL), job.tile
+    size, width, panels, columns = kernel.lane_bytes, kernel.width, kernel.panels, kernel.columns
+    depth, carried = job.a.depth * PANEL, job.keeps_chunks
+    words, chunk_words = job.a.depth // width * PANEL, job.a.chunks * PANEL
+    steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
+    row_panels, column_panels = job.row_panels, job.column_panels
+    step = width * PANEL  # elements of a panel
+    bytes_per_step = (step + PANEL * kernel.draws) * size
+    block = max(1, kernel.block_bytes // (length * bytes_per_step)) * length
+    tile.numbers, tile.counts, tile.length = job.numbers, job.counts, length
+    tile.b_stride, tile.columns_stride, tile.chunks_stride = depth, words, chunk_words
+    first, chunks = 0, 0
+    while True:
+        # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
+        many = min(steps - first, block - length + left)
+        last = first + many >= steps
+        group = max(1, kernel.group_bytes // max(many * bytes_per_step, 1))
+        tile.steps, tile.left = many, left
+        tile.close = job.closes if last else 0
+        tile.fresh = job.from_zero if first == 0 else 0
+        for i0 in range(0, row_panels, group):
+            j = 0
+            while j < column_panels:
+                wide = j + panels <= column_panels
+                tile.wide = wide
+                for i in range(i0, min(i0 + group, row_panels)):
+                    place = (i * column_panels + j) * PANEL * PANEL
+                    for r in range(0, PANEL, kernel.rows if wide else kernel.narrow_rows):
+                        for c in range(0, PANEL, columns):
+                            cell = r * PANEL + c
+                            a, b = i * depth + first * step + r, j * depth + first * step + c
+                            a_word = i * words + first * PANEL + r
+                            b_word = j * words + first * PANEL + c
+                            a_chunk = i * chunk_words + chunks * PANEL + r
+                            b_chunk = j * chunk_words + chunks * PANEL + c
+                            tile.a, tile.b = job.a.values + a * size, job.b.values + b * size
+                            tile.a_exponents = job.a.exponents + a * 4
+                            tile.b_exponents = job.b.exponents + b * 4
+                            tile.chunk = job.chunk + (place * carried + cell) * size
+                            tile.total = job.total + (place + cell) * 4
+                            tile.rows = job.a.words + a_word * size
+                            tile.columns = job.b.words + b_word * size
+                            tile.chunk_rows = job.a.chunk_words + a_chunk * 4
+                            tile.chunk_columns = job.b.chunk_words + b_chunk * 4
+                            call(kernel.function, address_of(tile))
+                j += panels if wide else 1
+        if last:
+            break
+        first, chunks, left = first + many, chunks + block // length, length

@@ -1,7 +1,7 @@
 """The microkernel: a register tile of the outputs over a range of k, as LLVM vector code.
 
-`tile(NAME, …)` is a Numba intrinsic. Its first argument is the name of a `Kernel`, a compile-time string; the
-code is generated here and in `steps.py`, from portable vector operations. All numbers (significand width, random
+`microkernel(kernel)` is compiled once for each `Kernel`, and called through its address. In it, `tile(NAME, …)` is a
+Numba intrinsic. Its first argument is the name of the kernel, a compile-time string; the code is generated here and in `steps.py`, from portable vector operations. All numbers (significand width, random
 bits, limits, chunk length, K) are run-time arguments: a kernel is specialised only in what changes its
 instructions. What each form computes, and why it is exact, is in docs/speed.md; `model.py` computes the same by
 plain loops.
@@ -34,33 +34,85 @@ in between can raise or call.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import numpy as np
 from numba import types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
+from hfp8sim._numba.calls import address
+from hfp8sim._numba.jit import jit
+from hfp8sim._numba.layouts import layout
 from hfp8sim._numba.simd import ADDRESS, I64, Block, Code, Value, function
 from hfp8sim.kernels.form import Opening
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.steps import DIRECTIONS, Tile, close_chunk, write_step
 from hfp8sim.kernels.target import Direction, Implementation
 
-#: The addresses that a microkernel takes, see `tile`.
-POINTERS = (
-    "a", "b", "a_exponents", "b_exponents", "chunk", "total", "numbers", "rows", "columns",
-    "chunk_rows", "chunk_columns", "counts",
-)  # fmt: skip
-#: Its integers.
-INTEGERS = (
-    "steps", "left", "length", "close", "fresh", "b_stride", "columns_stride", "chunks_stride"
-)  # fmt: skip
+_STATE = {
+    "chunk": np.int64,  # sums of the open chunk, lane floats, PANEL columns a row and PANEL rows a panel
+    "total": np.int64,  # running totals of chunks, float32, in the same layout
+    "numbers": np.int64,  # a record of `NUMBERS`
+    "counts": np.int64,  # counts of events, int64 (EVENTS,); they are added to
+}
+_RANGE = {
+    "steps": np.int64,  # in the range
+    "left": np.int64,  # steps left in the open chunk
+    "length": np.int64,  # steps of a whole chunk
+    "close": np.int64,  # not 0: the range's end closes the open chunk
+    "fresh": np.int64,  # not 0: the state begins as zeros, whatever memory holds; else it is read. It is written.
+}
 
+#: The argument of a microkernel: one register tile over a range of k. First addresses of contiguous memory, of the
+#: tile's first row or column and of the range's first k; then integers.
+TILE = layout(
+    a=np.int64,  # panel of A, lane floats
+    b=np.int64,  # panel of B likewise
+    a_exponents=np.int64,  # panel of exponents of A's elements, int32; read by aligned sums
+    b_exponents=np.int64,  # panel of exponents of B's elements likewise
+    rows=np.int64,  # panel of the random words of A's rows, one for each step, as wide as a lane
+    columns=np.int64,  # panel of the random words of B's columns likewise
+    chunk_rows=np.int64,  # panel of the random words of rows for chunks, uint32, from the range's first chunk on
+    chunk_columns=np.int64,  # panel of the random words of columns for chunks likewise
+    **_STATE,
+    **_RANGE,
+    b_stride=np.int64,  # elements from a panel of columns to the next, in `b` and `b_exponents`
+    columns_stride=np.int64,  # likewise in `columns`
+    chunks_stride=np.int64,  # likewise in `chunk_columns`
+    wide=np.int64,  # 0: run the kernel's `narrow` form, for columns that wide tiles leave over
+)
 
-#: Those of a lanewise microkernel, see `lanewise_tile`.
-LANEWISE_POINTERS = (
-    "a", "b", "a_exponents", "b_exponents", "chunk", "total", "numbers", "counts", "a_rows", "a_steps"
-)  # fmt: skip
-LANEWISE_INTEGERS = ("steps", "left", "length", "close", "fresh", "a_stride", "b_stride")
+#: The argument of a lanewise microkernel: a `TILE` where column j of row i has an A of its own.
+LANEWISE_TILE = layout(
+    a=np.int64,  # panels of A's columns, see `steps.LanewiseOperands`
+    b=np.int64,
+    a_exponents=np.int64,
+    b_exponents=np.int64,
+    a_rows=np.int64,  # places of the tile's rows in A's panels, int64, in elements
+    a_steps=np.int64,  # places of the steps likewise, one for each element of k that a step reads
+    **_STATE,
+    **_RANGE,
+    a_stride=np.int64,  # elements from a panel of columns to the next, in `a` and `a_exponents`
+    b_stride=np.int64,
+    wide=np.int64,
+)
+
+#: What of a kernel the loops around it read.
+KERNEL = layout(
+    function=np.int64,  # address of the microkernel
+    lane_bytes=np.int64,
+    width=np.int64,  # elements of k that a step reads
+    draws=np.int64,  # 1: steps read random words
+    columns=np.int64,  # of the register tile
+    panels=np.int64,  # of columns that it covers
+    rows=np.int64,  # of the register tile, …
+    narrow_rows=np.int64,  # … and of the narrow form's
+    block_bytes=np.int64,  # of B's panel, in a block of k …
+    group_bytes=np.int64,  # … and of A's panels in a group of them
+)
+
 #: The stride of each kind of panel, by the name of its integer.
 _STRIDES = {
     "a": "a_stride", "a_exponents": "a_stride", "b": "b_stride", "b_exponents": "b_stride",
@@ -68,10 +120,15 @@ _STRIDES = {
 }  # fmt: skip
 
 
+def _arguments(kernel: Kernel) -> tuple[list[str], list[str]]:
+    """Names of the addresses and of the integers that a kernel's function takes."""
+    names = list((LANEWISE_TILE if kernel.lanewise else TILE).names or ())[:-1]
+    return names[: names.index("steps")], names[names.index("steps") :]
+
+
 def build(module: Any, kernel: Kernel) -> Any:
-    """The function of a kernel in an LLVM module: `tile` or `lanewise_tile` without Numba around it."""
-    names = LANEWISE_POINTERS if kernel.lanewise else POINTERS
-    numbers = LANEWISE_INTEGERS if kernel.lanewise else INTEGERS
+    """The function of a kernel in an LLVM module. Its arguments are the fields of a `TILE`, but for the last."""
+    names, numbers = _arguments(kernel)
 
     def write(code: Code, arguments: list[Any]) -> None:
         kinds = Tile.element_types(kernel)
@@ -174,95 +231,62 @@ class _Range:
 
 
 @intrinsic(prefer_literal=True)
-def tile(
-    typingctx, name, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
-    chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
-    b_stride, columns_stride, chunks_stride, wide,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+def tile(typingctx, name, argument):  # type: ignore[no-untyped-def]
     """Run a microkernel on one register tile.
-
-    Addresses are of contiguous memory, and point to the tile's first row or column.
 
     Args:
         name: of the `Kernel`, a literal string.
-        a: panel of A, lane floats, from the range's first k on.
-        b: panel of B likewise.
-        a_exponents: panel of exponents of A's elements, int32; read by aligned sums.
-        b_exponents: panel of exponents of B's elements likewise.
-        chunk: sums of the open chunk, lane floats, PANEL columns a row and PANEL rows a panel: read (unless
-            `fresh`) and written.
-        total: running totals of chunks, float32, in the same layout.
-        numbers: a record of `NUMBERS`.
-        rows: panel of the random words of A's rows, one for each step of the range, as wide as a lane.
-        columns: panel of the random words of B's columns likewise.
-        chunk_rows: panel of the random words of rows for chunks, uint32, from the first chunk of the range on.
-        chunk_columns: panel of the random words of columns for chunks likewise.
-        counts: counts of events, int64 (EVENTS,); they are added to.
-        steps: in the range.
-        left: steps left in the open chunk.
-        length: steps of a whole chunk.
-        close: not 0: the range's end closes the open chunk.
-        fresh: not 0: the state begins as zeros, whatever memory holds.
-        b_stride: elements from a panel of columns to the next, in `b` and `b_exponents`.
-        columns_stride: likewise in `columns`.
-        chunks_stride: likewise in `chunk_columns`.
-        wide: False: run the kernel's `narrow` form, for columns that wide tiles leave over.
+        argument: the address of a `TILE`, or of a `LANEWISE_TILE`.
     """
     if not isinstance(name, types.StringLiteral):
         return None
     kernel = Kernel.parse(name.literal_value)
-    pointers = len(POINTERS)
-    kinds = [types.uintp] * pointers + [types.int64] * len(INTEGERS)
+    pointers, integers = map(len, _arguments(kernel))
 
     def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        base = builder.inttoptr(values[1], I64.as_pointer())
+        *words, is_wide = (
+            builder.load(builder.gep(base, [I64(i)])) for i in range(pointers + integers + 1)
+        )
         if kernel.target.implementation is Implementation.LOOPS:
             from hfp8sim.kernels.model import loops  # other targets do without
 
-            context.compile_internal(builder, loops(kernel), types.void(*kinds), values[1:-1])
-        else:
-            _call(builder, kernel, pointers, values)
+            kinds = [types.uintp] * pointers + [types.int64] * integers
+            context.compile_internal(builder, loops(kernel), types.void(*kinds), words)
+            return context.get_dummy_value()
+        arguments = [builder.inttoptr(x, ADDRESS) for x in words[:pointers]] + words[pointers:]
+        with builder.if_else(builder.icmp_signed("!=", is_wide, I64(0))) as (wide, narrow):
+            for block, which in ((wide, kernel), (narrow, kernel.narrow)):
+                with block:
+                    builder.call(build(builder.module, which), arguments)
         return context.get_dummy_value()
 
-    return types.void(name, *kinds, types.boolean), codegen
+    return types.void(name, types.int64), codegen
 
 
-def _call(builder: Any, kernel: Kernel, pointers: int, values: Any) -> None:
-    """Call a kernel's function, or that of its `narrow` form.
+@functools.cache
+def microkernel(kernel: Kernel) -> Any:
+    """The compiled microkernel; it takes the address of a `TILE`, a lanewise one that of a `LANEWISE_TILE`."""
+    # Only a string is closed over: Numba's disk cache recognises it. It would not recognise an intrinsic made for
+    # each kernel.
+    name = kernel.name
 
-    Args:
-        pointers: how many of the arguments are addresses.
-        values: the name, the arguments, and which of the two.
-    """
-    addresses, integers = values[1 : 1 + pointers], values[1 + pointers : -1]
-    arguments = [builder.inttoptr(x, ADDRESS) for x in addresses] + list(integers)
-    with builder.if_else(values[-1]) as (wide, narrow):
-        for block, which in ((wide, kernel), (narrow, kernel.narrow)):
-            with block:
-                builder.call(build(builder.module, which), arguments)
+    @jit
+    def run(argument):
+        tile(name, argument)
+
+    return run
 
 
-@intrinsic(prefer_literal=True)
-def lanewise_tile(
-    typingctx, name, a, b, a_exponents, b_exponents, chunk, total, numbers, counts, a_rows, a_steps,
-    steps, left, length, close, fresh, a_stride, b_stride, wide,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """Run a lanewise microkernel on one register tile: `tile`, where column j of row i has an A of its own.
-
-    Args:
-        name: of the `Kernel`, a literal string.
-        a, a_exponents: panels of A's columns, see `steps.LanewiseOperands`.
-        a_rows: places of the tile's rows in them, in elements.
-        a_steps: places of the steps likewise, one for each element of k that a step reads.
-        a_stride: elements from a panel of columns to the next, in `a` and `a_exponents`.
-        others: as in `tile`.
-    """
-    if not isinstance(name, types.StringLiteral):
-        return None
-    kernel, pointers = Kernel.parse(name.literal_value), len(LANEWISE_POINTERS)
-    kinds = [types.uintp] * pointers + [types.int64] * len(LANEWISE_INTEGERS)
-
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
-        _call(builder, kernel, pointers, values)
-        return context.get_dummy_value()
-
-    return types.void(name, *kinds, types.boolean), codegen
+@functools.cache
+def kernel_table(kernel: Kernel) -> NDArray[np.void]:
+    """An array of one `KERNEL`, whose microkernel is compiled."""
+    tiling, blocking = kernel.tiling, kernel.target.blocking
+    table = np.zeros(1, KERNEL)
+    table["function"] = address(microkernel(kernel))
+    table["lane_bytes"], table["width"] = kernel.form.lane.bytes, kernel.form.width
+    table["draws"] = kernel.form.intra.mode.stochastic
+    table["columns"], table["panels"] = kernel.columns, kernel.panels
+    table["rows"], table["narrow_rows"] = tiling.rows, kernel.narrow.tiling.rows
+    table["block_bytes"], table["group_bytes"] = blocking.l1_bytes, blocking.l2_bytes
+    return table

@@ -311,10 +311,10 @@ def load_exponent(address, i):
 
 @jit
 def tile(
-    rules, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
-    chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
+    rules, a, b, a_exponents, b_exponents, rows, columns, chunk_rows, chunk_columns,
+    chunk, total, numbers, counts, steps, left, length, close, fresh,
 ):  # fmt: skip
-    """One register tile over a range of k; all but `rules` as in `microkernel.tile`."""
+    """One register tile over a range of k; all but `rules` as in `microkernel.TILE`."""
     constants = record_at(numbers, NUMBERS)
     lane, width = rules.intra.bits, rules.width
     a_factors, b_factors = np.zeros(width), np.zeros(width)
@@ -366,17 +366,17 @@ def tile(
 
 
 def loops(kernel: Kernel) -> Callable[..., Any]:
-    """`tile` of a kernel, with the arguments of `microkernel.tile` between its name and `wide`."""
+    """`tile` of a kernel. Its arguments are the fields of a `microkernel.TILE`, but for the last."""
     fixed = rules(kernel)
 
     def run(
-        a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
-        chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
+        a, b, a_exponents, b_exponents, rows, columns, chunk_rows, chunk_columns,
+        chunk, total, numbers, counts, steps, left, length, close, fresh,
         b_stride, columns_stride, chunks_stride,
     ):  # type: ignore[no-untyped-def]  # fmt: skip
         tile(
-            fixed, a, b, a_exponents, b_exponents, chunk, total, numbers, rows, columns,
-            chunk_rows, chunk_columns, counts, steps, left, length, close, fresh,
+            fixed, a, b, a_exponents, b_exponents, rows, columns, chunk_rows, chunk_columns,
+            chunk, total, numbers, counts, steps, left, length, close, fresh,
         )  # fmt: skip
 
     return run

@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from hfp8sim._numba.calls import address
 from hfp8sim.formats import FloatFormat, get_format
+from hfp8sim.kernels import macrokernel
 from hfp8sim.kernels.form import (
     Adder,
     Counting,
@@ -34,7 +36,7 @@ from hfp8sim.kernels.form import (
 )
 from hfp8sim.kernels.jobs import packer
 from hfp8sim.kernels.kernel import Kernel
-from hfp8sim.kernels.macrokernel import runner
+from hfp8sim.kernels.microkernel import kernel_table
 from hfp8sim.kernels.numbers import NUMBERS, Numbers, kernel_numbers
 from hfp8sim.kernels.pack import NOTHING, Scan, Words, steps_before
 from hfp8sim.kernels.target import Target, host_target
@@ -149,9 +151,14 @@ class Plan:
 
     @functools.cached_property
     def function(self) -> int:
-        """The address of the kernel's macrokernel."""
+        """The address of the macrokernel."""
+        return address(macrokernel.run)
+
+    @functools.cached_property
+    def kernel_table(self) -> NDArray[np.void]:
+        """An array of one `microkernel.KERNEL`."""
         assert self.kernel is not None
-        return address(runner(self.kernel))
+        return kernel_table(self.kernel)
 
     def packer(self, code_bytes: int) -> int:
         """The address of the function that packs codes of so many bytes."""

@@ -60,10 +60,10 @@ class State(NamedTuple):
 
 
 class Operands:
-    """A kernel's operands in memory, see `microkernel.tile`.
+    """A kernel's operands in memory, see `microkernel.TILE`.
 
     Args:
-        pointers: the addresses, by the names of `microkernel.POINTERS`.
+        pointers: the addresses, by the names of `microkernel.TILE`.
         strides: elements from one panel of columns to the next, of each kind of panel of columns.
     """
 

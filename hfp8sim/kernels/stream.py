@@ -161,9 +161,9 @@ def copy_panels(record, panels):
 
 
 @jit
-def _describe_job(job, function, a, b, chunk, total, numbers, counts):
+def _describe_job(job, function, kernel, a, b, chunk, total, numbers, counts):
     """Fill in what of a `JOB` does not depend on the range of k."""
-    job.function = function
+    job.function, job.kernel = function, kernel.ctypes.data
     _describe_panels(job.a, a)
     _describe_panels(job.b, b)
     job.chunk, job.total = chunk.ctypes.data, total.ctypes.data
@@ -172,7 +172,7 @@ def _describe_job(job, function, a, b, chunk, total, numbers, counts):
 
 @jit
 def _describe_stream(
-    address, function, pack_a, pack_b, write, a, b, chunk, total, numbers, counts, params,
+    address, function, pack_a, pack_b, write, kernel, a, b, chunk, total, numbers, counts, params,
     result_bytes, products, chunk_length, depth, max_rows, max_columns, max_k,
 ):  # fmt: skip
     """Fill in a `STREAM`, but for the packing parameters. The first arguments are addresses."""
@@ -180,7 +180,7 @@ def _describe_stream(
     stream.a.function, stream.b.function, stream.out.function = pack_a, pack_b, write
     _describe_panels(stream.a.panels, a)
     _describe_panels(stream.b.panels, b)
-    _describe_job(stream.kernel, function, a, b, chunk, total, numbers, counts)
+    _describe_job(stream.kernel, function, kernel, a, b, chunk, total, numbers, counts)
     stream.out.params, stream.out.total = params.ctypes.data, total.ctypes.data
     stream.out.column_step = result_bytes
     stream.products, stream.chunk_length, stream.depth = products, chunk_length, depth
@@ -247,7 +247,7 @@ class Stream:
         _describe_stream(
             self.address, plan.function, plan.packer(a_format.dtype.itemsize),
             plan.packer(b_format.dtype.itemsize), address(self.writer.function),
-            self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
+            plan.kernel_table, self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
             self.counts, self.writer.params, self.writer.result_bytes, plan.products, plan.chunk_length, depth, rows, columns, max_k,
         )  # fmt: skip
 
@@ -315,19 +315,19 @@ def accumulate(
     per_chunk, step0 = plan.steps_per_chunk, plan.step_number(k0)
     counts = np.zeros(EVENTS, np.int64)
     _accumulate(
-        np.zeros(1, JOB), plan.function, a, b, sums.chunk, sums.total, plan.numbers, counts,
-        a.values.shape[1] // plan.products, per_chunk - step0 % per_chunk, per_chunk, last, sums.whole,
+        np.zeros(1, JOB), plan.function, plan.kernel_table, a, b, sums.chunk, sums.total, plan.numbers,
+        counts, a.values.shape[1] // plan.products, per_chunk - step0 % per_chunk, per_chunk, last, sums.whole,
     )  # fmt: skip
     return counts
 
 
 @jit
 def _accumulate(
-    table, function, a, b, chunk, total, numbers, counts, steps, left, per_chunk, last, whole
+    table, function, kernel, a, b, chunk, total, numbers, counts, steps, left, per_chunk, last, whole
 ):  # fmt: skip
     """Run a kernel on packed panels; `table` is an array of one `JOB`."""
     job = table[0]
-    _describe_job(job, function, a, b, chunk, total, numbers, counts)
+    _describe_job(job, function, kernel, a, b, chunk, total, numbers, counts)
     job.row_panels, job.column_panels = total.shape[0], total.shape[1]
     job.steps, job.steps_left, job.steps_per_chunk = steps, left, per_chunk
     job.closes, job.from_zero, job.keeps_chunks = last, whole, not whole
