@@ -268,12 +268,12 @@ class _Tensor:
 
     def _draw(self, block: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
         """One block; its random stream is keyed by seed, layer, tensor and block."""
+        from hfp8sim.workloads.normals import normals  # loads the compiler
+
         name = zlib.crc32(self.layer.name.encode())
-        rng = np.random.default_rng([self.seed, name, TENSORS.index(self.key), *block])
-        values = rng.standard_normal(size, np.float32)
         law = distribution(self.layer, self.key)
-        values *= np.float32(law.scale)
-        return np.maximum(values, 0, out=values) if law.rectified else values
+        key = self.seed, name, TENSORS.index(self.key), *block
+        return normals(key, size, law.scale, rectified=law.rectified)
 
 
 def _as_slice(indices: Indices) -> slice | Indices:
