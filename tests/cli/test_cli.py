@@ -879,7 +879,7 @@ def test_real_signals(tmp_path: Path, number: int, computing: bool, seconds: flo
     process.send_signal(number)
     time.sleep(0.5)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
     if computing:
         assert process.returncode == 130 and out == ""
         assert "Traceback" not in err and "hfp8sim: interrupted" in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -23,7 +24,7 @@ def test_failure_of_a_helper_is_raised() -> None:
 
     def work(part: slice) -> None:
         if threading.current_thread() is threading.main_thread():
-            assert failed.wait(60)
+            assert failed.wait(300)
         else:
             failed.set()
             raise ZeroDivisionError
@@ -38,15 +39,19 @@ def test_interrupt_joins_workers(interrupts: int) -> None:
     caller waits for its helpers does not end the wait."""
     begun, free, done = threading.Event(), threading.Event(), []
 
+    def release() -> None:
+        if interrupts == 2:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.2)
+        free.set()
+
     def work(part: slice) -> None:
         if threading.current_thread() is threading.main_thread():
-            assert begun.wait(60)
-            if interrupts == 2:
-                threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
-            threading.Timer(0.3, free.set).start()
+            assert begun.wait(300)
+            threading.Timer(0.2, release).start()
             raise KeyboardInterrupt
         begun.set()
-        assert free.wait(60)
+        assert free.wait(300)
         done.append(part)
 
     with pytest.raises(KeyboardInterrupt):
@@ -60,7 +65,7 @@ def test_concurrent_callers_have_own_helpers(monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(3):
         workers.share(lambda part: None, [1, 2], 2)
     assert len(pool._threads) == 1
-    met = threading.Barrier(4, timeout=30)
+    met = threading.Barrier(4, timeout=300)
     done: list[int] = []
 
     def work(part: int) -> None:
@@ -95,7 +100,7 @@ def test_helpers_after_a_fork() -> None:
     workers.share(lambda part: None, [1, 2, 3], 2)
     child = os.fork()
     if child == 0:
-        met = threading.Barrier(2, timeout=30)
+        met = threading.Barrier(2, timeout=300)
         try:
             workers.share(lambda part: met.wait(), [1, 2], 2)
         except BaseException:

@@ -218,7 +218,7 @@ def opened(
             "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}",
             f"--window-size={width},900", *flags, "--dump-dom", (folder / "page.html").as_uri(),
         ],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     result = re.search(r'<pre id="seen">(.*?)</pre>', process.stdout, re.DOTALL)
     assert result, f"the page did not run: {process.stderr[-2000:]}"

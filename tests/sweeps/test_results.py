@@ -356,7 +356,7 @@ def test_page_in_a_browser_fits_and_says_nothing(width: int, tmp_path: Path) -> 
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile",
             "--enable-logging=stderr", "--v=0", f"--window-size={width},900", "--dump-dom", f"file://{path}",
         ],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert "CONSOLE" not in process.stderr
     assert int(process.stdout.partition("<title>")[2].partition("</title>")[0]) <= 0

@@ -271,7 +271,7 @@ def test_claim_ends_with_its_process(tmp_path: Path) -> None:
     store = Store.make(tmp_path)
     code = (
         "import sys, time; from hfp8sim.sweeps.store import Store\n"
-        "with Store(sys.argv[1]).claim('k') as mine: print(mine, flush=True); time.sleep(60)"
+        "with Store(sys.argv[1]).claim('k') as mine: print(mine, flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     try:
@@ -435,7 +435,7 @@ def test_workers_end_with_their_parent() -> None:
         "from hfp8sim.sweeps import pools\n"
         "pool = pools.ProcessPool(pools.Task(None, False), 1)\n"
         "print(pool._workers[0].executor.submit(__import__('os').getpid).result(), flush=True)\n"
-        "__import__('time').sleep(120)"
+        "__import__('time').sleep(600)"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, env=_environment()
@@ -445,7 +445,7 @@ def test_workers_end_with_their_parent() -> None:
     process.stdout.close()
     process.kill()
     process.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while Path(f"/proc/{worker}").is_dir() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not Path(f"/proc/{worker}").is_dir()
@@ -474,7 +474,7 @@ def test_killed_command_goes_on(kills: int, tmp_path: Path) -> None:
             stderr=subprocess.DEVNULL, start_new_session=True, env=_environment(),
         )  # fmt: skip
         before = len(list((tmp_path / "killed/points").glob("*.json")))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while process.poll() is None and time.monotonic() < deadline:
             if len(list((tmp_path / "killed/points").glob("*.json"))) > before:
                 break

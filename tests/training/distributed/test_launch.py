@@ -41,8 +41,8 @@ def test_failed_learner_is_named_with_its_last_line():
 def test_killed_learner_is_named_and_others_are_ended():
     start = time.monotonic()
     with pytest.raises(InputError, match=r"^learner 2 was ended by SIGKILL$"):
-        launched("if k == 2: os.kill(os.getpid(), 9)\ntime.sleep(60)")
-    assert time.monotonic() - start < 30
+        launched("if k == 2: os.kill(os.getpid(), 9)\ntime.sleep(600)")
+    assert time.monotonic() - start < 300
 
 
 def test_lost_learners_are_reported_if_no_other_failed():
