@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,16 @@ from hfp8sim.units.profile import PROFILES
 
 # Processes that tests start keep the bytecode of modules for the next ones, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Modules and tests are kept to the end: no search for garbage among them.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Leave what collection has made out of every later search."""
+    gc.freeze()
+    gc.enable()
+
 
 TABLES: list[dict[str, Any]] = [FORMATS.records, PROFILES.records, RECIPES.records, MODELS]
 

@@ -233,7 +233,9 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
         found = self._loaded(sig, target_context)
         if found is not None or sig in self._turns:
             return found
-        turn = Turn(f"{self._cache_path}/{self._impl.filename_base}", sig)
+        # The key tells functions apart that one factory has made.
+        key = self._index_key(sig, target_context.codegen())
+        turn = Turn(f"{self._cache_path}/{self._impl.filename_base}", key)
         if turn.take(self._impl.locator.ensure_cache_path):
             found = self._loaded(sig, target_context)
         if found is None:

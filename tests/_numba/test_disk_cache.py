@@ -158,6 +158,30 @@ def test_turns_follow_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert list(tmp_path.iterdir()) == []
 
 
+def adding(n):  # type: ignore[no-untyped-def]
+    def add(x):  # type: ignore[no-untyped-def]
+        return x + n
+
+    return cast(Any, jit(add))
+
+
+def test_functions_of_one_factory_have_their_own_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process compiles one of them; the other one does not wait for it."""
+    monkeypatch.setattr(jit_module, "_ROOT", tmp_path)
+    monkeypatch.setattr("hfp8sim._numba.turns._LONGEST_WAIT", 0.1)
+    one, same, other = adding(1), adding(1), adding(2)
+    signature = (numba.int64,)
+    waited: list[float] = []
+    monkeypatch.setattr("hfp8sim._numba.turns.time.sleep", waited.append)
+    for function, waits in ((one, False), (other, False), (same, True)):
+        assert function._cache.load_overload(signature, one.targetctx) is None
+        assert bool(waited) == waits
+    for function in (one, other, same):
+        function._cache.end_turn(signature)
+
+
 def test_wait_for_a_turn_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that stands still stops no other one for good."""
     monkeypatch.setattr("hfp8sim._numba.turns._LONGEST_WAIT", 0.1)
