@@ -166,7 +166,9 @@ def check_random(
     if given.dtype.kind not in "iub":
         raise InputError(f"random_bits must be integers, not {given.dtype}")
     try:
-        random = np.ascontiguousarray(np.broadcast_to(given, shape), np.int64)
+        # A view that is broadcast cannot be written, and compiled code would be made for it.
+        spread = given if given.shape == shape else np.broadcast_to(given, shape)
+        random = np.ascontiguousarray(spread, np.int64)
     except ValueError:
         raise InputError(f"random_bits has shape {given.shape}; it must be {shape}") from None
     if random.size and (int(random.min()) < 0 or int(random.max()) >> r):

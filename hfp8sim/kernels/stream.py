@@ -357,6 +357,7 @@ def zero_steps(plan: Plan, a: Codes, b: Codes, k0: int = 0) -> int:
         _WORKSPACE.array(name, (panels, steps, PANEL), np.uint16)
         for name, panels in (("a slope ids", down), ("b slope ids", across))
     )
+    a, b = map(zero_products.writable, (a, b))
     zero_products.pack_slope_ids(a, plan.slope_ids.rows, plan.chunk_length, k0, rows)
     zero_products.pack_slope_ids(b, plan.slope_ids.columns, plan.chunk_length, k0, columns)
     return int(zero_products.count_orthogonal(rows, columns, plan.slope_ids.size))

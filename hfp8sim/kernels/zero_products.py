@@ -35,6 +35,11 @@ ANY_SLOPE, ROWS_ONLY, COLUMNS_ONLY, FIRST_SHARED = range(4)
 _BATCH = 255
 
 
+def writable(codes: NDArray[np.unsignedinteger[Any]]) -> NDArray[np.unsignedinteger[Any]]:
+    """The codes, or a copy of those that cannot be written, for which loops would be compiled once more."""
+    return codes if codes.flags.writeable else codes.copy("K")
+
+
 # -- one product -------------------------------------------------------------------------------------
 
 
@@ -45,7 +50,7 @@ def nonzero(codes: NDArray[np.unsignedinteger[Any]], fmt: FloatFormat) -> NDArra
     # The code of −0 is zero, except where a format has its NaN there. For the others this is a code that
     # `code & low_bits >= min_mag` finds anyway.
     nan_code = facts.nan_code if facts.nan_code == low_bits + 1 else low_bits
-    _add_nonzero(codes, low_bits, facts.min_mag, nan_code, counts)
+    _add_nonzero(writable(codes), low_bits, facts.min_mag, nan_code, counts)
     return counts
 
 

@@ -42,8 +42,8 @@ class PlainTile:
 
     def add(self, a: Codes, b: Codes, k0: int) -> None:
         """Add the products of codes (rows, kt) × (kt, columns); their first k begins a step."""
-        # One dtype and layout, so that one compiled loop serves every format.
-        a, b = np.ascontiguousarray(a, np.uint32), np.ascontiguousarray(b, np.uint32)
+        # Copies of one dtype and layout, which can be written: one compiled loop serves every operand.
+        a, b = np.array(a, np.uint32, order="C"), np.array(b, np.uint32, order="C")
         gemm_tile(
             a, b, self._chunk, self._total, self._lfsr, *self.place, k0, self.depth, self.facts, self.events
         )  # fmt: skip
