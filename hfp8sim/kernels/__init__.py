@@ -20,7 +20,6 @@ from hfp8sim.kernels.panels import (
     Panels,
     allocate_accumulators,
     count_panels,
-    pack_operand,
 )
 from hfp8sim.kernels.select import Plan, plan, shared_plan
 from hfp8sim.kernels.stream import (
@@ -31,6 +30,7 @@ from hfp8sim.kernels.stream import (
     begin_range,
     end_range,
     is_packed,
+    pack_operand,
     view,
     zero_steps,
 )

@@ -800,7 +800,7 @@ def _parameters(plan: Plan, fmt: FloatFormat, of_a: bool) -> NDArray[np.void]:
     numbers = np.zeros(1, pack.SIDE)
     numbers["decoder"] = tuple(pack.decoder(fmt.facts, plan.scale if of_a else 0))
     numbers["products"], numbers["length"] = 1, 1 << 40
-    numbers["aligned"], numbers["lowest"] = plan.aligned, fmt.facts.emin
+    numbers["lowest"] = fmt.facts.emin
     return numbers
 
 

@@ -135,7 +135,6 @@ SIDE = layout(
     decoder=DECODER,
     products=np.int64,  # of a step
     length=np.int64,  # products of a chunk
-    aligned=np.int64,  # not 0: there are panels of exponents
     lowest=np.int64,  # the lowest exponent there
     steps=WORDS,
     chunks=WORDS,
@@ -572,25 +571,15 @@ step_number = jit(steps_before)
 
 
 @jit
-def fill(codes, sides, first, k0, start, values, exponents, words, chunk_words):
-    """Fill a range of k of panels with codes (rows, k), exponents and random words.
+def fill_values(codes, side, k0, start, values):
+    """Fill a range of k of panels with codes (rows, k): what every plan needs.
 
     Args:
-        sides: an array of one record of SIDE.
-        first, k0: place of the codes in the whole of A (or of B's transpose); k0 is the first k of a step.
+        side: a record of SIDE.
+        k0: place of the codes' first k in the whole of A (or of B's transpose); a step begins there.
         start: the panels' first k.
-        values, exponents, words, chunk_words: the panels, see `panels.Panels`.
+        values: of the panels, see `panels.Panels`.
     """
-    side, depth = sides[0], codes.shape[1]
-    fill_values(codes, side, k0, start, values)
-    if side.aligned:
-        fill_aligned(values, side, k0, depth, start, exponents)
-    fill_drawn(side, first, k0, depth, start, words, chunk_words)
-
-
-@jit
-def fill_values(codes, side, k0, start, values):
-    """The part of `fill` that every plan needs."""
     products, length, depth = side.products, side.length, codes.shape[1]
     step0, k = step_number(start, products, length), 0
     while k < depth:
@@ -605,7 +594,7 @@ def fill_values(codes, side, k0, start, values):
 
 @jit
 def fill_aligned(values, side, k0, depth, start, exponents):
-    """The part of `fill` that aligned sums need: the exponents of `depth` k from k0 on."""
+    """Fill in what aligned sums need: the exponents of `depth` k from k0 on."""
     products = side.products
     at, steps = _steps_of(side, k0, depth, start)
     fill_exponents(values, side.lowest, exponents, at * products, steps * products)
@@ -613,7 +602,7 @@ def fill_aligned(values, side, k0, depth, start, exponents):
 
 @jit
 def fill_drawn(side, first, k0, depth, start, words, chunk_words):
-    """The part of `fill` that stochastic sums need: the words of `depth` k from k0 on."""
+    """Fill in what stochastic sums need: the words of `depth` k from k0 on."""
     products, length = side.products, side.length
     if side.steps.drawn:
         at, steps = _steps_of(side, k0, depth, start)

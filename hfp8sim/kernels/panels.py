@@ -108,25 +108,9 @@ def _packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) ->
     numbers = np.zeros(1, pack.SIDE)
     numbers["decoder"] = tuple(pack.decoder(fmt.facts, plan.scale if of_a else 0))
     numbers["products"], numbers["length"] = plan.products, plan.chunk_length
-    numbers["aligned"], numbers["lowest"] = plan.aligned, fmt.facts.emin
+    numbers["lowest"] = fmt.facts.emin
     of_side = plan.words(of_a)
     for part, words, key in zip(("steps", "chunks"), of_side, keys):
         if words is not None:
             numbers[part] = (1, *words, key)
     return numbers
-
-
-def pack_operand(
-    plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, *,
-    of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH,
-) -> Panels:  # fmt: skip
-    """Pack a matrix of codes (rows, k), which is a part of A or of B's transpose.
-
-    Args:
-        first: number of its first row in the whole operand.
-        k0: its first k in the whole operand; a step begins there.
-    """
-    panels = allocate_panels(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
-    parameters = packing_parameters(plan, fmt, keys, of_a)
-    pack.fill(codes, parameters, first, k0, k0, *panels)
-    return panels

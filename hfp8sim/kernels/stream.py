@@ -52,6 +52,8 @@ Formats = tuple[FloatFormat, FloatFormat, FloatFormat]
 #: the whole operand, rows. The columns of B count as rows, those of its transpose.
 View = tuple[int, int, int, int, int]
 
+_FRESH = Fresh()
+
 #: What the panels of one operand hold, so that packing it again can be left out.
 PACKED = layout(
     group=np.int64,  # of the GEMM's groups; −1: the panels hold nothing
@@ -297,6 +299,33 @@ def view(codes: Codes, first: int = 0) -> View:
 
 
 # -- packed panels -----------------------------------------------------------------------------------
+
+
+def pack_operand(
+    plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, *,
+    of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH,
+) -> Panels:  # fmt: skip
+    """Pack a matrix of codes (rows, k), which is a part of A or of B's transpose.
+
+    Args:
+        first: number of its first row in the whole operand.
+        k0: its first k in the whole operand; a step begins there.
+    """
+    panels = allocate_panels(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
+    parameters, function = packing_parameters(plan, fmt, keys, of_a), plan.packer(codes.itemsize)
+    _pack(
+        np.zeros(1, PACKING), function, parameters, panels, view(codes, first), k0, codes.shape[1]
+    )
+    return panels
+
+
+@jit
+def _pack(table, function, parameters, panels, view, k0, k_count):
+    """Fill panels that begin at k0; `table` is an array of one `PACKING`."""
+    job = table[0]
+    job.function, job.params = function, parameters.ctypes.data
+    _describe_panels(job.panels, panels)
+    pack_codes(job, view, k0, k_count, k0, 0)
 
 
 def accumulate(
