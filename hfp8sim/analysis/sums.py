@@ -73,15 +73,23 @@ _PAIRS = (
 
 @jit
 def _sum_products(rows, left, right, n):
-    """The sum of the products of two rows' n elements, pairwise; row _PRODUCT is overwritten."""
-    for i in range(n):
-        rows[_PRODUCT, i] = rows[left, i] * rows[right, i]
-    while n > 1:
-        half = (n + 1) // 2
-        for i in range(half, n):
-            rows[_PRODUCT, i - half] += rows[_PRODUCT, i]
-        n = half
-    return rows[_PRODUCT, 0]
+    """The sum of the products of two rows' n elements, pairwise; row _PRODUCT is overwritten.
+
+    Slices have offsets that LLVM knows not to be negative, without which it does not vectorise these loops.
+    """
+    x, y, sums = rows[left], rows[right], rows[_PRODUCT]
+    half = (n + 1) // 2
+    upper_x, upper_y = x[half:n], y[half:n]
+    for i in range(upper_x.size):
+        sums[i] = x[i] * y[i] + upper_x[i] * upper_y[i]
+    if n % 2:
+        sums[half - 1] = x[half - 1] * y[half - 1]
+    while half > 1:
+        n, half = half, (half + 1) // 2
+        upper = sums[half:n]
+        for i in range(upper.size):
+            sums[i] += upper[i]
+    return sums[0]
 
 
 @jit

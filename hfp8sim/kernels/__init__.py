@@ -13,7 +13,7 @@ from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, Outcome, multiply
 from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, value_writer, write_results
 from hfp8sim.kernels.memory import Reused, Workspace
-from hfp8sim.kernels.pack import Scan, encode, scan
+from hfp8sim.kernels.pack import Scan, encode, scan, step_number
 from hfp8sim.kernels.panels import (
     Accumulators,
     Keys,
@@ -36,7 +36,7 @@ from hfp8sim.kernels.stream import (
 )
 from hfp8sim.kernels.target import BLOCKING, TARGETS, Target, host_target
 from hfp8sim.kernels.workers import share, slices
-from hfp8sim.kernels.zero_products import nonzero
+from hfp8sim.kernels.zero_products import count_nonzero, nonzero
 
 __all__ = [
     "BLOCKING",
@@ -63,6 +63,7 @@ __all__ = [
     "allocate_accumulators",
     "begin_range",
     "code_writer",
+    "count_nonzero",
     "count_panels",
     "encode",
     "end_range",
@@ -77,6 +78,7 @@ __all__ = [
     "share",
     "shared_plan",
     "slices",
+    "step_number",
     "value_writer",
     "view",
     "write_results",

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim._numba.calls import array_at
 from hfp8sim._numba.jit import jit
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels.form import PANEL
@@ -83,6 +84,32 @@ def _add_nonzero(codes, low_bits, min_mag, nan_code, counts):
             for k in range(depth):
                 counts[k] += np.int64(batch_counts[k])
                 batch_counts[k] = 0
+
+
+@jit
+def count_nonzero(panels, lane_bytes, row_panels, first, depth, counts):
+    """How many rows of panels are not zero, for each of `depth` elements of k from `first` on.
+
+    Args:
+        panels: a `macrokernel.PANELS` whose lanes are float32 or float64, by `lane_bytes`.
+        counts: int64, by the panels' k, filled in.
+    """
+    shape = row_panels, panels.depth, PANEL
+    for k in range(first, first + depth):
+        counts[k] = 0
+    if lane_bytes == 4:
+        _add_nonzero_lanes(array_at(panels.values, shape, np.float32), first, depth, counts)
+    else:
+        _add_nonzero_lanes(array_at(panels.values, shape, np.float64), first, depth, counts)
+
+
+@jit
+def _add_nonzero_lanes(values, first, depth, counts):
+    for p in range(values.shape[0]):
+        for k in range(first, first + depth):
+            lanes = values[p, k]
+            for i in range(PANEL):
+                counts[k] += lanes[i] != 0
 
 
 # -- two products ------------------------------------------------------------------------------------

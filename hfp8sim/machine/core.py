@@ -59,6 +59,7 @@ class Core:
         self.sums = Sums()
         #: The sums of the current tile; None before the first.
         self.sum: Sum | None = None
+        #: What Python has counted.
         self.events = no_counts()
         self.nan = self.gated = 0
         self._product: tuple[tuple[int, ...], Product] | None = None
@@ -69,6 +70,11 @@ class Core:
         self.now = _Resolved(*self.context.op.item())
         self.work = _Work(*self.context.work.item())
         self.operands.update(self.now, self.work.loads)
+
+    def counts(self) -> tuple[NDArray[np.int64], int]:
+        """Events by `units.accumulator.EVENT_KINDS`, and gated multiply-accumulates."""
+        events, gated = self.sums.counts()
+        return self.events + events, self.gated + gated
 
     def product(self) -> Product:
         """The arithmetic of the current registers and group. It is made again after a CSRW or a FENCE."""

@@ -93,14 +93,14 @@ def _execution(
     program: Program, dram: NDArray[np.uint8], findings: Findings, cores: list[Core], count: bool
 ) -> Execution:
     """The results and counts of all cores."""
-    counts = sum((core.events for core in cores), no_counts())
-    events = Events.of(counts, sum(core.nan for core in cores))
+    counts, gated = zip(*(core.counts() for core in cores))
+    events = Events.of(sum(counts, no_counts()), sum(core.nan for core in cores))
     return Execution(
         outputs(program, dram),
         dram,
         findings.instructions,
         sum(core.work.macs for core in cores),
-        sum(core.gated for core in cores) if count else None,
+        sum(gated) if count else None,
         events if count else None,
     )
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from hfp8sim import kernels
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import MACS_WORTH_THREADS, PANEL, Plan, Reused
+from hfp8sim.kernels.form import Counting
 from hfp8sim.machine import tiles
 from hfp8sim.ops import PlainTile, no_counts
 from hfp8sim.units.accumulator import DRAWS, GemmFacts, gemm_facts
@@ -134,8 +135,12 @@ class Sum(Protocol):
         """Write the results, (mt, nt)."""
 
     @property
+    def counts_tiles(self) -> bool:
+        """Whether `add` counts events and gated multiply-accumulates: `Sums.counts` has them."""
+
+    @property
     def events(self) -> Counts:
-        """Counts of events so far, by `units.accumulator.EVENT_KINDS`."""
+        """Counts of events so far, by `units.accumulator.EVENT_KINDS`, unless it `counts_tiles`."""
 
 
 class Sums:
@@ -169,11 +174,19 @@ class Sums:
         """Rows [first, stop) of the sums of a tile."""
         if product.plan.kernel is None or product.depth == 0:
             return _PlainSum(product, tile, *rows)
-        sums = self._fast.get(number)
+        sums = last = self._fast.get(number)
         if sums is None or not sums.fits(product, tile, rows):
             sums = self._fast[number] = FastSum(product, tile, rows, memory)
+            if last is not None:
+                sums.table["counts"] = last.table["counts"]
         sums.begin(product, tile, rows)
         return sums
+
+    def counts(self) -> tuple[Counts, int]:
+        """What sums that count tiles have counted: events, and gated multiply-accumulates."""
+        counts = [sums.table["counts"] for sums in self._fast.values()]
+        events = sum((each["events"][0] for each in counts), no_counts())
+        return events, sum(int(each["gated"][0]) for each in counts)
 
 
 class _SplitSum:
@@ -190,12 +203,18 @@ class _SplitSum:
             part.codes(results[first:stop])
 
     @property
+    def counts_tiles(self) -> bool:
+        return self.parts[0].counts_tiles
+
+    @property
     def events(self) -> Counts:
         return sum((part.events for part in self.parts), no_counts())
 
 
 class _PlainSum:
     """Rows [first, stop) of a tile by the plain integer loop."""
+
+    counts_tiles = False
 
     def __init__(self, product: Product, tile: Tile, first: int, stop: int) -> None:
         self.first, self.stop = first, stop
@@ -230,6 +249,18 @@ class FastSum:
         self.spare = memory.array("spare", (0,), np.uint8)
         self.memory, self.max_shape = memory, (count, columns, max_k)
         self.table["result_bytes"] = product.profile.result_format.dtype.itemsize
+        self._describe_counts()
+
+    def _describe_counts(self) -> None:
+        """Let compiled code count, unless steps that add zero have slope ids."""
+        plan, stream, table = self.product.plan, self.stream, self.table
+        assert plan.kernel is not None
+        self.counts_tiles = plan.kernel.counting is not Counting.NONE and plan.slope_ids is None
+        depths = (panels.values.shape[1] for panels in (stream.a, stream.b))
+        self._nonzero = tuple(np.zeros(depth, np.int64) for depth in depths)
+        table["nonzero_a"], table["nonzero_b"] = (each.ctypes.data for each in self._nonzero)
+        table["counts_tiles"], table["counts_zero_steps"] = self.counts_tiles, plan.counts_zero_sums
+        table["draws"], table["lane_bytes"] = self.product.draws, stream.a.values.itemsize
 
     def fits(self, product: Product, tile: Tile, rows: tuple[int, int]) -> bool:
         """Whether this object can compute a tile."""
@@ -250,7 +281,6 @@ class FastSum:
         self.rows = rows
         self.stream.set_keys(product.facts.keys)
         self.shape = rows[1] - rows[0], tile.n[1]
-        self.stream.counts.fill(0)
 
     def take_whole_tiles(self) -> None:
         """From here on compute all rows of a tile, however many they are."""
@@ -272,7 +302,7 @@ class FastSum:
         tiles.multiply_tile(
             self.table, core.regs, core.boxes, core.op, core.scratchpad, core.row_bytes, self.spare
         )
-        if self.product.plan.counts_zero_sums:
+        if self.product.plan.counts_zero_sums and not self.counts_tiles:
             a, b = tile.a(*self.rows), tile.b().T
             self.stream.counts[kernels.SWAMPED] -= kernels.zero_steps(
                 self.product.plan, a, b, tile.k[0]

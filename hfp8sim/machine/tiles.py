@@ -3,13 +3,14 @@
 This file computes where a tile's operands are; `hfp8sim.kernels` packs, multiplies and encodes them. The
 record `TILES` is filled in by `multiplier` once for many tiles.
 """
-# mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg"
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,call-arg,var-annotated"
 
 from __future__ import annotations
 
 import numpy as np
 
 from hfp8sim import kernels
+from hfp8sim._numba.calls import array_at
 from hfp8sim._numba.copies import MOVE_BYTES
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import SPAN, layout
@@ -17,6 +18,16 @@ from hfp8sim.isa.table import PORT
 from hfp8sim.machine import movement
 from hfp8sim.machine.boxes import tile_blocks
 from hfp8sim.machine.state import BOX_KIND
+from hfp8sim.units.accumulator import DRAWS, EVENT_KINDS
+
+#: What compiled code has counted in tiles.
+COUNTS = layout(
+    events=(
+        np.int64,
+        (EVENT_KINDS,),
+    ),  # by `units.accumulator.EVENT_KINDS`, in sums that have ended
+    gated=np.int64,  # multiply-accumulates with a zero operand
+)
 
 #: The stream of a GEMM's tiles, and what of it compiled code may do without `multiplier`.
 TILES = layout(
@@ -26,6 +37,14 @@ TILES = layout(
     copies=np.int64,  # 1: POST copies codes as they are
     part=SPAN,  # rows of each tile that are computed
     result_bytes=np.int64,  # of a code
+    # Counting.
+    counts_tiles=np.int64,  # 1: `multiply` counts
+    counts_zero_steps=np.int64,  # 1: the kernel counts steps that add zero as swamped
+    draws=np.int64,  # random words of an output
+    lane_bytes=np.int64,  # of an element of the panels
+    nonzero_a=np.int64,  # address of how many rows of A's panels are not zero, by the panels' k
+    nonzero_b=np.int64,
+    counts=COUNTS,
 )
 
 ANY = -1
@@ -93,18 +112,76 @@ def _pack_b(stream, regs, box, op, scratchpad, row_bytes, spare):
 
 
 @jit
+def _forget_events(stream):
+    """Begin new sums: those before them may not have ended."""
+    events = array_at(stream.kernel.counts, (kernels.EVENTS,), np.int64)
+    for i in range(kernels.EVENTS):
+        events[i] = 0
+
+
+@jit
+def _panel_range(stream, k0, stop):
+    """Where panels have k0 … stop: the first element of k, and how many."""
+    products, length = stream.products, stream.chunk_length
+    before = kernels.step_number(k0, products, length)
+    first = before - kernels.step_number(stream.start, products, length)
+    return first * products, (kernels.step_number(stop, products, length) - before) * products
+
+
+@jit
+def _count_nonzero(tiles, panels, rows, k0, stop, address):
+    """Count the rows of panels that are not zero, for k from k0 to `stop`."""
+    first, depth = _panel_range(tiles.stream, k0, stop)
+    counts = array_at(address, (panels.depth,), np.int64)
+    row_panels = -(-rows // kernels.PANEL)
+    kernels.count_nonzero(panels, tiles.lane_bytes, row_panels, first, depth, counts)
+
+
+@jit
+def _count_tile(tiles, rows, columns, k0, stop):
+    """Count a tile's gated multiply-accumulates, and the events of its sums if they have ended.
+
+    Products that are not zero: for each k, rows that are not zero times columns that are not zero.
+    """
+    stream, counts = tiles.stream, tiles.counts
+    first, depth = _panel_range(stream, k0, stop)
+    a = array_at(tiles.nonzero_a, (stream.a.panels.depth,), np.int64)
+    b = array_at(tiles.nonzero_b, (stream.b.panels.depth,), np.int64)
+    nonzero = 0
+    for k in range(first, first + depth):
+        nonzero += a[k] * b[k]
+    counts.gated += rows * columns * (stop - k0) - nonzero
+    events = array_at(stream.kernel.counts, (kernels.EVENTS,), np.int64)
+    if tiles.counts_zero_steps:
+        lanes = -(-rows // kernels.PANEL) * -(-columns // kernels.PANEL) * kernels.PANEL**2
+        events[kernels.SWAMPED] -= lanes * (stop - k0) - nonzero
+    if stop == stream.depth:
+        for i in range(kernels.EVENTS):
+            counts.events[i] += events[i]
+        counts.events[DRAWS] += rows * columns * tiles.draws
+
+
+@jit
 def multiply(tiles, regs, boxes, op, scratchpad, row_bytes, spare):
     """MM and CV of a tile that `has_room`."""
     stream, k0, stop = tiles.stream, op.k.first, op.k.first + op.k.count
     first, columns = min(tiles.part.first, op.m.count), op.n.count
     rows = min(tiles.part.stop, op.m.count) - first
+    if k0 == 0:
+        _forget_events(stream)
     kernels.begin_range(stream, rows, columns, k0, op.k.count)
     group, m, start = op.group.first, op.m.first + first, stream.start
     if not kernels.is_packed(stream.packed_a, group, m, rows, start, stop):
         _pack_a(stream, regs, boxes[PORT.a], op, scratchpad, row_bytes, first, rows, spare)
+        if tiles.counts_tiles:
+            _count_nonzero(tiles, stream.a.panels, rows, k0, stop, tiles.nonzero_a)
     if not kernels.is_packed(stream.packed_b, group, op.n.first, columns, start, stop):
         _pack_b(stream, regs, boxes[PORT.b], op, scratchpad, row_bytes, spare)
+        if tiles.counts_tiles:
+            _count_nonzero(tiles, stream.b.panels, columns, k0, stop, tiles.nonzero_b)
     kernels.end_range(stream, rows, columns, stop)
+    if tiles.counts_tiles:
+        _count_tile(tiles, rows, columns, k0, stop)
 
 
 @jit

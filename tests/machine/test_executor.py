@@ -14,6 +14,7 @@ from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import execute, get_machine, interpreter, multiplier
 from hfp8sim.network import Conv, Layer, phase_stream
 from hfp8sim.ops import gemm
+from hfp8sim.simulation.values import count_gated
 from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs, unfolded
 from tests.machine.test_check import BODY, HEAD
@@ -56,31 +57,35 @@ def test_log_lists_instructions_in_order():
 def test_events_and_gated_macs_are_counted():
     rng = np.random.default_rng(7)
     layer = Layer.from_conv("c", Conv(2, 6, 6, 3, 5, (3, 3), padding=(1, 1, 1, 1)))
-    for profile in ("hfp8", "rapid", "hopper-fp8"):
+    for profile in ("hfp8", "rapid", "aiu", "fp8-2018", "hopper-fp8"):
         codes = layer_inputs(layer, "fwd", profile, rng)
         a, b = unfolded(layer, "fwd", codes)
         _, events = gemm(a[0], b[0], profile, events=True)
         program = lower_layer(layer, "fwd", profile=profile)
         execution = execute(program, codes, count=True, threads=2)
         assert execution.events == events
-        zero_a, zero_b = (a[0] & 0x7F) == 0, (b[0] & 0x7F) == 0
-        assert execution.gated == np.count_nonzero(zero_a[:, :, None] | zero_b[None])
+        assert execution.gated == count_gated(
+            a[0], b[0], *get_profile(profile).operand_formats("fwd")
+        )
         assert execution.macs == layer.macs
 
 
 @pytest.mark.parametrize("profile", ["hfp8", "rapid"])
 def test_k_ranges_count_their_own_events(profile, monkeypatch):
     """Tiles of rows, columns and k, whose sums continue from range to range, on one thread and on several."""
+    formats = get_profile(profile).operand_formats("fwd")
     monkeypatch.setattr(multiplier, "_STREAM_BYTES", 1)
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     layer = Layer("fc", "linear", 50, 33, 200)
     codes = layer_inputs(layer, "fwd", profile, np.random.default_rng(11))
     _, events = gemm(codes["x"], codes["w"], profile, events=True)
-    assert events.swamped > 0
+    gated = count_gated(codes["x"], codes["w"], *formats)
+    assert gated > 0 and events.swamped > 0
     for tile in ((50, 33, 64), (20, 19, 24)):  # ranges that end with a chunk, and within one
         program = lower_layer(layer, "fwd", profile=profile, tile=tile)
         for threads in (1, 4):
-            assert execute(program, codes, count=True, threads=threads).events == events
+            execution = execute(program, codes, count=True, threads=threads)
+            assert (execution.events, execution.gated) == (events, gated)
 
 
 def test_csrw_between_tiles_changes_the_stream():
@@ -118,6 +123,34 @@ csrw acc.format, dlfloat16
 csrw total.format, dlfloat16
 csrw chunk, 8
 """
+
+
+def test_sums_without_an_end_count_no_events(monkeypatch):
+    """CLR starts sums again after three of four ranges of k. The compiled loop counts the second tile."""
+    monkeypatch.setattr(multiplier, "_STREAM_BYTES", 1)
+    add = "clr c[0]\nloop k, {} {{\nld a, s[0]\nld b, s[40]\nldw s[40]\nmm c[0], s[0]\n}}\n"
+    post = "post s[80], c[0]\nst s[80]\n"
+    head = SQUARE + "csrw tile.k, 8\nloop i, 2 {\n"
+    whole, partial = add.format(4), add.format(3)
+    inputs = operands(m=32, n=32)
+    once, again = (
+        execute(assemble(f"{head}{text}{post}}}\nhalt\n"), inputs, count=True, threads=1)
+        for text in (whole, partial + whole)
+    )
+    assert once.events.swamped > 0
+    assert again.events == once.events and once.gated < again.gated < 2 * once.gated
+
+
+def test_results_that_are_nan_are_counted():
+    """In every tile, of sums of the largest numbers, which overflow; every third row is zero."""
+    profile, layer = get_profile("fp16"), Layer("fc", "linear", 32, 16, 300)
+    a, b = profile.operand_formats("fwd")
+    x = np.full((32, 300), a.encode(np.array(a.max)), a.dtype)
+    x[::3] = 0
+    codes = {"x": x, "w": np.full((300, 16), b.encode(np.array(b.max)), b.dtype)}
+    program = lower_layer(layer, "fwd", profile=profile, tile=(8, 8, 64))
+    events = execute(program, codes, count=True, threads=1).events
+    assert events.nan == 21 * 16 and events == gemm(*codes.values(), profile, events=True)[1]
 
 
 @pytest.mark.parametrize("port", ["a", "b"])

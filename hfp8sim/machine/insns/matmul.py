@@ -162,7 +162,7 @@ def compute_tile(core: Core) -> None:
     if k[1] == 0 or core.sum is None:
         return
     core.sum.add(tile)
-    if core.count:
+    if core.count and not core.sum.counts_tiles:
         core.gated += count_gated(product, tile)
         if sum(k) == product.depth:
             core.events += core.sum.events
@@ -175,7 +175,7 @@ def _continue_compiled(core: Core, sums: FastSum) -> None:
     sums.take_whole_tiles()
     copies = False
     with contextlib.suppress(InputError):  # POST itself raises it.
-        copies = core.conversion().copies
+        copies = core.conversion().copies and not core.count  # Python counts NaN
     sums.table["autonomous"], sums.table["copies"] = 1, copies
     core.context = core.context._replace(tiles=sums.table, spare=sums.spare)
 
