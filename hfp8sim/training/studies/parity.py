@@ -66,5 +66,4 @@ STUDY = Study(
     (Metric(TRAINING, "nats", log=True), Metric(TEST, "nats"), Metric(ACCURACY, "%", 2)),
     measure,
     judge,
-    quick_seeds=1,
 )
