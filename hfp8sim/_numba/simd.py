@@ -20,8 +20,9 @@ from llvmlite import ir
 from numba.core import cgutils
 
 #: Types of elements.
-I8, I32, I64 = ir.IntType(8), ir.IntType(32), ir.IntType(64)
-F32, F64 = ir.FloatType(), ir.DoubleType()
+I8, I16, I32, I64 = ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+_FLOATS = {16: F16, 32: F32, 64: F64}
 Type: TypeAlias = ir.Type
 
 #: Values of LLVM's rounding direction (C's FLT_ROUNDS), and of the field in x86's MXCSR.
@@ -79,8 +80,9 @@ class Value:
     def bits(self) -> int:
         """Width of an element."""
         kind = self.element
-        width: int = kind.width if isinstance(kind, ir.IntType) else 32 if kind == F32 else 64
-        return width
+        if isinstance(kind, ir.IntType):
+            return int(kind.width)
+        return next(bits for bits, of_bits in _FLOATS.items() if of_bits == kind)
 
     @property
     def is_float(self) -> bool:
@@ -215,7 +217,7 @@ class Value:
 
     def floats(self) -> Value:
         """The floats of given bits."""
-        return self.bitcast(vector(F32 if self.bits == 32 else F64, self.lanes))
+        return self.bitcast(vector(_FLOATS[self.bits], self.lanes))
 
     def absolute(self) -> Value:
         """Floats without their signs."""
@@ -249,6 +251,23 @@ class Value:
         """Lanes of two vectors of n lanes: place i < n is this one's, place n + i the other's."""
         pattern = ir.Constant(vector(I32, len(places)), list(places))
         return self._new(self.code.builder.shuffle_vector(self.ir, other.ir, pattern))
+
+    def parts(self, lanes: int) -> list[Value]:
+        """Vectors of so many lanes each, one after another."""
+        if lanes == self.lanes:
+            return [self]
+        return [
+            self.shuffled(self, range(first, first + lanes))
+            for first in range(0, self.lanes, lanes)
+        ]
+
+    def joined(self, others: Sequence[Value]) -> Value:
+        """This vector and others of its type, one after another; with their number a power of two."""
+        vectors = [self, *others]
+        while len(vectors) > 1:
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [x.shuffled(y, range(2 * x.lanes)) for x, y in pairs]
+        return vectors[0]
 
     def extracted(self, lane: int) -> Value:
         """One lane."""
@@ -321,10 +340,11 @@ class Code:
     Args:
         builder: of llvmlite; code is written where it stands.
         strict: the rounding direction is set inside this function.
+        promoted: sums of binary16 are computed in binary32 and narrowed, on x86 without arithmetic of binary16.
     """
 
-    def __init__(self, builder: ir.IRBuilder, strict: bool = False) -> None:
-        self.builder, self.strict = builder, strict
+    def __init__(self, builder: ir.IRBuilder, strict: bool = False, promoted: bool = False) -> None:
+        self.builder, self.strict, self.promoted = builder, strict, promoted
         self._environment: tuple[Any, ...] = ()
 
     def value(self, value: ir.Value) -> Value:
@@ -368,12 +388,29 @@ class Code:
     def rounded(self, name: str, *arguments: Value) -> Value:
         """An operation on floats that rounds: fadd, fsub, fmul or fmuladd."""
         first = arguments[0]
+        if self.promoted and first.bits == 16:
+            return self._promoted(name, arguments)
         suffixed = f"{name}.v{first.lanes}f{first.bits}"
         if self.strict:
             return self.constrained(suffixed, first.type, *arguments)
         if name == "fmuladd":
             return self.call(suffixed, first.type, *arguments)
         return Value(self, getattr(self.builder, name)(*(x.ir for x in arguments)))
+
+    def _promoted(self, name: str, arguments: Sequence[Value]) -> Value:
+        """An operation on binary16 numbers: rounded to binary32, then to binary16, in the present direction."""
+        lanes = arguments[0].lanes
+        wide = self.rounded(name, *(x.widened(vector(F32, lanes)) for x in arguments))
+        parts = [self._narrowed_to_halves(part) for part in wide.parts(16)]
+        return parts[0].joined(parts[1:]).bitcast(vector(F16, lanes))
+
+    def _narrowed_to_halves(self, x: Value) -> Value:
+        """16 binary32 numbers as the bits of binary16 numbers, by VCVTPS2PH in the direction of MXCSR."""
+        current, words = 4, vector(integer(16), 16)
+        return self.call(
+            "x86.avx512.mask.vcvtps2ph.512", words,
+            x, self.number(current, I32), self.number(0, words), self.number(-1, integer(16)),
+        )  # fmt: skip
 
     def constrained(
         self, name: str, result: Type, *arguments: Value, directed: bool = True
@@ -521,14 +558,14 @@ class Code:
 
 
 class Lanes:
-    """Vectors of so many lanes of so many bits (32 or 64), integers or floats."""
+    """Vectors of so many lanes of so many bits (16, 32 or 64), integers or floats."""
 
     def __init__(self, code: Code, bits: int, lanes: int) -> None:
         self.code, self.bits, self.lanes = code, bits, lanes
-        self.float = F32 if bits == 32 else F64
-        self.word = integer(bits)
+        self.float, self.word = _FLOATS[bits], integer(bits)
         self.floats, self.words = vector(self.float, lanes), vector(self.word, lanes)
-        self._bias, self._fraction = (127, 23) if bits == 32 else (1023, 52)
+        self._bias, self._fraction = {16: (15, 10), 32: (127, 23), 64: (1023, 52)}[bits]
+        self._align = min(4, bits // 8)
 
     # -- constants and memory
 
@@ -546,15 +583,15 @@ class Lanes:
 
     def load(self, address: Pointer, offset: int, kind: Type) -> Value:
         """The vector `offset` elements after an address of elements."""
-        return (address + offset).load(kind, align=4)
+        return (address + offset).load(kind, align=self._align)
 
     def store(self, value: Value, address: Pointer, offset: int) -> None:
         """Write a vector `offset` elements after an address of elements."""
-        (address + offset).store(value, align=4)
+        (address + offset).store(value, align=self._align)
 
     def load_splat(self, address: Pointer, offset: int) -> Value:
         """One element in all lanes."""
-        return (address + offset).load(align=4).splat(self.lanes)
+        return (address + offset).load(align=self._align).splat(self.lanes)
 
     # -- exponents
 
@@ -588,11 +625,10 @@ class Lanes:
         return Value(self.code, self.code.builder.fptosi(x.ir, self.words))
 
     def narrowed(self, x: Value) -> Value:
-        """A vector of float64 as these float32."""
+        """A vector of floats of more bits as these."""
         if self.code.strict:
-            return self.code.constrained(
-                f"fptrunc.v{self.lanes}f32.v{self.lanes}f64", self.floats, x
-            )
+            name = f"fptrunc.v{self.lanes}f{self.bits}.v{self.lanes}f{x.bits}"
+            return self.code.constrained(name, self.floats, x)
         return Value(self.code, self.code.builder.fptrunc(x.ir, self.floats))
 
     # -- magnitudes

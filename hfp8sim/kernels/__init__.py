@@ -31,6 +31,7 @@ from hfp8sim.kernels.stream import (
     end_range,
     is_packed,
     pack_operand,
+    share_of_halves,
     view,
     zero_steps,
 )
@@ -76,6 +77,7 @@ __all__ = [
     "plan",
     "scan",
     "share",
+    "share_of_halves",
     "shared_plan",
     "slices",
     "step_number",

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 #: Rows of A, or columns of B, in a panel: element (k, i) of a panel is at index k·PANEL + i.
 PANEL = 16
-#: Panels of columns that the widest register tile covers.
+#: Panels of columns that the widest register tile of float32 or float64 lanes covers.
 WIDEST = 3
+#: Columns of B in a panel of binary16 numbers, see `half.py`. A panel of A's has PANEL rows.
+HALF_COLUMNS = 32
 
 #: Kinds of events, in the order of the array of counts.
 SWAMPED, OVERFLOWED, UNDERFLOWED = range(3)
@@ -24,6 +26,7 @@ NO_EXPONENT = -(1 << 20)
 class Lane(IntEnum):
     """The float type of a vector's lane; the value is its width in bits."""
 
+    FLOAT16 = 16
     FLOAT32 = 32
     FLOAT64 = 64
 
@@ -34,12 +37,12 @@ class Lane(IntEnum):
 
     @property
     def fraction_bits(self) -> int:
-        """Fraction bits of the float: 23 or 52."""
-        return 23 if self is Lane.FLOAT32 else 52
+        """Fraction bits of the float: 10, 23 or 52."""
+        return {Lane.FLOAT16: 10, Lane.FLOAT32: 23, Lane.FLOAT64: 52}[self]
 
     @property
     def precision(self) -> int:
-        """Bits of the significand, the leading one included: 24 or 53."""
+        """Bits of the significand, the leading one included: 11, 24 or 53."""
         return self.fraction_bits + 1
 
 

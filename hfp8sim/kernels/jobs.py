@@ -19,6 +19,7 @@ from hfp8sim._numba.layouts import layout
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack
 from hfp8sim.kernels.form import PANEL
+from hfp8sim.kernels.half import fill_halves
 from hfp8sim.kernels.macrokernel import PANELS
 
 #: The argument of a packing function: codes of a range of rows of A (or of B's transpose) and of k.
@@ -57,12 +58,13 @@ _FLOATS: dict[int, Any] = {4: np.float32, 8: np.float64}
 
 
 @functools.cache
-def packer(code_bytes: int, lane_bits: int, aligned: bool, drawn: bool) -> Any:
+def packer(code_bytes: int, lane_bits: int, aligned: bool, drawn: bool, half: bool = False) -> Any:
     """The compiled function that packs codes of so many bytes into lanes of so many bits.
 
     Args:
         aligned: with exponents, for aligned sums.
-        drawn: with random words. What a plan does not need is not compiled.
+        drawn: with random words.
+        half: with panels of binary16 numbers, once all k are packed. What a plan does not need is not compiled.
     """
     code = _CODES[code_bytes]
     lane, word = (np.float32, np.uint32) if lane_bits == 32 else (np.float64, np.uint64)
@@ -89,6 +91,10 @@ def packer(code_bytes: int, lane_bits: int, aligned: bool, drawn: bool) -> Any:
             at = panels.chunk_words + row * panels.chunks * 4
             chunk_words = array_at(at, (count, panels.chunks, PANEL), np.uint32)
             pack.fill_drawn(packed, job.first, job.k0, depth, job.start, words, chunk_words)
+        if half:
+            whole = job.start == 0 and job.k0 + depth == panels.depth
+            if whole and panels.halves:
+                fill_halves(panels, packed, job.panel0, count)
 
     return fill
 

@@ -4,7 +4,7 @@ Names follow XNNPACK's manner: `f32_away_chop_8x3v_lag5__avx512dq` has lanes of 
 away from zero, after an adder that chops; its tile has 8 rows of 3 vectors, rounding lags 5 rows behind; and it
 is compiled for AVX-512DQ. Defaults are left out; the order of the parts is:
 
-    lane · lanewise · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
+    lane · half · lanewise · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
     · overflow · underflow · opening · counting · target
 """
 
@@ -42,6 +42,8 @@ class Kernel(NamedTuple):
     target: Target
     #: A step multiplies vectors of A and of B lane by lane, not an outer product: a lane is a channel.
     lanewise: bool = False
+    #: Tiles whose sums stay in binary16's window are computed by the kernel `of_halves`.
+    half: bool = False
 
     @classmethod
     def of(cls, form: Form, counting: Counting, target: Target) -> Kernel:
@@ -72,6 +74,21 @@ class Kernel(NamedTuple):
         return self._replace(tiling=tiling)
 
     @property
+    def of_halves(self) -> Kernel:
+        """The kernel that computes the same in lanes of binary16, for tiles whose sums stay in its window."""
+        rounding = RoundingForm(self.form.intra.mode, Adder.CHOP)
+        form = self.form._replace(
+            lane=Lane.FLOAT16, intra=rounding,
+            overflow=Overflow.IMPOSSIBLE, underflow=Underflow.IMPOSSIBLE,
+        )  # fmt: skip
+        return Kernel.of(form, Counting.NONE, self.target)
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether its lanes are binary16."""
+        return self.form.lane is Lane.FLOAT16
+
+    @property
     def strict(self) -> bool:
         """Whether the processor's floating-point environment is changed while the kernel runs."""
         return self.form.directed or self.form.underflow.flushes
@@ -95,6 +112,8 @@ class Kernel(NamedTuple):
         """The kernel's name. `parse` is its inverse."""
         form, tile = self.form, self.tiling
         parts = [f"f{form.lane}"]
+        if self.half:
+            parts.append("half")
         if self.lanewise:
             parts.append("lanewise")
         if form.products != 1:
@@ -139,7 +158,10 @@ class Kernel(NamedTuple):
         """The kernel of a name that may have more parts, or others than `name` would give."""
         text, _, target = name.partition("__")
         parts = _Parts(text.split("_"))
-        lane, lanewise = Lane(parts.number("f", "", Lane.FLOAT32)), parts.skip("lanewise")
+        lane = Lane(parts.number("f", "", Lane.FLOAT32))
+        half, lanewise = parts.skip("half"), parts.skip("lanewise")
+        if (half or lane is Lane.FLOAT16) and TARGETS[target].half is None:
+            raise ValueError
         products = parts.number("", "p", 1)
         order = parts.member(Order, Order.FUSED)
         intra = RoundingForm(parts.member(Mode), parts.member(Adder))
@@ -154,7 +176,7 @@ class Kernel(NamedTuple):
         form = form._replace(opening=parts.member(Opening, _usual_opening(form)))
         counting = parts.member(Counting, Counting.NONE)
         tiling = Tiling(rows, vectors, lag, group)
-        return cls(form, tiling, counting, TARGETS[target], lanewise)
+        return cls(form, tiling, counting, TARGETS[target], lanewise, half)
 
 
 def _usual_opening(form: Form) -> Opening:

@@ -6,13 +6,18 @@ cache, and groups of A's panels that stay in the second-level cache while B's st
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 
 from hfp8sim._numba.calls import address_of, call, record_at
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
-from hfp8sim.kernels.form import PANEL
-from hfp8sim.kernels.microkernel import KERNEL, TILE
+from hfp8sim.kernels.form import HALF_COLUMNS, PANEL
+from hfp8sim.kernels.half import BOUNDS_BYTES, bounds_of, in_window, tile_panels
+from hfp8sim.kernels.microkernel import HALF_TILE, KERNEL, TILE
+from hfp8sim.kernels.numbers import NUMBERS
 
 #: Packed panels of one operand. A lane is the float of the kernel, 4 or 8 bytes.
 PANELS = layout(
@@ -23,6 +28,9 @@ PANELS = layout(
     depth=np.int64,  # k of a panel, zeros that fill up steps included
     steps=np.int64,  # steps of a panel of words
     chunks=np.int64,  # chunks of a panel of chunk words
+    # Address of binary16 numbers (panels, depth, PANEL), of B (pairs of panels, depth, HALF_COLUMNS); 0: none
+    halves=np.int64,
+    bounds=np.int64,  # address of a `half.BOUNDS` for each panel
 )
 
 #: The argument of a macrokernel.
@@ -30,6 +38,8 @@ JOB = layout(
     function=np.int64,  # address of the macrokernel
     kernel=np.int64,  # address of a `KERNEL`
     tile=TILE,  # what the macrokernel passes to the microkernel
+    half_kernel=np.int64,  # address of a `KERNEL` in lanes of binary16, where the plan has a window
+    half_tile=HALF_TILE,
     a=PANELS,
     b=PANELS,
     # Address of the sums of open chunks, lane floats (row panels, column panels, PANEL, PANEL); or, unless
@@ -50,58 +60,111 @@ JOB = layout(
 
 
 @jit
-def run(argument):
-    """Add the products of all row panels of A and column panels of B to their accumulators.
+def multiply_halves(job, kernel, i, j, first, count):
+    """A panel of rows times panels of columns, in lanes of binary16, over the block of k that `job.tile` describes.
 
-    `argument` is the address of a `JOB`.
+    Args:
+        i: number of the row panel.
+        j, count: the first column panel, and how many.
+        first: k of the block.
     """
-    job = record_at(argument, JOB)
-    kernel, tile = record_at(job.kernel, KERNEL), job.tile
-    size, width, panels, columns = kernel.lane_bytes, kernel.width, kernel.panels, kernel.columns
-    depth, carried = job.a.depth * PANEL, job.keeps_chunks
-    words, chunk_words = job.a.depth // width * PANEL, job.a.chunks * PANEL
-    steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
-    row_panels, column_panels = job.row_panels, job.column_panels
-    step = width * PANEL  # elements of a panel
-    bytes_per_step = (step + PANEL * kernel.draws) * size
-    block = max(1, kernel.block_bytes // (length * bytes_per_step)) * length
-    tile.numbers, tile.counts, tile.length = job.numbers, job.counts, length
-    tile.b_stride, tile.columns_stride, tile.chunks_stride = depth, words, chunk_words
-    first, chunks = 0, 0
-    while True:
-        # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
-        many = min(steps - first, block - length + left)
-        last = first + many >= steps
-        group = max(1, kernel.group_bytes // max(many * bytes_per_step, 1))
-        tile.steps, tile.left = many, left
-        tile.close = job.closes if last else 0
-        tile.fresh = job.from_zero if first == 0 else 0
-        for i0 in range(0, row_panels, group):
-            j = 0
-            while j < column_panels:
-                wide = j + panels <= column_panels
-                tile.wide = wide
-                for i in range(i0, min(i0 + group, row_panels)):
-                    place = (i * column_panels + j) * PANEL * PANEL
-                    for r in range(0, PANEL, kernel.rows if wide else kernel.narrow_rows):
-                        for c in range(0, PANEL, columns):
-                            cell = r * PANEL + c
-                            a, b = i * depth + first * step + r, j * depth + first * step + c
-                            a_word = i * words + first * PANEL + r
-                            b_word = j * words + first * PANEL + c
-                            a_chunk = i * chunk_words + chunks * PANEL + r
-                            b_chunk = j * chunk_words + chunks * PANEL + c
-                            tile.a, tile.b = job.a.values + a * size, job.b.values + b * size
-                            tile.a_exponents = job.a.exponents + a * 4
-                            tile.b_exponents = job.b.exponents + b * 4
-                            tile.chunk = job.chunk + (place * carried + cell) * size
-                            tile.total = job.total + (place + cell) * 4
-                            tile.rows = job.a.words + a_word * size
-                            tile.columns = job.b.words + b_word * size
-                            tile.chunk_rows = job.a.chunk_words + a_chunk * 4
-                            tile.chunk_columns = job.b.chunk_words + b_chunk * 4
-                            call(kernel.function, address_of(tile))
-                j += panels if wide else 1
-        if last:
-            break
-        first, chunks, left = first + many, chunks + block // length, length
+    tile, range_, depth = job.half_tile, job.tile, job.a.depth
+    beside = HALF_COLUMNS // PANEL  # panels of columns in one of binary16
+    place = (i * job.column_panels + j) * PANEL * PANEL
+    b = (j // beside * depth + first) * HALF_COLUMNS + j % beside * PANEL
+    tile.b, tile.b_stride = job.b.halves + b * 2, depth * HALF_COLUMNS
+    tile.a_bounds = job.a.bounds + i * BOUNDS_BYTES
+    tile.b_bounds = job.b.bounds + j * BOUNDS_BYTES
+    tile.numbers, tile.steps, tile.left = job.numbers, range_.steps, range_.left
+    tile.length, tile.close, tile.fresh = range_.length, range_.close, range_.fresh
+    tile.wide = count == kernel.panels
+    for r in range(0, PANEL, kernel.rows if tile.wide else kernel.narrow_rows):
+        tile.a = job.a.halves + ((i * depth + first) * PANEL + r) * 2
+        tile.total = job.total + (place + r * PANEL) * 4
+        call(kernel.function, address_of(tile))
+
+
+@functools.cache
+def loop_nest(half: bool) -> Any:
+    """The compiled macrokernel, see `run` inside.
+
+    Args:
+        half: tiles whose sums stay in its window are computed in lanes of binary16. Else there is no code for them.
+    """
+
+    @jit
+    def run(argument):
+        """Add the products of all row panels of A and column panels of B to their accumulators.
+
+        `argument` is the address of a `JOB`.
+        """
+        job = record_at(argument, JOB)
+        if half:
+            half_kernel, numbers = record_at(job.half_kernel, KERNEL), record_at(job.numbers, NUMBERS)
+            # A chunk that is open before or after the job has its sum in float32.
+            tries = job.from_zero and not job.keeps_chunks and job.a.halves != 0
+        kernel, tile = record_at(job.kernel, KERNEL), job.tile
+        size, width, panels, columns = kernel.lane_bytes, kernel.width, kernel.panels, kernel.columns
+        depth, carried = job.a.depth * PANEL, job.keeps_chunks
+        words, chunk_words = job.a.depth // width * PANEL, job.a.chunks * PANEL
+        steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
+        row_panels, column_panels = job.row_panels, job.column_panels
+        step = width * PANEL  # elements of a panel
+        bytes_per_step = (step + PANEL * kernel.draws) * size
+        block = max(1, kernel.block_bytes // (length * bytes_per_step)) * length
+        tile.numbers, tile.counts, tile.length = job.numbers, job.counts, length
+        tile.b_stride, tile.columns_stride, tile.chunks_stride = depth, words, chunk_words
+        first, chunks = 0, 0
+        while True:
+            # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
+            many = min(steps - first, block - length + left)
+            last = first + many >= steps
+            group = max(1, kernel.group_bytes // max(many * bytes_per_step, 1))
+            tile.steps, tile.left = many, left
+            tile.close = job.closes if last else 0
+            tile.fresh = job.from_zero if first == 0 else 0
+            for i0 in range(0, row_panels, group):
+                j = 0
+                while j < column_panels:
+                    count = panels if j + panels <= column_panels else 1
+                    if half:
+                        count = tile_panels(
+                            column_panels - j, half_kernel.panels, half_kernel.narrow_panels
+                        )
+                        tried = tries and count >= half_kernel.narrow_panels
+                        b_bounds = bounds_of(job.b.bounds, j, count if tried else 0)
+                    for i in range(i0, min(i0 + group, row_panels)):
+                        if half:
+                            if tried and in_window(bounds_of(job.a.bounds, i, 1), b_bounds, numbers):
+                                multiply_halves(job, half_kernel, i, j, first, count)
+                                continue
+                        at = j
+                        while at < j + count:
+                            wide = at + panels <= j + count
+                            tile.wide = wide
+                            place = (i * column_panels + at) * PANEL * PANEL
+                            for r in range(0, PANEL, kernel.rows if wide else kernel.narrow_rows):
+                                for c in range(0, PANEL, columns):
+                                    cell = r * PANEL + c
+                                    a, b = i * depth + first * step + r, at * depth + first * step + c
+                                    a_word = i * words + first * PANEL + r
+                                    b_word = at * words + first * PANEL + c
+                                    a_chunk = i * chunk_words + chunks * PANEL + r
+                                    b_chunk = at * chunk_words + chunks * PANEL + c
+                                    tile.a, tile.b = job.a.values + a * size, job.b.values + b * size
+                                    tile.a_exponents = job.a.exponents + a * 4
+                                    tile.b_exponents = job.b.exponents + b * 4
+                                    tile.chunk = job.chunk + (place * carried + cell) * size
+                                    tile.total = job.total + (place + cell) * 4
+                                    tile.rows = job.a.words + a_word * size
+                                    tile.columns = job.b.words + b_word * size
+                                    tile.chunk_rows = job.a.chunk_words + a_chunk * 4
+                                    tile.chunk_columns = job.b.chunk_words + b_chunk * 4
+                                    call(kernel.function, address_of(tile))
+                            at += panels if wide else 1
+                    j += count
+            if last:
+                break
+            first, chunks, left = first + many, chunks + block // length, length
+
+    return run  # type: ignore[no-any-return]

@@ -99,6 +99,20 @@ LANEWISE_TILE = layout(
     wide=np.int64,
 )
 
+#: The argument of a microkernel in lanes of binary16: a `TILE` whose sums stay in their window, and are zero before the
+#: range and after it.
+HALF_TILE = layout(
+    a=np.int64,  # panel of A, binary16
+    b=np.int64,  # panel of B likewise, HALF_COLUMNS columns
+    a_bounds=np.int64,  # a `half.BOUNDS`, of the panel of A
+    b_bounds=np.int64,  # likewise of the tile's first panel of B; others follow it
+    total=np.int64,
+    numbers=np.int64,
+    **_RANGE,
+    b_stride=np.int64,  # elements from a panel of HALF_COLUMNS columns to the next
+    wide=np.int64,
+)
+
 #: What of a kernel the loops around it read.
 KERNEL = layout(
     function=np.int64,  # address of the microkernel
@@ -106,7 +120,8 @@ KERNEL = layout(
     width=np.int64,  # elements of k that a step reads
     draws=np.int64,  # 1: steps read random words
     columns=np.int64,  # of the register tile
-    panels=np.int64,  # of columns that it covers
+    panels=np.int64,  # of columns that it covers, …
+    narrow_panels=np.int64,  # … and that the narrow form covers
     rows=np.int64,  # of the register tile, …
     narrow_rows=np.int64,  # … and of the narrow form's
     block_bytes=np.int64,  # of B's panel, in a block of k …
@@ -122,7 +137,8 @@ _STRIDES = {
 
 def _arguments(kernel: Kernel) -> tuple[list[str], list[str]]:
     """Names of the addresses and of the integers that a kernel's function takes."""
-    names = list((LANEWISE_TILE if kernel.lanewise else TILE).names or ())[:-1]
+    layout = HALF_TILE if kernel.in_halves else LANEWISE_TILE if kernel.lanewise else TILE
+    names = list(layout.names or ())[:-1]
     return names[: names.index("steps")], names[names.index("steps") :]
 
 
@@ -131,6 +147,8 @@ def build(module: Any, kernel: Kernel) -> Any:
     names, numbers = _arguments(kernel)
 
     def write(code: Code, arguments: list[Any]) -> None:
+        half = kernel.target.half
+        code.promoted = half is not None and not half.native
         kinds = Tile.element_types(kernel)
         pointers = {
             name: code.pointer(argument, kinds.get(name, I64))
@@ -198,10 +216,8 @@ class _Range:
 
     def _clear_totals(self) -> None:
         """Set the running totals to zero."""
-        tile = self.tile
-        for r, v in tile.cells:
-            place = tile.operands.cell(r, v)
-            tile.total.store(tile.total.zero(), tile.operands.pointers["total"], place)
+        for r, v in self.tile.cells:
+            self.tile.store_total(self.tile.total.zero(), r, v)
 
     def _open(self, opening: Block, chunk: Block) -> None:
         """Write the beginning of a chunk, with its first step where that is exact."""
@@ -236,7 +252,7 @@ def tile(typingctx, name, argument):  # type: ignore[no-untyped-def]
 
     Args:
         name: of the `Kernel`, a literal string.
-        argument: the address of a `TILE`, or of a `LANEWISE_TILE`.
+        argument: the address of a `TILE`, a `LANEWISE_TILE` or a `HALF_TILE`.
     """
     if not isinstance(name, types.StringLiteral):
         return None
@@ -266,7 +282,7 @@ def tile(typingctx, name, argument):  # type: ignore[no-untyped-def]
 
 @functools.cache
 def microkernel(kernel: Kernel) -> Any:
-    """The compiled microkernel; it takes the address of a `TILE`, a lanewise one that of a `LANEWISE_TILE`."""
+    """The compiled microkernel; it takes the address of a `TILE`, of a `LANEWISE_TILE`, or of a `HALF_TILE`."""
     # Only a string is closed over: Numba's disk cache recognises it. It would not recognise an intrinsic made for
     # each kernel.
     name = kernel.name
@@ -287,6 +303,7 @@ def kernel_table(kernel: Kernel) -> NDArray[np.void]:
     table["lane_bytes"], table["width"] = kernel.form.lane.bytes, kernel.form.width
     table["draws"] = kernel.form.intra.mode.stochastic
     table["columns"], table["panels"] = kernel.columns, kernel.panels
+    table["narrow_panels"] = kernel.narrow.panels
     table["rows"], table["narrow_rows"] = tiling.rows, kernel.narrow.tiling.rows
     table["block_bytes"], table["group_bytes"] = blocking.l1_bytes, blocking.l2_bytes
     return table

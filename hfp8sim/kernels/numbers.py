@@ -33,12 +33,16 @@ ROUNDING_NUMBERS = layout(
     hash_keep=np.uint64,  # … and then the mask of its random bits
     above=np.uint64,  # a mask: magnitudes of at least `smallest` have one of these bits
 )
+#: See `half.Limits`; all 0 where no tile is computed in binary16.
+LIMITS = layout(sums=np.float64, product=np.float64, unit=np.float64, most=np.float64)
 #: All numbers of a kernel.
 NUMBERS = layout(
     intra=ROUNDING_NUMBERS,  # of sums in a chunk, in the form's lane
     inter=ROUNDING_NUMBERS,  # of the running total of chunks, in float32
+    halves=ROUNDING_NUMBERS,  # of sums in a chunk, in binary16: half and keep only
     lowest=np.int64,  # aligned sums: the accumulator's lowest exponent
     guard=np.int64,  # aligned sums: fraction bits below the largest exponent
+    window=LIMITS,  # of tiles in lanes of binary16
 )
 
 
@@ -76,6 +80,7 @@ def kernel_numbers(
     random_bits: int,
     scale: int,
     guard_bits: int,
+    window: tuple[float, ...] | None = None,
 ) -> Numbers:
     """A kernel's numbers.
 
@@ -85,6 +90,7 @@ def kernel_numbers(
         random_bits: of a stochastic rounding.
         scale: all numbers carry a factor of 2^scale.
         guard_bits: of aligned sums.
+        window: `half.Limits`; None: no tile is computed in binary16.
 
     Returns:
         A read-only array of one record of `NUMBERS`.
@@ -93,6 +99,9 @@ def kernel_numbers(
     _fill(numbers["intra"], form.lane, acc, form.intra.mode, overflow, random_bits, scale)
     _fill(numbers["inter"], Lane.FLOAT32, total, form.inter.mode, overflow, random_bits, scale)
     numbers["lowest"], numbers["guard"] = acc.facts.emin, guard_bits
+    if window is not None:
+        numbers["window"] = tuple(window)
+        _fill_cut(numbers["halves"], Lane.FLOAT16, Lane.FLOAT16.fraction_bits - acc.fraction_bits)
     numbers.flags.writeable = False
     return numbers
 
@@ -112,9 +121,7 @@ def _fill(
     numbers["scale_add"] = d << fraction
     numbers["scale"] = float_bits(math.ldexp(1.0, d), bits)
     numbers["scale_less_one"] = float_bits(math.ldexp(1.0, d) - 1, bits)
-    numbers["half"] = 1 << max(d - 1, 0)
-    numbers["keep"] = (1 << bits) - (1 << d)
-    numbers["drop"] = d
+    _fill_cut(numbers, lane, d)
     largest = math.ldexp(fmt.max, scale)
     over = largest
     if overflow != "saturate" and mode is not Mode.ZERO:
@@ -129,6 +136,13 @@ def _fill(
     if mode is Mode.HASH:
         numbers["hash_shift"] = bits - d
         numbers["hash_keep"] = (1 << d) - (1 << (d - random_bits))
+
+
+def _fill_cut(numbers: NDArray[Any], lane: Lane, dropped: int) -> None:
+    """Fill in what cuts a number of bits off the bits of a float."""
+    numbers["half"] = 1 << max(dropped - 1, 0)
+    numbers["keep"] = (1 << int(lane)) - (1 << dropped)
+    numbers["drop"] = dropped
 
 
 def _above(fmt: FloatFormat, lane: Lane) -> int:

@@ -136,6 +136,12 @@ SIDE = layout(
     products=np.int64,  # of a step
     length=np.int64,  # products of a chunk
     lowest=np.int64,  # the lowest exponent there
+    # Panels of binary16 numbers, see `half.py`.
+    quantum=np.int64,  # exponent of the format's smallest number's last place
+    fraction_bits=np.int64,  # of the format
+    half_place=np.int64,  # exponent to which a panel's quantum is brought
+    half_columns=np.int64,  # rows (of B: columns) of a panel
+    half_most=np.float64,  # units of a quantum that binary16 holds there
     steps=WORDS,
     chunks=WORDS,
 )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack
-from hfp8sim.kernels.form import PANEL, WIDEST
+from hfp8sim.kernels.form import HALF_COLUMNS, PANEL, WIDEST
+from hfp8sim.kernels.half import BOUNDS, BOUNDS_BYTES, LARGEST
 from hfp8sim.kernels.memory import Fresh
 from hfp8sim.kernels.select import Plan
 
@@ -98,6 +99,28 @@ def allocate_panels(
     return Panels(values, exponents, words, chunk_words)
 
 
+class Halves(NamedTuple):
+    """Packed rows of A, or columns of B, as binary16 numbers."""
+
+    values: NDArray[
+        np.uint16
+    ]  #: their bits: of A (panels, k, PANEL), of B (pairs of panels, k, HALF_COLUMNS)
+    bounds: NDArray[np.void]  #: `half.BOUNDS` of each panel of PANEL rows or columns
+
+
+def allocate_halves(rows: int, depth: int, *, of_a: bool, memory: Fresh = _FRESH) -> Halves:
+    """Panels of binary16 numbers, not initialised, for rows of A (or of B's transpose) and all k."""
+    count, width = count_panels(rows), _half_columns(of_a)
+    name = "a " if of_a else "b "
+    shape = -(-count * PANEL // width), depth, width
+    bounds = memory.array(name + "bounds", (count * BOUNDS_BYTES // 8,), np.int64)
+    return Halves(memory.array(name + "halves", shape, np.uint16), bounds.view(BOUNDS))
+
+
+def _half_columns(of_a: bool) -> int:
+    return PANEL if of_a else HALF_COLUMNS
+
+
 def packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) -> Parameters:
     """The packing parameters of one operand, see `pack.SIDE`."""
     return _packing_parameters(plan, fmt, keys if plan.draws else _NO_KEYS, of_a)
@@ -109,6 +132,13 @@ def _packing_parameters(plan: Plan, fmt: FloatFormat, keys: Keys, of_a: bool) ->
     numbers["decoder"] = tuple(pack.decoder(fmt.facts, plan.scale if of_a else 0))
     numbers["products"], numbers["length"] = plan.products, plan.chunk_length
     numbers["lowest"] = fmt.facts.emin
+    if plan.window:
+        place = plan.window.places[0 if of_a else 1]
+        lowest = int(fmt.lowest == "subnormal") - fmt.bias - fmt.fraction_bits
+        numbers["quantum"] = lowest + (plan.scale if of_a else 0)
+        numbers["fraction_bits"] = fmt.fraction_bits
+        numbers["half_place"], numbers["half_columns"] = place, _half_columns(of_a)
+        numbers["half_most"] = np.ldexp(LARGEST, -place)
     of_side = plan.words(of_a)
     for part, words, key in zip(("steps", "chunks"), of_side, keys):
         if words is not None:

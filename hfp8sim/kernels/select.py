@@ -34,6 +34,7 @@ from hfp8sim.kernels.form import (
     RoundingForm,
     Underflow,
 )
+from hfp8sim.kernels.half import Limits, Share, Window
 from hfp8sim.kernels.jobs import packer
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.microkernel import kernel_table
@@ -103,6 +104,8 @@ class Plan:
     row_words: WordsOfSide = _NO_WORDS
     column_words: WordsOfSide = _NO_WORDS
     formats: tuple[FloatFormat, ...] = ()  #: of the operands
+    window: Window | None = None  #: of tiles in lanes of binary16; None: there are none
+    share: Share | None = None  #: how much of a product they compute, where that is known
 
     @property
     def name(self) -> str:
@@ -118,11 +121,13 @@ class Plan:
             _OVERFLOW_TEXT[form.overflow],
             _UNDERFLOW_TEXT[form.underflow],
             "" if self.kernel.counting is Counting.NONE else "counts events",
+            f"or float16×{self.kernel.of_halves.lanes} in its window" if self.window else "",
         ]
         return ", ".join(part for part in parts if part)
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.why}"
+        share = "" if self.share is None else f"; {self.share}"
+        return f"{self.name}: {self.why}{share}"
 
     @functools.cached_property
     def products(self) -> int:
@@ -152,7 +157,7 @@ class Plan:
     @functools.cached_property
     def function(self) -> int:
         """The address of the macrokernel."""
-        return address(macrokernel.run)
+        return address(macrokernel.loop_nest(self.window is not None))
 
     @functools.cached_property
     def kernel_table(self) -> NDArray[np.void]:
@@ -160,9 +165,16 @@ class Plan:
         assert self.kernel is not None
         return kernel_table(self.kernel)
 
+    @functools.cached_property
+    def half_table(self) -> NDArray[np.void]:
+        """An array of one `microkernel.KERNEL` in lanes of binary16; the plan has a window."""
+        assert self.kernel is not None
+        return kernel_table(self.kernel.of_halves)
+
     def packer(self, code_bytes: int) -> int:
         """The address of the function that packs codes of so many bytes."""
-        return address(packer(code_bytes, int(self.lane), self.aligned, self.draws))
+        half = self.window is not None
+        return address(packer(code_bytes, int(self.lane), self.aligned, self.draws, half))
 
     @functools.cached_property
     def lane(self) -> Lane:
@@ -460,15 +472,16 @@ def _plan(problem: Problem, events: bool) -> Plan:
         _opening(problem, step, underflow.form),
     )  # fmt: skip
     counting = _counting(problem, overflow) if events else Counting.NONE
+    window = None if events else _window(problem, form, underflow.scale)
     rows, columns = _words_of_sides(problem, step.lane)
     numbers = kernel_numbers(
         form, problem.acc, problem.total, profile.overflow, profile.random_bits, underflow.scale,
-        profile.guard_bits,
+        profile.guard_bits, window.limits if window else None,
     )  # fmt: skip
     why = "; ".join(text for text in (step.why, why_overflow, underflow.why) if text)
+    kernel = Kernel.of(form, counting, problem.target)._replace(half=window is not None)
     return Plan(
-        Kernel.of(form, counting, problem.target), why, underflow.scale, numbers, problem.length,
-        rows, columns, problem.formats,
+        kernel, why, underflow.scale, numbers, problem.length, rows, columns, problem.formats, window
     )  # fmt: skip
 
 
@@ -491,6 +504,62 @@ def _counting(problem: Problem, overflow: Overflow) -> Counting:
     zeros_countable = problem.products == 1 or (problem.products == 2 and narrow)
     unchanged = zeros_countable and overflow is Overflow.IMPOSSIBLE
     return Counting.UNCHANGED if unchanged else Counting.EVENTS
+
+
+# -- lanes of binary16 -------------------------------------------------------------------------------
+
+
+def _window(problem: Problem, form: Form, scale: int) -> Window | None:
+    """The window in which lanes of binary16 compute the same sums; None: they do not, or the target has none."""
+    p, n, h = problem.acc.precision, problem.length, Lane.FLOAT16.precision
+    chops = form.one_product and form.intra.mode in (Mode.AWAY, Mode.ZERO) and p < h
+    # Products, too, are exact in a lane. Random words of chunks would need panels of their own.
+    if problem.target.half is None or not chops or problem.width > h or form.inter.mode.stochastic:
+        return None
+    # Of more terms, float32 sums of magnitudes are no bound.
+    places = _places(problem.formats, -13 - p)
+    if n > 1 << 20 or not _are_factors_normal(problem.formats, places, scale):
+        return None
+    # A sum is less than 2^16, and the quantum is 2^(−13 − p).
+    nearest, products = form.intra.mode.nearest, 28 if form.intra.mode.nearest else 29
+    growth = _growth(n, p, nearest) * (1 + n * 2.0**-23)
+    unit = most = 0.0
+    if form.underflow is not Underflow.IMPOSSIBLE:
+        unit = math.ldexp(max(problem.acc.min_positive, problem.total.min_positive), scale)
+    most = math.inf
+    if form.overflow is not Overflow.IMPOSSIBLE:
+        chunks = problem.chunks * _growth(problem.chunks, problem.total.precision, True)
+        most = math.ldexp(min(problem.acc.max, problem.total.max / chunks) / growth, scale)
+    limits = Limits(2.0 ** (29 + p) / growth, 2.0**products, unit, most)
+    return Window(limits, places)
+
+
+def _growth(n: int, precision: int, nearest: bool) -> float:
+    """The factor by which n roundings may lift a sum above that of its terms' magnitudes, see `bound`."""
+    return bound(n, 1.0 / n, 0.0, precision, Mode.AWAY if nearest else Mode.ZERO)
+
+
+def _are_factors_normal(
+    formats: tuple[FloatFormat, FloatFormat], places: tuple[int, int], scale: int
+) -> bool:
+    """Whether all panels, A's times 2^scale, are normal float32 numbers, and so are the powers of two that bring
+    their quanta to `places` and those that bring sums back."""
+    low, high = (
+        [exponent(fmt) + shift for fmt, shift in zip(formats, (scale, 0))]
+        for exponent in (lambda fmt: fmt.facts.min_exp, lambda fmt: math.frexp(fmt.max)[1])
+    )
+    back = [[quantum - place for quantum, place in zip(quanta, places)] for quanta in (low, high)]
+    exponents = [*low, *high, *back[0], *back[1], sum(back[0]), sum(back[1])]
+    return all(abs(exponent) <= -_LOWEST_NORMAL for exponent in exponents)
+
+
+def _places(formats: tuple[FloatFormat, FloatFormat], lowest: int) -> tuple[int, int]:
+    """Exponents for the quanta of A's and of B's panels, whose sum is `lowest`, so that as much as possible of
+    either format lies in binary16's range."""
+    room = [16 - (math.frexp(fmt.max)[1] - fmt.facts.min_exp) for fmt in formats]
+    of_a = (room[0] + lowest - room[1]) // 2
+    of_a = min(max(of_a, -24, lowest - 16), 16, lowest + 24)
+    return of_a, lowest - of_a
 
 
 # -- sums of a step ----------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ from typing import NamedTuple
 from hfp8sim._numba.simd import (
     CHOP,
     DOWN,
+    F16,
     F32,
     F64,
+    I16,
     I32,
     I64,
     NEAREST,
@@ -28,6 +30,7 @@ from hfp8sim._numba.simd import vector as vector_of
 from hfp8sim.kernels.counts import Counter, MaskRing, Totals
 from hfp8sim.kernels.form import (
     EVENTS,
+    HALF_COLUMNS,
     NO_EXPONENT,
     PANEL,
     SWAMPED,
@@ -37,6 +40,7 @@ from hfp8sim.kernels.form import (
     Order,
     Overflow,
 )
+from hfp8sim.kernels.half import BOUNDS_BYTES, FACTOR_WORD
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.rounding import Rounding, load_number
 
@@ -118,6 +122,33 @@ class LanewiseOperands(Operands):
         return lanes.load(pointer, place, vector_of(pointer.element, lanes.lanes))
 
 
+class HalfOperands(Operands):
+    """Operands in binary16: B's panels have HALF_COLUMNS columns. A panel's numbers have a scale of its own."""
+
+    def at(self, name: str, index: Value, vector: int = 0) -> Pointer:
+        """The address of row `index` of a panel, there of one of the tile's vectors of columns."""
+        if name != "b":
+            return super().at(name, index, vector)
+        panel, place = divmod(vector * self.kernel.lanes, HALF_COLUMNS)
+        return self.pointers[name] + (index * HALF_COLUMNS + place + self.strides[name] * panel)
+
+    def factors(self, total: Lanes) -> list[Value]:
+        """What the sums of each of the tile's vectors are multiplied with, to undo the scales: float32."""
+        part = Lanes(self.code, 32, min(PANEL, total.lanes))
+        row = self._factor(part, "a_bounds", 0)
+        factors = []
+        for v in range(self.kernel.tiling.vectors):
+            panels = range(v * total.lanes // PANEL, -(-(v + 1) * total.lanes // PANEL))
+            parts = [row * self._factor(part, "b_bounds", panel) for panel in panels]
+            factors.append(parts[0].joined(parts[1:]))
+        return factors
+
+    def _factor(self, lanes: Lanes, name: str, panel: int) -> Value:
+        """The factor of a panel, in all lanes."""
+        place = panel * BOUNDS_BYTES // 8 + FACTOR_WORD
+        return (self.pointers[name] + place).load().cut(lanes.word).splat(lanes.lanes).floats()
+
+
 class Tile:
     """A register tile: what all parts of a kernel's code share."""
 
@@ -130,9 +161,11 @@ class Tile:
         rows, vectors = range(kernel.tiling.rows), range(kernel.tiling.vectors)
         self.cells = [(r, v) for r in rows for v in vectors]
         operands = LanewiseOperands if kernel.lanewise else Operands
+        if kernel.in_halves:
+            operands = HalfOperands
         self.operands = operands(code, kernel, pointers, strides)
         numbers = pointers["numbers"]
-        self.intra = Rounding(self.step, kernel, numbers, "intra")
+        self.intra = Rounding(self.step, kernel, numbers, "halves" if kernel.in_halves else "intra")
         self.inter = Rounding(self.total, kernel, numbers, "inter")
         self.counts_events = kernel.counting is not Counting.NONE
 
@@ -151,7 +184,9 @@ class Tile:
     @staticmethod
     def element_types(kernel: Kernel) -> dict[str, Type]:
         """Types of the elements of operands; of those that are not listed, int64."""
-        lane, word = (F32, I32) if kernel.form.lane is Lane.FLOAT32 else (F64, I64)
+        lane, word = {
+            Lane.FLOAT16: (F16, I16), Lane.FLOAT32: (F32, I32), Lane.FLOAT64: (F64, I64)
+        }[kernel.form.lane]  # fmt: skip
         return {
             "a": lane, "b": lane, "chunk": lane, "rows": word, "columns": word, "total": F32,
             "a_exponents": I32, "b_exponents": I32, "chunk_rows": I32, "chunk_columns": I32,
@@ -168,7 +203,9 @@ class Tile:
         return State(zeros, zeros * self.intra.watched, counts, masks)
 
     def loaded_state(self) -> State:
-        """The sums that an earlier range of k has left."""
+        """The sums that an earlier range of k has left. Ranges in binary16 end with a chunk."""
+        if self.kernel.in_halves:
+            return self.zero_state()
         chunk = self.operands.pointers["chunk"]
         places = [self.operands.cell(r, v) for r, v in self.cells]
         sums = [self.step.load(chunk, place, self.step.floats) for place in places]
@@ -183,6 +220,8 @@ class Tile:
 
     def store(self, state: State) -> None:
         """Write the sums to memory, and add the counts to those that are there."""
+        if self.kernel.in_halves:
+            return
         self.catch_up(state)
         sums = self.poisoned(state)
         pointers = self.operands.pointers
@@ -199,6 +238,24 @@ class Tile:
             return state.sums
         pairs = zip(state.sums, state.most, strict=True)
         return [self.intra.poison(s, most) for s, most in pairs]
+
+    def load_total(self, row: int, vector: int) -> Value:
+        """A vector of running totals."""
+        parts = [self.total.load(place, 0, kind) for place, kind in self._totals(row, vector)]
+        return parts[0].joined(parts[1:])
+
+    def store_total(self, value: Value, row: int, vector: int) -> None:
+        """Write a vector of running totals."""
+        places = self._totals(row, vector)
+        for part, (place, _) in zip(value.parts(value.lanes // len(places)), places, strict=True):
+            self.total.store(part, place, 0)
+
+    def _totals(self, row: int, vector: int) -> list[tuple[Pointer, Type]]:
+        """The addresses of a vector of running totals, and the types there: one for each panel."""
+        first, lanes = self.operands.pointers["total"], self.total.lanes
+        kind = vector_of(F32, min(lanes, PANEL))
+        cell = self.operands.cell(row, vector)
+        return [(first + (cell + i * PANEL), kind) for i in range(0, lanes, PANEL)]
 
     # -- software pipelining
 
@@ -221,7 +278,11 @@ class Tile:
 
     def in_order(self, x: Value) -> Value:
         """x, not to be computed with before what is written so far."""
-        return self.code.pinned(x, self.kernel.target.ordered) if self.kernel.ordered else x
+        if not self.kernel.ordered:
+            return x
+        if self.kernel.in_halves:  # vectors of binary16 are no operands of assembly everywhere
+            return self.code.pinned(x.words(), self.kernel.target.ordered).floats()
+        return self.code.pinned(x, self.kernel.target.ordered)
 
 
 # -- a step ------------------------------------------------------------------------------------------
@@ -432,18 +493,22 @@ def close_chunk(tile: Tile, number: Value, values: list[Value]) -> list[Value]:
     tile.inter.load()
     if tile.form.exact_chunks:
         sums = [_rounded_chunk(tile, s, i, counter) for i, s in enumerate(sums)]
-    if tile.form.lane is not Lane.FLOAT32:
+    if tile.form.lane is Lane.FLOAT64:
         sums = [total.narrowed(s) for s in sums]
+    if isinstance(operands, HalfOperands):
+        factors = operands.factors(total)
+        cells = zip(tile.cells, sums, strict=True)
+        sums = [s.widened(total.floats) * factors[v] for (_, v), s in cells]
     intra, inter = tile.form.intra.adder, tile.form.inter.adder
     if inter != intra:
         tile.code.set_direction(DIRECTIONS[inter])
     word = _chunk_words(tile, number)
     for i, ((r, v), value) in enumerate(zip(tile.cells, sums, strict=True)):
-        old = total.load(operands.pointers["total"], operands.cell(r, v), total.floats)
+        old = tile.load_total(r, v)
         random = word(r, v)
         s = tile.inter.sum(value, None, old)
         new = tile.inter.round(s, random, i, [old, value], counter)
-        total.store(new, operands.pointers["total"], operands.cell(r, v))
+        tile.store_total(new, r, v)
     if inter != intra:
         tile.code.set_direction(DIRECTIONS[intra])
     zeros = [tile.step.zero()] * (len(state.sums) + len(state.most))

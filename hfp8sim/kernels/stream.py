@@ -36,9 +36,11 @@ from hfp8sim.kernels.memory import Fresh, Workspace
 from hfp8sim.kernels.panels import (
     Accumulators,
     Codes,
+    Halves,
     Keys,
     Panels,
     allocate_accumulators,
+    allocate_halves,
     allocate_panels,
     count_panels,
     packing_parameters,
@@ -160,6 +162,7 @@ def copy_panels(record, panels):
     record.values, record.exponents = panels.values, panels.exponents
     record.words, record.chunk_words = panels.words, panels.chunk_words
     record.depth, record.steps, record.chunks = panels.depth, panels.steps, panels.chunks
+    record.halves, record.bounds = panels.halves, panels.bounds
 
 
 @jit
@@ -240,6 +243,10 @@ class Stream:
         #: Of the record.
         self.address: int = self.table.ctypes.data
         self._fill_table(rows, columns, depth, max_k)
+        if plan.window:
+            self.table["kernel"]["half_kernel"] = plan.half_table.ctypes.data
+            if whole:
+                self._add_halves(rows, 1 if b else columns, depth, memory)
         self.set_keys(keys)
 
     def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:
@@ -252,6 +259,17 @@ class Stream:
             plan.kernel_table, self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
             self.counts, self.writer.params, self.writer.result_bytes, plan.products, plan.chunk_length, depth, rows, columns, max_k,
         )  # fmt: skip
+
+    def _add_halves(self, rows: int, columns: int, depth: int, memory: Fresh) -> None:
+        """Add panels of binary16 numbers."""
+        self.halves = [
+            allocate_halves(count, depth, of_a=of_a, memory=memory)
+            for count, of_a in ((rows, True), (columns, False))
+        ]
+        for side, halves in zip("ab", self.halves):
+            for record in (self.table[side]["panels"], self.table["kernel"][side]):
+                record["halves"] = halves.values.ctypes.data
+                record["bounds"] = halves.bounds.ctypes.data
 
     def set_keys(self, keys: tuple[Keys, Keys]) -> None:
         """Pack with the random words of these keys from here on."""
@@ -329,12 +347,14 @@ def _pack(table, function, parameters, panels, view, k0, k_count):
 
 
 def accumulate(
-    plan: Plan, a: Panels, b: Panels, sums: Accumulators, *, k0: int = 0, last: bool
-) -> Counts:
+    plan: Plan, a: Panels, b: Panels, sums: Accumulators, *, k0: int = 0, last: bool,
+    halves: tuple[Halves, Halves] | None = None,
+) -> Counts:  # fmt: skip
     """Add the products of packed panels to accumulators.
 
     Args:
         k0: the first k of the panels in the whole GEMM.
+        halves: the same panels in binary16.
         last: K ends with them, and so does the open chunk.
 
     Returns:
@@ -342,9 +362,14 @@ def accumulate(
         subtracted from the first.
     """
     per_chunk, step0 = plan.steps_per_chunk, plan.step_number(k0)
-    counts = np.zeros(EVENTS, np.int64)
+    counts, job = np.zeros(EVENTS, np.int64), np.zeros(1, JOB)
+    if plan.window:
+        job["half_kernel"] = plan.half_table.ctypes.data
+    for side, panels in zip("ab", halves or ()):
+        job[side]["halves"] = panels.values.ctypes.data
+        job[side]["bounds"] = panels.bounds.ctypes.data
     _accumulate(
-        np.zeros(1, JOB), plan.function, plan.kernel_table, a, b, sums.chunk, sums.total, plan.numbers,
+        job, plan.function, plan.kernel_table, a, b, sums.chunk, sums.total, plan.numbers,
         counts, a.values.shape[1] // plan.products, per_chunk - step0 % per_chunk, per_chunk, last, sums.whole,
     )  # fmt: skip
     return counts

@@ -65,6 +65,13 @@ class Tiles(NamedTuple):
     heavy: tuple[int, int]  #: aligned sums, hashed words, rounding to odd, clamping by comparisons
 
 
+class HalfLanes(NamedTuple):
+    """How a target computes in lanes of binary16, two for each lane of float32."""
+
+    tile: tuple[int, int]  #: the register tile (rows, vectors per row)
+    native: bool = True  #: has arithmetic of binary16; False: float32's, each result narrowed
+
+
 class Blocking(NamedTuple):
     """Sizes that follow from the caches, and from the cost of a thread."""
 
@@ -107,6 +114,7 @@ class Target(NamedTuple):
     multiplied: tuple[int, ...] = (0, 2, 5)
     implementation: Implementation = Implementation.VECTORS
     blocking: Blocking = BLOCKING
+    half: HalfLanes | None = None  #: lanes of binary16; None: they would gain nothing
 
     def lanes_of(self, lane: Lane) -> int:
         """Lanes of a vector of floats of another type than float32."""
@@ -118,7 +126,7 @@ class Target(NamedTuple):
         return self.direction is not Direction.FIXED
 
 
-_X86 = ("x86_64", "amd64")
+_X86, _ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 #: 32 registers hold 24 sums, operands, and the numbers of a rounding. More independent sums hide more of the
 #: latency from one step to the next.
 _TILES_32 = Tiles((8, 3), (4, 3), (16, 1), (8, 1), (8, 1))
@@ -127,24 +135,42 @@ _TILES_LOOPS = Tiles((16, 1), (16, 1), (16, 1), (16, 1), (16, 1))
 
 
 def _x86(
-    name: str, features: str, lanes: int, tiles: Tiles, vrange: bool = False, ordered: str = ""
-) -> Target:
+    name: str, features: str, lanes: int, tiles: Tiles, vrange: bool = False, ordered: str = "",
+    half: HalfLanes | None = None,
+) -> Target:  # fmt: skip
     needs = frozenset(f"+{feature}" for feature in features.split())
     return Target(
         name, _X86, needs, lanes, "+fma" in needs, Direction.MXCSR, tiles,
-        flush=True, vrange=vrange, ordered=ordered,
+        flush=True, vrange=vrange, ordered=ordered, half=half,
     )  # fmt: skip
+
+
+def _avx512(name: str, features: str = "", half: HalfLanes | None = None) -> Target:
+    """AVX-512 with VRANGE, and with more features."""
+    needs = f"avx512f avx512dq fma {features}"
+    return _x86(name, needs, 16, _TILES_32, vrange=True, ordered="v", half=half)
 
 
 #: Instruction sets; the first one that the processor has is used.
 _ROWS = (
-    _x86("avx512dq", "avx512f avx512dq fma", 16, _TILES_32, vrange=True, ordered="v"),
+    _avx512("avx512fp16", "avx512bw avx512fp16", HalfLanes((8, 3))),
+    _avx512("avx512dq"),
     _x86("avx512", "avx512f fma", 16, _TILES_32, ordered="v"),
     _x86("avx2fma", "avx2 fma", 8, _TILES_16),
     _x86("avx2", "avx2", 8, _TILES_16),
     _x86("sse2", "", 4, _TILES_16),
     # AArch64 flushes before rounding, x86 after it: the proofs of `flush` are x86's.
-    Target("neon", ("aarch64", "arm64"), frozenset(), 4, True, Direction.LLVM, _TILES_16),
+    Target(
+        "neonfp16",
+        _ARM,
+        frozenset({"+fullfp16"}),
+        4,
+        True,
+        Direction.LLVM,
+        _TILES_16,
+        half=HalfLanes((8, 2)),
+    ),
+    Target("neon", _ARM, frozenset(), 4, True, Direction.LLVM, _TILES_16),
     Target("genericfma", ("ppc64le", "s390x"), frozenset(), 4, True, Direction.FIXED, _TILES_16),
 )
 #: Portable vector operations, for an architecture without a row.
@@ -153,8 +179,10 @@ GENERIC = Target("generic", (), frozenset(), 4, False, Direction.FIXED, _TILES_1
 MODEL = Target(
     "model", (), frozenset(), 16, True, Direction.ARITHMETIC, _TILES_LOOPS, flush=True, implementation=Implementation.LOOPS
 )  # fmt: skip
+#: Lanes of binary16 without the instructions for them: the bits of `avx512fp16`, slowly.
+PROMOTED = _avx512("avx512half", "avx512bw", HalfLanes((8, 3), native=False))
 #: All targets by name.
-TARGETS = {target.name: target for target in (*_ROWS, GENERIC, MODEL)}
+TARGETS = {target.name: target for target in (*_ROWS, GENERIC, MODEL, PROMOTED)}
 
 
 #: Targets that may be chosen for any processor.
@@ -165,22 +193,31 @@ PORTABLE = (GENERIC.name, MODEL.name)
 def host_target() -> Target:
     """The target that Numba compiles for, by its own settings (NUMBA_CPU_NAME, NUMBA_CPU_FEATURES).
 
-    The environment variable HFP8SIM_TARGET chooses a portable one instead, `generic` or `model`.
+    The environment variable HFP8SIM_TARGET chooses another one: a portable one, `generic` or `model`, or
+    `avx512half` on a processor with AVX-512.
 
     Raises:
-        InputError: HFP8SIM_TARGET is neither.
+        InputError: HFP8SIM_TARGET is none of these.
     """
     chosen = os.environ.get("HFP8SIM_TARGET")
     if chosen:
-        if chosen not in PORTABLE:
-            raise InputError(f"HFP8SIM_TARGET is {chosen!r}, must be {' or '.join(PORTABLE)}")
+        choices = (*PORTABLE, PROMOTED.name) if runs(PROMOTED) else PORTABLE
+        if chosen not in choices:
+            raise InputError(f"HFP8SIM_TARGET is {chosen!r}, must be {' or '.join(choices)}")
         return TARGETS[chosen]
-    features = set(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
+    return next((target for target in _ROWS if runs(target)), GENERIC)
+
+
+def runs(target: Target) -> bool:
+    """Whether the processor that Numba compiles for has all that a row of x86 or AArch64 needs."""
     machine = platform.machine().lower()
-    for target in _ROWS:
-        if machine in target.machines and target.features <= features:
-            return target
-    return GENERIC
+    return machine in target.machines and target.features <= set(_features().split(","))
+
+
+def _features() -> str:
+    """The features of the processor that Numba compiles for, as LLVM spells them."""
+    features: str = cpu_target.target_context.codegen().magic_tuple()[2]
+    return features
 
 
 def tiling(target: Target, form: Form, counting: Counting) -> Tiling:
@@ -194,6 +231,9 @@ def tiling(target: Target, form: Form, counting: Counting) -> Tiling:
 def _tile(target: Target, form: Form, counting: Counting) -> tuple[int, int]:
     """(rows, vectors per row) as large as the registers hold."""
     tiles, watched = target.tiles, form.overflow is Overflow.NAN
+    if form.lane is Lane.FLOAT16:
+        assert target.half is not None
+        return target.half.tile
     if (
         form.order is Order.ALIGNED
         or form.intra.mode is Mode.HASH

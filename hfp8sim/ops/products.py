@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -157,9 +158,15 @@ def explain(
 ) -> kernels.Plan:
     """How `gemm` would compute this product: which kernel, and why it is right. `str` gives one line.
 
-    Arguments and errors are those of `gemm`. Only the operands are scanned; no product is computed.
+    Arguments and errors are those of `gemm`. Only the operands are scanned; no product is computed. On a processor
+    with lanes of binary16 the plan has the share of them, `Plan.share`.
     """
-    return check_product(a, b, profile, a_format, b_format).plan(events)
+    product = check_product(a, b, profile, a_format, b_format)
+    plan = product.plan(events)
+    if plan.window is None:
+        return plan
+    share = kernels.share_of_halves(plan, product.a.codes, product.b.codes)
+    return dataclasses.replace(plan, share=share)
 
 
 class Product(NamedTuple):

@@ -17,6 +17,7 @@ from hfp8sim.verify import c_reference as reference
 from hfp8sim.verify import sweeps
 from hfp8sim.verify.check import Check, Result, differences
 from hfp8sim.verify.convert import ConvertSweep, convert_check
+from hfp8sim.verify.half import half_check, half_target
 from hfp8sim.verify.mac import AddSweep, MacSweep, add_check, mac_check
 from hfp8sim.verify.update import exhaustive_checks, update_sample
 
@@ -24,6 +25,9 @@ from hfp8sim.verify.update import exhaustive_checks, update_sample
 HFP8_PAIRS = (("hfp8-143", "hfp8-143"), ("hfp8-143", "hfp8-152"), ("hfp8-152", "hfp8-152"))
 #: Modes in which every triple is compared.
 MAC_MODES = ("nearest-away", "nearest-even", "toward-zero", "stochastic-a")
+
+#: Modes that lanes of binary16 have bits enough for.
+HALF_MODES = ("nearest-away", "toward-zero")
 
 
 def eight_bit_formats() -> list[FloatFormat]:
@@ -56,6 +60,11 @@ def _exhaustive() -> list[Check]:
         add_check(AddSweep(dlfloat, "nearest-away")),
         add_check(AddSweep(ieee, "nearest-even")),
     ]
+    if (target := half_target()) is not None:
+        rows += [
+            half_check(get_format(a), get_format(b), dlfloat, mode, target)
+            for (a, b), mode in itertools.product(HFP8_PAIRS, HALF_MODES)
+        ]
     for fmt in eight_bit_formats():
         mode = "nearest-away" if fmt.lowest == "normal" else "nearest-even"
         policy = "special" if fmt.has_nan else "saturate"
