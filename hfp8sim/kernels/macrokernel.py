@@ -100,11 +100,18 @@ def loop_nest(half: bool) -> Any:
         """
         job = record_at(argument, JOB)
         if half:
-            half_kernel, numbers = record_at(job.half_kernel, KERNEL), record_at(job.numbers, NUMBERS)
-            # A chunk that is open before or after the job has its sum in float32.
-            tries = job.from_zero and not job.keeps_chunks and job.a.halves != 0
+            half_kernel, numbers = (
+                record_at(job.half_kernel, KERNEL),
+                record_at(job.numbers, NUMBERS),
+            )
+            tries = job.a.halves != 0  # the panels hold all k
         kernel, tile = record_at(job.kernel, KERNEL), job.tile
-        size, width, panels, columns = kernel.lane_bytes, kernel.width, kernel.panels, kernel.columns
+        size, width, panels, columns = (
+            kernel.lane_bytes,
+            kernel.width,
+            kernel.panels,
+            kernel.columns,
+        )
         depth, carried = job.a.depth * PANEL, job.keeps_chunks
         words, chunk_words = job.a.depth // width * PANEL, job.a.chunks * PANEL
         steps, left, length = job.steps, job.steps_left, job.steps_per_chunk
@@ -135,7 +142,9 @@ def loop_nest(half: bool) -> Any:
                         b_bounds = bounds_of(job.b.bounds, j, count if tried else 0)
                     for i in range(i0, min(i0 + group, row_panels)):
                         if half:
-                            if tried and in_window(bounds_of(job.a.bounds, i, 1), b_bounds, numbers):
+                            if tried and in_window(
+                                bounds_of(job.a.bounds, i, 1), b_bounds, numbers
+                            ):
                                 multiply_halves(job, half_kernel, i, j, first, count)
                                 continue
                         at = j
@@ -146,12 +155,18 @@ def loop_nest(half: bool) -> Any:
                             for r in range(0, PANEL, kernel.rows if wide else kernel.narrow_rows):
                                 for c in range(0, PANEL, columns):
                                     cell = r * PANEL + c
-                                    a, b = i * depth + first * step + r, at * depth + first * step + c
+                                    a, b = (
+                                        i * depth + first * step + r,
+                                        at * depth + first * step + c,
+                                    )
                                     a_word = i * words + first * PANEL + r
                                     b_word = at * words + first * PANEL + c
                                     a_chunk = i * chunk_words + chunks * PANEL + r
                                     b_chunk = at * chunk_words + chunks * PANEL + c
-                                    tile.a, tile.b = job.a.values + a * size, job.b.values + b * size
+                                    tile.a, tile.b = (
+                                        job.a.values + a * size,
+                                        job.b.values + b * size,
+                                    )
                                     tile.a_exponents = job.a.exponents + a * 4
                                     tile.b_exponents = job.b.exponents + b * 4
                                     tile.chunk = job.chunk + (place * carried + cell) * size

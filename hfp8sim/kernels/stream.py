@@ -23,6 +23,7 @@ from hfp8sim._numba.layouts import layout
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack, zero_products
 from hfp8sim.kernels.form import EVENTS, PANEL
+from hfp8sim.kernels.half import Share, count_pairs
 from hfp8sim.kernels.jobs import (
     PACKING,
     WRITING,
@@ -55,6 +56,7 @@ Formats = tuple[FloatFormat, FloatFormat, FloatFormat]
 View = tuple[int, int, int, int, int]
 
 _FRESH = Fresh()
+_NO_KEYS = (np.uint64(0), np.uint64(0))
 
 #: What the panels of one operand hold, so that packing it again can be left out.
 PACKED = layout(
@@ -268,8 +270,7 @@ class Stream:
         ]
         for side, halves in zip("ab", self.halves):
             for record in (self.table[side]["panels"], self.table["kernel"][side]):
-                record["halves"] = halves.values.ctypes.data
-                record["bounds"] = halves.bounds.ctypes.data
+                _point_to_halves(record, halves)
 
     def set_keys(self, keys: tuple[Keys, Keys]) -> None:
         """Pack with the random words of these keys from here on."""
@@ -321,20 +322,46 @@ def view(codes: Codes, first: int = 0) -> View:
 
 def pack_operand(
     plan: Plan, codes: Codes, fmt: FloatFormat, keys: Keys, *,
-    of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH,
+    of_a: bool, first: int = 0, k0: int = 0, memory: Fresh = _FRESH, halves: Halves | None = None,
 ) -> Panels:  # fmt: skip
     """Pack a matrix of codes (rows, k), which is a part of A or of B's transpose.
 
     Args:
         first: number of its first row in the whole operand.
         k0: its first k in the whole operand; a step begins there.
+        halves: filled in with the same numbers in binary16, if the plan has a window and the codes have all k.
     """
     panels = allocate_panels(plan, *codes.shape, of_a=of_a, k0=k0, memory=memory)
     parameters, function = packing_parameters(plan, fmt, keys, of_a), plan.packer(codes.itemsize)
-    _pack(
-        np.zeros(1, PACKING), function, parameters, panels, view(codes, first), k0, codes.shape[1]
-    )
+    job = np.zeros(1, PACKING)
+    if halves is not None:
+        _point_to_halves(job["panels"], halves)
+    _pack(job, function, parameters, panels, view(codes, first), k0, codes.shape[1])
     return panels
+
+
+def half_panels(plan: Plan, codes: Codes, *, of_a: bool) -> Halves:
+    """A matrix of codes (rows, k), all of A or of B's transpose, in binary16; the plan has a window."""
+    halves = allocate_halves(*codes.shape, of_a=of_a)
+    pack_operand(plan, codes, plan.formats[0 if of_a else 1], _NO_KEYS, of_a=of_a, halves=halves)
+    return halves
+
+
+def share_of_halves(plan: Plan, a: Codes, b: Codes) -> Share | None:
+    """How much of a product (M, K) × (K, N) is computed in lanes of binary16; None: its plan has no window."""
+    if plan.window is None or plan.kernel is None:
+        return None
+    rows, columns = half_panels(plan, a, of_a=True), half_panels(plan, b.T, of_a=False)
+    halves = plan.kernel.of_halves
+    return count_pairs(
+        rows.bounds, columns.bounds, plan.numbers, halves.panels, halves.narrow.panels
+    )
+
+
+def _point_to_halves(panels: NDArray[np.void], halves: Halves) -> None:
+    """Let a `macrokernel.PANELS` have panels in binary16."""
+    panels["halves"] = halves.values.ctypes.data
+    panels["bounds"] = halves.bounds.ctypes.data
 
 
 @jit
@@ -354,7 +381,7 @@ def accumulate(
 
     Args:
         k0: the first k of the panels in the whole GEMM.
-        halves: the same panels in binary16.
+        halves: the same panels in binary16, of all k; the accumulators are `whole`.
         last: K ends with them, and so does the open chunk.
 
     Returns:
@@ -366,8 +393,7 @@ def accumulate(
     if plan.window:
         job["half_kernel"] = plan.half_table.ctypes.data
     for side, panels in zip("ab", halves or ()):
-        job[side]["halves"] = panels.values.ctypes.data
-        job[side]["bounds"] = panels.bounds.ctypes.data
+        _point_to_halves(job[side], panels)
     _accumulate(
         job, plan.function, plan.kernel_table, a, b, sums.chunk, sums.total, plan.numbers,
         counts, a.values.shape[1] // plan.products, per_chunk - step0 % per_chunk, per_chunk, last, sums.whole,

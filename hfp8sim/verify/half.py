@@ -13,7 +13,8 @@ from hfp8sim import kernels
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.kernels.half import BOUNDS
-from hfp8sim.kernels.panels import Halves, allocate_accumulators, pack_operand
+from hfp8sim.kernels.panels import Halves, allocate_accumulators
+from hfp8sim.kernels.stream import pack_operand
 from hfp8sim.kernels.target import PROMOTED, Target, host_target, runs
 from hfp8sim.units import Profile
 from hfp8sim.verify import c_reference as reference

@@ -19,7 +19,7 @@ from hfp8sim.kernels.form import Adder, Counting, Form, Lane, Mode, Overflow, Un
 from hfp8sim.kernels.half import LARGEST, Share
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.microkernel import build
-from hfp8sim.kernels.panels import half_panels, share_of_halves
+from hfp8sim.kernels.stream import half_panels, share_of_halves
 from hfp8sim.units import Profile, get_profile, profiles
 from hfp8sim.verify.half import HalfSweep, half_target
 from tests.kernels.cases import HFP8, numbers, same

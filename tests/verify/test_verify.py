@@ -36,7 +36,9 @@ def test_exhaustive_tier_covers_all_inputs() -> None:
     assert len(set(names)) == len(names)
     long = [check for check in verify.checks(exhaustive=True) if check.exhaustive]
     assert sum(check.name.startswith("multiply") for check in long) == 3 * 4
-    assert sum(check.name.startswith("binary16") for check in long) == (3 * 2 if half_target() else 0)
+    assert sum(check.name.startswith("binary16") for check in long) == (
+        3 * 2 if half_target() else 0
+    )
     assert sum(check.name.startswith("conversion") for check in long) == sum(
         get_format(name).bits == 8 for name in formats()
     )
