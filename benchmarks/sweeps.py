@@ -61,23 +61,22 @@ def measured(modules: str, *commands: list[str]) -> Cost:
 def compute(way: str, first: int, stop: int, jobs: int, folder: str) -> None:
     """Compute the points of some seeds, in this process or from it."""
     import hfp8sim as hs
-    from hfp8sim.sweeps import Plan
-    from hfp8sim.sweeps.jobs import Resolver
 
-    plan = Plan(
-        {
-            "workload": ["digits-cnn"],
-            "profile.chunk_length": [16, 32, 64, 128, 256],
-            "profile.rounding": ["nearest-away", "nearest-even"],
-            "machine.memory.bytes_per_cycle": [32, 128],
-            "seed": list(range(first, stop)),
-        }
-    )
+    axes = {
+        "profile.chunk_length": [16, 32, 64, 128, 256],
+        "profile.rounding": ["nearest-away", "nearest-even"],
+        "machine.memory.bytes_per_cycle": [32, 128],
+    }
+    seeds = list(range(first, stop))
     if way == "sweep":
-        result = hs.sweep(plan, n_jobs=jobs, threads=1, out=folder)
+        result = hs.sweep("digits-cnn", seeds=seeds, vary=axes, n_jobs=jobs, threads=1, out=folder)
         if result.failed or len(result) != A_SEED * (stop - first):
             raise SystemExit(result.summary)
         return
+    from hfp8sim.sweeps import Plan
+    from hfp8sim.sweeps.jobs import Resolver
+
+    plan = Plan({"workload": ["digits-cnn"], "seed": seeds} | axes)
     workload = hs.load_workload("digits-cnn")
     resolver = Resolver()
     for values in plan.values(resolver.lookup):

@@ -33,8 +33,9 @@ _HOMES = {
     "hfp8sim.workloads": ("load_workload",),
     "hfp8sim.report.report": ("Report", "compare"),
     "hfp8sim.simulation": ("Interrupted", "calibrate", "predictions", "simulate"),
+    "hfp8sim.sweeps.drive": ("SweepInterrupted",),
     "hfp8sim.sweeps.result": ("SweepResult",),
-    "hfp8sim.sweeps.run": ("SweepInterrupted", "sweep"),
+    "hfp8sim.sweeps.run": ("sweep",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -71,8 +72,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
     from hfp8sim.simulation import calibrate as calibrate
     from hfp8sim.simulation import predictions as predictions
     from hfp8sim.simulation import simulate as simulate
+    from hfp8sim.sweeps.drive import SweepInterrupted as SweepInterrupted
     from hfp8sim.sweeps.result import SweepResult as SweepResult
-    from hfp8sim.sweeps.run import SweepInterrupted as SweepInterrupted
     from hfp8sim.sweeps.run import sweep as sweep
     from hfp8sim.units import Profile as Profile
     from hfp8sim.units import get_profile as get_profile

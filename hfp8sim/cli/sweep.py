@@ -7,12 +7,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hfp8sim.cli.common import BAD_INPUT, INTERRUPTED, app, print_out, progress_bar, say
+from hfp8sim.collector import collector_off
 from hfp8sim.errors import InputError
+
+if TYPE_CHECKING:
+    from hfp8sim.sweeps.result import SweepResult
 
 #: Seconds between two lines of progress where there is no terminal.
 _LINE_EVERY = 60.0
@@ -47,34 +51,17 @@ def sweep(
     ] = "table",
 ) -> None:
     """Run every point of a plan: a grid, a list or a random sample of settings."""
-    from hfp8sim.simulation.checkpoint import stoppable
-    from hfp8sim.sweeps import load_plan
-    from hfp8sim.sweeps.run import SweepInterrupted
-    from hfp8sim.sweeps.run import sweep as run_sweep
-    from hfp8sim.sweeps.table import print_result
-
     if form not in ("table", "csv"):
         raise InputError(f"--format is {form}, must be table or csv")
-    loaded = load_plan(plan)
     if dry_run:
-        sys.stdout.write(_listed(loaded))
+        sys.stdout.write(_listed(plan))
         return
-    notice = "stopping; the points that are done are kept" if out else "stopping"
-    with (
-        _dask(dask) as executor,
-        _progress(loaded.name) as bar,
-        stoppable(lambda: say(notice), lambda: None) as stop,
-    ):
-        try:
-            result = run_sweep(
-                loaded, n_jobs=jobs if executor is None else 1, executor=executor, threads=threads,
-                out=out, repeat_failed=repeat_failed, progress=bar, stop=lambda: stop.requested,
-            )  # fmt: skip
-        except SweepInterrupted as interrupted:
-            result = interrupted.result
+    result = _result(plan, out, jobs, threads, dask, repeat_failed)
     if form == "csv":
         sys.stdout.write(result.to_csv())
     else:
+        from hfp8sim.sweeps.table import print_result
+
         print_out(lambda terminal: print_result(result, terminal))
     if out is not None:
         for path in result.save(out):
@@ -89,12 +76,41 @@ def sweep(
         sys.exit(BAD_INPUT)
 
 
-def _listed(plan: Any) -> str:
-    """The points of a plan as CSV, without computing any."""
+def _result(
+    path: Path, out: Path | None, jobs: int, threads: int | None, dask: str, repeat_failed: bool
+) -> SweepResult:
+    """The points of a plan's file; those that are finished if the command is interrupted."""
+    from hfp8sim.sweeps.run import workers
+
+    notice = "stopping; the points that are done are kept" if out else "stopping"
+    with _dask(dask) as executor, workers(jobs, executor, out) as template:
+        with collector_off():  # the processes load these modules at the same time
+            from hfp8sim.simulation.checkpoint import stoppable
+            from hfp8sim.sweeps import load_plan
+            from hfp8sim.sweeps.drive import SweepInterrupted, run_plan
+
+        plan = load_plan(path)
+        with (
+            _progress(plan.name) as bar,
+            stoppable(lambda: say(notice), lambda: None) as stop,
+        ):
+            try:
+                return run_plan(
+                    plan, template, n_jobs=jobs, executor=executor, threads=threads, out=out,
+                    repeat_failed=repeat_failed, progress=bar, stop=lambda: stop.requested,
+                )  # fmt: skip
+            except SweepInterrupted as interrupted:
+                return interrupted.result
+
+
+def _listed(path: Path) -> str:
+    """The points of a plan's file as CSV, without computing any."""
     from hfp8sim.report.csv import csv_text
+    from hfp8sim.sweeps import load_plan
     from hfp8sim.sweeps.jobs import Resolver
     from hfp8sim.sweeps.keys import cell
 
+    plan = load_plan(path)
     keys = plan.keys
     points = plan.values(Resolver().lookup)
     rows = [[number, *(cell(p.get(key)) for key in keys)] for number, p in enumerate(points)]

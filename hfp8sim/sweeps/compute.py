@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,8 @@ from hfp8sim.report.columns import COLUMNS, Row, plain_value
 from hfp8sim.report.record import ReportRecord
 from hfp8sim.report.step import training_step
 from hfp8sim.simulation import simulate
-from hfp8sim.sweeps.jobs import LAYOUT, Job
-from hfp8sim.sweeps.store import DONE, FAILED, Record, Store, open_existing
+from hfp8sim.sweeps.jobs import Job
+from hfp8sim.sweeps.store import DONE, FAILED, LAYOUT, Record, Store, open_existing
 from hfp8sim.systems import System
 from hfp8sim.workloads import load_workload
 
@@ -51,6 +52,19 @@ def compute_point(job: Job, folder: str | None, repeat_failed: bool = False) -> 
         if keep:
             store.write(job.key, record)
         return record
+
+
+def compute_in_worker(job: Job, folder: str | None, repeat_failed: bool = False) -> Record:
+    """`compute_point` in a worker process. After its first point the collector leaves out what is there."""
+    record = compute_point(job, folder, repeat_failed)
+    _freeze()
+    return record
+
+
+@functools.cache
+def _freeze() -> None:
+    """Leave the modules, kernels and workloads that are there out of garbage collection, once in a process."""
+    gc.freeze()
 
 
 def finished(store: Store, job: Job, repeat_failed: bool) -> Record | None:

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,12 @@ from hfp8sim.simulation.provenance import digest, profile_fields
 from hfp8sim.simulation.run import DEFAULT_MAX_MACS
 from hfp8sim.sweeps.keys import PLAIN, cell
 from hfp8sim.sweeps.plan import UnfitError, Values
+from hfp8sim.sweeps.store import LAYOUT
 from hfp8sim.systems import System, load_system
 from hfp8sim.timing import get_model
 from hfp8sim.units import Profile, get_profile
 from hfp8sim.units.policy import parse
 from hfp8sim.workloads import load_workload
-
-#: Version of the layout of a point's file.
-LAYOUT = 1
 
 #: Multiply-accumulates that a layer and phase costs beside its values; for the estimate of the time left.
 _TASK_MACS = 1 << 21
@@ -73,7 +71,7 @@ class Resolver:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
         self._records: dict[tuple[str, str], Any] = {}
-        self._digests: dict[int, tuple[Workload, str]] = {}
+        self._computed: dict[tuple[Callable[[Any], Any], int], tuple[Any, Any]] = {}
         self._macs: dict[tuple[str, tuple[str, ...]], list[int]] = {}
         self._changed: dict[tuple[int, str], tuple[Any, Any]] = {}
 
@@ -187,15 +185,16 @@ class Resolver:
             self._records[entry] = load(source)
         return self._records[entry]
 
-    def _digest(self, workload: Workload) -> str:
-        """The digest of a workload, computed once."""
-        if id(workload) not in self._digests:
-            self._digests[id(workload)] = workload, digest(workload)
-        return self._digests[id(workload)][1]
+    def _once(self, function: Callable[[Any], Any], record: Any) -> Any:
+        """What a function gives for a record, computed once. The record is kept, so that its `id` stays its own."""
+        entry = function, id(record)
+        if entry not in self._computed:
+            self._computed[entry] = record, function(record)
+        return self._computed[entry][1]
 
     def _layer_macs(self, workload: Workload, phases: tuple[str, ...]) -> list[int]:
         """Multiply-accumulates of each layer and phase, computed once."""
-        entry = self._digest(workload), phases
+        entry = self._once(digest, workload), phases
         if entry not in self._macs:
             self._macs[entry] = [
                 layer.shape(phase).macs
@@ -250,9 +249,9 @@ class Resolver:
         settings = {
             "layout": LAYOUT,
             "sources": sources("hfp8sim.simulation"),
-            "workload": self._digest(workload),
-            "machine": machine_fields(machine),
-            "profile": plain_profile(profile),
+            "workload": self._once(digest, workload),
+            "machine": self._once(machine_fields, machine),
+            "profile": self._once(plain_profile, profile),
             "policy": [[rule, plain_profile(other)] for rule, other in rules],
             "system": system_fields(self.system(point)),
         } | {
@@ -298,7 +297,7 @@ class Resolver:
             "sources": sources("hfp8sim.training.runs"),
             "network_source": _network_source(str(given["network"])),
             "torch": _torch_version(),
-            "machine": machine_fields(machine),
+            "machine": self._once(machine_fields, machine),
             "time_model": model,
             "system": system_fields(self.system(point)),
             "recipe": repr(recipe),

@@ -8,36 +8,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gc
 import os
 import queue
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol
 
 from hfp8sim.errors import InputError, one_line
-from hfp8sim.sweeps.compute import compute_point, failure
+from hfp8sim.sweeps.compute import compute_in_worker, compute_point, failure
 from hfp8sim.sweeps.jobs import Job
 from hfp8sim.sweeps.ranges import Ranges
 from hfp8sim.sweeps.store import Record
-
-#: Variables that bound the threads of the libraries below NumPy.
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
-)  # fmt: skip
+from hfp8sim.sweeps.template import Template, end_with_parent, worker_environment
 
 #: Seconds between two looks at futures that call nobody when they are done.
 _INTERVAL = 0.05
 
 #: Jobs that a worker process has at most: the one that it computes, and the next, for which it need not wait.
 _SENT = 2
-
-#: Seconds between two looks of a worker whether its parent lives.
-_PARENT_INTERVAL = 1.0
 
 
 class Lost(NamedTuple):
@@ -51,10 +42,6 @@ class Answer(NamedTuple):
 
     job: Job
     result: Record | Lost
-
-
-#: As `compute_point`.
-Compute = Callable[[Job, str | None, bool], Record]
 
 
 class Task(NamedTuple):
@@ -109,11 +96,15 @@ class _Worker:
 
 
 class ProcessPool:
-    """Processes of this machine, by joblib's loky. Each has a range of neighbouring jobs."""
+    """Processes of this machine. Each has a range of neighbouring jobs.
 
-    def __init__(self, task: Task, processes: int) -> None:
-        self._task = task
-        self._workers = [_Worker(number, _process()) for number in range(processes)]
+    Args:
+        template: whose workers they are; None for those of joblib's loky.
+    """
+
+    def __init__(self, task: Task, processes: int, template: Template | None) -> None:
+        self._task, self._template = task, template
+        self._workers = [_Worker(number, _process(template)) for number in range(processes)]
         self._ranges = Ranges(processes)
         self._ended: queue.SimpleQueue[tuple[_Worker, Any, Job, Any]] = queue.SimpleQueue()
 
@@ -131,14 +122,14 @@ class ProcessPool:
 
     def _send(self, worker: _Worker, job: Job) -> bool:
         """Send a job; False if the process has ended and its last job's answer is still to come."""
-        call = _compute_in_worker, compute_point, job, *self._task
+        call = compute_in_worker, job, *self._task
         try:
             future = worker.executor.submit(*call)
         except BrokenExecutor:
             if worker.sent:
                 self._ranges.give_back(worker.number, [job])
                 return False
-            _replace(worker)
+            self._replace(worker)
             future = worker.executor.submit(*call)
         worker.sent[job.key] = job
         executor = worker.executor
@@ -158,66 +149,42 @@ class ProcessPool:
         if isinstance(result, Lost):
             self._ranges.give_back(worker.number, worker.sent.values())
             worker.sent.clear()
-            _replace(worker)
+            self._replace(worker)
         self._feed(worker)
         return Answer(job, result)
 
+    def _replace(self, worker: _Worker) -> None:
+        """Give a worker a new process in place of one that has ended."""
+        with contextlib.suppress(Exception):
+            worker.executor.shutdown(wait=False, kill_workers=True)
+        worker.executor = _process(self._template)
+
     def close(self) -> None:
+        if self._template is not None:
+            self._template.close()
         with ThreadPoolExecutor(len(self._workers)) as threads:  # each waits for its process to end
             for worker in self._workers:
                 threads.submit(worker.executor.shutdown, wait=True, kill_workers=True)
 
 
-def _replace(worker: _Worker) -> None:
-    """Give a worker a new process in place of one that has ended."""
-    with contextlib.suppress(Exception):
-        worker.executor.shutdown(wait=False, kill_workers=True)
-    worker.executor = _process()
-
-
-def _process() -> Any:
-    """An executor with one process, whose libraries use one thread unless the caller's environment says else."""
+def _process(template: Template | None) -> Any:
+    """An executor with one process, which starts now."""
+    if template is not None:
+        return template.executor()
     try:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor
     except ImportError:
         raise InputError("n_jobs needs joblib: pip install joblib") from None
     # loky replaces a process whose memory has grown by 300 MB, and warns where its next job waits; none is lost.
     warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-    environment = {name: os.environ.get(name, "1") for name in _THREAD_VARIABLES}
     executor = ProcessPoolExecutor(
-        max_workers=1, env=environment, initializer=_prepare_worker, initargs=(os.getpid(),)
+        max_workers=1,
+        env=worker_environment(),
+        initializer=end_with_parent,
+        initargs=(os.getpid(),),
     )
     executor.submit(int)  # the process starts now, and imports this module
     return executor
-
-
-def _compute_in_worker(compute: Compute, *arguments: Any) -> Record:
-    """`compute_point` in a worker process.
-
-    Without psutil, loky collects garbage once a second. After the first point the modules and kernels are there:
-    from then on the collector leaves out what was there before.
-    """
-    record = compute(*arguments)
-    if not gc.get_freeze_count():
-        gc.freeze()
-    return record
-
-
-def _prepare_worker(parent: int) -> None:
-    """Leave Ctrl-C to the process that started the sweep, and end when it has ended.
-
-    A terminal sends Ctrl-C to all processes. A parent that is killed ends no child: each looks for itself.
-    """
-    import signal
-    import threading
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_PARENT_INTERVAL)
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class ExecutorPool:
@@ -299,11 +266,11 @@ def _result(job: Job, future: Any) -> Record | Lost:
         return failure(job, one_line(f"{type(error).__name__}: {error}"))
 
 
-def make_pool(task: Task, n_jobs: int, executor: Any) -> Pool:
+def make_pool(task: Task, n_jobs: int, executor: Any, template: Template | None) -> Pool:
     """The pool of a sweep: the caller's executor, or `n_jobs` processes, or this process for one.
 
     Args:
-        n_jobs: processes; −1 for as many as there are cores.
+        template: as of `ProcessPool`.
     """
     if executor is not None:
         if not hasattr(executor, "submit"):
@@ -311,4 +278,4 @@ def make_pool(task: Task, n_jobs: int, executor: Any) -> Pool:
         return ExecutorPool(task, executor)
     if n_jobs == 1:
         return SerialPool(task)
-    return ProcessPool(task, n_jobs)
+    return ProcessPool(task, n_jobs, template)

@@ -15,7 +15,9 @@ from typing import Any
 
 from hfp8sim.errors import InputError
 from hfp8sim.files import check_folder, lock, write_cached
-from hfp8sim.sweeps.jobs import LAYOUT
+
+#: Version of the layout of a point's file.
+LAYOUT = 1
 
 #: What a point's file holds: `settings`, `status`, `reason`, `measures`, `columns`, `rows`, `history`.
 Record = dict[str, Any]
@@ -45,8 +47,11 @@ class Store:
 
     def is_empty(self) -> bool:
         """Whether there is no point's file."""
-        with os.scandir(self.folder / POINTS) as entries:
-            return not any(entry.name.endswith(".json") for entry in entries)
+        try:
+            with os.scandir(self.folder / POINTS) as entries:
+                return not any(entry.name.endswith(".json") for entry in entries)
+        except OSError:
+            return True
 
     def path(self, key: str) -> Path:
         """The file of a point."""

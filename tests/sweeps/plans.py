@@ -11,7 +11,7 @@ WIDE = Workload("wide", (Layer("c", "gemm", 6, 9, 40),))
 
 
 def small_plan(**changes: object) -> Plan:
-    """Sixteen points of a small network, two of which fail."""
+    """Sixteen points of a small network."""
     axes = {
         "workload": [GEMMS],
         "phases": ["fwd"],

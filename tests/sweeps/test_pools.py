@@ -23,12 +23,12 @@ class Executor:
 
     made: list[Executor]
 
-    def __init__(self) -> None:
+    def __init__(self, template: None) -> None:
         self.calls: list[tuple[Job, Future[Any]]] = []
         self.broken = False
         self.made.append(self)
 
-    def submit(self, function: Any, compute: Any, job: Job, *task: Any) -> Future[Any]:
+    def submit(self, function: Any, job: Job, *task: Any) -> Future[Any]:
         if self.broken:
             raise BrokenExecutor("it has ended")
         self.calls.append((job, Future()))
@@ -60,7 +60,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Executor]]:
 
 
 def pool_of(processes: int, keys: str) -> ProcessPool:
-    pool = ProcessPool(Task(None, False), processes)
+    pool = ProcessPool(Task(None, False), processes, None)
     pool.submit([Job(key) for key in keys])  # type: ignore[misc]
     return pool
 

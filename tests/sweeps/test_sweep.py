@@ -22,10 +22,11 @@ import pytest
 import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.network import Layer, Workload
-from hfp8sim.sweeps import Plan, pools
+from hfp8sim.sweeps import Plan, pools, run
 from hfp8sim.sweeps import compute as compute_module
 from hfp8sim.sweeps.jobs import Resolver
 from hfp8sim.sweeps.store import Store
+from hfp8sim.sweeps.template import Template
 from tests.sweeps.plans import GEMMS, WIDE, small_plan
 
 
@@ -289,7 +290,11 @@ def test_claim_ends_with_its_process(tmp_path: Path) -> None:
 # -- where it is computed ----------------------------------------------------------------------------
 
 
-def test_processes_give_the_same_table(tmp_path: Path, table: str) -> None:
+@pytest.mark.parametrize("fork", [True, False])
+def test_processes_give_the_same_table(
+    fork: bool, tmp_path: Path, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "can_fork", lambda: fork)
     result = hs.sweep(small_plan(), n_jobs=2, out=tmp_path)
     assert result.to_csv() == table
     assert files(tmp_path) == _serial_files(tmp_path / "serial")
@@ -369,15 +374,30 @@ def test_interrupt_carries_what_is_finished(table: str) -> None:
     assert result.to_csv().splitlines()[1:6] == table.splitlines()[1:6]
 
 
-def worker_processes() -> list[int]:
-    """The processes of loky below this one."""
+def child_processes(parent: int, program: bytes) -> list[int]:
+    """The children of a process with a text in their command line."""
     found = []
-    for children in Path("/proc/self/task").glob("*/children"):
+    for children in Path(f"/proc/{parent}/task").glob("*/children"):
         with contextlib.suppress(OSError):
             for pid in map(int, children.read_text().split()):
                 command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                found += [pid] * (b"popen_loky" in command)
+                found += [pid] * (program in command)
     return found
+
+
+def template_processes() -> list[int]:
+    """The templates below this process."""
+    return child_processes(os.getpid(), b"sweeps.template")
+
+
+def worker_processes() -> list[int]:
+    """The worker processes of this one: below its templates, or loky's."""
+    forked = [
+        pid
+        for template in template_processes()
+        for pid in child_processes(template, b"sweeps.template")
+    ]
+    return forked + child_processes(os.getpid(), b"popen_loky")
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
@@ -395,9 +415,10 @@ def test_killed_workers_lose_their_point_alone(tmp_path: Path, table: str) -> No
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
-def test_worker_that_ends_between_points_is_replaced() -> None:
+@pytest.mark.parametrize("template", [Template(), None], ids=["forked", "loky"])
+def test_worker_that_ends_between_points_is_replaced(template: Template | None) -> None:
     job = Resolver(1).job({"workload": WIDE, "phases": "fwd"})
-    pool = pools.ProcessPool(pools.Task(None, False), 1)
+    pool = pools.ProcessPool(pools.Task(None, False), 1, template)
     try:
         for _ in range(2):
             pool.submit([job])
@@ -414,26 +435,30 @@ def test_worker_that_ends_between_points_is_replaced() -> None:
         pool.close()
 
 
+def compute_unless_deadly(job: Any, *rest: Any) -> Any:
+    """`compute_in_worker`, but one point of the small plan ends the process."""
+    settings = job.arguments
+    bandwidth = settings["machine"]["memory.bytes_per_cycle"]
+    if (settings["profile"].chunk_length, bandwidth, settings["seed"]) == (8, 8, 1):
+        os._exit(9)
+    return compute_module.compute_in_worker(job, *rest)
+
+
 def test_point_that_ends_its_worker_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Such a point is tried a few times; the others have their results."""
-    deadly = hs.sweep(small_plan()).points[3].key
-
-    def compute(job: Any, *rest: Any) -> Any:
-        if job.key == deadly:
-            os._exit(9)
-        return compute_module.compute_point(job, *rest)
-
-    monkeypatch.setattr(pools, "compute_point", compute)
+    monkeypatch.setattr(pools, "compute_in_worker", compute_unless_deadly)
     result = hs.sweep(small_plan(), n_jobs=2)
     assert [row["point"] for row in result.rows if row["status"] == "failed"] == [3]
     assert "its worker ended 3 times" in result.rows[3]["reason"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
-def test_workers_end_with_their_parent() -> None:
+@pytest.mark.parametrize("template", ["template.Template()", "None"], ids=["forked", "loky"])
+def test_workers_end_with_their_parent(template: str) -> None:
     code = (
-        "from hfp8sim.sweeps import pools\n"
-        "pool = pools.ProcessPool(pools.Task(None, False), 1)\n"
+        "from hfp8sim.sweeps import pools, template\n"
+        f"template = {template}\n"
+        "pool = pools.ProcessPool(pools.Task(None, False), 1, template)\n"
         "print(pool._workers[0].executor.submit(__import__('os').getpid).result(), flush=True)\n"
         "__import__('time').sleep(600)"
     )
