@@ -135,7 +135,7 @@ SIDE = layout(
     decoder=DECODER,
     products=np.int64,  # of a step
     length=np.int64,  # products of a chunk
-    lowest=np.int64,  # the lowest exponent there
+    lowest=np.int64,  # the lowest exponent in panels of exponents
     # Panels of binary16 numbers, see `half.py`.
     quantum=np.int64,  # exponent of the format's smallest number's last place
     fraction_bits=np.int64,  # of the format

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import json
 import re
 import tomllib
@@ -72,6 +73,7 @@ def python_functions(text: str) -> list[tuple[str, int, int]]:
     return found
 
 
+@functools.cache
 def functions(path: Path, text: str) -> list[tuple[str, int, int]]:
     """`python_functions` of a Python source, or the same of a C source."""
     if path.suffix == ".py":
