@@ -38,7 +38,7 @@ test: setup
 	$(BIN)/python -m pytest
 
 exhaustive: setup
-	$(BIN)/python -m pytest -m exhaustive --dist worksteal
+	$(BIN)/python -m pytest -n 2 -m exhaustive --dist worksteal
 
 mutants: extras
 	$(BIN)/python -m tests.mutants

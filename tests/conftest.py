@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,21 @@ def pytest_collection_finish() -> None:
     """Leave what collection has made out of every later search."""
     gc.freeze()
     gc.enable()
+
+
+#: Files that take longest from an empty cache, begun first: of long files at the end one process would run alone.
+LONGEST = (
+    "kernels/test_products.py", "kernels/test_targets.py", "ops/test_products.py", "cli/test_learners.py",
+    "training/test_studies.py", "ops/test_convolutions.py", "training/distributed/test_learners.py", "cli/test_cli.py",
+    "lowering/test_bits.py", "sweeps/test_sweep.py", "training/test_layers.py", "kernels/test_depthwise.py",
+    "test_extras.py", "test_notebooks.py", "test_examples.py", "c_ref/test_c_ref.py", "test_docs.py", "units/test_update.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 TABLES: list[dict[str, Any]] = [FORMATS.records, PROFILES.records, RECIPES.records, MODELS]
