@@ -108,7 +108,7 @@ def test_panels_and_bounds(name: str, of_a: bool) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("pair", PAIRS, ids="×".join)
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_mixed_tiles_equal_the_plain_loop(pair: tuple[str, str], mode: str) -> None:
     """Tiles in binary16 beside others; chunks that a step, a panel or K ends; every number of panels of columns."""
     rng = np.random.default_rng(5)
@@ -361,7 +361,7 @@ def test_native_instructions(
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("pair", PAIRS[:4], ids="×".join)
+@pytest.mark.parametrize("pair", PAIRS[:4], ids="-".join)
 def test_sums_equal_the_c_reference(pair: tuple[str, str], mode: str) -> None:
     """A part of the distinct products with all accumulators; `verify --exhaustive` has all."""
     sweep = HalfSweep(*map(get_format, pair), get_format("dlfloat16"), mode, HALF)

@@ -7,7 +7,7 @@ import pytest
 
 from hfp8sim import kernels
 from hfp8sim.formats import get_format
-from hfp8sim.ops import explain
+from hfp8sim.ops.products import check_product
 from hfp8sim.units import get_profile, profiles
 from tests.kernels.cases import numbers
 
@@ -27,7 +27,8 @@ def test_operands_of_similar_range_share_a_plan() -> None:
     assert len(plans) == 1
     rng = np.random.default_rng(4)
     a, b = (numbers(rng, FORMAT, (8, 64), "normal") for _ in range(2))
-    assert {explain(a, b.T), explain(a[:3], b.T)} == plans
+    products = (check_product(x, b.T, profile, None, None) for x in (a, a[:3]))
+    assert {product.plan(events=False) for product in products} == plans
 
 
 @pytest.mark.parametrize("name", profiles())
