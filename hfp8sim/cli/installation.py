@@ -16,7 +16,8 @@ import numpy as np
 from hfp8sim._numba.disk_cache import kept_functions, root_folder
 from hfp8sim._numba.jit import config
 from hfp8sim.errors import InputError
-from hfp8sim.kernels.target import PORTABLE, host_target
+from hfp8sim.kernels.form import Lane
+from hfp8sim.kernels.target import host_target
 from hfp8sim.ops import Operand, gemm, thread_count
 from hfp8sim.verify.c_reference import available
 from hfp8sim.version import __version__
@@ -58,7 +59,7 @@ EXTRAS = (
 )
 
 #: Vector units that are much narrower than AVX-512 or AVX2.
-_NARROW = ("sse2", "generic", "genericfma", "neon")
+_NARROW = ("sse2", "generic", "genericfma", "neon", "neonfp16")
 #: Side of the product that `measured_speed` times.
 _SIDE = 512
 
@@ -85,10 +86,12 @@ def _processor() -> Iterator[Finding]:
         yield Finding("processor", State.BROKEN, str(error), "unset HFP8SIM_TARGET")
         return
     fact = f"{platform.machine()}, kernels for {target.name}, {target.lanes} float32 lanes"
+    if target.half is not None:
+        fact += f", {target.lanes_of(Lane.FLOAT16)} binary16 lanes"
     chosen = os.environ.get("HFP8SIM_TARGET")
-    if chosen in PORTABLE:
+    if chosen:
         yield Finding(
-            "processor", State.SLOW, f"{fact}: HFP8SIM_TARGET={chosen} chooses portable kernels",
+            "processor", State.SLOW, f"{fact}: HFP8SIM_TARGET={chosen} chooses slow kernels",
             "unset HFP8SIM_TARGET",
         )  # fmt: skip
     elif target.name in _NARROW:

@@ -30,7 +30,7 @@ from tests.kernels.cases import HFP8, MODES, PROCESSORS, ROOT, numbers, run, sam
 def with_model(plan: Plan) -> Plan:
     """The plan with the plain loops of `model.py` in place of vector code."""
     kernel = Kernel.of(plan.kernel.form, plan.kernel.counting, TARGETS["model"])
-    return dataclasses.replace(plan, kernel=kernel)
+    return dataclasses.replace(plan, kernel=kernel, window=None)
 
 
 def compare_with_model(case: dict, pair: tuple[str, str], events: bool) -> int:
