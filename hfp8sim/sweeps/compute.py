@@ -42,15 +42,15 @@ def compute_point(job: Job, folder: str | None, repeat_failed: bool = False) -> 
     store = open_existing(folder)
     if store is None:
         return _computed(job)[0]
-    with store.claim(job.key) as mine:
+    with store.claim(job.key) as claim:
         record = finished(store, job, repeat_failed)
         if record is not None:
             return record
-        if not mine:
+        if claim is None:
             return TAKEN
         record, keep = _computed(job)
         if keep:
-            store.write(job.key, record)
+            claim.write(record)
         return record
 
 

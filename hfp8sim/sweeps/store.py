@@ -7,6 +7,7 @@ beside it. The lock ends with the process, however it ends, so that another one 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from collections.abc import Iterator
@@ -72,39 +73,82 @@ class Store:
         return record if whole else None
 
     def write(self, key: str, record: Record) -> None:
-        """Write the record of a point, whole or not at all.
+        """Write the record of a point that no other process writes, whole or not at all."""
+        with self.claim(key) as claim:
+            if claim is not None:
+                claim.write(record)
 
-        It does not wait for the disk: `read` refuses what a loss of power leaves, and the point is computed again.
+    @contextlib.contextmanager
+    def claim(self, key: str) -> Iterator[Claim | None]:
+        """The right to compute a point; None if another process has it. It ends with the `with` block.
+
+        Where there are no locks, any number of processes have it: a point may then be computed twice, with one result.
+
+        Raises:
+            InputError: a folder that cannot be written.
+        """
+        path = self.path(key)
+        own = path.with_suffix(".lock")
+        try:
+            descriptor = os.open(own, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise InputError(f"cannot write {own}: {error.strerror or error}") from None
+        claim = None
+        try:
+            locked = lock(descriptor)
+            # Another process may just have finished the point: the file is renamed or removed.
+            if locked is not False and _is_at(descriptor, own):
+                claim = Claim(path, own, descriptor if locked else None)
+            yield claim
+        finally:
+            if claim is not None and not claim.written:
+                with contextlib.suppress(OSError):
+                    os.unlink(own)
+            os.close(descriptor)
+
+
+@dataclasses.dataclass
+class Claim:
+    """The right to compute a point, and to write its file.
+
+    The file that is locked becomes the point's file: it is filled, then renamed.
+    """
+
+    path: Path  #: the point's file
+    own: Path  #: the file that is locked
+    descriptor: int | None  #: of `own`; None where there are no locks
+    written: bool = False  #: whether `own` has become the point's file
+
+    def write(self, record: Record) -> None:
+        """Write the record of the point, whole or not at all, once.
+
+        It does not wait for the disk: `Store.read` refuses what a loss of power leaves, and the point is computed again.
+
+        Raises:
+            InputError: a folder that cannot be written, a full disk.
         """
         text = json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         data = f"{text}\n".encode(errors="backslashreplace")
         try:
-            write_cached(self.path(key), data)
+            if self.descriptor is None:
+                write_cached(self.path, data)
+                return
+            os.ftruncate(self.descriptor, 0)  # what a process left that was killed
+            with open(self.descriptor, "wb", closefd=False) as file:
+                file.write(data)
+            os.replace(self.own, self.path)
+            self.written = True
         except OSError as error:
             reason = error.strerror or error
-            raise InputError(f"cannot write {self.path(key)}: {reason}") from None
+            raise InputError(f"cannot write {self.path}: {reason}") from None
 
-    @contextlib.contextmanager
-    def claim(self, key: str) -> Iterator[bool]:
-        """Whether no other process computes the point; if so, none does until the end of the `with` block.
 
-        Where there are no locks, the answer is True: a point may then be computed twice, with one result.
-        """
-        path = self.path(key).with_suffix(".lock")
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror or error}") from None
-        try:
-            mine = lock(descriptor) is not False
-            if mine and not os.fstat(descriptor).st_nlink:
-                mine = False  # another process has just finished the point and removed the file
-            yield mine
-            if mine:
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
-        finally:
-            os.close(descriptor)
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether an open file has this path still."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except OSError:
+        return False
 
 
 def open_existing(folder: str | None) -> Store | None:

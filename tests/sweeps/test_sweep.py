@@ -21,9 +21,11 @@ import pytest
 
 import hfp8sim as hs
 from hfp8sim.errors import InputError
+from hfp8sim.files import lock
 from hfp8sim.network import Layer, Workload
 from hfp8sim.sweeps import Plan, pools, run
 from hfp8sim.sweeps import compute as compute_module
+from hfp8sim.sweeps import store as store_module
 from hfp8sim.sweeps.jobs import Resolver
 from hfp8sim.sweeps.store import Store
 from hfp8sim.sweeps.template import Template
@@ -272,19 +274,46 @@ def test_claim_ends_with_its_process(tmp_path: Path) -> None:
     store = Store.make(tmp_path)
     code = (
         "import sys, time; from hfp8sim.sweeps.store import Store\n"
-        "with Store(sys.argv[1]).claim('k') as mine: print(mine, flush=True); time.sleep(600)"
+        "with Store(sys.argv[1]).claim('k') as claim: print(claim is not None, flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None and process.stdout.readline() == b"True\n"
-        with store.claim("k") as mine:
-            assert not mine
+        with store.claim("k") as claim:
+            assert claim is None
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-    with store.claim("k") as mine:
-        assert mine
+    with store.claim("k") as claim:
+        assert claim is not None
+
+
+def test_file_of_a_killed_process_is_filled_anew(tmp_path: Path) -> None:
+    """A process was killed while it wrote a point."""
+    whole = _serial_files(tmp_path / "whole")
+    name = sorted(whole)[0]
+    left = Store.make(tmp_path / "killed").folder / "points" / name.replace(".json", ".lock")
+    left.write_bytes(2 * whole[name])
+    hs.sweep(small_plan(), out=tmp_path / "killed")
+    assert files(tmp_path / "killed") == whole
+    assert len(list((tmp_path / "killed/points").iterdir())) == 16
+
+
+def test_point_that_another_process_finishes_is_not_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It finishes between opening the file and locking it. The file is the point's then."""
+    store = Store.make(tmp_path)
+
+    def finish_and_lock(descriptor: int) -> bool | None:
+        os.replace(tmp_path / "points/k.lock", store.path("k"))
+        return lock(descriptor)
+
+    monkeypatch.setattr(store_module, "lock", finish_and_lock)
+    with store.claim("k") as claim:
+        assert claim is None
+    assert store.path("k").exists()
 
 
 # -- where it is computed ----------------------------------------------------------------------------
