@@ -265,14 +265,6 @@ def value_table(fmt: FloatFormat) -> NDArray[np.float64]:
     return table
 
 
-def decoded(codes: NDArray[Any], fmt: FloatFormat) -> NDArray[np.float64]:
-    """The values of codes of `fmt.dtype`, of any shape."""
-    values: NDArray[np.float64] = (
-        value_table(fmt)[codes] if fmt.bits <= _TABLE_BITS else fmt.decode(codes)
-    )
-    return values
-
-
 def lowest_exponent(fmt: FloatFormat) -> int:
     """The exponent of the lowest binade whose numbers have a spacing of their own."""
     facts = fmt.facts

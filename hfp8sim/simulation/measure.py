@@ -73,7 +73,7 @@ def measure(
     """
     work = _emulated_product(task, seed, max_macs)
     emulated = emulate(
-        work.layer, work.phase, work.layer.tensors, work.profile,
+        work.layer, work.phase, work.tensors, work.profile,
         seed=seed, stream=task.stream, machine=machine, threads=threads,
         count=events_every == 1,
     )  # fmt: skip
@@ -114,8 +114,9 @@ class _Product:
     convolution. Any other task becomes a plain GEMM of the drawn or sampled operand matrices.
     """
 
-    layer: Layer  #: with the tensors that are multiplied
+    layer: Layer  #: its geometry
     phase: str
+    tensors: Mapping[str, NDArray[np.float32]]  #: what is multiplied
     profile: Profile
     depth: int  #: K, the length of the sums
     reference_unquantised: NDArray[np.float64]  #: (G, M, N) of the tensors as they are
@@ -127,8 +128,8 @@ def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
     a, b, provenance = operands(layer, phase, seed=seed, max_macs=max_macs)
     reference = _product(a, b)
     depth = a.shape[2]
-    work = phase_gemm(layer, phase)
-    complete = all(view.tensor in layer.tensors for view in (work.a, work.b))
+    work, tensors = phase_gemm(layer, phase), layer.tensors
+    complete = all(view.tensor in tensors for view in (work.a, work.b))
     if reference.size * depth != task.macs or not complete:
         (a_format, b_format), (a_scale, b_scale) = (
             profile.operand_formats(phase), profile.operand_scales(phase)
@@ -137,21 +138,20 @@ def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
             a_format=a_format, b_format=b_format, a_scale=a_scale, b_scale=b_scale
         )
         layer, phase = _gemm_layer(layer.name, a, b), "fwd"
-    return _Product(layer, phase, profile, depth, reference, provenance)
+        tensors = {key: x.reshape(layer.tensor_shape(key)) for key, x in (("x", a), ("w", b))}
+    return _Product(layer, phase, tensors, profile, depth, reference, provenance)
 
 
 def _gemm_layer(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> Layer:
     """A layer whose forward pass is the product of A (G, M, K) and B (G, K, N)."""
-    (groups, m, k), n = a.shape, b.shape[2]
-    tensors: Mapping[str, Any] = {"x": a, "w": b} if groups > 1 else {"x": a[0], "w": b[0]}
-    return Layer(name, "gemm", m, n, k, groups, phases=("fwd",), tensors=tensors)
+    return Layer(name, "gemm", a.shape[1], b.shape[2], a.shape[2], len(a), phases=("fwd",))
 
 
 def _reference_quantised(work: _Product, emulated: Emulated) -> NDArray[np.float64]:
     """The float64 product of the quantised operands, (G, M, N)."""
     a, b = operand_matrices(work.layer, work.phase, emulated.operands)
     formats = (operand.format for operand in emulated.quantised.values())
-    return _product(*(sums.decoded(codes, fmt) for codes, fmt in zip((a, b), formats)))
+    return _product(*(fmt.decode(codes) for codes, fmt in zip((a, b), formats)))
 
 
 def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
@@ -196,7 +196,7 @@ def _operand_columns(work: _Product, emulated: Emulated, task: Task) -> Row:
         place = operand_roles(task.phase).index("error")
         name, errors = list(emulated.quantised.items())[place]
         scale = work.profile.operand_scales(work.phase)[place]
-        best = loss_scale(work.layer.tensors[name], errors, scale, work.profile)
+        best = loss_scale(work.tensors[name], errors, scale, work.profile)
         columns |= {"loss_scale": best.exponent, "loss_scale_lost": best.lost}
     return columns
 
