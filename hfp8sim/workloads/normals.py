@@ -87,10 +87,10 @@ def fill_words(state, words):
     """
     high, low, add_high, add_low = state[0], state[1], state[2], state[3]
     for i in range(0, words.size, 2):
-        product = multiply_high(low, _MULTIPLIER_LOW)
-        high = product + high * _MULTIPLIER_LOW + low * _MULTIPLIER_HIGH + add_high
+        added = multiply_high(low, _MULTIPLIER_LOW) + low * _MULTIPLIER_HIGH + add_high
         low = low * _MULTIPLIER_LOW + add_low
-        high += np.uint64(low < add_low)
+        added += np.uint64(low < add_low)  # the carry
+        high = high * _MULTIPLIER_LOW + added  # last: the next word waits for this alone
         mixed, turn = high ^ low, high >> _S58
         word = (mixed >> turn) | (mixed << (_S64 - turn & _S63))
         words[i], words[i + 1] = np.uint32(word & _LOW32), np.uint32(word >> _S32)

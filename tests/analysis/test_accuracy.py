@@ -102,6 +102,17 @@ def test_retention_of_references_that_do_not_vary() -> None:
     assert retention(sums.add(constant * 1.5, DLFLOAT, [constant])[0]) is None
 
 
+def test_references_that_are_nan_are_not_the_largest_error() -> None:
+    actual = measured([1.0, 2.0, 4.0], [1.5, math.nan, 4.0])
+    assert actual.max_error == 0.5 and actual.max_ulp == 0.5 / 2**-9
+
+
+def test_every_error_of_a_block_is_counted() -> None:
+    """Equal ones that follow one another, too."""
+    powers = np.array([2.0**p for p in HISTOGRAM_POWERS])
+    assert histogram(np.repeat(powers, 50)).tolist() == [0, 0, *[50] * len(powers)]
+
+
 def test_wide_codes_are_decoded_without_a_table() -> None:
     fmt = get_format("binary32")
     x = np.random.default_rng(2).normal(size=(1, 3, 40))
