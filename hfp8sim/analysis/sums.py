@@ -151,7 +151,7 @@ def count_errors(rows, bits, n, sums):
     are not the largest.
     """
     places, counts = bits[_PRODUCT], bits[_TOTAL]
-    most = largest = np.int64(0)
+    most, largest = 0, 0
     for i in range(n):
         error, ulps = bits[_ERROR, i], bits[_ULPS, i]
         power = ((ulps >> 52) & 0x7FF) - 1023

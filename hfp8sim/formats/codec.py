@@ -33,9 +33,9 @@ from hfp8sim.formats.vocabulary import (
     MODES,
     Facts,
     Overflow,
-    is_stochastic,
     mode_number,
     overflow_number,
+    takes_random_bits,
 )
 
 Codes = NDArray[np.unsignedinteger[Any]]
@@ -146,7 +146,7 @@ def check_mode(fmt: Format, rounding: str, overflow: str, r: int) -> tuple[int, 
         raise InputError(
             f"format {fmt.name} has neither infinity nor NaN: overflow must be 'saturate' or 'error'"
         )
-    if is_stochastic(mode):
+    if takes_random_bits(mode):
         check_random_width(r)
     return mode, policy
 
@@ -255,7 +255,7 @@ def encode(
     values = check_numbers(x)
     mode, policy = check_mode(fmt, rounding, overflow, r)
     random = np.empty(0, np.int64)
-    if is_stochastic(mode):
+    if takes_random_bits(mode):
         random = check_random(random_bits, values.shape, rounding, r).ravel()
     elif random_bits is not None:
         raise InputError(f"rounding {rounding!r} ({MODES[mode]}) takes no random_bits")

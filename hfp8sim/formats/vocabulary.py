@@ -119,14 +119,17 @@ def overflow_number(name: str) -> int:
     return OVERFLOW.index(name)
 
 
-@jit_inlined
-def is_stochastic(mode: int) -> bool:
+def takes_random_bits(mode: int) -> bool:
     """Whether rounding mode number `mode` takes a random integer."""
     return (
         mode == Rounding.STOCHASTIC_A
         or mode == Rounding.STOCHASTIC_B
         or mode == Rounding.STOCHASTIC_C
     )
+
+
+#: The same for compiled code. Python calls the function that needs no compilation.
+is_stochastic = jit_inlined(takes_random_bits)
 
 
 class Facts(NamedTuple):

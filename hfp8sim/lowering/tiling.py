@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim._numba.interpreted import Budget, interpreted
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa.table import CSR, reset_registers
@@ -33,6 +34,10 @@ from hfp8sim.network import Image, PhaseGemm
 #: Cycles that the estimate charges for each instruction, so that the shorter of equal programs wins.
 _CYCLES_PER_INSTRUCTION = 32
 
+#: Steps of `image_elements` that a process interprets before it compiles: about half a second.
+INTERPRETED = Budget(200_000)
+
+Numbers = NDArray[np.int64]
 #: m, n and k of a tile.
 Tile = tuple[int, int, int]
 
@@ -211,6 +216,27 @@ def tile_runs(extent, size, line, depth):
     return runs[:count]
 
 
+def _all_image_elements(regs: Numbers, cuts: list[tuple[int, ...]]) -> list[tuple[int, int]]:
+    """`image_elements` of every cut, interpreted as long as that takes less time than to compile it."""
+    steps = sum(_steps(regs, *cut) for cut in cuts)
+    function: Any = image_elements
+    if steps <= INTERPRETED.left(image_elements, regs, *cuts[0]):
+        INTERPRETED.spend(steps)
+        function = interpreted(image_elements)
+    return [function(regs, *cut) for cut in cuts]
+
+
+def _steps(regs: Numbers, rows: int, row_size: int, columns: int, column_size: int) -> int:
+    """The most steps that `image_elements` takes: tiles, and pairs of runs of them."""
+    tiles = -(-rows // row_size), -(-columns // column_size)
+    lines = regs[CSR.grid_width], regs[CSR.image_channels] * regs[CSR.kernel_width]
+    runs = [
+        min(count, 2 * -(-extent // int(line)))
+        for count, extent, line in zip(tiles, (rows, columns), lines, strict=True)
+    ]
+    return sum(tiles) + math.prod(runs)
+
+
 def image_registers(image: Image) -> dict[str, int]:
     """The registers that describe an image."""
     values = {
@@ -230,8 +256,6 @@ def image_registers(image: Image) -> dict[str, int]:
 
 
 # -- all candidates at once ----------------------------------------------------------------------------
-
-Numbers = NDArray[np.int64]
 
 
 class _Candidates:
@@ -319,10 +343,10 @@ class _Candidates:
             regs[getattr(CSR, name.replace(".", "_"))] = value
         pairs, pair_of = np.unique(np.stack([m_box, k_box], 1), axis=0, return_inverse=True)
         extents, axes = (gemm.m, gemm.k), (1, 0) if view.transposed else (0, 1)
-        elements = [
-            image_elements(regs, *(int(n) for axis in axes for n in (extents[axis], pair[axis])))
-            for pair in pairs
+        cuts = [
+            tuple(int(n) for axis in axes for n in (extents[axis], pair[axis])) for pair in pairs
         ]
+        elements = _all_image_elements(regs, cuts)
         totals, largest = np.array(elements, np.int64).reshape(-1, 2)[pair_of.reshape(-1)].T
         return largest, totals
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim._numba.copies import MOVE_BYTES
+from hfp8sim._numba.interpreted import Budget, interpreted
 from hfp8sim._numba.layouts import SPAN, tuple_type
 from hfp8sim.isa.table import OPERANDS, PORT
 from hfp8sim.machine.boxes import tile_blocks
@@ -21,6 +22,8 @@ from hfp8sim.machine.movement import (
 )
 from hfp8sim.machine.state import BOX, BOX_KIND, Context
 
+#: Calls of `tensor_spans` that a process interprets before it compiles: about half as long.
+INTERPRETED = Budget(500)
 #: The dtype of an operand's elements, by their bytes.
 _ELEMENTS = {size: np.dtype(f"u{size}") for size in (1, 2, 4)}
 _BoxValues = tuple_type("_BoxValues", BOX)
@@ -94,7 +97,11 @@ class Operands:
         GEMM may be stored there."""
         context, spans = self._context, np.zeros(3, SPAN)
         dram = context.dram
-        tensor_spans(context.regs, context.boxes, spans)
+        find = tensor_spans
+        if INTERPRETED.left(tensor_spans, context.regs, context.boxes, spans):
+            INTERPRETED.spend(1)
+            find = interpreted(tensor_spans)
+        find(context.regs, context.boxes, spans)
         a, b, c = ((first, min(stop, dram.size)) for first, stop in spans.tolist())
         if any(c[0] < stop and first < c[1] for first, stop in (a, b)):
             return None

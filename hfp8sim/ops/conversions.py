@@ -18,7 +18,7 @@ from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode, check_random_width, encode
 from hfp8sim.formats.rounding import OVERFLOWED, UNDERFLOWED
-from hfp8sim.formats.vocabulary import is_stochastic
+from hfp8sim.formats.vocabulary import takes_random_bits
 from hfp8sim.kernels.convert import Rounder, convert_piece, narrow_to_odd, rounder
 from hfp8sim.ops.threads import thread_count
 from hfp8sim.units.accumulator import check_source
@@ -177,7 +177,7 @@ def _rounding(
 ) -> tuple[bool, Rounder | None]:
     """Whether a rounding takes random words; the vector converter's numbers, or None for the integer path."""
     mode, _ = check_mode(fmt, rounding, overflow, bits)
-    return is_stochastic(mode), None if config.DISABLE_JIT else rounder(
+    return takes_random_bits(mode), None if config.DISABLE_JIT else rounder(
         fmt, rounding, overflow, bits
     )
 

@@ -14,7 +14,7 @@ from hfp8sim.formats import FloatFormat, get_format, register_format
 from hfp8sim.formats.codec import check_mode
 from hfp8sim.formats.notebook import html_table
 from hfp8sim.formats.registry import formats_of_tables
-from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, is_stochastic, mode_number
+from hfp8sim.formats.vocabulary import MAX_RANDOM_BITS, mode_number, takes_random_bits
 from hfp8sim.registry import Registry
 from hfp8sim.units.bitstream import MAX_LENGTH, MULTIPLIERS, STREAMS
 from hfp8sim.units.mac import SUM_ORDERS, SumOrder
@@ -251,7 +251,7 @@ class Profile:
     def _draws(self) -> tuple[int, int]:
         """Random words of a step, and of a chunk's addition to the running total."""
         inside, between = (
-            is_stochastic(mode_number(mode)) for mode in (self.rounding, self.between_rounding)
+            takes_random_bits(mode_number(mode)) for mode in (self.rounding, self.between_rounding)
         )
         return SumOrder.of(self.sum_order).roundings * inside, int(between)
 
@@ -259,7 +259,7 @@ class Profile:
     def stochastic(self) -> bool:
         """Whether the accumulation draws random bits."""
         modes = mode_number(self.rounding), mode_number(self.between_rounding)
-        return any(is_stochastic(mode) for mode in modes)
+        return any(takes_random_bits(mode) for mode in modes)
 
 
 #: The meaning of each field that `replace` and `--set` take.

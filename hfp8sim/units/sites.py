@@ -20,7 +20,7 @@ from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.codec import check_mode
 from hfp8sim.formats.rounding import FINITE, INFINITE, INVALID, bit_length, unpack
-from hfp8sim.formats.vocabulary import Term, is_stochastic, mode_number, overflow_number
+from hfp8sim.formats.vocabulary import Term, mode_number, overflow_number, takes_random_bits
 from hfp8sim.units.mac import INF_EXP, NAN_EXP, exceptional, operand, pack_exceptional, product
 from hfp8sim.units.random import CONVERT, absorb, fill_words, key, step_stream
 from hfp8sim.units.sums import Rounder, add3, round_sum
@@ -87,7 +87,7 @@ class Site:
     @property
     def stochastic(self) -> bool:
         """Whether the site draws random words."""
-        return is_stochastic(mode_number(self.rounding))
+        return takes_random_bits(mode_number(self.rounding))
 
     @property
     def text(self) -> str:

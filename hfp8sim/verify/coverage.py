@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hfp8sim.formats import MODES, FloatFormat
-from hfp8sim.formats.vocabulary import is_stochastic
+from hfp8sim.formats.vocabulary import takes_random_bits
 
 #: The bins of `difference` are centred here; `cancellation` has the complete one last.
 _CENTRE, _ALL_BITS = 32, 31
@@ -70,7 +70,7 @@ def bins(of: Covered) -> Iterator[Bin]:
             yield "sign", 2 * mode + i, f"{MODES[mode]}: {sign}"
         if of.sums:
             yield "swamped", mode, MODES[mode]
-        if is_stochastic(mode) and of.draws:
+        if takes_random_bits(mode) and of.draws:
             first = mode - MODES.index("stochastic-a")
             for i, draw in enumerate(_DRAWS):
                 yield "random", len(_DRAWS) * first + i, f"{MODES[mode]}: {draw}"

@@ -1,10 +1,13 @@
 """What tiles of an unfolded image load: counted by runs of tiles, and tile by tile."""
 
 import numpy as np
+import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from hfp8sim._numba.interpreted import Budget
 from hfp8sim.isa.table import CSR, reset_registers
+from hfp8sim.lowering import tiling
 from hfp8sim.lowering.tiling import image_elements, image_registers, tile_runs
 from hfp8sim.machine.boxes import image_lines
 from hfp8sim.network import PHASES, Conv, Layer, phase_gemm
@@ -57,6 +60,23 @@ def test_image_elements_equal_the_count_tile_by_tile(conv, phase, data):
     sizes = data.draw(st.tuples(st.integers(1, rows), st.integers(1, columns)))
     cut = (regs, rows, sizes[0], columns, sizes[1])
     assert image_elements(*cut) == elements_tile_by_tile(*cut)
+
+
+@pytest.mark.parametrize("budget", [0, 10**6])
+def test_elements_of_all_cuts_are_those_of_each(budget, monkeypatch):
+    """Interpreted within the budget, which then has fewer steps by at least one for each tile; or compiled."""
+    monkeypatch.setattr(tiling.INTERPRETED, "steps", budget)
+    monkeypatch.setattr(Budget, "left", lambda self, *_: self.steps)
+    conv = Conv(2, 14, 14, 8, 4, (3, 3), padding=(1, 1, 1, 1))
+    regs = np.array(reset_registers(), np.int64)
+    image = phase_gemm(Layer.from_conv("c", conv), "fwd").a.image
+    assert image is not None
+    for name, value in image_registers(image).items():
+        regs[getattr(CSR, name.replace(".", "_"))] = value
+    cuts = [(392, size, 72, depth) for size, depth in ((1, 72), (30, 8), (392, 5))]
+    elements = tiling._all_image_elements(regs, cuts)
+    assert elements == [elements_tile_by_tile(regs, *cut) for cut in cuts]
+    assert budget - tiling.INTERPRETED.steps >= (392 if budget else 0)
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import jit
 from hfp8sim.formats.rounding import is_nan, pack_infinity, pack_invalid, pack_nan, round_pack
-from hfp8sim.formats.vocabulary import Facts, is_stochastic
+from hfp8sim.formats.vocabulary import Facts, is_stochastic, takes_random_bits
 from hfp8sim.isa.table import CSR, FLAG, LOW, MASK, PORT
 from hfp8sim.machine import tiles
 from hfp8sim.machine.arithmetic import Conversion, seed_and_stream
@@ -60,7 +60,11 @@ def post_facts(conversion: Conversion) -> PostFacts:
 @functools.lru_cache(maxsize=64)
 def post_table(conversion: Conversion, flags: int) -> NDArray[np.uint32]:
     """The result of every sum, uint32 (2**bits,); empty if the result depends on more than the sum."""
-    if conversion.sums.bits > _TABLE_BITS or flags & FLAG.bias or is_stochastic(conversion.mode):
+    if (
+        conversion.sums.bits > _TABLE_BITS
+        or flags & FLAG.bias
+        or takes_random_bits(conversion.mode)
+    ):
         return _NO_TABLE
     table = np.empty(1 << conversion.sums.bits, np.uint32)
     _fill_table(table, flags, post_facts(conversion))
