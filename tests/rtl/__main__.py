@@ -25,7 +25,18 @@ def main() -> int:
     if missing:
         print(f"rtl/ is not tested: no {', '.join(missing)} (apt-get install {' '.join(missing)})")
         return 0
-    command = [sys.executable, "-m", "pytest", "tests/rtl", "-m", mark, "-n", "2", "--dist", "worksteal"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "tests/rtl",
+        "-m",
+        mark,
+        "-n",
+        "2",
+        "--dist",
+        "worksteal",
+    ]
     return subprocess.run([*command, *arguments], cwd=ROOT).returncode
 
 
