@@ -17,6 +17,8 @@ from hfp8sim.units.profile import PROFILES
 
 # Processes that tests start keep the bytecode of modules for the next ones, whatever the environment says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Tests share the processors already: PyTorch's threads would wait for each other, and use up time while they wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Modules and tests are kept to the end: no search for garbage among them.
 gc.disable()
