@@ -70,11 +70,15 @@ def test_events_and_gated_macs_are_counted():
         assert execution.macs == layer.macs
 
 
+@pytest.mark.parametrize("stream_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("profile", ["hfp8", "rapid"])
-def test_k_ranges_count_their_own_events(profile, monkeypatch):
-    """Tiles of rows, columns and k, whose sums continue from range to range, on one thread and on several."""
+def test_k_ranges_count_their_own_events(profile, stream_bytes, monkeypatch):
+    """Tiles of rows, columns and k, whose sums continue from range to range, on one thread and on several.
+
+    Panels hold one range of k, or all.
+    """
     formats = get_profile(profile).operand_formats("fwd")
-    monkeypatch.setattr(multiplier, "_STREAM_BYTES", 1)
+    monkeypatch.setattr(multiplier, "_STREAM_BYTES", stream_bytes)
     monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
     layer = Layer("fc", "linear", 50, 33, 200)
     codes = layer_inputs(layer, "fwd", profile, np.random.default_rng(11))
