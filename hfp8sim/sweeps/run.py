@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hfp8sim.collector import collector_off
 from hfp8sim.errors import InputError
 from hfp8sim.sweeps.store import Store
-from hfp8sim.sweeps.template import Template, can_fork
+from hfp8sim.sweeps.template import Template, can_fork, is_worker
 
 if TYPE_CHECKING:
     from hfp8sim.sweeps.plan import Range, Values
@@ -107,11 +107,16 @@ def workers(n_jobs: int, executor: Any, out: str | Path | None) -> Iterator[Temp
     It starts now. In a folder with points, which may need no process, it starts with its first worker.
 
     Raises:
-        InputError: `n_jobs` is no number of processes.
+        InputError: `n_jobs` is no number of processes, or this process is a worker itself.
     """
     if isinstance(n_jobs, bool) or not isinstance(n_jobs, int) or (n_jobs < 1 and n_jobs != -1):
         raise InputError(
             f"n_jobs is {n_jobs!r}, must be a number of processes, or -1 for all cores"
+        )
+    if n_jobs != 1 and executor is None and is_worker():  # else each worker would start others
+        raise InputError(
+            "a worker process cannot sweep with n_jobs > 1; a module that workers import needs"
+            ' `if __name__ == "__main__":` before its own call'
         )
     if n_jobs == 1 or executor is not None or not can_fork():
         yield None

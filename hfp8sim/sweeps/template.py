@@ -31,6 +31,9 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS", "NUMEXPR_NUM_THREADS",
 )  # fmt: skip
 
+#: Of a worker: the process with which it ends.
+_parent: int | None = None
+
 #: Seconds between two looks of a worker whether its parent lives.
 _PARENT_INTERVAL = 1.0
 
@@ -44,6 +47,11 @@ _PROGRAM = "import sys; sys.path[:] = {path!r}; from hfp8sim.sweeps.template imp
 def worker_environment() -> dict[str, str]:
     """The environment of a worker: its libraries use one thread unless the caller's environment says else."""
     return {**dict.fromkeys(THREAD_VARIABLES, "1"), **os.environ}
+
+
+def is_worker() -> bool:
+    """Whether this process is a worker of a sweep."""
+    return _parent is not None
 
 
 def can_fork() -> bool:
@@ -248,6 +256,9 @@ def end_with_parent(parent: int) -> None:
 
     A terminal sends Ctrl-C to all processes. A parent that is killed ends no child: each looks for itself.
     """
+
+    global _parent
+    _parent = parent
 
     def watch() -> None:
         while os.getppid() == parent:

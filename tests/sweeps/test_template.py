@@ -121,7 +121,7 @@ def test_ended_worker_breaks_its_executor_alone(template: Template) -> None:
     os.kill(pid, signal.SIGKILL)
     for future in futures:
         with pytest.raises(BrokenExecutor):
-            future.result()
+            future.result(30)
     with pytest.raises(BrokenExecutor):
         first.submit(int)
     assert second.submit(int).result() == 0
@@ -168,6 +168,20 @@ def test_close_ends_workers_that_compute() -> None:
         future.result()
     executor.shutdown()
     own.close()
+
+
+def sweep_in_worker(n_jobs: int) -> str:
+    """What a module without a guard does when a worker imports it."""
+    return hs.sweep(small_plan(seed=[0]), n_jobs=n_jobs).summary
+
+
+def test_worker_starts_no_workers(template: Template) -> None:
+    """Else each of them would start others without end."""
+    executor = template.executor()
+    assert executor.submit(sweep_in_worker, 1).result() == "8 points"
+    with pytest.raises(hs.InputError, match="a worker process cannot sweep with n_jobs > 1"):
+        executor.submit(sweep_in_worker, 2).result()
+    executor.shutdown()
 
 
 def test_shutdown_ends_the_worker(template: Template) -> None:
