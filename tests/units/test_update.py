@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -96,6 +97,29 @@ def test_formats_and_modes_agree(fmt: str, mode: str) -> None:
                 exact, _ = by_oracle(update, constants, few, draw)
                 c, _ = by_c(update, constants, few, draw)
                 assert differences(update, constants, exact, c) == [], (r, policy)
+
+
+#: Steps of the sweep over all weights: from a rounding unit of the smallest number to one of 1, ties among them.
+STEPS = (2.0**-41, 2.0**-11, -(2.0**-10), 0.71875)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("mode", ["nearest-even", "nearest-away", "stochastic-a"])
+def test_every_weight_agrees_with_exact_fractions(mode: str) -> None:
+    """All 1-6-9 weights with each step of a grid: plain loop, kernel, C and the exact oracle."""
+    site = Site("dlfloat16", mode)
+    update = Update("axpy", sites={"unscale": BINARY32, "update": site})
+    weights = site.record.decode(np.arange(1 << 16, dtype=np.uint16)).astype(np.float32)
+    constants = Constants.for_sgd(1.0)
+    for number, step in enumerate(STEPS, start=1):
+        tensors = dict.fromkeys(list(Slot)[:5], np.zeros_like(weights))
+        tensors |= {Slot.WEIGHT: weights, Slot.GRADIENT: np.full_like(weights, step)}
+        draw = Draw(3, number, 1)
+        exact, counts = by_oracle(update, constants, tensors, draw)
+        for way in (by_plain, by_c, functools.partial(by_kernel, threads=1)):
+            found, found_counts = way(update, constants, tensors, draw)
+            assert differences(update, constants, found, exact) == [], (way, step)
+            assert found_counts == counts, (way, step)
 
 
 def test_sums_at_every_distance_agree() -> None:
