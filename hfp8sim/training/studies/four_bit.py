@@ -75,7 +75,7 @@ STUDY = Study(
     " each layer has its own scale.",
     "Sun et al., NeurIPS 2020; Chmiel et al., 2021, for LUQ",
     "Five linear layers on digits, the inner three quantised: activations by PACT, weights by SAWB, errors in radix 4."
-    " Sums, first and last layer are binary32 in all arms but the last; updates are. SGD with momentum from rate 0.05,"
+    " Updates are binary32; sums, first and last layer are in all arms but the last. SGD with momentum from rate 0.05,"
     " 600 steps of 32 images.",
     {
         FLOAT: "not quantised",
