@@ -32,16 +32,19 @@ def pytest_collection_finish() -> None:
 
 #: Files that take longest from an empty cache, begun first: of long files at the end one process would run alone.
 LONGEST = (
-    "kernels/test_products.py", "kernels/test_targets.py", "ops/test_products.py", "cli/test_learners.py",
-    "training/test_studies.py", "ops/test_convolutions.py", "training/distributed/test_learners.py", "cli/test_cli.py",
-    "lowering/test_bits.py", "sweeps/test_sweep.py", "training/test_layers.py", "kernels/test_depthwise.py",
-    "test_extras.py", "test_notebooks.py", "test_examples.py", "c_ref/test_c_ref.py", "test_docs.py", "units/test_update.py",
+    "kernels/test_products.py", "kernels/test_targets.py", "training/test_studies.py", "ops/test_products.py",
+    "ops/test_convolutions.py", "cli/test_learners.py", "cli/test_cli.py", "training/distributed/test_learners.py",
+    "sweeps/test_training.py", "sweeps/test_sweep.py", "training/test_quantisers.py", "lowering/test_bits.py",
+    "kernels/test_depthwise.py", "training/test_layers.py", "units/test_update.py", "test_extras.py",
+    "c_ref/test_c_ref.py", "_numba/test_disk_cache.py", "formats/test_codec.py", "test_docs.py", "verify/test_verify.py",
 )  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests of the longest files first."""
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONGEST)}
+    missing = [str(path) for path in places if not path.is_file()]
+    assert not missing, f"LONGEST has no such file: {missing}"
     items.sort(key=lambda item: places.get(item.path, len(places)))
 
 

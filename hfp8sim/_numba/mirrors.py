@@ -48,7 +48,7 @@ def mirror(value: Any) -> Any:
     if isinstance(value, np.record):
         return _mirrored(value.item(), value.dtype)
     if isinstance(value, np.ndarray) and value.ndim == 1 and _has_mirror(value.dtype):
-        return Row(_mirrored(item, value.dtype) for item in value.tolist())
+        return _row(value)
     return value
 
 
@@ -58,7 +58,13 @@ def write_back(value: Any, mirrored: Any) -> None:
         for name in value.dtype.names:
             value[name] = _numbers(getattr(mirrored, name))
     elif isinstance(mirrored, Row) and value.flags.writeable:
-        value[:] = _numbers(mirrored)
+        value[:] = mirrored if value.dtype == np.int64 else _numbers(mirrored)
+
+
+def _row(array: Any) -> Row:
+    if array.dtype == np.int64:
+        return Row(array.tolist())
+    return Row(_mirrored(item, array.dtype) for item in array.tolist())
 
 
 def _has_mirror(kind: np.dtype[Any]) -> bool:
@@ -68,7 +74,7 @@ def _has_mirror(kind: np.dtype[Any]) -> bool:
 def _mirrored(value: Any, kind: np.dtype[Any]) -> Any:
     """The mirror of a value as `item` gives it: an integer, a tuple of fields, or an array."""
     if kind.subdtype is not None:
-        return Row(_mirrored(item, kind.subdtype[0]) for item in value.tolist())
+        return _row(value)
     if kind.names is None:
         return int(value)
     result = _mirror_type(kind)()

@@ -65,7 +65,7 @@ class Bounds(NamedTuple):
     largest: float
     total: float
     unit: float  #: the smallest
-    largest_unit: float
+    largest_unit: float  #: of the panels that are not zero; 0 if all are
 
 
 @jit
@@ -81,7 +81,9 @@ def bounds_of(address, first, count):
     for p in range(first, first + count):
         bounds = record_at(address + p * BOUNDS_BYTES, BOUNDS)
         largest, total = max(largest, bounds.largest), max(total, bounds.total)
-        least, most = min(least, bounds.unit), max(most, bounds.unit)
+        least = min(least, bounds.unit)
+        if bounds.largest > 0:
+            most = max(most, bounds.unit)
     return Bounds(largest, total, least, most)
 
 

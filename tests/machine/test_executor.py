@@ -13,7 +13,7 @@ from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
 from hfp8sim.machine import execute, get_machine, interpreter, multiplier
 from hfp8sim.network import Conv, Layer, phase_stream
-from hfp8sim.ops import gemm
+from hfp8sim.ops import Events, gemm
 from hfp8sim.simulation.values import count_gated
 from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs, unfolded
@@ -244,6 +244,21 @@ def test_layers_and_phases_in_one_program():
         assert execution.outputs.keys() == references.keys()
         for name, reference in references.items():
             assert np.array_equal(execution.outputs[name].reshape(reference.shape), reference)
+
+
+def test_layers_of_one_program_count_together():
+    """The larger second layer needs another stream than the first."""
+    rng, inputs, events, gated = np.random.default_rng(9), {}, Events(), 0
+    layers = Layer("a", "linear", 9, 20, 130), Layer("b", "linear", 50, 40, 130)
+    for layer in layers:
+        codes = layer_inputs(layer, "fwd", "hfp8", rng)
+        inputs |= {f"{layer.name}.fwd.{name}": value for name, value in codes.items()}
+        events += gemm(codes["x"], codes["w"], events=True)[1]
+        formats = get_profile("hfp8").operand_formats("fwd")
+        gated += count_gated(codes["x"], codes["w"], *formats)
+    program = lower_workload([LayerPhase(layer, "fwd", "hfp8", 0) for layer in layers])
+    execution = execute(program, inputs, count=True, threads=1)
+    assert (execution.events, execution.gated) == (events, gated)
 
 
 def test_undistributed_layer_runs_once():
