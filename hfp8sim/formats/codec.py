@@ -84,6 +84,8 @@ def _encode_bits(bits, fmt, mode, policy, r, random, codes, flags):
 
 #: Codes that are decoded without a compilation, as for the largest number of a format.
 _FEW_CODES = 4
+#: Codes of a table that is filled without a compilation: it takes less than a thousandth of a second, once.
+_SMALL_TABLE = 256
 
 
 @jit
@@ -227,7 +229,8 @@ def _decode(codes: Codes, fmt: Format, values: NDArray[np.floating[Any]]) -> Non
 def _table(fmt: Format, dtype: str) -> NDArray[np.floating[Any]]:
     """The values of all codes."""
     values = np.empty(1 << fmt.bits, np.float64)
-    _decode_codes(np.arange(1 << fmt.bits, dtype=code_dtype(fmt.bits)), fmt.facts, values)
+    loop = interpreted(_decode_codes) if values.size <= _SMALL_TABLE else _decode_codes
+    loop(np.arange(1 << fmt.bits, dtype=code_dtype(fmt.bits)), fmt.facts, values)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return values.astype(dtype)
 
