@@ -28,6 +28,8 @@ from tests.units.problems import plain
 
 #: The target of these tests: the processor's own, or one that replaces instructions of binary16 by others.
 HALF = half_target()
+#: A tile has columns of several panels: a last panel may be alone.
+SEVERAL_PANELS = HALF is not None and HALF.half.tile[1] * HALF.lanes_of(Lane.FLOAT16) > PANEL
 ROWS = [row for row in TARGETS.values() if row.half is not None]
 pytestmark = pytest.mark.skipif(HALF is None, reason="needs AVX-512, or lanes of binary16")
 MODES = ("nearest-away", "toward-zero")
@@ -123,10 +125,7 @@ def test_mixed_tiles_equal_the_plain_loop(pair: tuple[str, str], mode: str) -> N
         share = share_of_halves(plan, a, b)
         assert sum(share) == kernels.count_panels(m) * kernels.count_panels(n)
         seen = Share(*(x + y for x, y in zip(seen, share)))
-    few = (
-        HALF.half.tile[1] * HALF.lanes_of(Lane.FLOAT16) > PANEL
-    )  # a tile has columns of several panels
-    assert seen.halves and seen.beyond and bool(seen.few) == few, seen
+    assert seen.halves and seen.beyond and bool(seen.few) == SEVERAL_PANELS, seen
 
 
 @pytest.mark.parametrize(
@@ -170,7 +169,8 @@ def test_sums_at_the_end_of_the_window(mode: str) -> None:
 def test_small_products_need_no_bound_on_sums() -> None:
     """A sum of thousands stops growing where a product is less than half a unit in its last place."""
     fmt = get_format("hfp8-143")
-    a = fmt.encode(np.full((16, 9000), 0.25))
+    a = fmt.encode(np.full((16, 9000), 0.5))
+    a[:, 0] = fmt.encode(fmt.min_positive)  # 9000 products in its units are beyond the window
     for mode in MODES:
         plan = same(
             HFP8.replace(rounding=mode, chunk_length=0), fmt, fmt, a, np.tile(a.T, 2), on=HALF
@@ -277,6 +277,7 @@ def test_plan_says_how_many_tiles(processor_with_halves: Callable[[bool], None])
     plan = hs.explain(a, b)
     halves, beyond, few = plan.share
     assert halves + beyond + few == 4 * 9 and halves and beyond
+    assert bool(few) == SEVERAL_PANELS
     text = str(plan)
     assert text.startswith(
         f"float32×{HALF.lanes} nearest-away, 1 product, chopping adder, or float16×"
