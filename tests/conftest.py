@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from hfp8sim.formats.registry import FORMATS
 from hfp8sim.recipes.record import RECIPES
@@ -19,6 +20,12 @@ from hfp8sim.units.profile import PROFILES
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests share the processors already: PyTorch's threads would wait for each other, and use up time while they wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No example is too slow: it may compile, or wait for a processor that others use.
+settings.register_profile(
+    "tests", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("tests")
 
 # Modules and tests are kept to the end: no search for garbage among them.
 gc.disable()
