@@ -83,7 +83,7 @@ def _result(
     from hfp8sim.sweeps.run import workers
 
     notice = "stopping; the points that are done are kept" if out else "stopping"
-    with _dask(dask) as executor, workers(jobs, executor, out) as template:
+    with _dask(dask) as executor, workers(jobs, executor, out) as server:
         with collector_off():  # the processes load these modules at the same time
             from hfp8sim.simulation.checkpoint import stoppable
             from hfp8sim.sweeps import load_plan
@@ -96,7 +96,7 @@ def _result(
         ):
             try:
                 return run_plan(
-                    plan, template, n_jobs=jobs, executor=executor, threads=threads, out=out,
+                    plan, server, n_jobs=jobs, executor=executor, threads=threads, out=out,
                     repeat_failed=repeat_failed, progress=bar, stop=lambda: stop.requested,
                 )  # fmt: skip
             except SweepInterrupted as interrupted:

@@ -12,13 +12,13 @@ from typing import Any
 from hfp8sim.errors import InputError
 from hfp8sim.ops import thread_count
 from hfp8sim.sweeps.compute import TAKEN, failure, finished
+from hfp8sim.sweeps.fork_server import ForkServer
 from hfp8sim.sweeps.jobs import Job, Resolver
 from hfp8sim.sweeps.plan import Plan
 from hfp8sim.sweeps.pools import Lost, Pool, Task, make_pool
 from hfp8sim.sweeps.record import Point
 from hfp8sim.sweeps.result import SweepResult
 from hfp8sim.sweeps.store import DONE, FAILED, Record, Store
-from hfp8sim.sweeps.template import Template
 
 #: Called as (work done, all work, description) after each point.
 Progress = Callable[[int, int, str], None]
@@ -40,7 +40,7 @@ class SweepInterrupted(KeyboardInterrupt):
 
 def run_plan(
     plan: Plan,
-    template: Template | None,
+    server: ForkServer | None,
     *,
     n_jobs: int,
     executor: Any,
@@ -53,7 +53,7 @@ def run_plan(
     """The points of a plan. The arguments are those of `sweep`.
 
     Args:
-        template: of the worker processes; None for those of joblib's loky.
+        server: that forks the worker processes; None for those of joblib's loky.
 
     Raises:
         InputError: an unknown name, no point, a folder that cannot be written.
@@ -68,7 +68,7 @@ def run_plan(
     def pool(jobs: int) -> Pool:
         """A pool for so many jobs, which ends with the sweep."""
         task = Task(None if store is None else str(store.folder), repeat_failed)
-        made = make_pool(task, min(processes, jobs), executor, template)
+        made = make_pool(task, min(processes, jobs), executor, server)
         stack.callback(made.close)
         return made
 

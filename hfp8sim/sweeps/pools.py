@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, Protocol
 
 from hfp8sim.errors import InputError, one_line
 from hfp8sim.sweeps.compute import compute_in_worker, compute_point, failure
+from hfp8sim.sweeps.fork_server import ForkServer, end_with_parent, worker_environment
 from hfp8sim.sweeps.jobs import Job
 from hfp8sim.sweeps.ranges import Ranges
 from hfp8sim.sweeps.store import Record
-from hfp8sim.sweeps.template import Template, end_with_parent, worker_environment
 
 #: Seconds between two looks at futures that call nobody when they are done.
 _INTERVAL = 0.05
@@ -99,12 +99,12 @@ class ProcessPool:
     """Processes of this machine. Each has a range of neighbouring jobs.
 
     Args:
-        template: whose workers they are; None for those of joblib's loky.
+        server: that forks them; None for those of joblib's loky.
     """
 
-    def __init__(self, task: Task, processes: int, template: Template | None) -> None:
-        self._task, self._template = task, template
-        self._workers = [_Worker(number, _process(template)) for number in range(processes)]
+    def __init__(self, task: Task, processes: int, server: ForkServer | None) -> None:
+        self._task, self._server = task, server
+        self._workers = [_Worker(number, _process(server)) for number in range(processes)]
         self._ranges = Ranges(processes)
         self._ended: queue.SimpleQueue[tuple[_Worker, Any, Job, Any]] = queue.SimpleQueue()
 
@@ -157,20 +157,20 @@ class ProcessPool:
         """Give a worker a new process in place of one that has ended."""
         with contextlib.suppress(Exception):
             worker.executor.shutdown(wait=False, kill_workers=True)
-        worker.executor = _process(self._template)
+        worker.executor = _process(self._server)
 
     def close(self) -> None:
-        if self._template is not None:
-            self._template.close()
+        if self._server is not None:
+            self._server.close()
         with ThreadPoolExecutor(len(self._workers)) as threads:  # each waits for its process to end
             for worker in self._workers:
                 threads.submit(worker.executor.shutdown, wait=True, kill_workers=True)
 
 
-def _process(template: Template | None) -> Any:
+def _process(server: ForkServer | None) -> Any:
     """An executor with one process, which starts now."""
-    if template is not None:
-        return template.executor()
+    if server is not None:
+        return server.executor()
     try:
         from joblib.externals.loky.process_executor import ProcessPoolExecutor
     except ImportError:
@@ -266,11 +266,11 @@ def _result(job: Job, future: Any) -> Record | Lost:
         return failure(job, one_line(f"{type(error).__name__}: {error}"))
 
 
-def make_pool(task: Task, n_jobs: int, executor: Any, template: Template | None) -> Pool:
+def make_pool(task: Task, n_jobs: int, executor: Any, server: ForkServer | None) -> Pool:
     """The pool of a sweep: the caller's executor, or `n_jobs` processes, or this process for one.
 
     Args:
-        template: as of `ProcessPool`.
+        server: as of `ProcessPool`.
     """
     if executor is not None:
         if not hasattr(executor, "submit"):
@@ -278,4 +278,4 @@ def make_pool(task: Task, n_jobs: int, executor: Any, template: Template | None)
         return ExecutorPool(task, executor)
     if n_jobs == 1:
         return SerialPool(task)
-    return ProcessPool(task, n_jobs, template)
+    return ProcessPool(task, n_jobs, server)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from hfp8sim.collector import collector_off
 from hfp8sim.errors import InputError
+from hfp8sim.sweeps.fork_server import ForkServer, can_fork, is_worker
 from hfp8sim.sweeps.store import Store
-from hfp8sim.sweeps.template import Template, can_fork, is_worker
 
 if TYPE_CHECKING:
     from hfp8sim.sweeps.plan import Range, Values
@@ -88,21 +88,21 @@ def sweep(
         "seeds": seeds, "vary": vary, "fixed": fixed, "points": points, "samples": samples,
         "sample_seed": sample_seed, "where": where, "quality": quality, "costs": costs,
     }  # fmt: skip
-    with workers(n_jobs, executor, out) as template:
+    with workers(n_jobs, executor, out) as server:
         with collector_off():
             from hfp8sim.sweeps.arguments import plan_of
             from hfp8sim.sweeps.drive import run_plan
 
         plan = plan_of(workloads, settings, name)
         return run_plan(
-            plan, template, n_jobs=n_jobs, executor=executor, threads=threads, out=out,
+            plan, server, n_jobs=n_jobs, executor=executor, threads=threads, out=out,
             repeat_failed=repeat_failed, progress=progress, stop=stop,
         )  # fmt: skip
 
 
 @contextlib.contextmanager
-def workers(n_jobs: int, executor: Any, out: str | Path | None) -> Iterator[Template | None]:
-    """The template of a sweep's worker processes; None where it has no processes, or where they are not forked.
+def workers(n_jobs: int, executor: Any, out: str | Path | None) -> Iterator[ForkServer | None]:
+    """The fork server of a sweep; None where it has no processes, or where they are not forked.
 
     It starts now. In a folder with points, which may need no process, it starts with its first worker.
 
@@ -121,7 +121,7 @@ def workers(n_jobs: int, executor: Any, out: str | Path | None) -> Iterator[Temp
     if n_jobs == 1 or executor is not None or not can_fork():
         yield None
         return
-    with contextlib.closing(Template()) as template:
+    with contextlib.closing(ForkServer()) as server:
         if out is None or Store(out).is_empty():
-            template.start()
-        yield template
+            server.start()
+        yield server

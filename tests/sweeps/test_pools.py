@@ -23,7 +23,7 @@ class Executor:
 
     made: list[Executor]
 
-    def __init__(self, template: None) -> None:
+    def __init__(self, server: None) -> None:
         self.calls: list[tuple[Job, Future[Any]]] = []
         self.broken = False
         self.made.append(self)

@@ -26,9 +26,9 @@ from hfp8sim.network import Layer, Workload
 from hfp8sim.sweeps import Plan, pools, run
 from hfp8sim.sweeps import compute as compute_module
 from hfp8sim.sweeps import store as store_module
+from hfp8sim.sweeps.fork_server import ForkServer
 from hfp8sim.sweeps.jobs import Resolver
 from hfp8sim.sweeps.store import Store
-from hfp8sim.sweeps.template import Template
 from tests.sweeps.plans import GEMMS, WIDE, small_plan
 
 
@@ -414,17 +414,17 @@ def child_processes(parent: int, program: bytes) -> list[int]:
     return found
 
 
-def template_processes() -> list[int]:
-    """The templates below this process."""
-    return child_processes(os.getpid(), b"sweeps.template")
+def server_processes() -> list[int]:
+    """The fork servers below this process."""
+    return child_processes(os.getpid(), b"sweeps.fork_server")
 
 
 def worker_processes() -> list[int]:
-    """The worker processes of this one: below its templates, or loky's."""
+    """The worker processes of this one: below its fork servers, or loky's."""
     forked = [
         pid
-        for template in template_processes()
-        for pid in child_processes(template, b"sweeps.template")
+        for server in server_processes()
+        for pid in child_processes(server, b"sweeps.fork_server")
     ]
     return forked + child_processes(os.getpid(), b"popen_loky")
 
@@ -444,10 +444,10 @@ def test_killed_workers_lose_their_point_alone(tmp_path: Path, table: str) -> No
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
-@pytest.mark.parametrize("template", [Template(), None], ids=["forked", "loky"])
-def test_worker_that_ends_between_points_is_replaced(template: Template | None) -> None:
+@pytest.mark.parametrize("server", [ForkServer(), None], ids=["forked", "loky"])
+def test_worker_that_ends_between_points_is_replaced(server: ForkServer | None) -> None:
     job = Resolver(1).job({"workload": WIDE, "phases": "fwd"})
-    pool = pools.ProcessPool(pools.Task(None, False), 1, template)
+    pool = pools.ProcessPool(pools.Task(None, False), 1, server)
     try:
         for _ in range(2):
             pool.submit([job])
@@ -482,12 +482,12 @@ def test_point_that_ends_its_worker_fails_alone(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
-@pytest.mark.parametrize("template", ["template.Template()", "None"], ids=["forked", "loky"])
-def test_workers_end_with_their_parent(template: str) -> None:
+@pytest.mark.parametrize("server", ["fork_server.ForkServer()", "None"], ids=["forked", "loky"])
+def test_workers_end_with_their_parent(server: str) -> None:
     code = (
-        "from hfp8sim.sweeps import pools, template\n"
-        f"template = {template}\n"
-        "pool = pools.ProcessPool(pools.Task(None, False), 1, template)\n"
+        "from hfp8sim.sweeps import fork_server, pools\n"
+        f"server = {server}\n"
+        "pool = pools.ProcessPool(pools.Task(None, False), 1, server)\n"
         "print(pool._workers[0].executor.submit(__import__('os').getpid).result(), flush=True)\n"
         "__import__('time').sleep(600)"
     )

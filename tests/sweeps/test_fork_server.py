@@ -18,15 +18,15 @@ import pytest
 
 import hfp8sim as hs
 from hfp8sim.sweeps import run
-from hfp8sim.sweeps.template import THREAD_VARIABLES, Template, can_fork
+from hfp8sim.sweeps.fork_server import THREAD_VARIABLES, ForkServer, can_fork
 from tests.sweeps.plans import small_plan
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="workers are forked on Linux")
 
 
 @pytest.fixture(scope="module")
-def template() -> Iterator[Template]:
-    with closing(Template()) as made:
+def server() -> Iterator[ForkServer]:
+    with closing(ForkServer()) as made:
         yield made
 
 
@@ -35,6 +35,17 @@ class Unpicklable:
 
     def __reduce__(self) -> Any:
         raise TypeError("it cannot be pickled")
+
+
+class UnfitError(Exception):
+    """An exception that can be pickled but not unpickled."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(first + second)
+
+
+def fail() -> None:
+    raise UnfitError("a", "b")
 
 
 def is_running(pid: int) -> bool:
@@ -53,12 +64,12 @@ def wait_until_ended(pid: int) -> None:
 
 
 def parents_threads(_: int) -> tuple[int, int]:
-    """The template's process and the number of its threads, as a worker finds them."""
+    """The server's process and the number of its threads, as a worker finds them."""
     return os.getppid(), len(os.listdir(f"/proc/{os.getppid()}/task"))
 
 
-def test_calls_give_results_and_exceptions(template: Template) -> None:
-    executor = template.executor()
+def test_calls_give_results_and_exceptions(server: ForkServer) -> None:
+    executor = server.executor()
     quotients = [executor.submit(divmod, 7, divisor) for divisor in (2, 0, 3)]
     assert quotients[0].result() == (3, 1) and quotients[2].result() == (2, 1)
     with pytest.raises(ZeroDivisionError):
@@ -66,19 +77,21 @@ def test_calls_give_results_and_exceptions(template: Template) -> None:
     executor.shutdown()
 
 
-def test_what_cannot_be_pickled_is_an_exception(template: Template) -> None:
-    executor = template.executor()
+def test_what_cannot_be_pickled_is_an_exception(server: ForkServer) -> None:
+    executor = server.executor()
     with pytest.raises(TypeError, match="it cannot be pickled"):
         executor.submit(str, Unpicklable()).result()
     with pytest.raises(TypeError, match="it cannot be pickled"):
         executor.submit(Unpicklable).result()
+    with pytest.raises(TypeError, match="second"):
+        executor.submit(fail).result(30)
     assert executor.submit(abs, -1).result() == 1
     executor.shutdown()
 
 
-def test_large_call_does_not_block(template: Template) -> None:
+def test_large_call_does_not_block(server: ForkServer) -> None:
     """The worker reads its next call when its present one is done."""
-    executor = template.executor()
+    executor = server.executor()
     executor.submit(int).result()
     os.kill(pid := executor.submit(os.getpid).result(), signal.SIGSTOP)
     goes_on = threading.Timer(5, os.kill, (pid, signal.SIGCONT))
@@ -90,9 +103,9 @@ def test_large_call_does_not_block(template: Template) -> None:
     executor.shutdown()
 
 
-def test_template_has_one_thread(template: Template) -> None:
+def test_server_has_one_thread(server: ForkServer) -> None:
     """Only then a fork is safe."""
-    executors = [template.executor() for _ in range(2)]
+    executors = [server.executor() for _ in range(2)]
     answers = [executor.submit(parents_threads, 0).result() for executor in executors]
     assert answers[0] == answers[1] and answers[0][1] == 1 and answers[0][0] != os.getpid()
     for executor in executors:
@@ -105,7 +118,7 @@ def test_workers_use_one_thread_unless_the_caller_says_else(
     for name in THREAD_VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
-    with closing(Template()) as own:
+    with closing(ForkServer()) as own:
         executor = own.executor()
         for name in THREAD_VARIABLES:
             expected = "3" if name == "MKL_NUM_THREADS" else "1"
@@ -113,8 +126,8 @@ def test_workers_use_one_thread_unless_the_caller_says_else(
         executor.shutdown()
 
 
-def test_ended_worker_breaks_its_executor_alone(template: Template) -> None:
-    first, second = template.executor(), template.executor()
+def test_ended_worker_breaks_its_executor_alone(server: ForkServer) -> None:
+    first, second = server.executor(), server.executor()
     pid = first.submit(os.getpid).result()
     os.kill(pid, signal.SIGSTOP)
     futures = [first.submit(int), first.submit(int)]
@@ -129,8 +142,8 @@ def test_ended_worker_breaks_its_executor_alone(template: Template) -> None:
         executor.shutdown()
 
 
-def test_killed_template_is_started_again() -> None:
-    with closing(Template()) as own:
+def test_killed_server_is_started_again() -> None:
+    with closing(ForkServer()) as own:
         executor = own.executor()
         killed, worker = executor.submit(os.getppid).result(), executor.submit(os.getpid).result()
         os.kill(killed, signal.SIGKILL)
@@ -144,20 +157,20 @@ def test_killed_template_is_started_again() -> None:
             ended.shutdown()
 
 
-def test_interrupt_is_left_to_the_caller(template: Template) -> None:
+def test_interrupt_is_left_to_the_caller(server: ForkServer) -> None:
     """A terminal sends Ctrl-C to all processes."""
-    executor = template.executor()
+    executor = server.executor()
     for process in (os.getppid, os.getpid):
         os.kill(executor.submit(process).result(), signal.SIGINT)
     assert executor.submit(abs, -2).result() == 2
     executor.shutdown()
-    other = template.executor()
+    other = server.executor()
     assert other.submit(abs, -3).result() == 3
     other.shutdown()
 
 
 def test_close_ends_workers_that_compute() -> None:
-    own = Template()
+    own = ForkServer()
     executor = own.executor()
     pids = [executor.submit(process).result() for process in (os.getpid, os.getppid)]
     future = executor.submit(time.sleep, 30)
@@ -178,35 +191,35 @@ def sweep_in_worker(n_jobs: int) -> str:
     return hs.sweep(small_plan(seed=[0]), n_jobs=n_jobs).summary
 
 
-def test_worker_starts_no_workers(template: Template) -> None:
+def test_worker_starts_no_workers(server: ForkServer) -> None:
     """Else each of them would start others without end."""
-    executor = template.executor()
+    executor = server.executor()
     assert executor.submit(sweep_in_worker, 1).result() == "8 points"
     with pytest.raises(hs.InputError, match="a worker process cannot sweep with n_jobs > 1"):
         executor.submit(sweep_in_worker, 2).result()
     executor.shutdown()
 
 
-def test_shutdown_ends_the_worker(template: Template) -> None:
-    executor = template.executor()
+def test_shutdown_ends_the_worker(server: ForkServer) -> None:
+    executor = server.executor()
     pid = executor.submit(os.getpid).result()
     executor.shutdown()
     wait_until_ended(pid)
 
 
-def test_template_starts_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_server_starts_before_anything_is_loaded(tmp_path: Path) -> None:
     code = """
 import sys
 import hfp8sim as hs
-from hfp8sim.sweeps.template import Template
-original = Template.start
+from hfp8sim.sweeps.fork_server import ForkServer
+original = ForkServer.start
 def start(self):
     if not starts:
         assert not {"numpy", "numba", "hfp8sim.sweeps.plan"} & set(sys.modules)
     starts.append(1)
     original(self)
 starts = []
-Template.start = start
+ForkServer.start = start
 arguments = {"vary": {"profile.chunk_length": [32, 64]}, "fixed": {"time_only": True}, "out": sys.argv[1]}
 for _ in range(2):
     print(hs.sweep("digits-cnn", n_jobs=2, **arguments).summary, len(starts))
@@ -217,9 +230,9 @@ for _ in range(2):
     assert done.stdout.splitlines() == ["2 points 3", "2 points 3"]
 
 
-def test_bad_plan_ends_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[Template] = []
-    monkeypatch.setattr(run, "Template", lambda: made.append(Template()) or made[-1])
+def test_bad_plan_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ForkServer] = []
+    monkeypatch.setattr(run, "ForkServer", lambda: made.append(ForkServer()) or made[-1])
     with pytest.raises(hs.InputError, match="there is no"):
         hs.sweep("there is no such network", n_jobs=2)
     assert len(made) == 1 and made[0]._process is None

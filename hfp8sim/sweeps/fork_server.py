@@ -1,10 +1,11 @@
-"""Worker processes by fork, from a template process that has loaded all modules and has one thread.
+"""A fork server: a process with all modules and one thread, from which the worker processes of a sweep are forked.
 
 A fork copies only the thread that calls it: in a process with other threads, which may hold locks, it is not safe.
-The caller's process may have any threads. It starts the template as a new program, and the template forks the workers.
-They need not load anything, and share its memory.
+The caller's process may have any threads. It starts the server as a new program, and the server forks the workers.
+They need not load anything, and share its memory. Python's own fork server, of `multiprocessing`, would run the
+caller's script again.
 
-This module imports nothing but Python's own, so that a sweep can start its template before it loads anything else.
+This module imports nothing but Python's own, so that a sweep can start its server before it loads anything else.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ _PARENT_INTERVAL = 1.0
 #: Bytes of a message's length.
 _LENGTH = 8
 
-#: The program of a template.
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from hfp8sim.sweeps.template import serve; serve({descriptor})"
+#: The program of the server.
+_PROGRAM = "import sys; sys.path[:] = {path!r}; from hfp8sim.sweeps.fork_server import serve; serve({descriptor})"
 
 
 def worker_environment() -> dict[str, str]:
@@ -62,14 +63,12 @@ def can_fork() -> bool:
 # -- the caller's process ----------------------------------------------------------------------------
 
 
-class Template:
-    """A template process and its workers. It starts at the first call of `start` or `executor`."""
+class ForkServer:
+    """The server and its workers. It starts at the first call of `start` or `executor`."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = (
-            None  #: requests for workers; its end ends all of them
-        )
+        self._control: socket.socket | None = None  #: takes requests for workers, and ends them
         self._has_workers = False
 
     def start(self) -> None:
@@ -90,7 +89,7 @@ class Template:
         self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair()
-        # A template that has ended closes the worker's socket: the executor is broken.
+        # A server that has ended closes the worker's socket: the executor is broken.
         with theirs, contextlib.suppress(OSError):
             socket.send_fds(self._control, [b"w"], [theirs.fileno()])
         self._has_workers = True
@@ -162,7 +161,7 @@ class ForkedExecutor:
         """Set the results of the futures, until the process has ended."""
         with self._connection.makefile("rb") as results, contextlib.suppress(OSError, EOFError):
             while True:
-                error, result = pickle.loads(_read(results))
+                error, result = _unpacked(_read(results))
                 future = self._futures.popleft()
                 if error is None:
                     future.set_result(result)
@@ -174,7 +173,7 @@ class ForkedExecutor:
             future.set_exception(BrokenExecutor("its process has ended"))
 
     def shutdown(self, **options: bool) -> None:
-        """End the process; a call that it computes ends with it, if the template has ended, and else when it is done."""
+        """End the process; a call that it computes ends with it, if the server has ended, and else when it is done."""
         self._calls.put(None)
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
@@ -183,7 +182,7 @@ class ForkedExecutor:
         self._connection.close()
 
 
-# -- the template and its workers --------------------------------------------------------------------
+# -- the server and its workers ----------------------------------------------------------------------
 
 
 def serve(descriptor: int) -> None:
@@ -204,10 +203,10 @@ def serve(descriptor: int) -> None:
             request, descriptors, _, _ = socket.recv_fds(control, 1, 1)
             if not request:
                 break
-            template, worker = os.getpid(), os.fork()
+            server, worker = os.getpid(), os.fork()
             if not worker:
                 control.close()
-                _work_until_end(descriptors[0], template)
+                _work_until_end(descriptors[0], server)
             os.close(descriptors[0])
             workers = {worker} | {pid for pid in workers if not os.waitpid(pid, os.WNOHANG)[0]}
     for pid in workers:
@@ -217,12 +216,12 @@ def serve(descriptor: int) -> None:
     os._exit(0)  # nothing is left to do for Python
 
 
-def _work_until_end(descriptor: int, template: int) -> None:
+def _work_until_end(descriptor: int, server: int) -> None:
     """`_work` in a forked process, which ends here whatever happens."""
     status = 1
     try:
         gc.enable()
-        end_with_parent(template)
+        end_with_parent(server)
         _work(descriptor)
         status = 0
     except Exception:
@@ -256,7 +255,6 @@ def end_with_parent(parent: int) -> None:
 
     A terminal sends Ctrl-C to all processes. A parent that is killed ends no child: each looks for itself.
     """
-
     global _parent
     _parent = parent
 
@@ -276,6 +274,15 @@ def _packed(value: Any) -> bytes:
     """A message: the length of a pickled value in eight bytes, and the value."""
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     return len(data).to_bytes(_LENGTH, "little") + data
+
+
+def _unpacked(answer: bytes) -> tuple[Exception | None, Any]:
+    """The exception and the result of an answer; what cannot be unpickled is an exception too."""
+    try:
+        error, result = pickle.loads(answer)
+        return error, result
+    except Exception as failure:
+        return failure, None
 
 
 def _read(stream: IO[bytes]) -> bytes:
