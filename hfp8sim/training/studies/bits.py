@@ -120,5 +120,5 @@ STUDY = Study(
     (Metric(LOSS, "nats", log=True), Metric("accuracy", "%", 2), Metric(BITS, "", 0)),
     measure,
     judge,
-    seeds=3,
+    seeds=5,
 )
