@@ -184,6 +184,26 @@ def test_script_with_adam_scheduler_and_grad_scaler_runs_unmodified():
     assert losses[-1] < 0.2 < 2 < losses[0]
 
 
+def test_wrapper_of_learners_and_data_loader_change_no_bit():
+    distributed = torch.distributed
+    data = torch.utils.data.TensorDataset(randn(32, 1, 8, 8), torch.arange(32) % 10)
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        after = []
+        for wrap in (lambda model: model, nn.parallel.DistributedDataParallel):
+            model = training.convert(network(), policy="first=fp16,last=fp16")
+            wrapped = wrap(model)
+            optimiser = training.make_optimiser(model, "hfp8", lr=0.05, momentum=0.9)
+            for x, y in torch.utils.data.DataLoader(data, 8):
+                optimiser.zero_grad()
+                optimiser.backward(nn.functional.cross_entropy(wrapped(x), y))
+                optimiser.step()
+            after.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    finally:
+        distributed.destroy_process_group()
+    assert torch.equal(*after)
+
+
 def test_overflowing_errors_make_the_scaler_skip_the_step():
     model = training.convert(nn.Linear(4, 3, bias=False), policy="")
     optimiser = torch.optim.SGD(model.parameters(), 0.1)

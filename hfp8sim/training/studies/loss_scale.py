@@ -61,5 +61,5 @@ STUDY = Study(
     (Metric(LOSS, "nats", 3), Metric("training loss", "nats", 3), Metric(LOST, "%", 1)),
     measure,
     judge,
-    seeds=3,
+    seeds=5,
 )
