@@ -88,5 +88,5 @@ STUDY = Study(
     (Metric(LOSS, "nats"), Metric("training loss", "nats"), Metric("accuracy", "%", 2)),
     measure,
     judge,
-    seeds=3,
+    seeds=5,
 )
