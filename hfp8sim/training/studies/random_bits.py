@@ -62,5 +62,5 @@ STUDY = Study(
     (Metric(NORM, digits=3), Metric(LOSS, "nats"), Metric("stuck", "%", 1)),
     measure,
     judge,
-    seeds=3,
+    seeds=5,
 )
