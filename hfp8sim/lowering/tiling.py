@@ -218,6 +218,8 @@ def tile_runs(extent, size, line, depth):
 
 def _all_image_elements(regs: Numbers, cuts: list[tuple[int, ...]]) -> list[tuple[int, int]]:
     """`image_elements` of every cut, interpreted as long as that takes less time than to compile it."""
+    if not cuts:
+        return []
     steps = sum(_steps(regs, *cut) for cut in cuts)
     function: Any = image_elements
     if steps <= INTERPRETED.left(image_elements, regs, *cuts[0]):
