@@ -29,10 +29,15 @@ class Budget:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
+        #: Functions known to be compiled, and the Python types of the arguments. Arrays have the same dtypes each time.
+        self._compiled: set[tuple[Any, ...]] = set()
 
     def left(self, function: Any, *arguments: Any) -> int:
         """Steps left for a compiled function; 0 if a call with such arguments compiles nothing."""
-        return 0 if _is_compiled(function, arguments) else self.steps
+        call = (function, *map(type, arguments))
+        if call not in self._compiled and _is_compiled(function, arguments):
+            self._compiled.add(call)
+        return 0 if call in self._compiled else self.steps
 
     def spend(self, steps: int) -> None:
         """Count steps that were interpreted."""
