@@ -131,8 +131,9 @@ def show(rows: list[dict[str, Any]], console: Console) -> None:
 
 
 def page(document: dict[str, Any]) -> str:
-    """The tables as Markdown."""
-    about, rows = document["machine"], document["rows"]
+    """The tables as Markdown, without those of times on silicon: docs/silicon.md has them."""
+    about = document["machine"]
+    rows = [row for row in document["rows"] if row["group"] != silicon.GROUP]
     lines = ["; ".join(f"{key}: {value}" for key, value in about.items())]
     for group in dict.fromkeys(row["group"] for row in rows):
         lines += ["", f"| {group} | speed | ratio | target | baseline |", "|---|--:|--:|--:|---|"]
