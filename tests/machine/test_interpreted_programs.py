@@ -28,6 +28,7 @@ def findings(program: Program, steps: int, monkeypatch: pytest.MonkeyPatch) -> F
     """What a check finds that may interpret so many steps."""
     monkeypatch.setattr(INTERPRETED, "steps", steps)
     monkeypatch.setattr(interpreted, "_is_compiled", lambda *_: False)
+    monkeypatch.setattr(INTERPRETED, "_compiled", set())
     examine.cache_clear()
     try:
         return examine(program, get_machine())
@@ -58,6 +59,7 @@ def test_interpreted_program_takes_the_same_time(
         pipelined_driver.list_spans(program, machine),
     )
     monkeypatch.setattr(interpreted, "_is_compiled", lambda *_: False)
+    monkeypatch.setattr(INTERPRETED, "_compiled", set())
     monkeypatch.setattr(INTERPRETED, "steps", 10**6)
     assert pipelined_driver.time_segments(program, machine) == compiled[0]
     assert INTERPRETED.steps < 10**6
