@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hfp8sim.collector import collector_off as _collector_off
+from hfp8sim.collector import loading as _loading
 from hfp8sim.version import __version__ as __version__
 
 #: The public names, by the module that each is loaded from.
@@ -84,12 +84,12 @@ if TYPE_CHECKING:  # the same names for type checkers; a test compares the two
 
 def __getattr__(name: str) -> Any:
     if name == "formats":
-        with _collector_off():
+        with _loading():
             return importlib.import_module("hfp8sim.formats")
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'hfp8sim' has no attribute {name!r}")
-    with _collector_off():
+    with _loading():
         value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value

@@ -34,7 +34,7 @@ def checked_array(value: ArrayLike, what: str) -> NDArray[Any]:
     """
     if type(value) is np.ndarray:
         return value
-    if isinstance(value, np.ma.MaskedArray):
+    if _is_masked(value):
         raise InputError(f"{what} is a masked array; give it values, as in x.filled(0)")
     if isinstance(value, np.ndarray):
         return value
@@ -47,6 +47,12 @@ def checked_array(value: ArrayLike, what: str) -> NDArray[Any]:
         return np.asarray(value)
     except (ValueError, TypeError, OverflowError, RuntimeError, BufferError) as error:
         raise InputError(f"{what} is no array: {one_line(error)}") from None
+
+
+def _is_masked(value: ArrayLike) -> bool:
+    """Whether this is a masked array. NumPy loads `numpy.ma` on its first use, which takes as long as ten small GEMMs."""
+    masked = sys.modules.get("numpy.ma")
+    return masked is not None and isinstance(value, masked.MaskedArray)
 
 
 def _tensor_array(torch: Any, tensor: Any, what: str) -> NDArray[Any]:

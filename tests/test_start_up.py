@@ -21,10 +21,10 @@ ROOMS_ABOVE = (
 NOT_FOR_A_GEMM = (
     "hfp8sim.kernels.im2col", "hfp8sim.kernels.model", "hfp8sim._numba.imports",
     "numba.np.arrayobj", "numba.np.linalg", "numba.typed.listobject", "scipy.linalg", "unittest", "cffi.cparser",
-    "multiprocessing", "asyncio",
+    "multiprocessing", "asyncio", "numpy.ma",
 )  # fmt: skip
 #: Modules of the package that are loaded at most.
-MOST_FOR_A_GEMM, MOST_FOR_HELP = 66, 22
+MOST_FOR_A_GEMM, MOST_FOR_HELP = 67, 22
 NOT_FOR_HELP = ("numpy", "numba", "llvmlite", "jinja2", "ctypes", "multiprocessing", "asyncio")
 
 
@@ -89,3 +89,31 @@ def test_collector_is_on_afterwards(code: str) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert process.stderr.strip() == "True"
+
+
+def young_and_frozen(before: str) -> tuple[int, int]:
+    """Objects in the two younger generations, and frozen ones, after `hs.gemm` is loaded."""
+    code = (
+        f"import gc; gc.collect(); {before}\n"
+        "import hfp8sim; hfp8sim.gemm\n"
+        "young = sum(len(gc.get_objects(generation)) for generation in (0, 1))\n"
+        "print(young, gc.get_freeze_count())"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    young, frozen = map(int, process.stdout.split())
+    return young, frozen
+
+
+def test_loaded_modules_are_old() -> None:
+    """The first garbage collection does not look at their objects."""
+    young, frozen = young_and_frozen("")
+    assert young < 1000
+    assert frozen == 0
+
+
+def test_frozen_objects_of_the_caller_stay_frozen() -> None:
+    young, frozen = young_and_frozen("gc.freeze()")
+    assert young > 1000
+    assert frozen > 1000

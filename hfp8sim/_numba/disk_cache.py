@@ -152,9 +152,9 @@ def _modified(path: Path) -> float:
 
 
 class _Implementation(CompileResultCacheImpl):  # type: ignore[misc]
-    def __init__(self, root: Path, function: Callable[..., Any]) -> None:
+    def __init__(self, locator: _Locator, function: Callable[..., Any]) -> None:
         self._lineno = function.__code__.co_firstlineno
-        self._locator = _Locator(root, function)
+        self._locator = locator
         name = function.__qualname__
         self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
 
@@ -212,14 +212,21 @@ class DiskCache(FunctionCache):  # type: ignore[misc]
     def __init__(self, root: Path, function: Callable[..., Any]) -> None:
         self._name = repr(function)
         self._py_func = function
-        self._impl = _Implementation(root, function)
-        locator = self._impl.locator
-        self._cache_path = locator.get_cache_path()
-        self._cache_file = _Files(
-            self._cache_path, self._impl.filename_base, locator.get_source_stamp()
-        )
+        self._locator = _Locator(root, function)
+        self._cache_path = self._locator.get_cache_path()
         self._turns: dict[Any, Turn] = {}  #: this process's, by signature
         self.enable()
+
+    # Of the functions of a module few are loaded or kept: the others need none of these.
+
+    @functools.cached_property
+    def _impl(self) -> _Implementation:
+        return _Implementation(self._locator, self._py_func)
+
+    @functools.cached_property
+    def _cache_file(self) -> _Files:  # type: ignore[override]
+        stamp = self._locator.get_source_stamp()
+        return _Files(self._cache_path, self._impl.filename_base, stamp)
 
     def holds(self, sig: Any, target_context: Any) -> bool:
         """Whether there is a file for a signature. It may be damaged."""

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
-import numba
-import numpy as np
 from numba.core.dispatcher import Dispatcher
 
+from hfp8sim._numba.argument_types import type_of
 from hfp8sim._numba.disk_cache import DiskCache
 from hfp8sim._numba.jit import without_warnings
 from hfp8sim._numba.mirrors import mirror, write_back
@@ -48,25 +47,11 @@ def _is_compiled(function: Any, arguments: tuple[Any, ...]) -> bool:
     """Whether machine code for such arguments exists, in this process or on disk."""
     if not isinstance(function, Dispatcher):  # with NUMBA_DISABLE_JIT=1
         return True
-    signature = tuple(_type_of(function, argument) for argument in arguments)
+    signature = tuple(map(type_of, arguments))
     cache = getattr(function, "_cache", None)
     return signature in function.overloads or (
         isinstance(cache, DiskCache) and cache.holds(signature, function.targetctx)
     )
-
-
-def _type_of(function: Any, argument: Any) -> Any:
-    """Numba's type of an argument. That of a record takes long to find, and depends on its dtype alone."""
-    if isinstance(argument, np.void):
-        return _record_type(argument.dtype)
-    if isinstance(argument, np.ndarray) and argument.dtype.names and argument.flags.carray:
-        return numba.types.Array(_record_type(argument.dtype), argument.ndim, "C")
-    return function.typeof_pyval(argument)
-
-
-@functools.cache
-def _record_type(dtype: np.dtype[Any]) -> Any:
-    return numba.from_dtype(dtype)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ and that alone becomes machine code. A function can be both.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
 from numba.core.environment import lookup_environment
 from numba.core.registry import CPUDispatcher
+
+from hfp8sim._numba.argument_types import type_of
 
 
 class _CalleeLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -86,6 +89,7 @@ def _reached(library: Any) -> Iterator[Any]:
             waiting += callee._linking_libraries
 
 
+@functools.cache
 def _pipeline(library_class: type[JITCodeLibrary]) -> type[compiler.Compiler]:
     """Numba's compiler, with another kind of library."""
 
@@ -117,10 +121,23 @@ class LinkedDispatcher(CPUDispatcher):  # type: ignore[misc]
         self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
     ) -> None:
         super().__init__(py_func, locals or {}, targetoptions, _pipeline(_RootLibrary))
-        self._callee_compiler = _CalleeCompiler(
-            py_func, self.targetdescr, self.targetoptions, self.locals, _pipeline(_CalleeLibrary)
-        )
         self._callees: dict[tuple[Any, ...], _Callee] = {}
+
+    @functools.cached_property
+    def _callee_compiler(self) -> _CalleeCompiler:
+        pipeline = _pipeline(_CalleeLibrary)
+        return _CalleeCompiler(
+            self.py_func, self.targetdescr, self.targetoptions, self.locals, pipeline
+        )
+
+    def _compilation_chain_init_hook(self) -> None:
+        """Nothing: Numba looks here for packages that add types to it. No function under `@jit` takes such a type."""
+
+    def typeof_pyval(self, val: Any) -> Any:
+        """Numba's type of an argument of a call."""
+        kind = type_of(val)
+        self._types_active_call.add(kind)
+        return kind
 
     def compile(self, sig: Any) -> Any:
         """The root of a signature. Other processes that wait for it go on if that fails."""

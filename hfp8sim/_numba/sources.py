@@ -98,6 +98,8 @@ def _stamps(folder: str) -> Iterator[tuple[str, Stamp]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir():
+                if entry.name == "__pycache__":
+                    continue
                 yield from _stamps(entry.path)
             elif entry.name.endswith(_SUFFIXES):
                 with contextlib.suppress(FileNotFoundError):  # a link to nowhere: an editor's lock

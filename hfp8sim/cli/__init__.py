@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hfp8sim import collector
 from hfp8sim.cli import (
     compare,
     doctor,
@@ -62,7 +62,7 @@ def _main(
         typer.Option("--formats", metavar="FILE", help="TOML with formats of your own; repeatable"),
     ] = None,
 ) -> None:
-    gc.enable()  # `hfp8sim.__main__` disables it
+    collector.switch_on()  # `hfp8sim.__main__` switches it off
     for path in own or []:
         from hfp8sim.formats import load_formats
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from hfp8sim._numba import jit as jit_module
-from hfp8sim._numba.interpreted import Budget, _type_of, interpreted
+from hfp8sim._numba.interpreted import Budget, interpreted
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import RANGE, layout
 
@@ -58,22 +58,6 @@ def test_budget_is_for_functions_without_machine_code(
     in_another_process = jit(double)
     assert budget.left(in_another_process, 1) == 0
     assert budget.left(in_another_process, 1.0) == 7
-
-
-@needs_compiler
-def test_types_of_arguments_are_those_of_numba() -> None:
-    """They are found faster for records, of which every program has several."""
-    record = np.zeros(6, RANGE)
-    locked = np.zeros(6, RANGE)
-    locked.flags.writeable = False
-    arguments = (
-        record[0], record, record.reshape(2, 3), record[::2], record.reshape(2, 3).T, locked,
-        np.zeros(3, np.int64), np.zeros((2, 2)).T, 3, 1.5, True,
-    )  # fmt: skip
-    function: Any = halve
-    assert [_type_of(function, value) for value in arguments] == [
-        function.typeof_pyval(value) for value in arguments
-    ]
 
 
 def test_plain_function_needs_no_budget() -> None:

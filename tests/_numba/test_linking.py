@@ -11,6 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 import pytest
+from numba.core import entrypoints
 
 from hfp8sim._numba import jit as jit_module
 from hfp8sim._numba.calls import address
@@ -154,3 +155,18 @@ def test_constants_of_callees_reach_their_callers(tmp_path: Path) -> None:
             check=True, timeout=300,
         ).stdout  # fmt: skip
         assert out.splitlines() == [*said, hits]
+
+
+def test_loading_looks_for_no_extensions_of_numba(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They add types that no function here takes, and the search reads the metadata of all installed packages."""
+
+    def twice(x):  # type: ignore[no-untyped-def]
+        return 2 * x
+
+    assert jit(twice)(3) == 6  # compiles
+
+    def search() -> None:
+        raise AssertionError("Numba searches the installed packages")
+
+    monkeypatch.setattr(entrypoints, "init_all", search)
+    assert jit(twice)(4) == 8
