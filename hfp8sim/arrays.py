@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim.errors import InputError, one_line
 
@@ -53,6 +53,26 @@ def _is_masked(value: ArrayLike) -> bool:
     """Whether this is a masked array. NumPy loads `numpy.ma` on its first use, which takes as long as ten small GEMMs."""
     masked = sys.modules.get("numpy.ma")
     return masked is not None and isinstance(value, masked.MaskedArray)
+
+
+def checked_dtype(value: DTypeLike, what: str) -> np.dtype[Any]:
+    """The dtype that an argument names; `InputError` if it names none."""
+    try:
+        return np.dtype(value)
+    except TypeError:
+        raise InputError(f"{what} is {value!r:.60}, which names no dtype of NumPy") from None
+
+
+def check_out(out: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """`InputError` unless results of a dtype and a shape can be written into the argument `out`."""
+    if not isinstance(out, np.ndarray) or (out.shape, out.dtype) != (shape, dtype):
+        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+        raise InputError(f"out is {given}; it must be an array {dtype} {shape}")
+    if not out.flags.writeable:
+        raise InputError("out is read-only; it must be an array that can be written")
+    steps = zip(out.strides, shape, strict=True)
+    if out.size and any(step == 0 and size > 1 for step, size in steps):
+        raise InputError("out has elements that share memory; each must have its own")
 
 
 def _tensor_array(torch: Any, tensor: Any, what: str) -> NDArray[Any]:

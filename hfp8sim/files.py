@@ -48,6 +48,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     """The tables of a TOML file; `InputError` if it cannot be read or is not TOML."""
     import tomllib
 
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{path!r:.60}: it must be the path of a TOML file")
     try:
         with open(path, "rb") as file:
             return tomllib.load(file)

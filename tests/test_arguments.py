@@ -71,9 +71,30 @@ CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: timed(policy=3), "policy is 3; it must be rules with profiles"),
     (lambda: timed(policy={3: "fp16"}), "policy 3: a rule must be a text"),
     (lambda: timed(phases=3), "phases is 3; it must be a list of fwd, dgrad, wgrad"),
+    (lambda: timed(phases="fwd"), r"phases is 'fwd'; it must be a list, as in \['fwd'\]"),
+    (lambda: simulate("digits-cnn", calibrate=3), "unknown calibration 3; known: none, max"),  # type: ignore[arg-type]
+    (lambda: simulate(any_), "workload is None; it must be a name, a path or a Workload"),
+    (lambda: simulate(Layer("f", "gemm", 3, 2, 4)), r"workload is Layer\(name='f'"),  # type: ignore[arg-type]
+    (lambda: hs.calibrate(any_), "workload is None; it must be a name"),
+    (lambda: hs.calibrate("digits-cnn", method="max", on=3), "workload is 3; it must be a name"),  # type: ignore[arg-type]
+    (lambda: hs.predictions([]), r"workload is \[\]; it must be a name"),  # type: ignore[arg-type]
+    (
+        lambda: hs.Workload("w", "ab"),
+        "workload 'w': its layers are 'ab'; they must be Layer records",
+    ),  # type: ignore[arg-type]
+    (
+        lambda: hs.Workload("w", any_),
+        "workload 'w': its layers are None; they must be Layer records",
+    ),
+    (lambda: hs.register_format(any_), "format None; it must be a FloatFormat"),
+    (lambda: hs.register_profile("hfp8"), "profile 'hfp8'; it must be a Profile"),  # type: ignore[arg-type]
+    (lambda: hs.p3109("8", 3), "K is '8'; it must be a whole number"),  # type: ignore[arg-type]
+    (lambda: hs.p3109(8, 3.5), "P is 3.5; it must be a whole number"),  # type: ignore[arg-type]
+    (lambda: hs.load_formats(any_), "None: it must be the path of a TOML file"),
+    (lambda: hs.save_safetensors("x", any_), "tensors is None; it must be arrays by name"),
     (lambda: with_tensor(RAGGED), "layer 'f', tensor x is no array"),
     (lambda: with_tensor(masked(X)), "layer 'f', tensor x is a masked array"),
-    (lambda: load_workload(3), "workload is 3; it must be a name or a path"),  # type: ignore[arg-type]
+    (lambda: load_workload(3), "workload is 3; it must be a name, a path or a Workload"),  # type: ignore[arg-type]
     (lambda: load_workload("resnet18", batch=2**64), "18446744073709551616"),
     (lambda: hs.get_machine(3), "machine is 3; it must be a name, a path or a Machine"),  # type: ignore[arg-type]
     (lambda: hs.get_format(3), "3"),  # type: ignore[arg-type]

@@ -14,7 +14,14 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.jit import jit, jit_inlined
-from hfp8sim.arrays import checked_array, code_bits, coded_name, widened
+from hfp8sim.arrays import (
+    check_out,
+    checked_array,
+    checked_dtype,
+    code_bits,
+    coded_name,
+    widened,
+)
 from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats.dtypes import FORMAT_OF_DTYPE
@@ -198,12 +205,12 @@ def decode(
 ) -> NDArray[Any]:
     """The values of codes, see `FloatFormat.decode`."""
     array = check_codes(codes, fmt.name, fmt.bits)
-    kind = np.dtype(dtype)
+    kind = checked_dtype(dtype, "dtype")
     if kind not in (np.float32, np.float64):
         raise InputError(f"dtype is {kind}; values are float32 or float64")
-    if out is not None and (out.shape, out.dtype) != (array.shape, kind):
-        raise InputError(f"out is {out.dtype} {out.shape}; it must be {kind} {array.shape}")
-    fits = out is not None and out.flags.c_contiguous
+    if out is not None:
+        check_out(out, kind, array.shape)
+    fits = out is not None and out.flags.c_contiguous and not np.may_share_memory(out, array)
     values = out if fits and out is not None else np.empty(array.shape, kind)
     _decode(np.ascontiguousarray(array).reshape(-1), fmt, values.reshape(-1))
     if out is not None and not fits:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError, check_whole_number, unknown
 from hfp8sim.files import read_toml
 from hfp8sim.formats.dtypes import FORMAT_OF_DTYPE, dtype_name
 from hfp8sim.formats.record import FloatFormat
@@ -26,6 +26,8 @@ def register_format(fmt: FloatFormat) -> FloatFormat:
     Raises:
         InputError: another format has that name, or the name has a character that names may not have.
     """
+    if not isinstance(fmt, FloatFormat):
+        raise InputError(f"format {fmt!r:.60}; it must be a FloatFormat")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", fmt.name):
         raise InputError(f"format name {fmt.name!r}: use lower-case letters, digits, '-', '_', '.'")
     return FORMATS.register(fmt)
@@ -82,6 +84,7 @@ def p3109(k: int, p: int, signed: bool = True, extended: bool = True) -> FloatFo
     Raises:
         InputError: K outside 3..16, or a P that leaves no exponent bit, or more than 11.
     """
+    k, p = check_whole_number(k, "K", 0), check_whole_number(p, "P", 0)
     name = f"binary{k}p{p}{'s' if signed else 'u'}{'e' if extended else 'f'}"
     exponent_bits = k - p if signed else k - p + 1
     if not 3 <= k <= 16 or not 1 <= p <= k - signed or not 1 <= exponent_bits <= 11:

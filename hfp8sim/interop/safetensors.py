@@ -98,6 +98,8 @@ def save_safetensors(
     Raises:
         InputError: a dtype that the file cannot hold, a name or a text that is none, a file that cannot be written.
     """
+    if not isinstance(tensors, Mapping):
+        raise InputError(f"tensors is {tensors!r:.60}; it must be arrays by name")
     texts = dict(metadata or {})
     if not all(isinstance(text, str) for pair in texts.items() for text in pair):
         raise InputError("metadata must be texts by name")

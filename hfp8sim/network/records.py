@@ -383,6 +383,10 @@ class Workload:
     calibration: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layers, Iterable) or isinstance(self.layers, str):
+            raise InputError(
+                f"workload {self.name!r}: its layers are {self.layers!r:.60}; they must be Layer records"
+            )
         object.__setattr__(self, "layers", tuple(self.layers))
         object.__setattr__(self, "notes", tuple(self.notes))
         object.__setattr__(self, "warnings", tuple(self.warnings))
@@ -470,6 +474,8 @@ def check_phase(phase: str) -> str:
 
 def check_phases(phases: Iterable[str]) -> tuple[str, ...]:
     """The phases, if all are among `PHASES` and there is at least one; `InputError` otherwise."""
+    if isinstance(phases, str):
+        raise InputError(f"phases is {phases!r:.60}; it must be a list, as in ['fwd']")
     if not isinstance(phases, Iterable):
         raise InputError(f"phases is {phases!r:.60}; it must be a list of {', '.join(PHASES)}")
     checked = tuple(check_phase(phase) for phase in phases)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim import kernels
 from hfp8sim._numba.jit import config
-from hfp8sim.arrays import checked_array, coded_name, widened
+from hfp8sim.arrays import check_out, checked_array, coded_name, widened
 from hfp8sim.errors import InputError
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.formats import FloatFormat, get_format
@@ -58,7 +58,8 @@ def convert(
         fmt, rounding, overflow, bits: as `FloatFormat.encode`.
         seed, stream: of the random source, 0 ≤ n < 2^64. Equal ones give equal codes, whatever x's strides.
         source: "bfloat16" if x is uint16, the bit patterns of bfloat16 numbers.
-        out: an array of codes, of x's shape and the format's dtype, to fill in and return.
+        out: an array of codes, of x's shape and the format's dtype, to fill in and return. If it overlaps x, x is
+            copied first.
         threads: worker threads; all cores by default. No result depends on it.
 
     Returns:
@@ -66,13 +67,14 @@ def convert(
         lie in memory in the order in which x does (in C order if the mode is stochastic).
 
     Raises:
-        InputError: as `FloatFormat.encode`; `out` of another shape or dtype, threads < 1.
+        InputError: as `FloatFormat.encode`; `out` of another shape or dtype or read-only, threads < 1.
     """
     record = get_format(fmt)
     array = _numbers(x, source)
+    if out is not None:
+        check_out(out, record.dtype, array.shape)
+        array = array.copy() if np.may_share_memory(array, out) else array
     work = _Conversion(array, record, rounding, overflow, bits, seed, stream)
-    if out is not None and (out.shape, out.dtype) != (array.shape, record.dtype):
-        raise InputError(f"out is {out.dtype} {out.shape}; it must be {record.dtype} {array.shape}")
     codes = work.empty(record.dtype) if out is None else out
     counts = work.run(codes, None, threads)
     return codes, counts
@@ -96,7 +98,8 @@ def round_values(
 
     Args:
         x, fmt, rounding, overflow, bits, seed, stream, source, threads: as `convert`. The random words are the same.
-        out: a float32 array of x's shape to fill in and return. It may be x itself, but not overlap it otherwise.
+        out: a float32 array of x's shape to fill in and return. It may be x itself, which is then rounded in place. If
+            it overlaps x otherwise, x is copied first.
 
     Returns:
         float32 of x's shape, and counts as those of `convert`.
@@ -108,9 +111,11 @@ def round_values(
     array = _numbers(x, source)
     if record.emax > 127 or record.facts.min_exp < -149:
         raise InputError(f"some numbers of {record.name} are no float32; use convert")
+    if out is not None:
+        check_out(out, np.dtype(np.float32), array.shape)
+        apart = not np.may_share_memory(array, out) or _same_elements(array, out)
+        array = array if apart else array.copy()
     work = _Conversion(array, record, rounding, overflow, bits, seed, stream)
-    if out is not None and (out.shape, out.dtype) != (array.shape, np.dtype(np.float32)):
-        raise InputError(f"out is {out.dtype} {out.shape}; it must be float32 {array.shape}")
     values = work.empty(np.dtype(np.float32)) if out is None else out
     counts = work.run(None, values, threads)
     return values, counts
@@ -143,6 +148,11 @@ def _numbers(x: ArrayLike, source: str | None) -> NDArray[Any]:
     if source is not None and array.dtype != np.uint16:
         raise InputError(f"bit patterns of bfloat16 are uint16, not {array.dtype}")
     return array.view(_BFLOAT16)
+
+
+def _same_elements(x: NDArray[Any], out: NDArray[Any]) -> bool:
+    """Whether each element of `out` has the memory of the same element of `x`."""
+    return (x.ctypes.data, x.strides, x.itemsize) == (out.ctypes.data, out.strides, out.itemsize)
 
 
 #: Bit patterns of bfloat16, told apart from integers.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hfp8sim import kernels
+from hfp8sim.arrays import check_out, checked_dtype
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat
 from hfp8sim.ops.events import count_nan
@@ -47,9 +48,9 @@ def allocate_result(
         out_dtype: None for codes, else float32 or float64.
 
     Raises:
-        InputError: another dtype; codes of a result with a scale; `out` of another shape or dtype, or read-only.
+        InputError: another dtype; codes of a result with a scale; what `check_out` refuses, or an `out` that is not aligned.
     """
-    dtype = fmt.dtype if out_dtype is None else np.dtype(out_dtype)
+    dtype = fmt.dtype if out_dtype is None else checked_dtype(out_dtype, "out_dtype")
     if out_dtype is not None and dtype not in (np.float32, np.float64):
         raise InputError(f"out_dtype is {dtype}; it must be float32, float64, or None for codes")
     if out_dtype is None and exponent:
@@ -58,11 +59,9 @@ def allocate_result(
         )
     if out is None:
         return np.empty(shape, dtype)
-    if not isinstance(out, np.ndarray) or (out.shape, out.dtype) != (shape, dtype):
-        given = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
-        raise InputError(f"out is {given}; it must be an array {dtype} {shape}")
-    if not (out.flags.writeable and out.flags.aligned):
-        raise InputError("out is read-only or not aligned; it must be an array that can be written")
+    check_out(out, dtype, shape)
+    if not out.flags.aligned:
+        raise InputError("out is not aligned; its elements must lie at multiples of their size")
     return out
 
 

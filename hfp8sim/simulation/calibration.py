@@ -43,7 +43,7 @@ class Method:
     @classmethod
     def of(cls, text: str) -> Method:
         """The method of `none`, `max`, `percentile`, `percentile=99.5` or `mse`."""
-        name, equals, share = text.partition("=")
+        name, equals, share = str(text).partition("=")
         if name not in METHODS:
             raise unknown("calibration", text, METHODS)
         if not equals:
@@ -92,9 +92,9 @@ def calibrate(
     Raises:
         InputError: an unknown name or method, or an `on` that lacks a layer.
     """
-    if isinstance(workload, str):
+    if not isinstance(workload, Workload):
         workload = load_workload(workload)
-    batch = load_workload(on) if isinstance(on, str) else on
+    batch = on if on is None or isinstance(on, Workload) else load_workload(on)
     chosen, selected = Method.of(method), check_phases(phases)
     if chosen.name == "none":
         plain = tuple(layer.replace(calibration={}) for layer in workload)

@@ -97,7 +97,7 @@ def simulate(
         InputError: anything unknown or out of range, in one line.
         Interrupted: Ctrl-C; it carries the report so far.
     """
-    if isinstance(workload, str):
+    if not isinstance(workload, Workload):
         workload = load_workload(workload)
     check_source(seed, 0)
     if threads is not None:

@@ -31,7 +31,7 @@ def predictions(
     Raises:
         InputError: an unknown name, or a policy that does not fit the workload.
     """
-    if isinstance(workload, str):
+    if not isinstance(workload, Workload):
         workload = load_workload(workload)
     tasks = list_tasks(workload, check_phases(phases), get_profile(profile), parse(policy))
     return [_prediction(task) for task in tasks]

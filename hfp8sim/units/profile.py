@@ -282,6 +282,8 @@ PROFILES: Registry[Profile] = Registry("profile")
 
 def register_profile(profile: Profile) -> Profile:
     """Make a profile known by its name, and return it; `InputError` if another one has that name."""
+    if not isinstance(profile, Profile):
+        raise InputError(f"profile {profile!r:.60}; it must be a Profile")
     return PROFILES.register(profile)
 
 

@@ -56,7 +56,7 @@ def load_workload(
     Raises `InputError` of one line for everything that cannot be read.
     """
     if not isinstance(source, str | os.PathLike):
-        raise InputError(f"workload is {source!r:.60}; it must be a name or a path")
+        raise InputError(f"workload is {source!r:.60}; it must be a name, a path or a Workload")
     text = str(os.fspath(source))
     name, suffix = _split_batch(text)
     if inputs and Path(text).suffix.lower() != ".onnx":

@@ -321,7 +321,9 @@ def build(name: str, batch: int = 1) -> Workload:
     if name not in MODELS:
         raise unknown("network", name, list(MODELS))
     if isinstance(batch, bool) or not isinstance(batch, int) or not 1 <= batch <= MAX_SIZE:
-        raise InputError(f"{name}: batch is {batch!r}; it must be a whole number from 1")
+        raise InputError(
+            f"{name}: batch is {batch!r}; it must be a whole number from 1 to {MAX_SIZE}"
+        )
     model = MODELS[name]
     with located(f"{name} with batch {batch}"):
         layers = model.layers(batch)

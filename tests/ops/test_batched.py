@@ -193,6 +193,7 @@ def test_values_beyond_float32_are_rounded_once(exponent: int) -> None:
         ({"a": np.zeros(2, np.uint8)}, r"a must be a matrix or a stack of matrices, not an array of shape \(2,\)"),
         ({"b": np.zeros((1, 3, 1), np.uint8)}, "a is 1×2, so b must have 2 rows, not 3"),
         ({"stream": -1}, "stream is -1"),
+        ({"out_dtype": "int3"}, "out_dtype is 'int3', which names no dtype"),
     ],
 )  # fmt: skip
 def test_bad_input(arguments: dict, message: str) -> None:
@@ -204,8 +205,20 @@ def test_bad_input(arguments: dict, message: str) -> None:
 def test_read_only_out_is_refused() -> None:
     out = np.zeros((1, 1), np.uint16)
     out.flags.writeable = False
-    with pytest.raises(InputError, match="out is read-only or not aligned"):
+    with pytest.raises(InputError, match="out is read-only"):
         gemm(np.zeros((1, 2), np.uint8), np.zeros((2, 1), np.uint8), out=out)
+
+
+def test_out_that_is_not_aligned_is_refused() -> None:
+    out = np.zeros(5, np.uint8)[1:].view(np.uint16).reshape(1, 2)
+    with pytest.raises(InputError, match="out is not aligned"):
+        gemm(np.zeros((1, 2), np.uint8), np.zeros((2, 2), np.uint8), out=out)
+
+
+def test_out_whose_rows_share_memory_is_refused() -> None:
+    out = np.lib.stride_tricks.as_strided(np.zeros(3, np.uint16), (2, 3), (0, 2))
+    with pytest.raises(InputError, match="out has elements that share memory"):
+        gemm(np.zeros((2, 2), np.uint8), np.zeros((2, 3), np.uint8), out=out)
 
 
 def test_empty_stacks() -> None:

@@ -154,19 +154,62 @@ def test_decode_by_tables_and_without(name: str, dtype: str) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: convert(x, "hfp8-143", out=np.zeros(3, np.uint16)), r"out is uint16 \(3,\); it must be uint8 \(3,\)"),
+        (lambda x: convert(x, "hfp8-143", out=np.zeros(3, np.uint16)), r"out is uint16 \(3,\); it must be an array uint8 \(3,\)"),
         (lambda x: round_values(x, "hfp8-143", out=np.zeros(3)), "out is float64"),
         (lambda x: round_values(x, FloatFormat("wide", 11, 4, 1023)), "some numbers of wide are no float32"),
         (lambda x: convert(x, "hfp8-143", threads=0), "threads is 0"),
         (lambda x: convert(x, "hfp8-143", source="float8"), "source is 'float8'; it must be None or 'bfloat16'"),
         (lambda x: convert(x, "hfp8-143", source="bfloat16"), "bit patterns of bfloat16 are uint16, not float32"),
         (lambda x: get_format("e5m2").decode([0], dtype="float16"), "dtype is float16; values are float32 or"),
-        (lambda x: get_format("e5m2").decode([0], out=np.zeros(2)), r"out is float64 \(2,\); it must be float64 \(1,\)"),
+        (lambda x: get_format("e5m2").decode([0], out=np.zeros(2)), r"out is float64 \(2,\); it must be an array float64 \(1,\)"),
+        (lambda x: get_format("e5m2").decode([0], dtype="int3"), "dtype is 'int3', which names no dtype"),
+        (lambda x: convert(x, "hfp8-143", out=[0, 0, 0]), "out is list; it must be an array uint8"),
     ],
 )  # fmt: skip
 def test_bad_input(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call(np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("size", [3, 70_000])  # of one piece, and of several
+def test_read_only_out_is_refused(size: int) -> None:
+    x, fmt = np.ones(size, np.float32), get_format("hfp8-143")
+    codes, values, exact = (np.zeros(size, dtype) for dtype in (np.uint8, np.float32, np.float64))
+    for array in (codes, values, exact):
+        array.flags.writeable = False
+    for call in (
+        lambda: convert(x, fmt, out=codes),
+        lambda: round_values(x, fmt, out=values),
+        lambda: fmt.decode(np.zeros(size, np.uint8), out=exact),
+    ):
+        with pytest.raises(InputError, match="out is read-only"):
+            call()
+
+
+def test_codes_over_their_numbers() -> None:
+    x = np.random.default_rng(0).standard_normal(70_000, np.float32)
+    wanted, counts = convert(x, "hfp8-143")
+    memory = x.copy()
+    out = memory.view(np.uint8)[-x.size :]
+    assert convert(memory, "hfp8-143", out=out)[1] == counts
+    np.testing.assert_array_equal(out, wanted)
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_values_over_shifted_numbers(step: int) -> None:
+    memory = np.random.default_rng(0).standard_normal(100_001, np.float32)[::step]
+    x, out = memory[:-1], memory[1:]
+    wanted, counts = round_values(x.copy(), "hfp8-143")
+    assert round_values(x, "hfp8-143", out=out)[1] == counts
+    np.testing.assert_array_equal(out, wanted)
+
+
+def test_values_over_their_codes() -> None:
+    fmt, memory = get_format("hfp8-143"), np.zeros(4096, np.float64)
+    codes = memory.view(np.uint8)[4096:8192]
+    codes[:] = np.arange(4096) % 256
+    wanted = fmt.decode(codes)
+    np.testing.assert_array_equal(fmt.decode(codes, out=memory), wanted)
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ class _Sizes:
             for each in size if isinstance(size, tuple | list) else (size,):
                 if isinstance(each, bool) or not isinstance(each, int) or not 1 <= each <= MAX_SIZE:
                     raise InputError(
-                        f"dimension {name!r} is {each!r}; it must be a whole number from 1"
+                        f"dimension {name!r} is {each!r}; it must be a whole number from 1 to {MAX_SIZE}"
                     )
         self.named: dict[str, tuple[int, str]] = {}  #: a size and the input that has it, by name
         self.used: set[str] = set()
