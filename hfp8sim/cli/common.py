@@ -63,6 +63,21 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: not a text file (UTF-8)") from None
 
 
+def check_not_source(out: Path | None, *sources: object) -> None:
+    """`InputError` if a command would write its result over a file that it reads."""
+    for source in sources:
+        if out is not None and source is not None and _same_file(out, Path(str(source))):
+            raise InputError(f"{out} is the input itself; give the result another name")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file that exists."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
 def read_arrays(path: Path) -> dict[str, Any]:
     """The arrays of an .npz file; `InputError` if it cannot be read."""
     from hfp8sim.workloads.readers.npz import load_arrays

@@ -10,6 +10,7 @@ import typer
 
 from hfp8sim.cli.common import (
     app,
+    check_not_source,
     compile_notice,
     console,
     list_table,
@@ -119,6 +120,7 @@ def lower(
     from hfp8sim.units.policy import parse
     from hfp8sim.workloads import load_workload
 
+    check_not_source(out, workload, calibrate_on)
     loaded, phases = load_workload(workload), check_phases(split_list(phase))
     finish, arithmetic = post_options(post), chosen_profile(profile, set_)
     loaded = calibrated(
@@ -188,6 +190,7 @@ def asm(
     out: Annotated[Path, typer.Option(help="the program file")],
 ) -> None:
     """Assemble a program."""
+    check_not_source(out, source)
     program = assembled(source)
     program.save(out)
     print(f"{out}: {len(program)} words")
@@ -204,6 +207,7 @@ def disasm(
     from hfp8sim.files import write_text
     from hfp8sim.isa import disassemble
 
+    check_not_source(out, program)
     code = read_program(program)
     text = disassemble(code)
     if out is None:
@@ -242,6 +246,8 @@ def execute(
     from hfp8sim.timing import time_program
     from hfp8sim.timing.trace import trace
 
+    for written in (out, timeline):
+        check_not_source(written, program, inputs, machine)
     code, target = read_program(program), get_machine(machine)
     if (inputs is None) == (draw is None):
         raise InputError("give either the inputs' .npz or --draw SEED")

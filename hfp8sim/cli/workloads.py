@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hfp8sim.cli.common import app, console, list_table, say
+from hfp8sim.cli.common import app, check_not_source, console, list_table, say
 from hfp8sim.cli.options import (
     BatchOption,
     CalibrateOnOption,
@@ -66,6 +66,7 @@ def convert(
     from hfp8sim.simulation.variants import split_list
     from hfp8sim.workloads import save_workload
 
+    check_not_source(target, workload, calibrate_on)
     loaded = load(workload, batch, dim, input_, inputs)
     arithmetic = chosen_profile(profile, set_)
     loaded = calibrated(loaded, arithmetic, calibrate, calibrate_on, policy=policy)

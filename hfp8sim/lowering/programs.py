@@ -138,6 +138,7 @@ def lower_gemm(
     """The program of one phase's GEMM, as a layer without a name; arguments as for `lower_layer`."""
     finish = unscaled(finish, profile, phase)
     formats = _formats(profile, phase, finish)
+    _check_clamp(finish, formats["c"])
     symbols = _symbols(work, formats)
     demand = _demand(profile, formats)
     if split is None and machine.ring.receivers > 1 and machine.cores > 1:
@@ -166,6 +167,18 @@ def unscaled(finish: Finish | None, profile: Profile, phase: str) -> Finish:
     if finish is None:
         return Finish(overflow=profile.overflow, scale=-scale) if scale else Finish()
     return dataclasses.replace(finish, scale=finish.scale - scale) if scale else finish
+
+
+def _check_clamp(finish: Finish, result: FloatFormat) -> None:
+    """`InputError` for a clamp whose codes are no numbers of the result's format, or in the wrong order."""
+    if finish.clamp is None:
+        return
+    low, high = result.decode(finish.clamp)
+    if not low <= high:
+        raise InputError(
+            f"clamp is {finish.clamp[0]:#x}:{finish.clamp[1]:#x}, from {low:g} to {high:g} in {result.name}; "
+            "the first must be the smaller number"
+        )
 
 
 def compulsory_bytes(work: PhaseGemm, phase: str, profile: Profile) -> int:

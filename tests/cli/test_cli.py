@@ -502,6 +502,9 @@ def test_post_options_of_a_lowered_layer(run: Run, gemms: Path, tmp_path: Path) 
         (["lower", "GEMMS", "--phase", "back", "--out", "x"], "unknown phase 'back'"),
         (["lower", "GEMMS", "--out", "x", "--post", "relu=maybe"], "relu must be true or false"),
         (["lower", "GEMMS", "--out", "x", "--post", "clamp=1"], "clamp must be LOW:HIGH"),
+        (["lower", "GEMMS", "--out", "x", "--post", "format=e4m3,clamp=0x40:0x38"], "clamp is 0x40:0x38, from "),
+        (["lower", "GEMMS", "--out", "x", "--post", "format=e4m3,clamp=0:0x7f"], "the first must be the smaller"),
+        (["lower", "GEMMS", "--out", "x", "--post", "format=e4m3,clamp=0:0x100"], "codes must lie in 0..255"),
         (["lower", "GEMMS", "--out", "x", "--post", "scal=1"], "unknown field 'scal' of --post"),
         (["lower", "GEMMS", "--out", "x", "--post", "format=fp9"], "unknown format 'fp9'"),
     ],
@@ -516,6 +519,30 @@ def test_programs_refused(
     status, out, err = run(*(paths.get(word, word) for word in arguments))
     assert status == 2 and out == "" and says in err and err.startswith("hfp8sim: ")
     assert not Path("x").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["asm", "TEXT", "--out", "TEXT"],
+        ["disasm", "WORDS", "--out", "WORDS"],
+        ["exec", "TEXT", "--draw", "0", "--out", "TEXT"],
+        ["exec", "TEXT", "--draw", "0", "--timeline", "TEXT"],
+        ["exec", "TEXT", "GEMMS", "--out", "GEMMS"],
+        ["lower", "GEMMS", "--out", "GEMMS"],
+        ["convert", "GEMMS", "GEMMS"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_input_is_not_overwritten(
+    run: Run, gemms: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    (tmp_path / "p.s").write_text("halt\n")
+    assert run("asm", tmp_path / "p.s", "--out", tmp_path / "p.hfp8")[0] == 0
+    paths = {"GEMMS": gemms, "TEXT": tmp_path / "p.s", "WORDS": tmp_path / "p.hfp8"}
+    before = {path: path.read_bytes() for path in paths.values()}
+    refused(run(*(paths.get(word, word) for word in arguments)), "is the input itself; give")
+    assert {path: path.read_bytes() for path in before} == before
 
 
 # -- bad input -------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hfp8sim.formats import MODES, FloatFormat, formats, get_format, p3109
 from hfp8sim.network import PHASES
 from hfp8sim.ops import gemm
 from hfp8sim.ops import plain as plain_path
+from hfp8sim.ops.threads import MAX_THREADS, thread_count
 from hfp8sim.units import Profile, get_profile, profiles
 from hfp8sim.units.random import SOURCES
 from tests.units.problems import KINDS, compare, operand, plain
@@ -154,6 +155,10 @@ def test_random_problems(block: int) -> None:
     for _ in range(150):
         seed, stream = int(rng.integers(1 << 62)) * 4, int(rng.integers(1 << 62))
         compare(*random_problem(rng), seed=seed, stream=stream, fast=block == 0)
+
+
+def test_number_of_threads_is_bounded() -> None:
+    assert thread_count(7) == 7 and thread_count(10**9) == MAX_THREADS
 
 
 @pytest.mark.parametrize("source", SOURCES)
