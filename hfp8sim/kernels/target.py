@@ -214,6 +214,11 @@ def runs(target: Target) -> bool:
     return machine in target.machines and target.features <= set(_features().split(","))
 
 
+def processor_has(feature: str) -> bool:
+    """Whether the processor that Numba compiles for has a feature, as LLVM spells it."""
+    return f"+{feature}" in _features().split(",")
+
+
 def _features() -> str:
     """The features of the processor that Numba compiles for, as LLVM spells them."""
     features: str = cpu_target.target_context.codegen().magic_tuple()[2]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hfp8sim.analysis import sums
 from hfp8sim.analysis.accuracy import Accuracy, accuracy, retention
+from hfp8sim.analysis.references import product, product_of_codes
 from hfp8sim.machine import Machine
 from hfp8sim.network import Layer, phase_gemm
 from hfp8sim.ops import count_nan, thread_count
@@ -78,7 +78,7 @@ def measure(
         count=events_every == 1,
     )  # fmt: skip
     codes = np.ascontiguousarray(result_matrices(work.layer, work.phase, emulated.codes))
-    references = work.reference_unquantised, _reference_quantised(work, emulated)
+    references = work.reference_unquantised, _reference_quantised(work, emulated, threads)
     unquantised, quantised = sums.add(codes, emulated.format, references, thread_count(threads))
     macs, counted = codes.size * work.depth, 1.0
     if events_every > 1:
@@ -126,7 +126,7 @@ class _Product:
 def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
     layer, phase, profile = task.layer, task.phase, task.profile
     a, b, provenance = operands(layer, phase, seed=seed, max_macs=max_macs)
-    reference = _product(a, b)
+    reference = product(a, b)
     depth = a.shape[2]
     work, tensors = phase_gemm(layer, phase), layer.tensors
     complete = all(view.tensor in tensors for view in (work.a, work.b))
@@ -147,19 +147,13 @@ def _gemm_layer(name: str, a: NDArray[np.float32], b: NDArray[np.float32]) -> La
     return Layer(name, "gemm", a.shape[1], b.shape[2], a.shape[2], len(a), phases=("fwd",))
 
 
-def _reference_quantised(work: _Product, emulated: Emulated) -> NDArray[np.float64]:
+def _reference_quantised(
+    work: _Product, emulated: Emulated, threads: int | None
+) -> NDArray[np.float64]:
     """The float64 product of the quantised operands, (G, M, N)."""
     a, b = operand_matrices(work.layer, work.phase, emulated.operands)
-    formats = (operand.format for operand in emulated.quantised.values())
-    return _product(*(fmt.decode(codes) for codes, fmt in zip((a, b), formats)))
-
-
-def _product(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
-    """The float64 product (G, M, N) of A (G, M, K) and B (G, K, N)."""
-    product: NDArray[np.float64] = np.matmul(
-        a.astype(np.float64, copy=False), b.astype(np.float64, copy=False)
-    )
-    return product
+    a_format, b_format = (operand.format for operand in emulated.quantised.values())
+    return product_of_codes(a, b, a_format, b_format, thread_count(threads))
 
 
 # -- columns -----------------------------------------------------------------------------------------
