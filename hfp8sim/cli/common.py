@@ -111,12 +111,14 @@ def console(stderr: bool = False) -> Any:
 
 def list_table(headings: tuple[str, ...], numbers: tuple[str, ...] = (), wrap: bool = True) -> Any:
     """An empty table of a list; columns in `numbers` are aligned right."""
-    from rich.table import Table
+    from hfp8sim.cli.lists import ListTable
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
+    table = ListTable()
     for heading in headings:
-        numeric = heading in numbers
-        table.add_column(heading, justify="right" if numeric else "left", no_wrap=not wrap)
+        table.add_column(
+            heading, justify="right" if heading in numbers else "left", no_wrap=not wrap,
+            overflow="fold",
+        )  # fmt: skip
     return table
 
 

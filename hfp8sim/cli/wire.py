@@ -34,7 +34,15 @@ def show(
     if record is not None:
         report = simulate(network, machine=machine, time_only=True, system=record)
         tables.append(_times(report))
-    print_out(lambda terminal: [terminal.print(table) for table in tables])
+    print_out(lambda terminal: _print_tables(terminal, tables))
+
+
+def _print_tables(terminal: Any, tables: list[Any]) -> None:
+    """The tables with a blank line between two."""
+    terminal.print(tables[0])
+    for table in tables[1:]:
+        terminal.print()
+        terminal.print(table)
 
 
 def _protocols(rows: list[Weights], learners: int) -> Any:

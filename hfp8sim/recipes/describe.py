@@ -43,7 +43,7 @@ def fields(recipe: Recipe) -> list[tuple[str, str]]:
     ]  # fmt: skip
     if scale.kind == "dynamic":
         steps = f"×{scale.growth:g} after {scale.interval} clean steps, ÷{scale.backoff:g} at an overflow"
-        rows.append(("", f"{steps}, from {scale.floor:g} to {scale.cap:g}"))
+        rows.append(("", f"{steps}, from {scale.floor:,.12g} to {scale.cap:,.12g}"))
     return rows
 
 
