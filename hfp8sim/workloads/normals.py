@@ -127,12 +127,13 @@ def _scaled(x, scale, least):
 @jit
 def _draw_inner(words, place, layers, scale, least, out, first):
     """Deviates from `first` on, as long as the words lie in the inner parts of their layers; how many there are."""
+    # Unsigned places: a signed one may count from the end, which takes two instructions more.
     for i in range(min(words.size - place, out.size - first)):
-        word = np.int64(words[place + i])
+        word = np.int64(words[np.uintp(place + i)])
         layer, x = word & _SIGNED_LAYERS - 1, word >> 32 - _PLACE_BITS
         if x >= layers.inner[layer]:
             return i
-        out[first + i] = _scaled(np.float32(x) * layers.widths[layer], scale, least)
+        out[np.uintp(first + i)] = _scaled(np.float32(x) * layers.widths[layer], scale, least)
     return min(words.size - place, out.size - first)
 
 
