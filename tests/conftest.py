@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from hfp8sim.formats.registry import FORMATS
+from hfp8sim.machine import interpreter
 from hfp8sim.recipes.record import RECIPES
 from hfp8sim.timing.models import MODELS
 from hfp8sim.units.profile import PROFILES
@@ -66,3 +67,9 @@ def registries_are_restored() -> Iterator[None]:
     for table, records in zip(TABLES, kept, strict=True):
         table.clear()
         table.update(records)
+
+
+@pytest.fixture(autouse=True)
+def programs_run_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short programs, as tests have, would be interpreted."""
+    monkeypatch.setattr(interpreter.INTERPRETED, "steps", 0)

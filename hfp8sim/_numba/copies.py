@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from hfp8sim._numba.jit import jit
+from hfp8sim._numba.jit import jit, jit_loop
 
 #: Bytes that `move` copies. Its callers allocate so many spare bytes at the ends of their buffers.
 MOVE_BYTES = 32
@@ -63,7 +63,7 @@ def clear(target, target_start, count):
         target[np.uintp(target_start + i)] = 0
 
 
-@jit
+@jit_loop
 def copy_rows(source, source_start, pitch, target, target_start, target_pitch, rows, columns):
     """Copy rows of elements; the pitches are elements from row to row."""
     if pitch == columns and target_pitch == columns:  # one run in both

@@ -7,7 +7,8 @@ walks over programs takes seconds, which only long programs are worth.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -26,21 +27,42 @@ class Budget:
         steps: at most. To interpret so many should take about as long as to compile.
     """
 
+    #: Whether anything is interpreted, see `nothing_interpreted`.
+    enabled = True
+
     def __init__(self, steps: int) -> None:
         self.steps = steps
         #: Functions known to be compiled, and the Python types of the arguments. Arrays have the same dtypes each time.
         self._compiled: set[tuple[Any, ...]] = set()
+        #: Functions and types that were found not to be, and how many signatures of the function were compiled then.
+        self._missing: dict[tuple[Any, ...], int] = {}
 
     def left(self, function: Any, *arguments: Any) -> int:
         """Steps left for a compiled function; 0 if a call with such arguments compiles nothing."""
         call = (function, *map(type, arguments))
-        if call not in self._compiled and _is_compiled(function, arguments):
-            self._compiled.add(call)
-        return 0 if call in self._compiled else self.steps
+        if call in self._compiled or not self.enabled:
+            return 0
+        compiled = len(getattr(function, "overloads", ()))
+        if self._missing.get(call) != compiled:
+            if _is_compiled(function, arguments):
+                self._compiled.add(call)
+                return 0
+            self._missing[call] = compiled
+        return self.steps
 
     def spend(self, steps: int) -> None:
         """Count steps that were interpreted."""
         self.steps -= steps
+
+
+@contextmanager
+def nothing_interpreted() -> Iterator[None]:
+    """Compile what short programs leave to the interpreter, as long programs do."""
+    Budget.enabled = False
+    try:
+        yield
+    finally:
+        Budget.enabled = True
 
 
 def _is_compiled(function: Any, arguments: tuple[Any, ...]) -> bool:
@@ -56,7 +78,8 @@ def _is_compiled(function: Any, arguments: tuple[Any, ...]) -> bool:
 
 @functools.cache
 def interpreted(function: Any) -> Callable[..., Any]:
-    """A compiled function as plain Python, as are the functions that it calls by a global name.
+    """A compiled function as plain Python, as are the functions that it calls by a global name, but for those
+    under `jit_loop`.
 
     Its records and arrays of integers are mirrors, which are copied back at the end.
     """
@@ -76,12 +99,10 @@ def interpreted(function: Any) -> Callable[..., Any]:
 
 @functools.cache
 def _plain(function: Any) -> Any:
-    if not isinstance(function, Dispatcher):
-        return function
     source = function.py_func
     names = dict(source.__globals__)
     for name in source.__code__.co_names:
-        if isinstance(names.get(name), Dispatcher):
+        if getattr(names.get(name), "interpretable", False):
             names[name] = _plain(names[name])
     return FunctionType(
         source.__code__, names, source.__name__, source.__defaults__, source.__closure__

@@ -36,6 +36,16 @@ def jit(function: F) -> F:
     return _compiled(function)
 
 
+def jit_loop(function: F) -> F:
+    """`jit` for a loop over elements. It is compiled even where `interpreted` runs the function that calls it.
+
+    Its arguments are numbers, and arrays of which there are no mirrors.
+    """
+    compiled: Any = _compiled(function)
+    compiled.interpretable = False
+    return compiled  # type: ignore[no-any-return]
+
+
 def jit_inlined(function: F) -> F:
     """`jit` for a function with one hot caller: always inlined there, because its records of format facts
     are dozens of words that would be pushed at every call."""

@@ -117,6 +117,9 @@ class _Callee(NamedTuple):
 class LinkedDispatcher(CPUDispatcher):  # type: ignore[misc]
     """A function under `@jit`: a root for Python, a callee for compiled code."""
 
+    #: Whether it becomes plain Python where `interpreted` runs the function that calls it.
+    interpretable = True
+
     def __init__(
         self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
     ) -> None:

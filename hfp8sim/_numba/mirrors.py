@@ -44,11 +44,14 @@ class Mirror:
 
 
 def mirror(value: Any) -> Any:
-    """The mirror of a record, or of a one-dimensional array of records or int64; any other value as it is."""
+    """The mirror of a record, of a one-dimensional array of records or int64, or of a named tuple of such values;
+    any other value as it is."""
     if isinstance(value, np.record):
         return _mirrored(value.item(), value.dtype)
     if isinstance(value, np.ndarray) and value.ndim == 1 and _has_mirror(value.dtype):
         return _row(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(mirror, value))
     return value
 
 
@@ -59,6 +62,9 @@ def write_back(value: Any, mirrored: Any) -> None:
             value[name] = _numbers(getattr(mirrored, name))
     elif isinstance(mirrored, Row) and value.flags.writeable:
         value[:] = mirrored if value.dtype == np.int64 else _numbers(mirrored)
+    elif isinstance(mirrored, tuple):
+        for element, its_mirror in zip(value, mirrored):
+            write_back(element, its_mirror)
 
 
 def _row(array: Any) -> Row:

@@ -61,6 +61,7 @@ def warm_up(
     import time
 
     from hfp8sim._numba.disk_cache import kept_functions, root_folder
+    from hfp8sim._numba.interpreted import nothing_interpreted
     from hfp8sim.simulation import simulate
 
     root = root_folder()
@@ -70,7 +71,7 @@ def warm_up(
         )
     before, start = kept_functions(root), time.monotonic()
     chosen = [chosen_profile(name, set_) for name in profile or ["hfp8"]]
-    with progress_bar("warm-up") as progress:
+    with progress_bar("warm-up") as progress, nothing_interpreted():
         for number, record in enumerate(chosen):
             progress(number, len(chosen) + train, record.name)
             simulate("digits-cnn", profile=record)

@@ -59,6 +59,8 @@ class Core:
         self.sums = Sums()
         #: The sums of the current tile; None before the first.
         self.sum: Sum | None = None
+        #: Whether Python interprets the loop over the instructions. Each tile then returns to Python.
+        self.interpreted = False
         #: What Python has counted.
         self.events = no_counts()
         self.nan = self.gated = 0

@@ -23,7 +23,7 @@ from hfp8sim.machine.catalog import get_machine
 from hfp8sim.machine.check import MAX_STEPS, Findings, examine
 from hfp8sim.machine.config import Machine
 from hfp8sim.machine.core import Core
-from hfp8sim.machine.interpreter import effect, run
+from hfp8sim.machine.interpreter import effect, interpret_if_short, run
 from hfp8sim.machine.multiplier import Plans
 from hfp8sim.ops import Events, no_counts, thread_count
 
@@ -80,6 +80,7 @@ def execute(
         Core(program, machine, dram, number, max(busy), plans, count, helpers)
         for number in range(max(busy))
     ]
+    interpret_if_short(cores, findings.instructions)
     if log is not None:
         _run_logged(cores[0], log)
     elif len(cores) == 1:

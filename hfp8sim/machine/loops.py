@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.table import COUNTER, CSR, FLAG, LOW, MASK, OP, OPCODE_LOW
 from hfp8sim.machine.state import new_core, set_range
@@ -125,5 +126,5 @@ def start(
 ) -> tuple[Any, NDArray[np.int64], NDArray[Any]]:
     """(core, registers, boxes) before the first instruction, as `state.new_core`, for one core of several."""
     core, regs, boxes = new_core(number, cores, row_bytes, dram_bytes)
-    core.idle = is_idle(words, core) if number > 0 else 0  # it is 0 for core 0: nothing to compile
+    core.idle = interpreted(is_idle)(words, core) if number > 0 else 0  # it is 0 for core 0
     return core, regs, boxes

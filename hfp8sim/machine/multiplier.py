@@ -296,12 +296,10 @@ class FastSum:
 
     def add(self, tile: Tile) -> None:
         core = tile.core
-        need = tiles.spare_bytes(core.boxes, core.op, core.regs)
-        if need > self.spare.size:
-            self.spare = self.memory.array("spare", (need,), np.uint8)
-        tiles.multiply_tile(
-            self.table, core.regs, core.boxes, core.op, core.scratchpad, core.row_bytes, self.spare
-        )
+        operands = self.table, core.regs, core.boxes, core.op, core.scratchpad, core.row_bytes
+        if bytes_needed := tiles.multiply_tile(*operands, self.spare):
+            self.spare = self.memory.array("spare", (int(bytes_needed),), np.uint8)
+            tiles.multiply_tile(*operands, self.spare)
         if self.product.plan.counts_zero_sums and not self.counts_tiles:
             a, b = tile.a(*self.rows), tile.b().T
             self.stream.counts[kernels.SWAMPED] -= kernels.zero_steps(

@@ -186,8 +186,16 @@ def multiply(tiles, regs, boxes, op, scratchpad, row_bytes, spare):
 
 @jit
 def multiply_tile(table, regs, boxes, op, scratchpad, row_bytes, spare):
-    """`multiply` for Python: `table` is an array of one `TILES`."""
+    """`multiply` for Python: `table` is an array of one `TILES`.
+
+    Returns:
+        The bytes that `spare` must have if it has fewer: nothing is done then. Else 0.
+    """
+    bytes_needed = spare_bytes(boxes, op, regs)
+    if bytes_needed > spare.size:
+        return bytes_needed
     multiply(table[0], regs, boxes, op, scratchpad, row_bytes, spare)
+    return 0
 
 
 @jit

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import pytest
 
 from hfp8sim._numba import jit as jit_module
-from hfp8sim._numba.interpreted import Budget, interpreted
-from hfp8sim._numba.jit import jit
+from hfp8sim._numba.interpreted import Budget, interpreted, nothing_interpreted
+from hfp8sim._numba.jit import jit, jit_loop
 from hfp8sim._numba.layouts import RANGE, layout
 
 needs_compiler = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
@@ -58,6 +58,46 @@ def test_budget_is_for_functions_without_machine_code(
     in_another_process = jit(double)
     assert budget.left(in_another_process, 1) == 0
     assert budget.left(in_another_process, 1.0) == 7
+    function(1.0)
+    assert budget.left(function, 1.0) == 0
+
+
+@needs_compiler
+def test_nothing_is_interpreted_on_request() -> None:
+    def triple(x):  # type: ignore[no-untyped-def]
+        return 3 * x
+
+    budget, function = Budget(10), jit(triple)
+    with nothing_interpreted():
+        assert budget.left(function, 1) == 0
+    assert budget.left(function, 1) == 10
+
+
+@jit_loop
+def total(values):  # type: ignore[no-untyped-def]
+    result = np.int64(0)
+    for value in values:
+        result += value
+    return result
+
+
+class Numbers(NamedTuple):
+    values: Any
+    places: Any
+
+
+@jit
+def step(numbers):  # type: ignore[no-untyped-def]
+    numbers.places[0] += total(numbers.values)
+
+
+@needs_compiler
+def test_loops_over_elements_stay_compiled() -> None:
+    loop: Any = total
+    numbers = Numbers(np.array([3, 4], np.uint8), np.array([5]))
+    interpreted(step)(numbers)
+    assert numbers.places.tolist() == [12]
+    assert len(loop.overloads) == 1 and not step.overloads  # type: ignore[attr-defined]
 
 
 def test_plain_function_needs_no_budget() -> None:

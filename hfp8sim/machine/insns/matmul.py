@@ -11,11 +11,11 @@ import numpy as np
 from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
 from hfp8sim.isa.table import CSR, LOW, MASK, PORT
-from hfp8sim.machine import tiles
 from hfp8sim.machine.boxes import covers_a, covers_b, has_format_size, set_box_rows
 from hfp8sim.machine.core import Core
 from hfp8sim.machine.multiplier import FastSum, Tile, count_gated
 from hfp8sim.machine.state import BOX_KIND, FAULT, OUTCOME, equal_ranges, set_rows
+from hfp8sim.machine.tiles import has_room, is_autonomous, multiply
 
 # -- LDW ---------------------------------------------------------------------------------------------
 
@@ -138,13 +138,9 @@ def _execute_multiply(context):
     """Compute the tile if it is one of a GEMM that the compiled loop continues; otherwise Python does."""
     op, record, boxes, regs = context.op, context.tiles[0], context.boxes, context.regs
     context.work.macs += op.m.count * op.n.count * op.k.count
-    if not (
-        tiles.is_autonomous(record, op) and tiles.has_room(record, boxes, op, regs, context.spare)
-    ):
+    if not (is_autonomous(record, op) and has_room(record, boxes, op, regs, context.spare)):
         return OUTCOME.multiply
-    tiles.multiply(
-        record, regs, boxes, op, context.scratchpad, context.core.row_bytes, context.spare
-    )
+    multiply(record, regs, boxes, op, context.scratchpad, context.core.row_bytes, context.spare)
     return OUTCOME.next
 
 
@@ -166,7 +162,7 @@ def compute_tile(core: Core) -> None:
         core.gated += count_gated(product, tile)
         if sum(k) == product.depth:
             core.events += core.sum.events
-    elif isinstance(core.sum, FastSum) and core.sum.product is product:
+    elif isinstance(core.sum, FastSum) and core.sum.product is product and not core.interpreted:
         _continue_compiled(core, core.sum)
 
 

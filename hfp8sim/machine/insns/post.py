@@ -13,13 +13,13 @@ from hfp8sim._numba.jit import jit
 from hfp8sim.formats.rounding import is_nan, pack_infinity, pack_invalid, pack_nan, round_pack
 from hfp8sim.formats.vocabulary import Facts, is_stochastic, takes_random_bits
 from hfp8sim.isa.table import CSR, FLAG, LOW, MASK, PORT
-from hfp8sim.machine import tiles
 from hfp8sim.machine.arithmetic import Conversion, seed_and_stream
 from hfp8sim.machine.boxes import covers_bias, has_format_size, set_box_rows
 from hfp8sim.machine.core import Core
 from hfp8sim.machine.insns.matmul import check_sums, set_sum_rows
 from hfp8sim.machine.insns.move import effect_of_rows
 from hfp8sim.machine.state import BOX_KIND, FAULT, OUTCOME, element_bytes, format_bits, set_rows
+from hfp8sim.machine.tiles import is_autonomous, post
 from hfp8sim.ops import count_nan
 from hfp8sim.units.mac import INF_EXP, NAN_EXP, exceptional, operand
 from hfp8sim.units.random import CONVERT, key, word
@@ -206,9 +206,9 @@ def execute_post(context):
     """POST: copy finished sums if their codes are the results; otherwise Python computes the results."""
     op, record = context.op, context.tiles[0]
     changed = context.words[op.index] & _FLAGS
-    if changed or not (record.copies and tiles.is_autonomous(record, op)):
+    if changed or not (record.copies and is_autonomous(record, op)):
         return OUTCOME.post
-    tiles.post(record, op, context.scratchpad, context.core.row_bytes)
+    post(record, op, context.scratchpad, context.core.row_bytes)
     return OUTCOME.next
 
 
