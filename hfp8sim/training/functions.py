@@ -82,6 +82,11 @@ def _save(
     ctx: Any, products: Products, x: Tensor, w: Tensor, form: Form, **geometry: Any
 ) -> tuple[Encoded, Encoded]:
     """Encode both operands and keep them for the backward pass; record them if a step is recorded."""
+    for operand in (x, w):
+        if not operand.is_floating_point():
+            raise InputError(
+                f"layer {products.name}: an operand is {operand.dtype}; it must be a floating-point tensor"
+            )
     values = array(x), array(w)
     a, b = products.encode(values[0], "x"), products.encode(values[1], "w")
     recorder = products.emulation.recorder

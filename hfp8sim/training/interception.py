@@ -154,6 +154,8 @@ def _add_product(
 
 
 def _linear(frame: _Frame, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    if not _is_float(x, w):
+        return F.linear(x, w, bias)
     return functional.linear(x, w, bias, products=frame.products())
 
 
@@ -165,9 +167,9 @@ def _attention(frame: _Frame, *args: Any, **kwargs: Any) -> Tensor:
 def _einsum(frame: _Frame, equation: str, *operands: Any) -> Tensor:
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = tuple(operands[0])
+    if len(operands) == 1 or not _is_float(*operands):
+        return torch.einsum(equation, *operands)
     if len(operands) != 2:
-        if len(operands) == 1:
-            return torch.einsum(equation, *operands)
         raise InputError(
             f"einsum {equation!r} in module {frame.scope.name} has {len(operands)} operands: "
             "multiply two at a time"

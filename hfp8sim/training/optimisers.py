@@ -6,6 +6,7 @@ docs/numerics.md, section 6, defines the sites, their order and their random wor
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -62,6 +63,9 @@ class Optimiser(torch.optim.Optimizer):
         self, params: Iterable[Any], defaults: dict[str, Any], update: Update, loss_scale: Any, seed: int,
         threads: int | None, count_stuck: bool,
     ) -> None:  # fmt: skip
+        rate = defaults["lr"]
+        if not (rate >= 0 and math.isfinite(rate)):
+            raise InputError(f"lr is {rate}; it must be at least 0 and finite")
         self.loss_scale = _loss_scale(loss_scale)
         self.scale = self.loss_scale.begin()
         self.seed, self.threads, self.count_stuck = seed, threads, count_stuck

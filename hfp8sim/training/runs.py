@@ -300,7 +300,10 @@ def network_for(name: str, data: Data) -> nn.Module:
             name, data.train.inputs.shape[1] if name in NETWORKS else 1, data.classes
         )
     try:
-        model = pkgutil.resolve_name(name)()
+        make = pkgutil.resolve_name(name)
+        if not callable(make):
+            raise InputError(f"it is a {type(make).__name__}; it must be a function or a class")
+        model = make()
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"network {name}: {error}") from None
     if not isinstance(model, nn.Module):

@@ -279,6 +279,28 @@ def test_nan_names_layer_and_operand():
         model(torch.full((1, 2), torch.nan))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_layers_refuse_what_is_not_floating_point(dtype):
+    model = training.convert(nn.Sequential(nn.Linear(2, 2)), policy="")
+    with pytest.raises(
+        hs.InputError, match=f"layer 0: an operand is {dtype}; it must be a floating"
+    ):
+        model(torch.ones(1, 2).to(dtype))
+
+
+class Counting(nn.Module):
+    """Products of integers, which PyTorch computes."""
+
+    def forward(self, x):
+        return x @ x, torch.einsum("ij,jk->ik", x, x), nn.functional.linear(x, x.T)
+
+
+def test_products_of_integers_stay_exact():
+    model, x = training.convert(Counting()), torch.tensor([[1001, 3], [7, 1]])
+    for product in model(x):
+        assert torch.equal(product, torch.tensor([[1002022, 3006], [7014, 22]]))
+
+
 class Products(nn.Module):
     """Layers, a normalisation, and products and a softmax in a module's own code."""
 

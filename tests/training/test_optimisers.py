@@ -195,6 +195,9 @@ def test_bad_settings_and_states_are_refused():
     net = model()
     with pytest.raises(InputError, match="unknown update rule 'residual'"):
         training.SGD(net.parameters(), 0.1, update="residual")
+    for rate in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(InputError, match=f"lr is {rate}; it must be at least 0 and finite"):
+            training.make_optimiser(net, "hfp8", "adam", lr=rate)
     optimiser = training.SGD(net.parameters(), 0.1)
     with pytest.raises(InputError, match="not saved by an optimiser of hfp8sim"):
         optimiser.load_state_dict(torch.optim.SGD(net.parameters(), 0.1).state_dict())

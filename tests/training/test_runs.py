@@ -196,6 +196,10 @@ def test_fifty_steps_give_the_same_weights_in_every_way(tmp_path):
     ("changes", "text"),
     [
         ({"network": "resnet"}, "unknown network 'resnet'"),
+        (
+            {"network": "os:path"},
+            "network os:path: it is a module; it must be a function or a class",
+        ),
         ({"network": "no.module:f"}, "network no.module:f: No module named 'no'"),
         ({"network": "tests.training.test_runs:scalar"}, "must return a torch.nn.Module"),
         ({"network": "cnn", "data": "help-text"}, "network cnn takes images"),
