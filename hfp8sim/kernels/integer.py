@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from hfp8sim._numba.jit import config, jit
 from hfp8sim._numba.simd import I16, I32, Code, vector
 from hfp8sim.formats import FloatFormat
-from hfp8sim.kernels.memory import Fresh
+from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.target import processor_has
 from hfp8sim.kernels.workers import share, slices
 
@@ -51,6 +51,7 @@ _ELEMENTS_PER_EXCEPTION = 64
 _LEAST_MACS = 1 << 24
 #: Columns below which most lanes would be idle.
 _LEAST_COLUMNS = _LANES
+_WORKSPACE = Workspace()
 
 
 class _Integers(NamedTuple):
@@ -249,7 +250,7 @@ def integer_product(
     if units is None:
         return None
     left, right = units
-    memory = Fresh()
+    memory = _WORKSPACE
     shape = -(-depth // _DEPTH), -(-n // _COLUMNS), _DEPTH // 2, 2 * _COLUMNS
     panels = memory.array("b", shape, np.int16)
     column_norm = pack_columns(b, right.table, panels, np.empty(n, np.int64))

@@ -71,7 +71,7 @@ def measure(
         max_macs: more multiply-accumulates than these are sampled; None: no sampling.
         events_every: count the events of one of so many blocks of rows.
     """
-    work = _emulated_product(task, seed, max_macs)
+    work = _emulated_product(task, seed, max_macs, thread_count(threads))
     emulated = emulate(
         work.layer, work.phase, work.tensors, work.profile,
         seed=seed, stream=task.stream, machine=machine, threads=threads,
@@ -123,10 +123,10 @@ class _Product:
     provenance: str
 
 
-def _emulated_product(task: Task, seed: int, max_macs: int | None) -> _Product:
+def _emulated_product(task: Task, seed: int, max_macs: int | None, threads: int) -> _Product:
     layer, phase, profile = task.layer, task.phase, task.profile
     a, b, provenance = operands(layer, phase, seed=seed, max_macs=max_macs)
-    reference = product(a, b)
+    reference = product(a, b, threads)
     depth = a.shape[2]
     work, tensors = phase_gemm(layer, phase), layer.tensors
     complete = all(view.tensor in tensors for view in (work.a, work.b))
