@@ -57,6 +57,24 @@ def test_errors_of_a_command(
     assert capsys.readouterr().err == says
 
 
+def test_interrupt_while_the_command_line_loads() -> None:
+    code = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "hfp8sim.cli.common":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+from hfp8sim.__main__ import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (common.INTERRUPTED, "")
+    assert ended.stderr == "hfp8sim: interrupted; nothing was written\n"
+
+
 def test_pipe_that_rich_finds_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     class Closed(io.StringIO):
         def write(self, _: str) -> int:
