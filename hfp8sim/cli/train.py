@@ -91,6 +91,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a network with its products, operands and updates rounded by recipes, and compare."""
+    from hfp8sim.recipes.defaults import training_defaults
     from hfp8sim.recipes.record import changed_recipe
     from hfp8sim.training.distributed.rings import in_processes
     from hfp8sim.training.distributed.runs import check_processes
@@ -100,17 +101,16 @@ def train(
         raise InputError("--resume needs --out, the directory with the checkpoints")
     if watch is not None and out is None:
         raise InputError("--watch needs --out, the directory for its pages")
-    text = network == "transformer"
+    defaults = training_defaults(network)
     recipes = [
         changed_recipe(name, set_ or [] if name != "fp32" else [])
         for name in recipe or ["fp32", "hfp8"]
     ]
     every_settings = [
         Settings(
-            network, data or ("help-text" if text else "digits"), record,
-            optimiser or ("adam" if text else "sgd"),
-            rate if rate is not None else 2e-3 if text else 0.05,
-            batch=batch, steps=steps, seed=seed, decay=0.0 if text else 5e-4, learners=learners,
+            network, data or defaults.data, record, optimiser or defaults.optimiser,
+            defaults.rate if rate is None else rate,
+            batch=batch, steps=steps, seed=seed, decay=defaults.decay, learners=learners,
             weights=str(weights or ""),
         )
         for record in recipes

@@ -23,6 +23,7 @@ from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.machine import Machine, get_machine
 from hfp8sim.network import Workload, check_phases
 from hfp8sim.recipes import Recipe, get_recipe
+from hfp8sim.recipes.defaults import training_defaults
 from hfp8sim.simulation.provenance import digest, profile_fields
 from hfp8sim.simulation.run import DEFAULT_MAX_MACS
 from hfp8sim.sweeps.keys import PLAIN, cell
@@ -280,13 +281,10 @@ class Resolver:
             "seed",
             "weights",
         )
-        given = {name: point[name] for name in names if name in point}
+        given = training_defaults(str(point["network"]))._asdict() | {
+            name: point[name] for name in names if name in point
+        }
         checkpoint = str(point.get("checkpoint") or "")
-        text = given["network"] == "transformer"
-        given.setdefault("data", "help-text" if text else "digits")
-        given.setdefault("optimiser", "adam" if text else "sgd")
-        given.setdefault("rate", 2e-3 if text else 0.05)
-        given.setdefault("decay", 0.0 if text else 5e-4)
         model = get_model(point.get("time_model") or machine.time_model).name
         arguments = {
             "settings": given, "recipe": recipe, "machine": machine, "time_model": model,

@@ -18,6 +18,7 @@ from torch import nn
 from hfp8sim.errors import InputError
 from hfp8sim.files import write_whole
 from hfp8sim.recipes import Recipe, get_recipe
+from hfp8sim.recipes.defaults import IMAGES
 from hfp8sim.training.conversion import convert, emulation_of
 from hfp8sim.training.data import WINDOW, Data, load_data, windows_at
 from hfp8sim.training.inference import Evaluation, evaluate
@@ -38,12 +39,12 @@ class Settings:
     """What a run does. All of it is in a checkpoint; equal settings give equal weights, to the bit."""
 
     network: str  #: a name of `NETWORKS`, or MODULE:FUNCTION of the user's, which returns a model
-    data: str = "digits"
+    data: str = IMAGES.data
     recipe: str | Recipe = "hfp8"
-    optimiser: str = "sgd"  #: or `adam`
-    rate: float = 0.05  #: at the first step; it falls to 0 as a half cosine
+    optimiser: str = IMAGES.optimiser  #: or `adam`
+    rate: float = IMAGES.rate  #: at the first step; it falls to 0 as a half cosine
     momentum: float = 0.9  #: of SGD
-    decay: float = 5e-4  #: weight decay
+    decay: float = IMAGES.decay  #: weight decay
     batch: int = 64
     steps: int = 300
     seed: int = 0  #: of the first weights, the order of the data, and stochastic roundings
