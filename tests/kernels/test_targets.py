@@ -122,7 +122,7 @@ def test_every_target_equals_the_plain_loop(processor: str, mode: str) -> None:
                 products_per_step=products, overflow="saturate",
             )  # fmt: skip
             if run(profile, fmt, fmt, a, b, on=on)[0] is None:
-                assert not on.directed
+                assert not on.directed and mode in ("toward-zero", "stochastic-a")
                 continue
             plan = same(profile, fmt, fmt, a, b, on=on)
             assert plan.kernel.lanes * plan.kernel.form.lane == on.lanes * 32
