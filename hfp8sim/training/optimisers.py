@@ -272,7 +272,8 @@ def make_optimiser(
 ) -> Optimiser:
     """The optimiser of a converted model as a recipe says: its rule, its sites and its loss scale.
 
-    Weights of emulated layers follow the recipe's rule; biases, normalisations and other layers its `other_rule`.
+    Weights of emulated layers follow the recipe's rule, in the wider of the rule's format and the layer's own; biases,
+    normalisations and other layers follow its `other_rule`.
 
     Args:
         recipe: name, TOML file or record.
@@ -282,26 +283,36 @@ def make_optimiser(
     Raises:
         InputError: an unknown recipe or kind.
     """
-    record = get_recipe(recipe)
-    update = record.update(kind, nesterov=settings.get("nesterov", False))
     classes: dict[str, Any] = {"sgd": SGD, "adam": Adam}
-    optimiser: Optimiser = classes[kind](
-        parameter_groups(model, update, record.other_update(kind, nesterov=update.nesterov)), lr,
-        update=update, loss_scale=record.loss_scale, **settings,
-    )  # fmt: skip
+    settings = settings_of_recipe(model, get_recipe(recipe), kind, **settings)
+    optimiser: Optimiser = classes[kind](lr=lr, **settings)
     return optimiser
 
 
+def settings_of_recipe(model: Any, recipe: Recipe, kind: str, **settings: Any) -> dict[str, Any]:
+    """Arguments of an optimiser as a recipe says: parameter groups with their rules, and the loss scale; others are kept."""
+    nesterov = settings.get("nesterov", False)
+    update, other = (
+        recipe.update(kind, nesterov=nesterov),
+        recipe.other_update(kind, nesterov=nesterov),
+    )
+    return {
+        **settings, "params": parameter_groups(model, update, other), "update": update,
+        "loss_scale": recipe.loss_scale,
+    }  # fmt: skip
+
+
 def parameter_groups(
-    model: Any, update: Update, other: Update | None = None, *, wide_layers: bool = False
+    model: Any, update: Update, other: Update | None = None
 ) -> list[dict[str, Any]]:
     """Parameter groups: the weights of emulated layers by one rule, all other parameters by another.
+
+    If the weights among a layer's operands have more bits than the rule's site `update`, the layer's stored weights
+    have this wider format: docs/numerics.md, section 6.
 
     Args:
         update: of every parameter with two or more axes that belongs to an emulated layer.
         other: of biases, normalisations and layers that are kept; `master` by default. PACT's α always follow `master`.
-        wide_layers: weights of a layer whose operands have more bits than the rule's site `update` are updated in the
-            layer's own format.
     """
     from hfp8sim.training.conversion import is_emulated, quantiser_parameters
 
@@ -320,7 +331,7 @@ def parameter_groups(
                 rest.append(parameter)
                 continue
             own = module.products.arithmetic.operands["w"].record
-            if wide_layers and own.bits > update.sites["update"].record.bits:
+            if own.bits > update.sites["update"].record.bits:
                 site = dataclasses.replace(update.sites["update"], format=own)
                 rule = dataclasses.replace(update, sites={**update.sites, "update": site})
                 wide.setdefault(own.name, (rule, []))[1].append(parameter)

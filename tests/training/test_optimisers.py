@@ -12,7 +12,7 @@ from torch import nn  # noqa: E402
 import hfp8sim as hs  # noqa: E402
 from hfp8sim import InputError, training  # noqa: E402
 from hfp8sim.ops import updates  # noqa: E402
-from hfp8sim.recipes import LossScale  # noqa: E402
+from hfp8sim.recipes import LossScale, get_recipe  # noqa: E402
 from hfp8sim.units.sites import Site  # noqa: E402
 from hfp8sim.units.update import RULES, Constants, Update  # noqa: E402
 
@@ -82,7 +82,7 @@ def test_binary32_updates_are_those_of_pytorch(make):
 
 def test_weights_of_emulated_layers_have_eight_bits_and_norms_binary32():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 3))
-    training.convert(net)
+    training.convert(net, policy="")
     groups = training.parameter_groups(net, Update("residual-wide"))
     optimiser = training.SGD(groups, 0.1)
     x = randn(8, 1, 4, 4)
@@ -97,6 +97,41 @@ def test_weights_of_emulated_layers_have_eight_bits_and_norms_binary32():
         assert "residual" in optimiser.state[weight]
     assert "residual" not in optimiser.state[net[1].weight]
     assert net[0].products.emulation.step == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["dlfloat16", "hfp8-143", "dlfloat16"]),
+        ({"policy": ""}, ["hfp8-143"] * 3),
+        ({"policy": "first=fp16"}, ["dlfloat16", "hfp8-143", "hfp8-143"]),
+        ({"rule": "axpy", "update.format": "hfp8-143", "update.overflow": "saturate"}, ["dlfloat16", "hfp8-143", "dlfloat16"]),
+        ({"rule": "axpy"}, ["dlfloat16"] * 3),
+        ({"rule": "master"}, ["binary32"] * 3),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_stored_weights_have_the_wider_of_rule_and_layer(changes, expected):
+    """The rule's format; in a layer whose operands have more bits, the layer's."""
+    recipe = get_recipe("hfp8").replace(**changes)
+    net = training.convert(nn.Sequential(*(nn.Linear(20, 20) for _ in range(3))), recipe)
+    optimiser = training.make_optimiser(net, recipe, lr=0.1)
+    for _ in range(3):
+        gradients(net, 1, optimiser.scale.scale)
+        optimiser.step()
+    for layer, name in zip(net, expected):
+        assert narrowest(layer.weight) == name
+        assert ("residual" in optimiser.state[layer.weight]) == recipe.rule.startswith("residual")
+
+
+def narrowest(weight):
+    """The narrowest of three formats that has all of the weights."""
+    array = weight.detach().numpy()
+    for name in ("hfp8-143", "dlfloat16", "binary32"):
+        fmt = hs.get_format(name)
+        if np.array_equal(fmt.decode(fmt.encode(array)).astype(np.float32), array):
+            return name
+    return None
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])

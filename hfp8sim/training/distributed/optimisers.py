@@ -35,7 +35,7 @@ from hfp8sim.training.distributed.protocol import (
     share,
 )
 from hfp8sim.training.distributed.rings import LocalRing, ProcessRing, Ring, Traffic
-from hfp8sim.training.optimisers import SGD, Adam, Optimiser, StepCounts, parameter_groups
+from hfp8sim.training.optimisers import SGD, Adam, Optimiser, StepCounts, settings_of_recipe
 from hfp8sim.units.random import step_stream
 from hfp8sim.units.sites import BINARY32, Place, Site, Values
 from hfp8sim.units.update import Update
@@ -370,7 +370,7 @@ class ShardedAdam(Sharded, Adam):
 
 def make_optimiser(
     model: nn.Module, recipe: str | Recipe, kind: str = "sgd", *, learners: int | None = None,
-    ring: Ring | None = None, lr: float, wide_layers: bool = True, **settings: Any,
+    ring: Ring | None = None, lr: float, **settings: Any,
 ) -> ShardedSGD | ShardedAdam:  # fmt: skip
     """The optimiser of a converted model for many learners, as a recipe says.
 
@@ -378,7 +378,6 @@ def make_optimiser(
         recipe, kind, lr, settings: as `training.make_optimiser`.
         learners: so many in this process.
         ring: or the learners of a ring, as `connect()` gives it.
-        wide_layers: keep the weights of layers in 16 bits in their own format, and gather two bytes of each.
 
     Raises:
         InputError: an unknown recipe or kind; neither learners nor a ring.
@@ -388,13 +387,8 @@ def make_optimiser(
     elif ring is None or learners is not None:
         raise InputError("an optimiser of many learners needs either learners= or ring=")
     record = get_recipe(recipe)
-    update = record.update(kind, nesterov=settings.get("nesterov", False))
+    settings = settings_of_recipe(model, record, kind, **settings)
     classes: dict[str, Any] = {"sgd": ShardedSGD, "adam": ShardedAdam}
-    result: ShardedSGD | ShardedAdam = classes[kind](
-        model, ring, record.site("reduce") or Site(),
-        parameter_groups(
-            model, update, record.other_update(kind, nesterov=update.nesterov), wide_layers=wide_layers
-        ),
-        lr, update=update, loss_scale=record.loss_scale, **settings,
-    )  # fmt: skip
+    reduce = record.site("reduce") or Site()
+    result: ShardedSGD | ShardedAdam = classes[kind](model, ring, reduce, lr=lr, **settings)
     return result

@@ -19,7 +19,6 @@ from hfp8sim.systems import wire  # noqa: E402
 from hfp8sim.training import distributed, steps  # noqa: E402
 from hfp8sim.training.distributed.protocol import Bundle, Seat, all_gather, encode, reduce_scatter  # noqa: E402
 from hfp8sim.training.distributed.runs import ManyLearners  # noqa: E402
-from hfp8sim.training.optimisers import SGD, parameter_groups  # noqa: E402
 from hfp8sim.training.runs import Settings  # noqa: E402
 from hfp8sim.units.sites import BINARY32, Site  # noqa: E402
 from tests import oracle  # noqa: E402
@@ -38,14 +37,9 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def local_optimiser(model, recipe):
-    groups = parameter_groups(model, recipe.update(), wide_layers=True)
-    return SGD(groups, update=recipe.update(), loss_scale=recipe.loss_scale, **SETTINGS)
-
-
 def by_hand(model, recipe, learners, count=4):
-    """The protocol written out: gradients of each learner, `ops.reduce`, and the update of one learner."""
-    optimiser = local_optimiser(model, recipe)
+    """The protocol written out: gradients of each learner, `ops.reduce`, and the optimiser of one learner."""
+    optimiser = training.make_optimiser(model, recipe, **SETTINGS)
     optimiser.scale = optimiser.scale._replace(scale=optimiser.scale.scale * learners)
     (emulation,) = steps.emulations(optimiser)
     numbered = [p for group in optimiser.param_groups for p in group["params"]]
@@ -104,7 +98,7 @@ def test_learners_draw_words_of_their_own():
 @pytest.mark.parametrize("learners", [1, 2, 4])
 @pytest.mark.parametrize("recipe", [NEAREST, STOCHASTIC], ids=["nearest", "stochastic"])
 def test_learners_compute_the_protocol_written_out(recipe, learners):
-    """With one learner this is the local update of `training.SGD`."""
+    """With one learner this is `training.make_optimiser`, without a sum."""
     model = networks.converted(recipe)
     optimiser = distributed.make_optimiser(model, recipe, learners=learners, **SETTINGS)
     losses = networks.train(model, optimiser)
