@@ -67,14 +67,15 @@ STUDY = Study(
     "Weights can be kept in 8 bits if what each update's rounding loses is kept in a 16-bit residual.",
     "Sun et al., NeurIPS 2019; the orders of the sum are a choice of this project",
     "A network of four linear layers on digits, HFP8 products in every arm, SGD with momentum, 400 steps of 32"
-    " images, the rate falling to 0 as a half cosine from the value below. Gradient and momentum are binary32.",
+    " images, the rate falling to 0 as a half cosine from the value below. Gradient and momentum are binary32. First and"
+    " last layer multiply in 16 bits; where the other layers have 8-bit weights, these two have 1-6-9 weights.",
     {
         "binary32 weights": "rule master",
         "residual, wide": "rule residual-wide: the sum of weight, step and residual in binary32",
         "residual, small first": "rule residual-small: step and residual are added first, in 1-6-9",
         "residual, naive": "rule residual-naive: the sum rounded to 1-6-9 before the weight is taken",
-        "8 bits, stochastic": "1-4-3 weights without residual, stochastic",
-        "8 bits, nearest": "1-4-3 weights without residual, to nearest",
+        "8 bits, stochastic": "rule axpy: 1-4-3 weights without residual, stochastic",
+        "8 bits, nearest": "the same, to nearest",
     },
     (Metric(LOSS, "nats", log=True), Metric("accuracy", "%", 2), Metric("stuck", "%", 1)),
     measure,
