@@ -14,10 +14,14 @@ _HEAD = """# Studies
 
 Generated from the measurements in `docs/studies/`; do not edit.
 
-A study takes a claim of a training paper and measures it again on the emulator, at a size that a laptop takes: every
-arm with the same first weights and the same batches, several seeds, differences of equal seeds. It then says which
-parts of the claim show **at this size**. A claim that does not show here is not refuted: small networks on small images
-are blind to much of what arithmetic does. A verdict is computed from the data, by the statements under each table.
+A study takes a claim of a training paper and measures it again on the emulator, at a size that a laptop takes. Its *arms* are
+the variants that it compares; the first is the control. All arms have the same first weights and the same batches for a seed, so
+differences are of equal seeds. The study then says which parts of the claim show **at this size**. A claim that does not show here is
+not refuted: small networks on small images are blind to much of what arithmetic does.
+
+Under each table are statements with a *yes* or *no* that is computed from the data: what was measured, and what was wanted. The verdict
+is *shown* if all hold, and *partly shown* if some do. *Training loss* is the mean of the last 20 steps. A weight is *stuck* if a step
+left it where it was, though binary32 would have moved it. An addition is *swamped* if it left the sum as it was.
 
 ```
 $ hfp8sim study                   # a list
@@ -27,7 +31,7 @@ $ hfp8sim study updates --out .   # keep updates.json, updates.csv, updates.svg
 ```
 
 `make studies` measures all of them and writes this page. `--budget MINUTES` takes fewer seeds where all would take
-longer. Cells are mean ± standard deviation over the seeds. Margins are 95 % confidence intervals of the mean (Student's
+longer. Cells are mean ± standard deviation over the seeds. A *margin* is half of a 95 % confidence interval of the mean (Student's
 t). The version, and the commit of the sources in brackets, say what was measured: a change of one rounding anywhere changes the last digits of a training run.
 """
 
