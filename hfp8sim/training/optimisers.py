@@ -290,16 +290,11 @@ def make_optimiser(
 
 
 def settings_of_recipe(model: Any, recipe: Recipe, kind: str, **settings: Any) -> dict[str, Any]:
-    """Arguments of an optimiser as a recipe says: parameter groups with their rules, and the loss scale; others are kept."""
+    """Arguments of an optimiser as a recipe says: parameter groups with their rules, and the loss scale; and `settings`."""
     nesterov = settings.get("nesterov", False)
-    update, other = (
-        recipe.update(kind, nesterov=nesterov),
-        recipe.other_update(kind, nesterov=nesterov),
-    )
-    return {
-        **settings, "params": parameter_groups(model, update, other), "update": update,
-        "loss_scale": recipe.loss_scale,
-    }  # fmt: skip
+    update = recipe.update(kind, nesterov=nesterov)
+    groups = parameter_groups(model, update, recipe.other_update(kind, nesterov=nesterov))
+    return dict(params=groups, update=update, loss_scale=recipe.loss_scale, **settings)
 
 
 def parameter_groups(
