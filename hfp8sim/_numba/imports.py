@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+from hfp8sim._numba.sources import module_name
 
 #: Stands for "any module of the package" in the imports of a source.
 EVERYTHING = "*"
@@ -38,9 +40,13 @@ class ImportGraph:
         folder: the package's folder; its name is the package's name.
         files: of the package, Python and extension modules.
         known: what was read of sources before, by module. It is used for each source whose contents are the same.
+        contents: reads a file.
     """
 
-    def __init__(self, folder: Path, files: Iterable[Path], known: Mapping[str, Source]) -> None:
+    def __init__(
+        self, folder: Path, files: Iterable[Path], known: Mapping[str, Source],
+        contents: Callable[[Path], bytes],
+    ) -> None:  # fmt: skip
         self._package = folder.name
         self._folder = folder
         self._paths: dict[str, Path] = {}
@@ -50,23 +56,27 @@ class ImportGraph:
                 self._paths[self._module(path)] = path
             else:
                 self._extensions.setdefault(self._module(path), []).append(path)
-        #: What was read of each source, by module.
-        self.sources = {
-            module: self._read(module, path, known) for module, path in self._paths.items()
-        }
+        self._known, self._contents = known, contents
+        self._sources: dict[str, Source] = {}
         self._edges: dict[str, tuple[set[str], set[str]]] = {}  #: by module, see `_find_edges`
 
     def _module(self, path: Path) -> str:
-        *parts, file = path.relative_to(self._folder.parent).parts
-        name = path.stem if path.suffix == ".py" else file.split(".")[0]
-        return ".".join(parts if name == "__init__" else [*parts, name])
+        return module_name(str(path), str(self._folder))
 
-    def _read(self, module: str, path: Path, known: Mapping[str, Source]) -> Source:
-        contents = path.read_bytes()
-        source = known.get(module)
-        if source is not None and source.digest == hashlib.sha256(contents).hexdigest():
-            return source
-        return read(contents, module, path.name == "__init__.py", self._package)
+    @property
+    def sources(self) -> dict[str, Source]:
+        """What is known of sources, by module, read now or before. A source is read when it is needed."""
+        return {**self._known, **self._sources}
+
+    def _source(self, module: str) -> Source:
+        """What is read of one source."""
+        if module not in self._sources:
+            path = self._paths[module]
+            contents, source = self._contents(path), self._known.get(module)
+            if source is None or source.digest != hashlib.sha256(contents).hexdigest():
+                source = read(contents, module, path.name == "__init__.py", self._package)
+            self._sources[module] = source
+        return self._sources[module]
 
     def reachable(self, module: str) -> frozenset[str]:
         """The modules whose sources can reach `module`: itself, and what it imports, directly or not.
@@ -88,9 +98,9 @@ class ImportGraph:
 
     def _digest(self, module: str) -> str:
         """A digest of the module's own contents."""
-        if module in self.sources:
-            return self.sources[module].digest
-        contents = [path.read_bytes() for path in self._extensions.get(module, ())]
+        if module in self._paths:
+            return self._source(module).digest
+        contents = [self._contents(path) for path in self._extensions.get(module, ())]
         return hashlib.sha256(b"".join(contents)).hexdigest()
 
     def _follow(self, modules: Iterable[str]) -> set[str]:
@@ -102,7 +112,7 @@ class ImportGraph:
             if module in followed:
                 continue
             followed.add(module)
-            if module in self.sources:
+            if module in self._paths:
                 if module not in self._edges:
                     self._edges[module] = self._find_edges(module)
                 targets, through = self._edges[module]
@@ -117,7 +127,7 @@ class ImportGraph:
         """
         through: set[str] = set()
         targets: set[str] = set()
-        for imported, name in self.sources[module].imports:
+        for imported, name in self._source(module).imports:
             targets.update(self._targets(imported, name, through))
         return targets, through
 
@@ -126,10 +136,10 @@ class ImportGraph:
         if module == EVERYTHING or (module == self._package and not name):
             yield from self._paths
             return
-        if not name or module not in self.sources or self._paths[module].name != "__init__.py":
+        if not name or module not in self._paths or self._paths[module].name != "__init__.py":
             yield module
             return
-        source = self.sources[module]
+        source = self._source(module)
         if name in source.defined:
             if module == self._package:
                 through.add(module)
@@ -138,7 +148,7 @@ class ImportGraph:
         elif source.reexports.get(name, (module, name)) != (module, name):
             through.add(module)
             yield from self._targets(*source.reexports[name], through)
-        elif f"{module}.{name}" in self.sources or f"{module}.{name}" in self._extensions:
+        elif f"{module}.{name}" in self._paths or f"{module}.{name}" in self._extensions:
             yield f"{module}.{name}"
         else:
             yield from self._paths

@@ -4,8 +4,8 @@ Compiled code and the results of `hfp8sim verify` are kept between runs. Each is
 sources that it was made from, so that an edit of one of them makes it stale and an edit elsewhere does not.
 `imports.py` finds which sources a module can reach.
 
-Most processes need a digest when they start. The index holds all digests, and stamps of the files that they
-were computed from. While the stamps are the same, no source is read.
+Most processes need digests when they start. The index holds those that were needed before, and stamps of all files.
+While the stamps are the same, no source is read for them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -41,22 +42,18 @@ class Stamp(NamedTuple):
 
 
 class Reaches(NamedTuple):
-    """What every module of a package can reach."""
+    """What modules of a package can reach."""
 
     names: list[str]  #: of modules; bit i of a set of modules is the i-th name
     rows: dict[
         str, tuple[str, str]
     ]  #: by module: digest of what it can reach, and that set, in hexadecimal
 
-    @classmethod
-    def of(cls, graph: ImportGraph) -> Reaches:
-        """Follow the imports of every module."""
-        names: dict[str, int] = {}
-        rows = {}
-        for module in graph.sources:
-            bits = {names.setdefault(name, len(names)) for name in sorted(graph.reachable(module))}
-            rows[module] = graph.digest(module), f"{sum(1 << bit for bit in bits):x}"
-        return cls(list(names), rows)
+    def add(self, module: str, digest: str, reachable: frozenset[str]) -> None:
+        """Add a module."""
+        self.names.extend(sorted(reachable.difference(self.names)))
+        bits = sum(1 << i for i, name in enumerate(self.names) if name in reachable)
+        self.rows[module] = digest, f"{bits:x}"
 
 
 class Package:
@@ -70,13 +67,14 @@ class Package:
 
     def __init__(self, folder: Path, index: Path | None = None) -> None:
         self.name = folder.name
-        stamps = dict(_stamps(str(folder)))
-        self._reaches = _load_reaches(index, stamps) or _find_reaches(folder, index, stamps)
-
-    @property
-    def modules(self) -> list[str]:
-        """Names of the modules whose sources are in the package."""
-        return list(self._reaches.rows)
+        self._folder, self._index = folder, index
+        self._begin, self._edited = time.time_ns(), False
+        self._stamps = dict(_stamps(str(folder)))
+        self._reaches = _load_reaches(index, self._stamps) or Reaches([], {})
+        #: Names of the modules whose sources are in the package.
+        self.modules = frozenset(
+            module_name(path, str(folder)) for path in self._stamps if path.endswith(".py")
+        )
 
     def reachable(self, module: str) -> frozenset[str]:
         """The modules whose sources `module` can reach: itself, and what it imports, directly or not.
@@ -84,13 +82,56 @@ class Package:
         For a package other than the top one: what any of its modules can reach. An extension module that is
         imported is in the set, too.
         """
-        names, rows = self._reaches
-        bits = int(rows[module][1], 16)
-        return frozenset(name for i, name in enumerate(names) if bits >> i & 1)
+        bits = int(self._row(module)[1], 16)
+        return frozenset(name for i, name in enumerate(self._reaches.names) if bits >> i & 1)
 
     def digest(self, module: str) -> str:
         """A digest of the contents of all sources that `module` can reach."""
-        return self._reaches.rows[module][0]
+        return self._row(module)[0]
+
+    def _row(self, module: str) -> tuple[str, str]:
+        """The row of a module in `Reaches`."""
+        if module not in self._reaches.rows:
+            self._find_reaches(module)
+        return self._reaches.rows[module]
+
+    def _find_reaches(self, module: str) -> None:
+        """Find in the sources what a module can reach, and write the index."""
+        with collector_off():
+            graph = self._graph
+            digest, reachable = graph.digest(module), graph.reachable(module)
+        if (
+            self._edited
+        ):  # this process may have loaded a source that is not the one that was read now
+            digest = f"edited {uuid.uuid4()}"
+        self._reaches.add(module, digest, reachable)
+        if self._index is not None and not self._edited:
+            settled = self._begin - int(_TIMESTAMP_RESOLUTION * 1e9)
+            _save(self._index, self._stamps, settled, self._reaches, graph.sources)
+
+    def _contents(self, path: Path) -> bytes:
+        """The contents of a source. A change since the process began is noted."""
+        contents = path.read_bytes()
+        self._edited |= _stamp(path.stat()) != self._stamps[str(path)]
+        return contents
+
+    @functools.cached_property
+    def _graph(self) -> ImportGraph:
+        from hfp8sim._numba.imports import ImportGraph
+
+        return ImportGraph(
+            self._folder,
+            map(Path, sorted(self._stamps)),
+            _load_sources(self._index),
+            self._contents,
+        )
+
+
+def module_name(path: str, folder: str) -> str:
+    """The name of the module in a file of a package's folder."""
+    *parts, file = path[len(os.path.dirname(folder)) :].strip(os.sep).split(os.sep)
+    name = file.removesuffix(".py") if file.endswith(".py") else file.split(".")[0]
+    return ".".join(parts if name == "__init__" else [*parts, name])
 
 
 def _stamps(folder: str) -> Iterator[tuple[str, Stamp]]:
@@ -103,13 +144,11 @@ def _stamps(folder: str) -> Iterator[tuple[str, Stamp]]:
                 yield from _stamps(entry.path)
             elif entry.name.endswith(_SUFFIXES):
                 with contextlib.suppress(FileNotFoundError):  # a link to nowhere: an editor's lock
-                    status = entry.stat()
-                    yield (
-                        entry.path,
-                        Stamp(
-                            status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
-                        ),
-                    )
+                    yield entry.path, _stamp(entry.stat())
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+    return Stamp(status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
 def _state(stamps: dict[str, Stamp]) -> str:
@@ -118,7 +157,7 @@ def _state(stamps: dict[str, Stamp]) -> str:
 
 
 # The index has two lines of JSON. The first holds the state of the stamps and the Reaches under it. The second
-# holds what was read of each source, so that an edit costs the parsing of one source.
+# holds what was read of sources, so that an edit costs the parsing of one source.
 
 
 def _load_reaches(index: Path | None, stamps: dict[str, Stamp]) -> Reaches | None:
@@ -132,18 +171,6 @@ def _load_reaches(index: Path | None, stamps: dict[str, Stamp]) -> Reaches | Non
         return Reaches(names, rows) if same else None
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-
-
-def _find_reaches(folder: Path, index: Path | None, stamps: dict[str, Stamp]) -> Reaches:
-    """Find what the modules can reach in the sources, and write the index."""
-    from hfp8sim._numba.imports import ImportGraph
-
-    with collector_off():
-        graph = ImportGraph(folder, map(Path, sorted(stamps)), _load_sources(index))
-        reaches = Reaches.of(graph)
-    if index is not None:
-        _save(index, stamps, reaches, graph.sources)
-    return reaches
 
 
 def _load_sources(index: Path | None) -> dict[str, Source]:
@@ -168,11 +195,11 @@ def _load_sources(index: Path | None) -> dict[str, Source]:
 
 
 def _save(
-    index: Path, stamps: dict[str, Stamp], reaches: Reaches, sources: dict[str, Source]
-) -> None:
+    index: Path, stamps: dict[str, Stamp], settled: int, reaches: Reaches, sources: dict[str, Source]
+) -> None:  # fmt: skip
+    """Write the index. A file that was edited after the time `settled` may be edited again without a new stamp."""
     newest = max(max(stamp.modified, stamp.changed) for stamp in stamps.values())
-    settled = newest < time.time_ns() - int(_TIMESTAMP_RESOLUTION * 1e9)
-    state = _state(stamps) if settled else "recently edited"
+    state = _state(stamps) if newest < settled else "recently edited"
     lines = json.dumps([state, *reaches]), json.dumps(sources)
     with contextlib.suppress(OSError):  # a folder that cannot be written, or a full disk
         write_cached(index, ("\n".join(lines) + "\n").encode())

@@ -102,7 +102,7 @@ def test_edit_changes_the_digest_of_what_reaches_it(
 
 def test_moved_module_is_found_without_a_list(folder: Path, tmp_path: Path) -> None:
     index = tmp_path / "index.json"
-    Package(folder, index)
+    digests(folder, index)
     (folder / "deep").mkdir()
     (folder / "deep/moved.py").write_text((folder / "low/one.py").read_text())
     (folder / "low/one.py").unlink()
@@ -123,7 +123,7 @@ def test_index_spares_parsing(
     monkeypatch.setattr(imports, "read", lambda *_: pytest.fail("a source was parsed again"))
     (folder / "top.py").touch()
     assert Package(folder, index).digest("p.top") == first
-    monkeypatch.setattr(sources, "_find_reaches", lambda *_: pytest.fail("sources were read again"))
+    monkeypatch.setattr(Package, "_find_reaches", lambda *_: pytest.fail("sources were read again"))
     assert Package(folder, index).digest("p.top") == first
 
 
@@ -144,6 +144,34 @@ def test_recently_edited_files_are_read_again(
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert path.stat().st_size == status.st_size
     assert Package(folder, index).digest("p.kernel") != first
+
+
+def test_only_what_is_reached_is_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_TIMESTAMP_RESOLUTION", -1.0)
+    index, modules, read = tmp_path / "index.json", [], imports.read
+    monkeypatch.setattr(imports, "read", lambda *source: modules.append(source[1]) or read(*source))
+    first = Package(folder, index).digest("p.low.two")
+    assert modules == ["p.low.two", "p.low", "p.low.one"]
+    monkeypatch.setattr(imports, "read", read)
+    digests(folder, index)
+    monkeypatch.setattr(Package, "_find_reaches", lambda *_: pytest.fail("sources were read again"))
+    assert Package(folder, index).digest("p.low.two") == first
+    digests(folder, index)
+
+
+def test_edit_after_the_process_began_keeps_no_digest(folder: Path, tmp_path: Path) -> None:
+    """The process may have loaded the source before."""
+    package = Package(folder, tmp_path / "index.json")
+    kept = package.digest("p.low.three")
+    path = folder / "low/one.py"
+    path.write_text(path.read_text() + "#")
+    digest = package.digest("p.kernel")
+    assert package.digest("p.kernel") == digest and package.digest("p.low.three") == kept
+    assert digest not in (package.digest("p.low.one"), Package(folder).digest("p.kernel"))
+    path.write_text(SOURCES["low/one"])
+    assert Package(folder, tmp_path / "index.json").digest("p.kernel") != digest
 
 
 def written_in_place(path: Path, text: str) -> None:
