@@ -14,8 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from hfp8sim._numba.sources import module_name
-
 #: Stands for "any module of the package" in the imports of a source.
 EVERYTHING = "*"
 #: Functions that import a module.
@@ -37,31 +35,27 @@ class ImportGraph:
     """The imports of a package's modules.
 
     Args:
-        folder: the package's folder; its name is the package's name.
-        files: of the package, Python and extension modules.
+        package: its name.
+        files: of its Python and extension modules, each with the name of the module.
         known: what was read of sources before, by module. It is used for each source whose contents are the same.
         contents: reads a file.
     """
 
     def __init__(
-        self, folder: Path, files: Iterable[Path], known: Mapping[str, Source],
+        self, package: str, files: Iterable[tuple[str, Path]], known: Mapping[str, Source],
         contents: Callable[[Path], bytes],
     ) -> None:  # fmt: skip
-        self._package = folder.name
-        self._folder = folder
+        self._package = package
         self._paths: dict[str, Path] = {}
         self._extensions: dict[str, list[Path]] = {}
-        for path in files:
+        for module, path in files:
             if path.suffix == ".py":
-                self._paths[self._module(path)] = path
+                self._paths[module] = path
             else:
-                self._extensions.setdefault(self._module(path), []).append(path)
+                self._extensions.setdefault(module, []).append(path)
         self._known, self._contents = known, contents
         self._sources: dict[str, Source] = {}
         self._edges: dict[str, tuple[set[str], set[str]]] = {}  #: by module, see `_find_edges`
-
-    def _module(self, path: Path) -> str:
-        return module_name(str(path), str(self._folder))
 
     @property
     def sources(self) -> dict[str, Source]:

@@ -73,7 +73,7 @@ class Package:
         self._reaches = _load_reaches(index, self._stamps) or Reaches([], {})
         #: Names of the modules whose sources are in the package.
         self.modules = frozenset(
-            module_name(path, str(folder)) for path in self._stamps if path.endswith(".py")
+            _module_name(path, str(folder)) for path in self._stamps if path.endswith(".py")
         )
 
     def reachable(self, module: str) -> frozenset[str]:
@@ -119,15 +119,12 @@ class Package:
     def _graph(self) -> ImportGraph:
         from hfp8sim._numba.imports import ImportGraph
 
-        return ImportGraph(
-            self._folder,
-            map(Path, sorted(self._stamps)),
-            _load_sources(self._index),
-            self._contents,
-        )
+        folder = str(self._folder)
+        files = [(_module_name(path, folder), Path(path)) for path in sorted(self._stamps)]
+        return ImportGraph(self.name, files, _load_sources(self._index), self._contents)
 
 
-def module_name(path: str, folder: str) -> str:
+def _module_name(path: str, folder: str) -> str:
     """The name of the module in a file of a package's folder."""
     *parts, file = path[len(os.path.dirname(folder)) :].strip(os.sep).split(os.sep)
     name = file.removesuffix(".py") if file.endswith(".py") else file.split(".")[0]
