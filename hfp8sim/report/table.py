@@ -12,7 +12,7 @@ from rich.text import Text
 
 from hfp8sim.errors import printable
 from hfp8sim.report.columns import BY_NAME, COLUMNS, Row, cell_text, lost_text, shape_text
-from hfp8sim.report.findings import sentences
+from hfp8sim.report.findings import percent, sentences
 from hfp8sim.report.headlines import headlines
 from hfp8sim.report.names import plain, shortened_names
 from hfp8sim.report.record import ReportRecord, calibrated, policy_text
@@ -188,8 +188,7 @@ def summary(report: ReportRecord) -> str:
     lines = ["; ".join(parts), *headlines(report)]
     gated = total.get("gated_share")
     if gated is not None:
-        share = cell_text(BY_NAME["gated_share"], gated)
-        lines.append(f"{share} of the MACs gated, an operand being zero")
+        lines.append(f"in {percent(gated)} of the MACs an operand is zero: the multiplier is gated")
     return "\n".join(map(printable, [*lines, *sentences(report)]))
 
 

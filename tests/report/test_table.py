@@ -122,7 +122,7 @@ def test_summary_names_the_worst_layer() -> None:
         and "MB moved" in summary_text
         and "compulsory" in summary_text
     )
-    assert "11.1% of the MACs gated" in summary_text
+    assert "in 11 % of the MACs an operand is zero" in summary_text
     assert all(len(line) <= 100 for line in summary_text.splitlines())
 
 
