@@ -304,6 +304,10 @@ def plan_from_tables(tables: dict[str, Any]) -> Plan:
     from hfp8sim.sweeps.keys import LISTS
 
     for key in tables:
+        if key in PLAIN and key not in LISTS.values():
+            raise InputError(
+                f"key {key!r} goes below [fixed], or with a list of values below [vary]"
+            )
         if key not in (*LISTS, *_TOP):
             raise unknown("key", key, [*LISTS, *_TOP])
     axes: dict[str, Any] = {}

@@ -41,7 +41,10 @@ def test_percent_is_never_zero_for_a_share() -> None:
 def test_summary_says_why_the_lowest_sqnr_is_low() -> None:
     lines = summary(clipped()).splitlines()
     assert lines[1] == "lowest SQNR 1.2 dB (head fwd): 63 % of its activations beyond 30"
-    assert any(line.endswith("of the MACs an operand is zero: the multiplier is gated") for line in lines[2:])
+    assert any(
+        line.endswith("of the MACs an operand is zero: the multiplier is gated")
+        for line in lines[2:]
+    )
 
 
 def test_sentences_are_worst_first_and_name_each_tensor_once() -> None:

@@ -204,6 +204,7 @@ def test_file_gives_the_plan_of_the_arguments(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("workloads = 3", "workloads must be a list of values"),
+        ("workloads = ['digits-cnn']\nphases = 'fwd'", "key 'phases' goes below"),
         ("workload = ['digits-cnn']", "unknown key 'workload'; did you mean workloads"),
         ("workloads = ['x']\nvary = 3", r"\[vary\] must be a table"),
         ("workloads = ['x']\nwhere = [3]", "where must be a list of texts"),
