@@ -19,6 +19,7 @@ for _recipe in (
         choices=(
             "the residual rule's order, and 1-6-9 with stochastic rounding before it",
             "start, interval and cap of the loss scale",
+            "16-bit weights in layers of 16 bits",
         ),
     ),
     Recipe(
