@@ -74,11 +74,13 @@ def headlines(record: SweepRecord) -> list[str]:
 
 def _headline(record: SweepRecord, effect: Sensitivity) -> str:
     name, key = heading(effect.measure), record.short_keys[effect.key]
-    value, mean, *_ = min(effect.groups, key=lambda group: oriented(effect.measure, group[1]))
-    number = f"{number_text(effect.measure, mean)} {unit(effect.measure)}".rstrip()
+    value, *_ = min(effect.groups, key=lambda group: oriented(effect.measure, group[1]))
+    lowest, highest = (number_text(effect.measure, x) for x in (effect.lowest, effect.highest))
+    means = f"go from {lowest} to {highest}" if lowest != highest else f"are all {lowest}"
+    means = f"{means} {unit(effect.measure)}".rstrip()
     return (
         f"{name}: {key} changes it most, {100 * effect.share:.0f}% of its variance. "
-        f"The best mean, {number}, is that of {key} = {value}."
+        f"The means of its values {means}, and {key} = {value} is best."
     )
 
 

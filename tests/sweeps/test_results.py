@@ -136,10 +136,19 @@ def test_headlines_name_the_strongest_key_and_its_best_value() -> None:
     """Less is better of cycles: the value with the lowest mean."""
     assert headlines(grid()) == [
         "SQNR: chunk_length changes it most, 100% of its variance. "
-        "The best mean, 23.0 dB, is that of chunk_length = 64.",
+        "The means of its values go from 20.0 to 23.0 dB, and chunk_length = 64 is best.",
         "cycles: chunk_length changes it most, 42% of its variance. "
-        "The best mean, 625 cycles, is that of chunk_length = 16.",
+        "The means of its values go from 625 to 2,500 cycles, and chunk_length = 16 is best.",
     ]
+
+
+def test_headline_says_that_means_hardly_differ() -> None:
+    """A key may explain all of a variance that is too small to matter."""
+    rows = [
+        {"workload": "a", "profile.chunk_length": n, "sqnr_db": 30 + 0.001 * n} for n in (8, 16)
+    ]
+    (line,) = headlines(made(rows, workload=["a"], profile__chunk_length=[8, 16]))
+    assert line.endswith("The means of its values are all 30.0 dB, and chunk_length = 16 is best.")
 
 
 def test_many_numbers_are_grouped() -> None:
