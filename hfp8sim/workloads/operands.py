@@ -253,7 +253,7 @@ class _Tensor:
             self.image(n).reshape(-1, width)[inside][:, pick]
             for n, inside in _by_part(rows, int(np.prod(self.shape[1:])) // width)
         ]
-        return np.concatenate(parts)
+        return _joined(parts)
 
     def _rows_of_groups(self, rows: Indices, pick: slice | Indices) -> np.ndarray:
         """Drawn rows of a layer that is no convolution, its groups one below the other."""
@@ -264,7 +264,7 @@ class _Tensor:
             for block, inner in _by_part(inside, step):
                 size = (min(step, height - block * step), width)
                 parts.append(self._draw((group, block), size)[inner][:, pick])
-        return np.concatenate(parts)
+        return _joined(parts)
 
     def _draw(self, block: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
         """One block; its random stream is keyed by seed, layer, tensor and block."""
@@ -280,6 +280,11 @@ def _as_slice(indices: Indices) -> slice | Indices:
     """The indices as a slice if they are consecutive, since NumPy copies nothing then."""
     first, last = int(indices[0]), int(indices[-1])
     return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+
+
+def _joined(parts: list[np.ndarray], axis: int = 0) -> np.ndarray:
+    """Arrays one after another; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis)
 
 
 def _by_part(rows: Indices, size: int) -> Iterator[tuple[int, Indices]]:
@@ -342,7 +347,7 @@ def _unfolded(
         unfold(tensor.image(n), view, groups, inside, columns)
         for n, inside in _by_part(rows, view.grid[0] * view.grid[1])
     ]
-    return np.concatenate(parts, axis=1)
+    return _joined(parts, axis=1)
 
 
 def unfold(
