@@ -250,7 +250,7 @@ class _Tensor:
         if self.key == "w":
             return self._draw((), self.shape).reshape(-1, width)[_as_slice(rows)][:, pick]
         parts = [
-            self.image(n).reshape(-1, width)[inside][:, pick]
+            self.image(n).reshape(-1, width)[_as_slice(inside)][:, pick]
             for n, inside in _by_part(rows, int(np.prod(self.shape[1:])) // width)
         ]
         return _joined(parts)
@@ -263,7 +263,7 @@ class _Tensor:
         for group, inside in _by_part(rows, height):
             for block, inner in _by_part(inside, step):
                 size = (min(step, height - block * step), width)
-                parts.append(self._draw((group, block), size)[inner][:, pick])
+                parts.append(self._draw((group, block), size)[_as_slice(inner)][:, pick])
         return _joined(parts)
 
     def _draw(self, block: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
@@ -277,9 +277,12 @@ class _Tensor:
 
 
 def _as_slice(indices: Indices) -> slice | Indices:
-    """The indices as a slice if they are consecutive, since NumPy copies nothing then."""
+    """Ascending indices as a slice if they are evenly spaced, since NumPy copies nothing then."""
     first, last = int(indices[0]), int(indices[-1])
-    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+    step = max(int(indices[1]) - first, 1) if len(indices) > 1 else 1
+    if np.array_equal(indices, np.arange(first, last + 1, step)):
+        return slice(first, last + 1, step)
+    return indices
 
 
 def _joined(parts: list[np.ndarray], axis: int = 0) -> np.ndarray:
