@@ -18,6 +18,8 @@ from numba.extending import intrinsic
 from hfp8sim._numba.jit import jit
 
 _I64 = ir.IntType(64)
+#: Bytes: that of the widest vectors.
+_STACK_ALIGNMENT = 64
 
 
 @functools.cache
@@ -104,6 +106,26 @@ def strided_at(typingctx, address, shape, steps, kind):  # type: ignore[no-untyp
 
     array = types.Array(_element(kind), len(shape), "A")
     return array(types.int64, shape, steps, kind), codegen
+
+
+@intrinsic(prefer_literal=True)
+def local_array(typingctx, size, kind):  # type: ignore[no-untyped-def]
+    """An array of a constant number of elements on the stack, not initialised. It ends with the function.
+
+    Numba would compile `numpy.empty` anew for every type of element, with all that it needs to free memory.
+    """
+    if not isinstance(size, types.IntegerLiteral):
+        return None
+    array = types.Array(_element(kind), 1, "C")
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        extent = context.get_constant(types.intp, size.literal_value)
+        memory = cgutils.alloca_once(builder, context.get_data_type(array.dtype), extent)
+        memory.align = _STACK_ALIGNMENT
+        step = _itemsize(context, array)
+        return _array(context, builder, array, builder.ptrtoint(memory, _I64), [extent], [step])
+
+    return array(size, kind), codegen
 
 
 def _element(kind):  # type: ignore[no-untyped-def]

@@ -20,6 +20,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from hfp8sim._numba.calls import local_array
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim._numba.simd import I32, I64, Code, Lanes, Value, integer, vector
@@ -253,18 +254,21 @@ def convert_lanes(typingctx, stochastic, source, random, how, codes, target):  #
 
 
 @jit
-def convert_panels(values, random, stochastic, numbers, codes):
-    """`convert_block` for the whole panels of `values`; elements after them are left out."""
+def convert_panels(source, count, words, stochastic, how, codes, target):
+    """`convert_block` for whole panels of `count` elements.
+
+    Args:
+        source, words, how, target: addresses of values, random words, numbers and codes.
+        codes: an array with the dtype of codes.
+    """
     over, under, nan = 0, 0, 0
-    whole = values.size // PANEL * PANEL
-    source, target, words = values.ctypes.data, codes.ctypes.data, random.ctypes.data
-    size, how = codes.itemsize, numbers.ctypes.data
+    size = codes.itemsize
     if stochastic:
-        for t in range(0, whole, PANEL):
+        for t in range(0, count, PANEL):
             n = convert_lanes(True, source + 4 * t, words + 4 * t, how, codes, target + size * t)
             over, under, nan = over + (n & 0xFF), under + (n >> 8 & 0xFF), nan + (n >> 16)
     else:
-        for t in range(0, whole, PANEL):
+        for t in range(0, count, PANEL):
             n = convert_lanes(False, source + 4 * t, words, how, codes, target + size * t)
             over, under, nan = over + (n & 0xFF), under + (n >> 8 & 0xFF), nan + (n >> 16)
     return over, under, nan
@@ -281,18 +285,25 @@ def convert_block(values, random, stochastic, numbers, codes):
     Returns:
         Overflows, underflows, NaN.
     """
-    over, under, nan = convert_panels(values, random, stochastic, numbers, codes)
-    whole = values.size // PANEL * PANEL
+    whole, how = values.size // PANEL * PANEL, numbers.ctypes.data
+    over, under, nan = convert_panels(
+        values.ctypes.data, whole, random.ctypes.data, stochastic, how, codes, codes.ctypes.data
+    )
     rest = values.size - whole
     if rest:  # the zeros after the last element count no event
-        last, last_codes = np.zeros(PANEL, np.float32), np.empty(PANEL, codes.dtype)
-        last_random = np.zeros(PANEL, np.uint32)
+        last, last_codes = local_array(PANEL, np.float32), local_array(PANEL, codes.dtype)
+        last_random = local_array(PANEL, np.uint32)
+        for i in range(PANEL):
+            last[i] = last_random[i] = 0
         # Loops: for slices Numba would compile the text of an error about their lengths, a second long.
         for i in range(rest):
             last[i] = values[whole + i]
             if stochastic:
                 last_random[i] = random[whole + i]
-        n = convert_panels(last, last_random, stochastic, numbers, last_codes)
+        n = convert_panels(
+            last.ctypes.data, PANEL, last_random.ctypes.data, stochastic, how, codes,
+            last_codes.ctypes.data,
+        )  # fmt: skip
         for i in range(rest):
             codes[whole + i] = last_codes[i]
         over, under, nan = over + n[0], under + n[1], nan + n[2]
@@ -304,7 +315,7 @@ def convert_drawn(values, key, first, numbers, codes):
     """`convert_block` with the random words of elements first, first + 1, … of the conversion's site; `key` is
     its key."""
     over, under, nan = 0, 0, 0
-    words = np.empty(_BLOCK, np.uint32)
+    words = local_array(_BLOCK, np.uint32)
     zero = np.uint32(0)
     down = np.uint32(32) - numbers[0].r
     for start in range(0, values.size, _BLOCK):

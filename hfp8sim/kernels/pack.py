@@ -16,6 +16,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from hfp8sim._numba.calls import local_array
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim._numba.simd import F32, F64, I32, I64, Code, Lanes, Value, integer, transposed, vector
@@ -236,7 +237,7 @@ def pack(codes, side, panels, first, count):
     numbers = Decoder(d.low_bits, d.up, d.rebias, d.gap, d.quantum, d.to_sign)
     size, cell = np.int64(codes.itemsize), np.int64(panels.itemsize)
     row_step, k_step = np.int64(codes.strides[0]), np.int64(codes.strides[1])
-    edge, spare = np.zeros(256, codes.dtype), np.zeros(256, panels.dtype)
+    edge, spare = local_array(256, codes.dtype), local_array(256, panels.dtype)
     for p in range(-(-rows // PANEL)):
         row = PANEL * p
         height = min(PANEL, rows - row)
@@ -245,18 +246,21 @@ def pack(codes, side, panels, first, count):
             wide = min(PANEL, depth - k)
             source = np.int64(codes.ctypes.data) + row * row_step + k * k_step
             target = place + k * PANEL * cell
-            inside = height == PANEL and wide == PANEL
+            inside, step = height == PANEL and wide == PANEL, k_step
             if inside and k_step == size:
                 decode_block(True, codes, source, row_step, numbers, panels, target)
-            elif inside and row_step == size:
-                decode_block(False, codes, source, k_step, numbers, panels, target)
-            else:
-                edge[:] = 0
+                continue
+            whole = inside and row_step == size
+            if not whole:
+                for i in range(256):
+                    edge[i] = 0
                 for j in range(wide):
                     for i in range(height):
                         edge[j * PANEL + i] = codes[row + i, k + j]
                 source, target = np.int64(edge.ctypes.data), np.int64(spare.ctypes.data)
-                decode_block(False, codes, source, PANEL * size, numbers, panels, target)
+                step = PANEL * size
+            decode_block(False, codes, source, step, numbers, panels, target)
+            if not whole:
                 for j in range(min(PANEL, count - k)):
                     for i in range(PANEL):
                         panels[p, first + k + j, i] = spare[j * PANEL + i]
@@ -387,7 +391,7 @@ def encode_panels(panels, encoder, codes):
         e.down, e.rebias, e.sign, e.gap, e.units, e.infinity, e.minus_infinity, e.nan
     )  # fmt: skip
     rows, columns = codes.shape
-    spare = np.empty(PANEL, codes.dtype)
+    spare = local_array(PANEL, codes.dtype)
     row_step, size = np.int64(codes.strides[0]), np.int64(codes.itemsize)
     contiguous = codes.strides[1] == codes.itemsize
     for i0 in range(0, rows, PANEL):
@@ -459,7 +463,7 @@ def panels_to_values(panels, factor, infinite, values):
     """
     special = np.int64(0)
     rows, columns = values.shape
-    spare = np.empty(PANEL, values.dtype)
+    spare = local_array(PANEL, values.dtype)
     row_step, size = np.int64(values.strides[0]), np.int64(values.itemsize)
     contiguous = values.strides[1] == size
     for i in range(rows):

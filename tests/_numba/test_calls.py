@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hfp8sim._numba import jit as jit_module
-from hfp8sim._numba.calls import array_at, record_at, strided_at
+from hfp8sim._numba.calls import array_at, local_array, record_at, strided_at
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 
@@ -52,3 +52,19 @@ def test_record_at_an_address_is_written_in_place() -> None:
     pairs = np.array([(1, 2), (3, 4)], PAIR)
     swap(pairs[1:].ctypes.data)
     assert pairs.tolist() == [(1, 2), (4, 3)]
+
+
+def test_local_array_is_of_one_call() -> None:
+    @jit
+    def reverse(x):  # type: ignore[no-untyped-def]
+        copies = local_array(4, x.dtype)
+        for i in range(4):
+            copies[i] = x[i]
+        for i in range(4):
+            x[i] = copies[3 - i]
+        return copies.itemsize, copies.ctypes.data % 64
+
+    for kind in (np.uint8, np.float64):
+        x = np.arange(4).astype(kind)
+        assert reverse(x) == (x.itemsize, 0)
+        assert x.tolist() == [3, 2, 1, 0]
