@@ -30,6 +30,7 @@ from hfp8sim.ops.results import (
     count_nan_results,
     has_special,
     result_writer,
+    share_memory,
 )
 from hfp8sim.ops.threads import thread_count
 from hfp8sim.units.accumulator import DRAWS, gemm_facts
@@ -86,8 +87,8 @@ def conv_fwd(
         threads: worker threads; all cores by default. No result depends on it.
         events: also return the `Events`.
         out_dtype: float32 or float64 for values instead of codes, as `gemm`.
-        out: an array of the result's shape and dtype to fill in and return, of any strides. It must not
-            overlap the operands.
+        out: an array of the result's shape and dtype to fill in and return, of any strides. If it overlaps an
+            operand, it is filled in when all results are computed.
         status: flags that this product raises: `nonfinite` if a result is infinite or NaN.
 
     Returns:
@@ -396,7 +397,7 @@ class _Work:
         allocate_result(show(plain).shape, *how, out)
         axes = _images(out, "out", layout)
         back = axes.transpose(1, 2, 3, 0) if weights else axes
-        if back.flags.c_contiguous:
+        if back.flags.c_contiguous and not share_memory(out, self.a, self.b):
             return _Target(back, out, None)
         results = np.empty(stored, out.dtype)
         return _Target(results, show(results), out)

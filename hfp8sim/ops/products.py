@@ -23,6 +23,7 @@ from hfp8sim.ops.results import (
     count_nan_results,
     has_special,
     result_writer,
+    share_memory,
 )
 from hfp8sim.ops.threads import thread_count
 from hfp8sim.units.accumulator import DRAWS, check_source, gemm_facts, stream_keys
@@ -75,8 +76,8 @@ def gemm(
         events: also return the `Events`.
         out_dtype: float32 or float64 for values instead of codes: decode(code) · 2^(the operands' exponents).
             They are exact, but for a float32 that cannot hold a value: it is rounded to nearest, ties to even.
-        out: an array of the result's shape and dtype to fill in and return, of any strides. It must not
-            overlap the operands.
+        out: an array of the result's shape and dtype to fill in and return, of any strides. If it overlaps an
+            operand, it is filled in when all results are computed.
         status: flags that this product raises: `nonfinite` if a result is infinite or NaN.
 
     Returns:
@@ -197,6 +198,12 @@ class Product(NamedTuple):
         depth, exponent, fmt = a.shape[-1], a.exponent + b.exponent, profile.result_format
         shape = *leading, a.shape[-2], b.shape[-1]
         result = allocate_result(shape, fmt, exponent, out_dtype, out)
+        if out is not None and share_memory(out, a, b):
+            answer = self.compute(
+                seed, stream, threads, events, out_dtype, np.empty(shape, result.dtype), status
+            )
+            result[...] = answer[0] if events else answer
+            return (result, answer[1]) if events else result
         if profile.multiplier != "exact":
             return self._counted(result, seed, stream, events, status)
         plan, count = self.plan(events), thread_count(threads)

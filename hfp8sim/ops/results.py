@@ -13,6 +13,7 @@ from hfp8sim.arrays import check_out, checked_dtype
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat
 from hfp8sim.ops.events import count_nan
+from hfp8sim.ops.operand import Operand
 
 #: An array of codes, or of float32 or float64.
 Results = NDArray[Any]
@@ -63,6 +64,11 @@ def allocate_result(
     if not out.flags.aligned:
         raise InputError("out is not aligned; its elements must lie at multiples of their size")
     return out
+
+
+def share_memory(out: Results, *operands: Operand) -> bool:
+    """Whether `out` may overlap the codes of an operand: their ranges of addresses do."""
+    return any(np.may_share_memory(out, operand.codes) for operand in operands)
 
 
 def result_writer(

@@ -209,6 +209,27 @@ def test_read_only_out_is_refused() -> None:
         gemm(np.zeros((1, 2), np.uint8), np.zeros((2, 1), np.uint8), out=out)
 
 
+@pytest.mark.parametrize("profile", ["fp16", "plain"])
+@pytest.mark.parametrize("events", [False, True])
+def test_out_may_overlap_operands(profile: str, events: bool) -> None:
+    """Operands of 16 bits are read where they lie, and so are results written."""
+    record = get_profile("fp16")
+    if profile == "plain":
+        record = record.replace(products_per_step=2, sum_order="chain")
+    rng, fmt = np.random.default_rng(0), get_format("dlfloat16")
+    numbers = rng.standard_normal((4, 40, 40))
+    numbers[rng.random(numbers.shape) < 0.2] = 0
+    memory = fmt.encode(numbers)
+    wanted = batched(memory[:3].copy(), memory[0].copy(), record, events=events)
+    out = memory[1:]
+    answer = batched(memory[:3], memory[0], record, events=events, out=out)
+    if events:
+        assert answer[1] == wanted[1]
+        answer, wanted = answer[0], wanted[0]
+    assert answer is out
+    np.testing.assert_array_equal(out, wanted)
+
+
 def test_out_that_is_not_aligned_is_refused() -> None:
     out = np.zeros(5, np.uint8)[1:].view(np.uint16).reshape(1, 2)
     with pytest.raises(InputError, match="out is not aligned"):
