@@ -73,20 +73,26 @@ class _RootLibrary(JITCodeLibrary):  # type: ignore[misc]
 
 
 def _reached(library: Any) -> Iterator[Any]:
-    """The libraries that a library calls, directly or not, each after one of its callers.
+    """The libraries that a library calls, directly or not, each after all of its callers.
 
     LLVM's linker drops a `linkonce_odr` function that nothing calls yet. That is why callers come first.
     """
-    seen = {library}
-    waiting = list(library._linking_libraries)
-    while waiting:
-        callee = waiting.pop(0)
-        if callee in seen:
-            continue
-        seen.add(callee)
-        yield callee
-        if isinstance(callee, _CalleeLibrary):  # a library of Numba's own holds what it calls
-            waiting += callee._linking_libraries
+    seen: set[Any] = {library}
+    finished: list[Any] = []
+
+    def visit(caller: Any) -> None:
+        if caller is library or isinstance(
+            caller, _CalleeLibrary
+        ):  # one of Numba's own holds what it calls
+            for callee in caller._linking_libraries:
+                if callee not in seen:
+                    seen.add(callee)
+                    visit(callee)
+        finished.append(caller)
+
+    visit(library)
+    finished.pop()
+    return reversed(finished)
 
 
 @functools.cache

@@ -170,3 +170,50 @@ def test_loading_looks_for_no_extensions_of_numba(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(entrypoints, "init_all", search)
     assert jit(twice)(4) == 8
+
+
+ALLOCATING = """
+import numpy as np
+from hfp8sim._numba.jit import jit
+
+@jit
+def multiples(values, n):
+    chosen = np.zeros(len(values), np.bool_)
+    for i in range(len(values)):
+        chosen[i] = values[i] % n == 0
+    return values[chosen]
+
+@jit
+def count(values, n):
+    if n > 1:
+        values = multiples(values, n)
+    counts = np.zeros(n, np.int64)
+    for value in values:
+        counts[value % n] += 1
+    return counts.sum()
+
+@jit
+def root(values):
+    counts = np.zeros(3, np.int64)
+    for i in range(3):
+        counts[i] = count(values[:8], i + 1) + count(values[1:], 2)
+    return counts.sum()
+
+print(root(np.arange(9)), *root.stats.cache_hits.values())
+"""
+
+
+def test_loaded_code_allocates_where_only_a_callee_does(tmp_path: Path) -> None:
+    """The machine code holds Numba's functions for that, whichever of its parts calls them."""
+    script = tmp_path / "script.py"
+    script.write_text(ALLOCATING)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HFP8SIM_CACHE_DIR": str(tmp_path)}
+    outputs = [
+        subprocess.run(
+            [sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300
+        )
+        for _ in range(2)
+    ]  # fmt: skip
+    assert [(output.returncode, output.stdout.split()) for output in outputs] == [
+        (0, ["27"]), (0, ["27", "1"]),
+    ]  # fmt: skip
