@@ -14,7 +14,7 @@ and that alone becomes machine code. A function can be both.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
@@ -64,7 +64,7 @@ class _RootLibrary(JITCodeLibrary):  # type: ignore[misc]
 
     def finalize(self) -> None:
         """Link all callees, optimise, and make machine code."""
-        self._linking_libraries = list(_reached(self))
+        self._linking_libraries = _reached(self)
         super().finalize()
         for variable in self._final_module.global_variables:
             environment = lookup_environment(variable.name)
@@ -72,7 +72,7 @@ class _RootLibrary(JITCodeLibrary):  # type: ignore[misc]
                 self._codegen.set_env(variable.name, environment)
 
 
-def _reached(library: Any) -> Iterator[Any]:
+def _reached(library: Any) -> list[Any]:
     """The libraries that a library calls, directly or not, each after all of its callers.
 
     LLVM's linker drops a `linkonce_odr` function that nothing calls yet. That is why callers come first.
@@ -92,7 +92,7 @@ def _reached(library: Any) -> Iterator[Any]:
 
     visit(library)
     finished.pop()
-    return reversed(finished)
+    return finished[::-1]
 
 
 @functools.cache
