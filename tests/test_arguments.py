@@ -86,6 +86,15 @@ CALLS: list[tuple[Callable[[], object], str]] = [
         lambda: hs.Workload("w", any_),
         "workload 'w': its layers are None; they must be Layer records",
     ),
+    (lambda: hs.compare("ab"), "a comparison takes reports, not 'a'"),  # type: ignore[arg-type]
+    (
+        lambda: hs.FloatFormat("f", 4.0, 3, 7),
+        "format f: exponent_bits is 4.0, must be a whole number",
+    ),  # type: ignore[arg-type]
+    (
+        lambda: hs.FloatFormat("f", 4, True, 7),
+        "format f: fraction_bits is True, must be a whole number",
+    ),
     (lambda: hs.register_format(any_), "format None; it must be a FloatFormat"),
     (lambda: hs.register_profile("hfp8"), "profile 'hfp8'; it must be a Profile"),  # type: ignore[arg-type]
     (lambda: hs.p3109("8", 3), "K is '8'; it must be a whole number"),  # type: ignore[arg-type]

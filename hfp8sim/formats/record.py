@@ -52,6 +52,10 @@ class FloatFormat:
             raise InputError(f"format {self.name}: {problem}")
 
     def _width_problem(self) -> str:
+        for name in ("exponent_bits", "fraction_bits", "bias"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool):
+                return f"{name} is {value!r:.60}, must be a whole number"
         if not 1 <= self.exponent_bits <= 11:
             return f"exponent_bits is {self.exponent_bits}, must be 1..11"
         if not 0 <= self.fraction_bits <= 23:

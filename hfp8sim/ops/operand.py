@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from hfp8sim import kernels
 from hfp8sim.arrays import checked_array, code_bits, coded_name
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.dtypes import DTYPE_OF_FORMAT, FORMAT_OF_DTYPE
 from hfp8sim.ops.conversions import convert
@@ -58,10 +58,7 @@ class Operand:
         underflowed: int = 0,
     ) -> None:
         record = get_format(format)
-        if not -_MAX_EXPONENT <= exponent <= _MAX_EXPONENT:
-            raise InputError(
-                f"exponent is {exponent}, must be {-_MAX_EXPONENT} ≤ exponent ≤ {_MAX_EXPONENT}"
-            )
+        exponent = check_whole_number(exponent, "exponent", -_MAX_EXPONENT, _MAX_EXPONENT)
         self._set(check_codes(codes, record, "codes"), record, exponent, saturated, underflowed, [])
 
     def _set(
@@ -105,6 +102,7 @@ class Operand:
             InputError: as `hs.convert`; an exponent out of range.
         """
         record = get_format(fmt)
+        check_whole_number(exponent, "exponent", -_MAX_EXPONENT, _MAX_EXPONENT)
         # x · 2^−e in a format is x in that format with the bias lowered by e: one rounding, no product.
         codes, counts = convert(
             x, record.with_bias(record.bias - exponent), rounding, overflow,

@@ -86,6 +86,9 @@ class ComparisonRecord:
 
 def check_reports(reports: Sequence[ReportRecord]) -> None:
     """`InputError` for fewer than two reports, or reports without a common layer and phase."""
+    for report in reports:
+        if not hasattr(report, "layers"):
+            raise InputError(f"a comparison takes reports, not {report!r:.60}")
     if len(reports) < 2:
         raise InputError(f"a comparison needs at least two reports, not {len(reports)}")
     rows = ({(row["layer"], row["phase"]) for row in report.layers} for report in reports)

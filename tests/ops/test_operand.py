@@ -80,7 +80,9 @@ def test_operand_is_immutable() -> None:
         (lambda: Operand(np.zeros(3), FORMAT), "codes must hold hfp8-143 codes"),
         (lambda: Operand(np.full(3, 256), FORMAT), r"codes holds codes outside 0\.\.255"),
         (lambda: Operand([0], "hfp8-413"), "unknown format 'hfp8-413'"),
-        (lambda: Operand([0], FORMAT, 5000), "exponent is 5000, must be -400"),
+        (lambda: Operand([0], FORMAT, 5000), r"exponent is 5000, must be -400\.\.400"),
+        (lambda: Operand([0], FORMAT, 1.5), "exponent is 1.5; it must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Operand.encode([0.0], FORMAT, exponent=-401), "exponent is -401, must be -400"),
         (
             lambda: gemm(Operand([[0]], FORMAT), [[0]], a_format="hfp8-152"),
             "a is an operand of hfp8-143 codes, but a_format is hfp8-152",
