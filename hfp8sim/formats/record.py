@@ -171,17 +171,17 @@ class FloatFormat:
         """
         return numpy_dtype(self.name)
 
-    @property
+    @functools.cached_property
     def max(self) -> float:
         """The largest number."""
         return float(self.decode(self.facts.max_mag))
 
-    @property
+    @functools.cached_property
     def min_positive(self) -> float:
         """The smallest positive number."""
         return float(self.facts.min_sig * 2.0**self.facts.min_exp)
 
-    @property
+    @functools.cached_property
     def min_normal(self) -> float:
         """The smallest positive normal number."""
         return float(self.decode(self.facts.normal_mag))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -150,12 +151,18 @@ def lower_gemm(
     registers |= multiply_registers(profile, formats["a"], formats["b"])
     registers |= _stream_registers(work, seed, stream) | _post_registers(finish)
     words = [
-        encode("csrw", csr=CSR_BY_NAME[name].address, value=value & _U32)
+        _csrw(CSR_BY_NAME[name].address, value & _U32)
         for name, value in _changed_registers(registers).items()
     ]
     words += _loops(work, nest, finish, bias="d" in formats)
     layer = ProgramLayer("", phase, 0, len(words), _compulsory(work, formats, symbols))
     return Program(np.array([*words, encode("halt")], np.uint64), symbols, (layer,))
+
+
+@functools.lru_cache(4096)
+def _csrw(register: int, value: int) -> int:
+    """The word that writes a register: the layers of a network have most of them in common."""
+    return encode("csrw", csr=register, value=value)
 
 
 def unscaled(finish: Finish | None, profile: Profile, phase: str) -> Finish:

@@ -292,9 +292,11 @@ def _joined(parts: list[np.ndarray], axis: int = 0) -> np.ndarray:
 
 def _by_part(rows: Indices, size: int) -> Iterator[tuple[int, Indices]]:
     """Ascending rows by parts of `size` rows: (number of the part, rows counted from its first one)."""
-    parts, starts = np.unique(rows // size, return_index=True)
-    for part, own in zip(parts.tolist(), np.split(rows, starts[1:]), strict=True):
-        yield part, own - part * size
+    parts = range(int(rows[0]) // size, int(rows[-1]) // size + 1)
+    stops = np.searchsorted(rows, [(part + 1) * size for part in parts])
+    for part, start, stop in zip(parts, [0, *stops], stops):
+        if start < stop:
+            yield part, rows[start:stop] - part * size
 
 
 # --- views of tensors ----------------------------------------------------------------------------
