@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -122,14 +122,17 @@ def train(
     runs: list[Run] = []
     unsaved = ""
     for settings in every_settings:
-        run, watched = _trained(settings, threads, out, resume, every, watch, machine)
+        training = _Training(settings, threads, out)
+        if resume:
+            training.resume()
+        if watch is not None:
+            training.observe(watch, machine)
+        training.train(every)
         try:
-            if out is not None:
-                run.save(_checkpoint(out, settings))
-            _written(watched, out)
+            training.write_result()
         except InputError as error:  # a full disk: what the run found is shown all the same
             unsaved = unsaved or str(error)
-        runs.append(run)
+        runs.append(training.run)
     if _leads(runs[0]):
         print_out(lambda terminal: terminal.print(_table(runs)))
     if unsaved:
@@ -171,71 +174,104 @@ def _leads(run: Run) -> bool:
     return getattr(run, "leads", True)
 
 
-def _trained(
-    settings: Any,
-    threads: int | None,
-    out: Path | None,
-    resume: bool,
-    every: int,
-    watched: int | None,
-    machine: str,
-) -> tuple[Run, Watch | None]:
-    """One run, and its watch. After Ctrl-C its checkpoint and its watch are written and the process ends."""
-    from hfp8sim.files import check_folder
-    from hfp8sim.simulation.checkpoint import stoppable
-    from hfp8sim.training.distributed.rings import LostLearner
-    from hfp8sim.training.distributed.runs import make_run
+class _Training:
+    """One run of `train`: its model and optimiser, its checkpoint, its watch, and what it tells the user."""
 
-    name = settings.recipe.name
-    path = None if out is None else _checkpoint(out, settings)
-    if out is not None:
-        check_folder(out)
-    run = make_run(settings, threads)
-    tell = say if _leads(run) else _silent
-    saved = 0
-    if resume and path is not None and path.exists():
-        run.load(path)
-        saved = run.step
-        tell(f"{name}: {path} holds {run.step} of {settings.steps} steps")
-    watch = None
-    if watched is not None and _leads(run):
-        watch = _watch(run, path, watched, machine, threads)
-    notice = "stopping after this step; once more stops at once"
-    with (
-        stoppable(lambda: tell(notice), lambda: None) as stop,
-        progress_bar(name) if _leads(run) else nullcontext(_silent) as bar,
-    ):
+    def __init__(self, settings: Any, threads: int | None, out: Path | None) -> None:
+        from hfp8sim.files import check_folder
+        from hfp8sim.training.distributed.runs import make_run
 
-        def on_step(record: StepRecord) -> None:
-            nonlocal saved
-            bar(record.step, settings.steps, f"loss {record.loss:.4f}")
-            if watch is not None:
-                watch.after_step(record.loss)
-            if _stops(run, stop.requested):
-                raise _Stopped
-            if path is not None and record.step % every == 0:
-                run.save(path)
-                saved = run.step
+        self.settings, self.threads, self.out = settings, threads, out
+        self.path = None if out is None else _checkpoint(out, settings)
+        if out is not None:
+            check_folder(out)
+        self.run = make_run(settings, threads)
+        self.leads = _leads(self.run)
+        self.tell = say if self.leads else _silent
+        self.steps_saved = 0  #: steps that the checkpoint holds
+        self.watch: Watch | None = None
 
-        try:
-            run.train(on_step)
-        except _Stopped:
-            _written(watch, out)
-            done = f"interrupted after {run.step} of {settings.steps} steps"
-            if path is None:
-                tell(f"{done}; with --out they are kept, and --resume goes on from them")
-            else:
-                tell(f"{done}; {run.save(path)} holds them, --resume goes on from them")
-            sys.exit(INTERRUPTED)
-        except LostLearner as lost:
-            raise _lost(lost, path if saved else None, saved) from None
-        except InputError as error:
-            if path is None or not run.step or settings.learners > 1:
-                raise
-            raise InputError(
-                f"{error}; {run.save(path)} holds the {run.step} steps before"
-            ) from None
-    return run, watch
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        if self.path is None or not self.path.exists():
+            return
+        self.run.load(self.path)
+        self.steps_saved = self.run.step
+        steps = f"{self.run.step} of {self.settings.steps} steps"
+        self.tell(f"{self.settings.recipe.name}: {self.path} holds {steps}")
+
+    def observe(self, every: int, machine: str) -> None:
+        """Report every so many steps layer by layer."""
+        if self.leads:
+            self.watch = _watch(self.run, self.path, every, machine, self.threads)
+
+    def train(self, every: int) -> None:
+        """Train to the last step, with a checkpoint after every so many.
+
+        After Ctrl-C the checkpoint and the watch are written, and the process ends.
+        """
+        from hfp8sim.simulation.checkpoint import stoppable
+        from hfp8sim.training.distributed.rings import LostLearner
+
+        name, steps = self.settings.recipe.name, self.settings.steps
+        notice = "stopping after this step; once more stops at once"
+        with (
+            stoppable(lambda: self.tell(notice), lambda: None) as stop,
+            progress_bar(name) if self.leads else nullcontext(_silent) as bar,
+        ):
+
+            def after_step(record: StepRecord) -> None:
+                bar(record.step, steps, f"loss {record.loss:.4f}")
+                self._after_step(record, every, stop.requested)
+
+            try:
+                self.run.train(after_step)
+            except _Stopped:
+                self._end_after_interrupt()
+            except LostLearner as lost:
+                path = self.path if self.steps_saved else None
+                raise _lost(lost, path, self.steps_saved) from None
+            except InputError as error:
+                raise self._with_checkpoint(error) from None
+
+    def _after_step(self, record: StepRecord, every: int, stop_requested: bool) -> None:
+        """Watch a step, and save it if its turn has come; raises `_Stopped` if the user has asked to stop."""
+        if self.watch is not None:
+            self.watch.after_step(record.loss)
+        if _stops(self.run, stop_requested):
+            raise _Stopped
+        if self.path is not None and record.step % every == 0:
+            self.run.save(self.path)
+            self.steps_saved = self.run.step
+
+    def _end_after_interrupt(self) -> NoReturn:
+        """Write the watch and the checkpoint, say where they are, and end the process."""
+        self.write_watch()
+        done = f"interrupted after {self.run.step} of {self.settings.steps} steps"
+        if self.path is None:
+            self.tell(f"{done}; with --out they are kept, and --resume goes on from them")
+        else:
+            self.tell(f"{done}; {self.run.save(self.path)} holds them, --resume goes on from them")
+        sys.exit(INTERRUPTED)
+
+    def _with_checkpoint(self, error: InputError) -> InputError:
+        """An error in a step, with the checkpoint of the steps before it."""
+        if self.path is None or not self.run.step or self.settings.learners > 1:
+            return error
+        kept = f"{self.run.save(self.path)} holds the {self.run.step} steps before"
+        return InputError(f"{error}; {kept}")
+
+    def write_result(self) -> None:
+        """Write the checkpoint after the last step, and the watch."""
+        if self.path is not None:
+            self.run.save(self.path)
+        self.write_watch()
+
+    def write_watch(self) -> None:
+        """Write what was watched, and say where."""
+        if self.watch is not None and self.out is not None:
+            self.watch.stop()
+            say("watched: " + ", ".join(str(path) for path in self.watch.write(self.out)))
 
 
 def _checkpoint(out: Path, settings: Any) -> Path:
@@ -259,13 +295,6 @@ def _watch(run: Run, path: Any, every: int, machine: str, threads: int | None) -
     if run.step:
         watch.resume(run.step, read_log(log) if log.exists() else None)
     return watch
-
-
-def _written(watch: Watch | None, out: Path | None) -> None:
-    """Write what was watched, and say where."""
-    if watch is not None and out is not None:
-        watch.stop()
-        say("watched: " + ", ".join(str(path) for path in watch.write(out)))
 
 
 def _silent(*args: object) -> None:
