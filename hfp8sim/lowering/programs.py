@@ -16,8 +16,9 @@ from hfp8sim.formats.registry import is_registered
 from hfp8sim.formats.vocabulary import mode_number, overflow_number
 from hfp8sim.isa import Program, ProgramLayer, Symbol, encode, format_word
 from hfp8sim.isa.table import COUNTERS, CSR_BY_NAME, OPERANDS
+from hfp8sim.lowering.images import image_registers
 from hfp8sim.lowering.splits import Split, best_split
-from hfp8sim.lowering.tiling import Demand, Nest, choose, image_registers
+from hfp8sim.lowering.tiling import Demand, Nest, choose
 from hfp8sim.machine.arithmetic import multiply_registers
 from hfp8sim.machine.catalog import get_machine
 from hfp8sim.machine.config import Machine

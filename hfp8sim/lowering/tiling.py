@@ -10,7 +10,6 @@ the whole group, or with every tile. All combinations with all candidate tile si
 element per candidate. Those that fit are ranked by an estimate of their time: the longest of computing,
 moving and finishing, plus what nothing can hide. docs/machine.md has the formulas.
 """
-# mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
 from __future__ import annotations
 
@@ -22,20 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hfp8sim._numba.interpreted import Budget, interpreted
-from hfp8sim._numba.jit import jit
 from hfp8sim.errors import InputError
-from hfp8sim.isa.table import CSR, reset_registers
+from hfp8sim.lowering.images import elements_of_cuts
 from hfp8sim.lowering.splits import Split, check_split
-from hfp8sim.machine.boxes import lines_read
 from hfp8sim.machine.config import Machine
-from hfp8sim.network import Image, PhaseGemm
+from hfp8sim.network import PhaseGemm
 
 #: Cycles that the estimate charges for each instruction, so that the shorter of equal programs wins.
 _CYCLES_PER_INSTRUCTION = 32
-
-#: Steps of `image_elements` that a process interprets before it compiles: about half a second.
-INTERPRETED = Budget(200_000)
 
 Numbers = NDArray[np.int64]
 #: m, n and k of a tile.
@@ -169,94 +162,6 @@ def k_sizes(extent: int, granule: int, units: list[int], small: bool) -> list[in
     return [*sorted(size for size in rounded if size < extent), extent]
 
 
-@jit
-def image_elements(regs, rows, row_size, columns, column_size):
-    """Elements that LD brings of an unfolded image, cut into tiles of row_size × column_size: for all tiles
-    together, and for the largest.
-
-    What a tile reads depends on the lines of the grid and of the filter in which it starts and ends.
-    """
-    depth, width = regs[CSR.image_channels], regs[CSR.image_width]
-    grid = tile_runs(rows, row_size, regs[CSR.grid_width], 1)
-    taps = tile_runs(columns, column_size, depth * regs[CSR.kernel_width], depth)
-    total = largest = 0
-    for i in range(len(grid)):
-        for j in range(len(taps)):
-            _, lines = lines_read(regs, grid[i, 0], grid[i, 1], taps[j, 0], taps[j, 1])
-            total += lines * grid[i, 2] * taps[j, 2]
-            largest = max(largest, lines * taps[j, 3])
-    return total * width, largest * width
-
-
-@jit
-def tile_runs(extent, size, line, depth):
-    """Runs of tiles that start in one line of a dimension and end in one line.
-
-    Args:
-        extent: of the dimension, which is cut into tiles of `size`.
-        line: elements of a line, a multiple of `depth`.
-        depth: a tile counts as its size, if it lies within one block of `depth` elements, else as `depth`.
-
-    Returns:
-        (runs, 4) integers: the first tile's line, the last tile's line, what the tiles count together,
-        and the largest of them.
-    """
-    tiles = (extent + size - 1) // size
-    runs = np.zeros((min(tiles, 2 * ((extent + line - 1) // line)), 4), np.int64)
-    count = 0
-    for start in range(0, extent, size):
-        end = min(start + size, extent) - 1
-        first, last = start // line, end // line
-        if count == 0 or runs[count - 1, 0] != first or runs[count - 1, 1] != last:
-            runs[count, 0], runs[count, 1] = first, last
-            count += 1
-        weight = end + 1 - start if start // depth == end // depth else depth
-        runs[count - 1, 2] += weight
-        runs[count - 1, 3] = max(runs[count - 1, 3], weight)
-    return runs[:count]
-
-
-def _all_image_elements(regs: Numbers, cuts: list[tuple[int, ...]]) -> list[tuple[int, int]]:
-    """`image_elements` of every cut, interpreted as long as that takes less time than to compile it."""
-    if not cuts:
-        return []
-    steps = sum(_steps(regs, *cut) for cut in cuts)
-    function: Any = image_elements
-    if steps <= INTERPRETED.left(image_elements, regs, *cuts[0]):
-        INTERPRETED.spend(steps)
-        function = interpreted(image_elements)
-    return [function(regs, *cut) for cut in cuts]
-
-
-def _steps(regs: Numbers, rows: int, row_size: int, columns: int, column_size: int) -> int:
-    """The most steps that `image_elements` takes: tiles, and pairs of runs of them."""
-    tiles = -(-rows // row_size), -(-columns // column_size)
-    lines = regs[CSR.grid_width], regs[CSR.image_channels] * regs[CSR.kernel_width]
-    runs = [
-        min(count, 2 * -(-extent // int(line)))
-        for count, extent, line in zip(tiles, (rows, columns), lines, strict=True)
-    ]
-    return sum(tiles) + math.prod(runs)
-
-
-def image_registers(image: Image) -> dict[str, int]:
-    """The registers that describe an image."""
-    values = {
-        "image.height": image.height,
-        "image.width": image.width,
-        "image.channels": image.channels,
-        "image.pixel_pitch": image.pixel_pitch,
-        "image.line_pitch": image.line_pitch,
-        "image.pitch": image.image_pitch,
-    }
-    for name, pair in (
-        ("grid", image.grid), ("kernel", image.kernel), ("stride", image.stride),
-        ("pad", image.pad), ("dilation", image.dilation), ("divide", image.divide),
-    ):  # fmt: skip
-        values |= {f"{name}.height": pair[0], f"{name}.width": pair[1]}
-    return values
-
-
 # -- all candidates at once ----------------------------------------------------------------------------
 
 
@@ -340,17 +245,15 @@ class _Candidates:
         view, gemm = self.work.a, self.work.gemm
         if view.image is None:
             return m_box * k_box, np.full_like(m_box, gemm.m * gemm.k)
-        regs = np.array(reset_registers(), np.int64)
-        for name, value in image_registers(view.image).items():
-            regs[getattr(CSR, name.replace(".", "_"))] = value
-        pairs, pair_of = np.unique(np.stack([m_box, k_box], 1), axis=0, return_inverse=True)
-        extents, axes = (gemm.m, gemm.k), (1, 0) if view.transposed else (0, 1)
-        cuts = [
-            tuple(int(n) for axis in axes for n in (extents[axis], pair[axis])) for pair in pairs
-        ]
-        elements = _all_image_elements(regs, cuts)
-        totals, largest = np.array(elements, np.int64).reshape(-1, 2)[pair_of.reshape(-1)].T
-        return largest, totals
+        rows, row_box, columns, column_box = gemm.m, m_box, gemm.k, k_box
+        if view.transposed:
+            rows, row_box, columns, column_box = gemm.k, k_box, gemm.m, m_box
+        row_sizes, row = np.unique(row_box, return_inverse=True)
+        column_sizes, column = np.unique(column_box, return_inverse=True)
+        totals, largest = elements_of_cuts(
+            view.image, rows, row_sizes.tolist(), columns, column_sizes.tolist()
+        )
+        return largest[row, column], totals[row, column]
 
     def _b_depth(self, k_box: Numbers) -> Numbers:
         """k's in a box of B: whole blocks where B is stored in blocks and the box crosses one."""
