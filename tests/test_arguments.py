@@ -86,6 +86,10 @@ CALLS: list[tuple[Callable[[], object], str]] = [
         lambda: hs.Workload("w", any_),
         "workload 'w': its layers are None; they must be Layer records",
     ),
+    (
+        lambda: hs.conv_fwd(A[None, :, :, None], B[None, :2, :2, None], padding=10**9),
+        "the result has shape",
+    ),
     (lambda: hs.compare("ab"), "a comparison takes reports, not 'a'"),  # type: ignore[arg-type]
     (
         lambda: hs.FloatFormat("f", 4.0, 3, 7),

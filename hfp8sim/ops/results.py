@@ -59,7 +59,10 @@ def allocate_result(
             f"codes cannot carry the operands' scale of 2^{exponent}; use out_dtype='float32'"
         )
     if out is None:
-        return np.empty(shape, dtype)
+        try:
+            return np.empty(shape, dtype)
+        except ValueError:
+            raise InputError(f"the result has shape {shape}: more bytes than memory has") from None
     check_out(out, dtype, shape)
     if not out.flags.aligned:
         raise InputError("out is not aligned; its elements must lie at multiples of their size")
