@@ -87,7 +87,9 @@ CALLS: list[tuple[Callable[[], object], str]] = [
         "workload 'w': its layers are None; they must be Layer records",
     ),
     (
-        lambda: hs.conv_fwd(A[None, :, :, None], B[None, :2, :2, None], padding=10**9),
+        lambda: hs.conv_fwd(
+            A[None, :, :, None], B[None, :2, :2, None], padding=10**9, out_dtype="float64"
+        ),
         "the result has shape",
     ),
     (lambda: hs.compare("ab"), "a comparison takes reports, not 'a'"),  # type: ignore[arg-type]
