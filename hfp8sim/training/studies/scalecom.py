@@ -150,6 +150,5 @@ STUDY = Study(
     judge,
     Metric("β", log=True),
     (0.1, 1.0),
-    seeds=3,
     quick_seeds=1,
 )  # fmt: skip
