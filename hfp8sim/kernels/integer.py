@@ -129,7 +129,8 @@ def pack_columns(b, table, panels, norms):
     """
     most, unfit = 0, False
     for block in range(panels.shape[0]):
-        norms[:] = 0
+        for j in range(b.shape[1]):
+            norms[j] = 0
         start = block * _DEPTH
         depth = min(_DEPTH, b.shape[0] - start)
         for k in range(depth):
@@ -222,7 +223,7 @@ def multiply_rows(a, b, span, table, panels, numbers, unit, work, product):
                     for r in range(min(_ROWS, rows - i)):
                         _add_sums(sums[r], unit, block == 0, product[top + i + r, j : j + _COLUMNS])
     for number in range(found):
-        i, k = exceptions[number]
+        i, k = exceptions[number, 0], exceptions[number, 1]
         x = numbers[0][a[i, k]]
         for j in range(columns):
             product[i, j] += x * numbers[1][b[k, j]]

@@ -115,7 +115,9 @@ def multiply_rows(a, panels, skip, span, work, product):
     for i in range(stop - first):
         _list_terms(a[first + i], skip, i, places, counts)
     for panel in range(len(panels)):
-        sums[:] = 0
+        for i in range(stop - first):
+            for c in range(_COLUMNS):
+                sums[i, c] = 0.0
         for number in range(len(counts)):
             some = panels[panel, number * _DEPTH : (number + 1) * _DEPTH]
             for k in range(len(some)):
