@@ -87,7 +87,8 @@ def _status() -> int:
         say(str(error))
     except typer.TyperException as error:
         if message := error.format_message():  # empty: without arguments the help was printed
-            say(message)
+            bare = message.startswith("No such command") and message.endswith("'.")
+            say(f"{message} `hfp8sim --help` lists the commands" if bare else message)
     except BrokenPipeError:
         process.drop_output()
         return 0

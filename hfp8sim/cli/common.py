@@ -29,6 +29,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
     help="A bit-accurate, cycle-approximate emulator of an HFP8 accelerator: what every number would "
     "be, how far off it is, and how long it would take.",
 )

@@ -378,6 +378,7 @@ def test_every_command_has_help(run: Run) -> None:
     assert {"run", "show", "compare", "theory"} <= set(listed)
     for command in listed:
         status, out, _ = run(command, "--help")
+        assert run(command, "-h")[1] == out
         assert status == 0 and "Usage" in out
 
 
@@ -597,7 +598,8 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         ),
         (["run", "GEMMS", "--resume"], "--resume needs --out"),
         (["run", "GEMMS", "--sed", "1"], "No such option: --sed"),
-        (["rum", "GEMMS"], "No such command 'rum'"),
+        (["rum", "GEMMS"], "No such command 'rum'. Did you mean"),
+        (["digits-cnn"], "No such command 'digits-cnn'. `hfp8sim --help` lists the commands"),
         (["show", "nowhere.json"], "nowhere.json: No such file"),
         (["show", "GEMMS"], "not a JSON file"),
         (["compare", "GEMMS", "GEMMS"], "not a JSON file"),
