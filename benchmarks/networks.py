@@ -2,20 +2,39 @@
 
 `simulate` draws and encodes the operands, runs the machine's program with all events counted, computes two
 float64 references, and measures the result against both. The products alone take codes and give codes.
+
+    python -m benchmarks.networks                   # the rows of `make bench`
+    python -m benchmarks.networks --parts resnet50  # CPU time of the parts of a run
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import hfp8sim as hs
+from hfp8sim.analysis import sums
+from hfp8sim.simulation import measure, values
 from hfp8sim.simulation.run import DEFAULT_MAX_MACS
 from hfp8sim.workloads import load_workload, operands
 
 GROUP = "run"
 PROFILE = "hfp8"
+#: Parts of a run: what each does, and the function that does it.
+PARTS = (
+    ("draw and unfold operands", measure, "operands"),
+    ("reference of the tensors", measure, "product"),
+    ("reference of the quantised operands", measure, "product_of_codes"),
+    ("round operands to codes", values, "quantise"),
+    ("lower the programs", values, "lower_layer"),
+    ("execute the programs, events counted", values, "execute"),
+    ("measure the result against both references", sums, "add"),
+)
 NETWORKS = ("resnet50", "mobilenet-v2", "transformer-base")
 #: `simulate` should take at most so many times its products.
 _TARGET = 5
@@ -61,8 +80,46 @@ def _row(network: str, threads: int, turns: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def parts(network: str, threads: int = 1, turns: int = 5) -> dict[str, float]:
+    """CPU seconds of each of `PARTS`, of what is left, and of the whole, in the fastest of some runs."""
+    runs = []
+    for _ in range(turns + 1):
+        spent: Counter[str] = Counter()
+        with contextlib.ExitStack() as stack:
+            for what, module, name in PARTS:
+                stack.enter_context(
+                    mock.patch.object(module, name, _timed(getattr(module, name), what, spent))
+                )
+            _timed(hs.simulate, "all", spent)(
+                network, profile=PROFILE, phases=("fwd",), threads=threads
+            )
+        runs.append(spent)
+    best = min(runs, key=lambda spent: spent["all"])
+    rest = 2 * best["all"] - best.total()
+    return {what: best[what] for what, *_ in PARTS} | {"all else": rest, "all": best["all"]}
+
+
+def _timed(function: Callable[..., Any], what: str, spent: Counter[str]) -> Callable[..., Any]:
+    """A function that adds its CPU time to an entry of `spent`."""
+
+    def timed(*arguments: Any, **named: Any) -> Any:
+        start = time.process_time()
+        try:
+            return function(*arguments, **named)
+        finally:
+            spent[what] += time.process_time() - start  # type: ignore[assignment]
+
+    return timed
+
+
 if __name__ == "__main__":
-    for row in rows():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--parts", metavar="NETWORK", help="the CPU time of the parts of a run")
+    network = parser.parse_args().parts
+    if network:
+        for what, seconds in parts(network).items():
+            print(f"{what:45} {seconds:.3f} s")
+    for row in [] if network else rows():
         print(
             f"{row['name']:45} {row['speed']:.2f} {row['unit']}, share {row['ratio']:.3f}, {row['note']}"
         )
