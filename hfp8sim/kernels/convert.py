@@ -300,8 +300,8 @@ def convert_block(values, random, stochastic, numbers, codes):
             last[i] = values[whole + i]
             if stochastic:
                 last_random[i] = random[whole + i]
-        n = convert_panels(
-            last.ctypes.data, PANEL, last_random.ctypes.data, stochastic, how, codes,
+        n = convert_panels(  # an int64 as above: Numba would compile it anew for a constant
+            last.ctypes.data, np.int64(PANEL), last_random.ctypes.data, stochastic, how, codes,
             last_codes.ctypes.data,
         )  # fmt: skip
         for i in range(rest):
