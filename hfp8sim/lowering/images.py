@@ -89,12 +89,16 @@ def image_elements(regs, rows, row_sizes, columns, column_sizes, totals, largest
     grid_lines, tap_lines = regs[CSR.grid_height], regs[CSR.kernel_height]
     width, depth = regs[CSR.image_width], regs[CSR.image_channels]
     grid_lengths = np.zeros((len(row_sizes), _LENGTHS), np.int64)
-    grid_sums = np.zeros((len(row_sizes), _LENGTHS, grid_lines), np.int64)
+    grid_first = np.zeros((len(row_sizes), grid_lines), np.int64)
+    grid_last = np.zeros((len(row_sizes), grid_lines), np.int64)
+    grid_images = np.zeros(len(row_sizes), np.int64)
     grid_starts = np.zeros((len(row_sizes), _LENGTHS, grid_lines), np.int64)
     grid_counts = np.zeros((len(row_sizes), _LENGTHS), np.int64)
     for i in range(len(row_sizes)):
+        sums = np.zeros((_LENGTHS, grid_lines), np.int64)
         most = np.zeros((_LENGTHS, grid_lines), np.int64)
-        tile_lines(rows, row_sizes[i], regs[CSR.grid_width], 1, grid_lengths[i], grid_sums[i], most)
+        tile_lines(rows, row_sizes[i], regs[CSR.grid_width], 1, grid_lengths[i], sums, most)
+        grid_images[i] = _count_ends(grid_lengths[i], sums, grid_first[i], grid_last[i])
         _find_starts(most, grid_starts[i], grid_counts[i])
     for j in range(len(column_sizes)):
         lengths = np.zeros(_LENGTHS, np.int64)
@@ -108,12 +112,34 @@ def image_elements(regs, rows, row_sizes, columns, column_sizes, totals, largest
         counts = np.zeros(_LENGTHS, np.int64)
         _find_starts(most, starts, counts)
         for i in range(len(row_sizes)):
-            totals[i, j] = width * _all_lines(
-                regs, grid_lengths[i], grid_sums[i], taps, above, through
-            )
+            lines = grid_images[i] * regs[CSR.image_height] * taps
+            for line in range(grid_lines):
+                lines += grid_last[i, line] * through[line] - grid_first[i, line] * above[line]
+            totals[i, j] = width * lines
             largest[i, j] = width * _most_lines(
                 regs, grid_lengths[i], grid_starts[i], grid_counts[i], lengths, starts, counts, most
             )
+
+
+@jit
+def _count_ends(lengths, sums, first, last):
+    """Count tiles by the line in which they start, and by the one in which they end.
+
+    Args:
+        lengths, sums: see `tile_lines`.
+        first, last: of lines, all 0; filled with what the tiles count together.
+
+    Returns how many images the tiles reach beyond the one in which they start, all together.
+    """
+    lines, images = sums.shape[1], 0
+    for place in range(_LENGTHS):
+        for line in range(lines):
+            if sums[place, line]:
+                end = line + lengths[place]
+                first[line] += sums[place, line]
+                last[end % lines] += sums[place, line]
+                images += end // lines * sums[place, line]
+    return images
 
 
 @jit
@@ -176,13 +202,9 @@ def lines_above(regs, grid_line, tap_line, inclusive):
 def _lines_through_taps(regs, lengths, sums):
     """For each line of the grid, `lines_above` through the first lines of taps of all tiles, and through their last
     ones, each times what the tiles count."""
-    tap_lines = sums.shape[1]
-    first, last = np.zeros(tap_lines, np.int64), np.zeros(tap_lines, np.int64)
-    for place in range(_LENGTHS):
-        for line in range(tap_lines):
-            if sums[place, line]:
-                first[line] += sums[place, line]
-                last[line + lengths[place]] += sums[place, line]
+    first = np.zeros(sums.shape[1], np.int64)
+    last = np.zeros(sums.shape[1], np.int64)
+    _count_ends(lengths, sums, first, last)
     return _weighted_lines(regs, first, 0), _weighted_lines(regs, last, 1)
 
 
@@ -214,26 +236,6 @@ def _weighted_lines(regs, weights, inclusive):
             between += quotients[high] - quotients[low]
             result[line] = between + height * (count[taps] - count[high])
     return result
-
-
-@jit
-def _all_lines(regs, lengths, sums, taps, above, through):
-    """Lines that all tiles read, each times what its columns count.
-
-    Args:
-        lengths, sums: of the grid, see `tile_lines`.
-        taps: what all tiles count along the columns.
-        above, through: see `_lines_through_taps`.
-    """
-    grid_lines, total = sums.shape[1], 0
-    for place in range(_LENGTHS):
-        for line in range(grid_lines):
-            if sums[place, line]:
-                images = (line + lengths[place]) // grid_lines
-                last = (line + lengths[place]) % grid_lines
-                lines = images * regs[CSR.image_height] * taps + through[last] - above[line]
-                total += sums[place, line] * lines
-    return total
 
 
 @jit
