@@ -25,7 +25,7 @@ from hfp8sim.machine.sequencer import step
 from hfp8sim.machine.state import FAULT, OUTCOME, fault_text
 
 #: Instructions that a process interprets before it compiles the loop. They take 0.2 s, a compilation takes 4 s.
-INTERPRETED = Budget(2000)
+INTERPRETED = Budget(4000)
 #: Multiply-accumulates between two returns to Python, which handles Ctrl-C only there.
 _MACS_PER_CALL = kernels.MACS_PER_CALL
 #: By opcode, what an instruction that writes data did, as text for the log.
