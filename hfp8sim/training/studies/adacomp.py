@@ -117,6 +117,5 @@ STUDY = Study(
     Metric("bin length", log=True),
     (50, 500, 2000),
     quick_points=(500,),
-    seeds=3,
     quick_seeds=1,
 )  # fmt: skip
