@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -63,6 +64,31 @@ def test_every_arithmetic_test_has_found_a_bug() -> None:
     }
     assert proved <= named, sorted(proved - named)
     assert named <= written, sorted(named - written)
+
+
+def test_bugs_of_compiled_code_are_planted_in_compiled_code() -> None:
+    """A test that is skipped without the compiler finds nothing in an uncompiled copy."""
+    need_compiler = {
+        f"{path.relative_to(ROOT).as_posix()}::{function}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for function in functions_skipped_without_compiler(path.read_text("utf-8"))
+    }
+    assert need_compiler
+    uncompiled = {test.split("[")[0] for bug in BUGS if not bug.compiled for test in bug.tests}
+    assert not need_compiler & uncompiled
+
+
+def functions_skipped_without_compiler(source: str) -> list[str]:
+    """The test functions with `@needs_compiler`, or with a `skipif` of Numba's DISABLE_JIT."""
+    return [
+        node.name
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+        and any(
+            re.search("needs_compiler|DISABLE_JIT", ast.unparse(decorator))
+            for decorator in node.decorator_list
+        )
+    ]
 
 
 def test_place_is_sought_in_the_named_function(tmp_path: Path) -> None:
