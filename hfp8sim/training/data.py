@@ -59,8 +59,15 @@ class Data:
             size: images of a batch; the rest of an epoch that is smaller is left out.
             seed: of the order. Equal seeds give equal batches.
             count: batches.
+
+        Raises:
+            InputError: for a batch that is larger than the training set.
         """
         assert self.train.targets is not None
+        if size > len(self.train):
+            raise InputError(
+                f"a batch has {size} images, must have at most the {len(self.train)} that {self.name} has for training"
+            )
         generator = torch.Generator().manual_seed(seed)
         made = 0
         while made < count:

@@ -29,6 +29,13 @@ def test_batches_depend_on_the_seed_alone():
     assert len(torch.unique(epoch.flatten(1), dim=0)) > 1300  # an epoch repeats no image
 
 
+def test_batch_is_at_most_the_training_set():
+    data = load_data("digits")
+    assert len(next(data.batches(1397, 0, 1))[0]) == 1397
+    with pytest.raises(InputError, match="1398 images, must have at most the 1397 that digits has"):
+        next(data.batches(1398, 0, 1))
+
+
 def test_windows_of_a_text():
     data = load_data("help-text")
     assert data.classes == 94 and len(data.train) > 400_000 and int(data.train.inputs.max()) < 94
