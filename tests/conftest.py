@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,10 @@ from hfp8sim.units.profile import PROFILES
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # Tests share the processors already: PyTorch's threads would wait for each other, and use up time while they wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Shells let what they start in the background, such as a job of CI, ignore Ctrl-C. Processes that tests interrupt must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No example is too slow: it may compile, or wait for a processor that others use.
 settings.register_profile(
@@ -70,6 +75,9 @@ def registries_are_restored() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def programs_run_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short programs, as tests have, would be interpreted."""
+def programs_run_compiled(registries_are_restored: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short programs, as tests have, would be interpreted.
+
+    What a test patches is undone before the registries are restored, since it may be one of their records.
+    """
     monkeypatch.setattr(interpreter.INTERPRETED, "steps", 0)
