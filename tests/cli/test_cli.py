@@ -925,10 +925,15 @@ def catches(process: int, number: int) -> bool:
     return bool(int(caught[1], 16) >> (number - 1) & 1)
 
 
-def test_progress_bar_shows_the_time_left(gemms: Path) -> None:
+def test_progress_bar_shows_the_time_left(tmp_path: Path) -> None:
     """On a terminal; a pipe gets none."""
     import pty
 
+    gemms = (
+        tmp_path / "gemms.csv"
+    )  # large enough for the bar to be drawn again while it is computed
+    sizes = "1024, 1024, 1024,\n"
+    gemms.write_text(f"Layer, M, N, K,\nfirst, {sizes}middle, {sizes}last, {sizes}")
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
     process = subprocess.Popen(
