@@ -99,6 +99,8 @@ def train(
 
     if resume and out is None:
         raise InputError("--resume needs --out, the directory with the checkpoints")
+    if every < 1:
+        raise InputError(f"--every is {every}, must be at least 1")
     if watch is not None and out is None:
         raise InputError("--watch needs --out, the directory for its pages")
     defaults = training_defaults(network)

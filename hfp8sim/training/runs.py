@@ -26,6 +26,7 @@ from hfp8sim.training.losses import cross_entropy
 from hfp8sim.training.networks import NETWORKS, make_network
 from hfp8sim.training.optimisers import StepCounts, make_optimiser
 from hfp8sim.training.weights import load_weights, read_weights
+from hfp8sim.units.accumulator import check_source
 
 Tensor = Any  #: PyTorch's
 #: Examples of a batch in evaluation.
@@ -58,6 +59,7 @@ class Settings:
         for name in ("batch", "steps", "learners"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}, must be at least 1")
+        check_source(self.seed, 0)
         if not (self.rate > 0 and math.isfinite(self.rate)):
             raise InputError(f"rate is {self.rate}, must be positive")
         if self.batch % self.learners:

@@ -206,6 +206,7 @@ def test_fifty_steps_give_the_same_weights_in_every_way(tmp_path):
         ({"data": "mnist"}, "unknown data set 'mnist'"),
         ({"recipe": "hfp9"}, "unknown recipe 'hfp9'"),
         ({"steps": 0}, "steps is 0"),
+        ({"seed": 2**64}, "seed is 18446744073709551616, must be 0"),
         ({"rate": float("nan")}, "rate is nan"),
         ({"optimiser": "lamb"}, "must be sgd or adam"),
     ],
