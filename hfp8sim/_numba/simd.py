@@ -25,11 +25,11 @@ F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 _FLOATS = {16: F16, 32: F32, 64: F64}
 Type: TypeAlias = ir.Type
 
-#: Values of LLVM's rounding direction (C's FLT_ROUNDS), and of the field in x86's MXCSR.
+#: Rounding directions, and the bits that stand for them in x86's MXCSR and in AArch64's FPCR.
 NEAREST, DOWN, CHOP = "nearest", "down", "chop"
-_LLVM_DIRECTION = {NEAREST: 1, DOWN: 3, CHOP: 0}
 _MXCSR_DIRECTION = {NEAREST: 0, DOWN: 0x2000, CHOP: 0x6000}
 _MXCSR_DIRECTIONS, _MXCSR_FLUSH = 0x6000, 0x8000
+_FPCR_DIRECTION = {NEAREST: 0, DOWN: 2 << 22, CHOP: 3 << 22}
 
 
 def integer(bits: int) -> Type:
@@ -514,24 +514,27 @@ class Code:
     # -- the floating-point environment
 
     def save_environment(self, mxcsr: bool, flush: bool = False) -> None:
-        """Remember the rounding direction, so that `set_direction` and `restore_environment` may change it.
+        """Remember the control register, so that `set_direction` and `restore_environment` may change it.
 
         Args:
-            mxcsr: by x86's control register; else by LLVM's intrinsics.
+            mxcsr: it is x86's MXCSR; else AArch64's FPCR.
             flush: subnormal results are flushed to zero from the next `set_direction` on (x86).
         """
         if not mxcsr:
-            self._environment = (None, self.call("get.rounding", I32), False)
+            self._environment = (None, self.call("aarch64.get.fpcr", I64), False)
             return
         slot = self.builder.alloca(I32)
         self._mxcsr("stmxcsr", slot)
         self._environment = (slot, Value(self, self.builder.load(slot)), flush)
 
     def set_direction(self, direction: str) -> None:
-        """Round in this direction from here on: NEAREST, DOWN or CHOP."""
+        """Round in this direction from here on: NEAREST, DOWN or CHOP.
+
+        FPCR is written as a whole. `fesetenv` keeps FZ16 there, which flushes subnormal binary16 numbers to zero.
+        """
         slot, saved, flush = self._environment
         if slot is None:
-            self._set_rounding(self.number(_LLVM_DIRECTION[direction], I32))
+            self._set_fpcr(self.number(_FPCR_DIRECTION[direction]))
             return
         bits = _MXCSR_DIRECTION[direction] | (_MXCSR_FLUSH if flush else 0)
         self._load_mxcsr(saved & ~_MXCSR_DIRECTIONS | bits)
@@ -540,12 +543,12 @@ class Code:
         """Put back what `save_environment` found."""
         slot, saved, _ = self._environment
         if slot is None:
-            self._set_rounding(saved)
+            self._set_fpcr(saved)
         else:
             self._load_mxcsr(saved)
 
-    def _set_rounding(self, direction: Value) -> None:
-        self.call("set.rounding", ir.VoidType(), direction)
+    def _set_fpcr(self, value: Value) -> None:
+        self.call("aarch64.set.fpcr", ir.VoidType(), value)
 
     def _load_mxcsr(self, value: Value) -> None:
         slot = self._environment[0]

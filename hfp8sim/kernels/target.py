@@ -35,13 +35,13 @@ class Direction(StrEnum):
 
     FIXED = "fixed"
     """Not at all: to nearest, ties to even."""
-    LLVM = "llvm"
-    """By LLVM's intrinsics `llvm.set.rounding` and `llvm.get.rounding`, which every architecture with such a
-    register lowers (AArch64: FPCR)."""
     MXCSR = "mxcsr"
     """By the control register of x86's vector unit, saved and restored as one word, with its flags and
-    flush-to-zero. LLVM's intrinsics read the direction from the x87 unit's control word, which may differ, and
-    write both: 1 % slower where K is 64."""
+    flush-to-zero. LLVM's intrinsic `llvm.get.rounding` reads the direction from the x87 unit's control word, which may
+    differ, and `llvm.set.rounding` writes both: 1 % slower where K is 64."""
+    FPCR = "fpcr"
+    """By AArch64's control register, saved and restored as one word. All its other bits are written as zero:
+    nothing is flushed, whatever the caller's register says."""
     ARITHMETIC = "arithmetic"
     """The sum and its rounding error are computed exactly, and the direction is applied to them."""
 
@@ -166,11 +166,11 @@ _ROWS = (
         frozenset({"+fullfp16"}),
         4,
         True,
-        Direction.LLVM,
+        Direction.FPCR,
         _TILES_16,
         half=HalfLanes((8, 2)),
     ),
-    Target("neon", _ARM, frozenset(), 4, True, Direction.LLVM, _TILES_16),
+    Target("neon", _ARM, frozenset(), 4, True, Direction.FPCR, _TILES_16),
     Target("genericfma", ("ppc64le", "s390x"), frozenset(), 4, True, Direction.FIXED, _TILES_16),
 )
 #: Portable vector operations, for an architecture without a row.

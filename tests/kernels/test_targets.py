@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,10 +20,8 @@ from hfp8sim.kernels import (
     TARGETS,
     Plan,
 )
-from hfp8sim.kernels.form import Adder
 from hfp8sim.kernels.kernel import Kernel
 from hfp8sim.kernels.microkernel import build
-from hfp8sim.kernels.target import Direction
 from hfp8sim.units import accumulator as acc
 from tests.kernels.cases import HFP8, MODES, PROCESSORS, ROOT, numbers, run, same
 
@@ -224,34 +223,16 @@ def test_rounding_direction_is_restored() -> None:
     thread.join()
 
 
-@pytest.mark.skipif(not kernels.host_target().directed, reason="the rounding direction is fixed")
-@pytest.mark.parametrize("mode", ["toward-zero", "stochastic"])
-def test_rounding_direction_set_by_llvm(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """LLVM's own intrinsics, with which AArch64's direction is set, do for any processor."""
-    host = kernels.host_target()
-    target = host._replace(name="hostllvm", direction=Direction.LLVM, flush=False)
-    monkeypatch.setitem(TARGETS, target.name, target)
-    rng = np.random.default_rng(5)
-    a, b = (
-        numbers(rng, "hfp8-152", (16, 70), "half wide"),
-        numbers(rng, "hfp8-143", (70, 20), "half wide"),
-    )
-    # 1 − 2^−k below float32's precision: 1 to nearest, less than 1 toward zero.
-    fmt_a, fmt_b = get_format("hfp8-152"), get_format("hfp8-143")
-    a[:, :2] = fmt_a.encode([1.0, -fmt_a.min_positive])
-    b[:2] = fmt_b.encode([[1.0], [fmt_b.min_positive]])
-    before = direction()
-    assert before[0] > 1 and before[4] > 0  # to nearest, subnormal results kept
-    plan = same(HFP8.replace(rounding=mode), "hfp8-152", "hfp8-143", a, b, on=target)
-    assert plan.kernel.form.intra.adder is Adder.CHOP and direction() == before
-
-
 def aarch64_code(kernel: Kernel) -> str:
     """The assembly text of a kernel for AArch64."""
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     triple = "aarch64-unknown-linux-gnu"
-    machine = binding.Target.from_triple(triple).create_target_machine("neoverse-n1", opt=3)
+    try:
+        target = binding.Target.from_triple(triple)
+    except RuntimeError as error:
+        pytest.skip(f"this LLVM has no AArch64 target: {error}")
+    machine = target.create_target_machine("neoverse-n1", opt=3)
     module = ir.Module()
     module.triple, module.data_layout = triple, str(machine.target_data)
     build(module, kernel).linkage = "external"
@@ -267,12 +248,49 @@ def test_neon_kernels_compile(mode: str) -> None:
     scan = kernels.Scan(30.0, -14, False)
     profile = HFP8.replace(rounding=mode, accumulator="ieee-169", between_chunks="ieee-169")
     plan = kernels.plan(profile, fmt, fmt, scan, scan, 1 << 30, on=TARGETS["neon"])
-    try:
-        text = aarch64_code(plan.kernel)
-    except RuntimeError as error:
-        pytest.skip(f"this LLVM has no AArch64 target: {error}")
+    text = aarch64_code(plan.kernel)
     assert "fmla" in text and "\tbl\t" not in text
     assert ("FPCR" in text) == plan.kernel.strict
+
+
+@pytest.mark.parametrize(
+    "name, directions",
+    [
+        ("f16_away_chop_8x2v_lag5__neonfp16", {3}),
+        ("f32_random_chop_8x1v_replace__neon", {3}),
+        ("f32_away_odd_then_away_near_8x1v_replace__neon", {0, 2}),
+    ],
+    ids=["binary16", "chop", "odd"],
+)
+def test_aarch64_kernels_write_and_restore_fpcr(name: str, directions: set[int]) -> None:
+    """All of FPCR is written before any arithmetic: the caller's FZ and FZ16 would flush sums to zero.
+
+    Args:
+        directions: values of bits 22 and 23 that the kernel writes. All other bits are zero.
+    """
+    text = aarch64_code(Kernel.parse(name))
+    code = [line.split(maxsplit=1) for line in text.splitlines() if re.match("\t[a-z]", line)]
+    (read,) = (i for i, line in enumerate(code) if line[0] == "mrs")
+    writes = [i for i, line in enumerate(code) if line[0] == "msr"]
+    written = [moved(code[:i], code[i][1].removeprefix("FPCR, ")) for i in writes]
+    assert set(written[:-1]) == {f"#{direction << 22}" for direction in directions}
+    assert written[-1] == "FPCR"
+    arithmetic = [i for i, line in enumerate(code) if re.match("f(mla|add|sub|mul|cvt)", line[0])]
+    assert read < writes[0] < arithmetic[0] and arithmetic[-1] < writes[-1]
+    (end,) = (i for i, line in enumerate(code) if line[0] == "ret")
+    assert writes[-1] < end
+
+
+def moved(code: list[list[str]], register: str) -> str:
+    """What the last of these instructions of AArch64 to write a register moves into it."""
+    if register == "xzr":
+        return "#0"
+    for name, operands in reversed(code):
+        target, _, source = operands.partition(", ")
+        if target[1:] == register[1:] and not name.startswith("st"):
+            assert name in ("mov", "mrs"), (name, operands)
+            return "#0" if source in ("wzr", "xzr") else source
+    raise AssertionError(f"nothing writes {register}")
 
 
 def test_second_process_compiles_nothing(tmp_path: Path) -> None:
