@@ -58,9 +58,11 @@ def accuracy(sums: NDArray[Any]) -> Accuracy:
     if not count:
         nan = math.nan
         return Accuracy(nan, nan, nan, nan, nan, nan, lost, histogram)
-    signal, noise, product, power, ulps = (
-        float(sums[name].sum()) for name in ("signal", "noise", "product", "power", "ulps")
+    signal, noise, product, ulps = (
+        float(sums[name].sum()) for name in ("signal", "noise", "product", "ulps")
     )
+    moments = sums["result"]
+    power = float((moments["spread"] + moments["count"] * moments["average"] ** 2).sum())
     energy = math.sqrt(signal * power)
     return Accuracy(
         sqnr_db=sqnr_db(signal, noise),

@@ -1,10 +1,9 @@
 """The sums behind the measures of error, in one compiled pass over a result and its references.
 
-The order of the additions depends on the shape of the result alone: the sums of a block are pairwise, the
-blocks of a part are added in order, and so are the parts of a group. Threads share the parts.
+The order of the additions depends on the shape of the result alone. A block has partial sums in `_LANES` lanes, which
+are added pairwise. The blocks of a part are added in order, and so are the parts of a group. Threads share the parts.
 
-Every loop over a block is elementwise, so that the compiler turns it into vector code; a sum halves its
-block until one element is left.
+Every loop over the elements of a block is elementwise, so that the compiler turns it into vector code.
 """
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,18 +27,15 @@ LOWEST, HIGHEST = -4, 12
 #: Bins: no error at all, below 2^LOWEST, and one from each power on.
 BINS = HIGHEST - LOWEST + 3
 
-#: Elements of a block. Its sums are pairwise, and its arrays stay in the first-level cache.
+#: Elements of a block, whose arrays stay in the first-level cache.
 _BLOCK = 1024
+#: Partial sums of each quantity.
+_LANES = 64
 #: Elements of a part: what one thread adds, block by block.
 _PART = 64 * _BLOCK
 
 #: The exponent field of a reference that is zero: it counts as a number in [1/2, 1).
 _ZERO_EXPONENT = 1022
-
-#: Tables of counts, and elements from one to the next.
-_TABLES, _TABLE = 4, 32
-#: The bits of +∞. Those of numbers that are not negative are in the order of the numbers.
-_INFINITY = 0x7FF << 52
 
 #: Formats of at most so many bits are decoded by a table.
 _TABLE_BITS = 16
@@ -54,7 +50,6 @@ SUMS = layout(
     signal=np.float64,  # Σx²
     noise=np.float64,  # Σ(y−x)²
     product=np.float64,  # Σxy
-    power=np.float64,  # Σy²
     max_error=np.float64,  # max |y−x|
     ulps=np.float64,  # Σ|y−x|/ulp(x)
     max_ulps=np.float64,  # max |y−x|/ulp(x)
@@ -66,42 +61,121 @@ SUMS = layout(
 
 # -- a block -----------------------------------------------------------------------------------------
 
-#: Rows of a block's work: references, results, their distances from the first one, errors, errors in ulp, ones.
-_X, _Y, _DX, _DY, _ERROR, _ULPS, _ONE, _PRODUCT, _TOTAL = range(9)
-_ROWS = 9
-#: Sums of products of two rows; a product with ones is a plain sum. The last two are of all references.
-_PAIRS = (
-    (_X, _X), (_X, _Y), (_Y, _Y), (_ERROR, _ERROR), (_ULPS, _ONE),
-    (_DY, _ONE), (_DY, _DY), (_DX, _ONE), (_DX, _DX),
-)  # fmt: skip
+#: Rows of lanes for each reference: sums over references x, results y and errors, and maxima.
+_SIGNAL, _PRODUCT, _NOISE, _ULPS, _MAX_ERROR, _MAX_ULPS = range(6)
+_SUM_ROWS, _ROWS = 4, 6
+#: Rows of lanes for moments: sums of distances from a number, and of their squares.
+_DISTANCES, _SQUARES = range(2)
+
+#: The bin of no error, after the last one: it makes an odd number of bins even.
+_NO_BIN = BINS
+#: Pairs of bins, the first one in the lower byte.
+_PAIRS = (BINS + 1) << 8
+
+
+class _Work(NamedTuple):
+    """Memory of a thread."""
+
+    x: NDArray[np.float64]  #: references of a block with a finite result, (_BLOCK,)
+    y: NDArray[np.float64]  #: results of a block, those that are finite first, (_BLOCK,)
+    places: NDArray[np.int64]  #: of finite results, (_BLOCK,)
+    moments: NDArray[np.float64]  #: lanes of a block, (2 · _LANES,)
+    lanes: NDArray[np.float64]  #: of a part, (references, _ROWS · _LANES)
+    bins: NDArray[np.uint8]  #: of the errors of a block, (_BLOCK,)
+    pairs: NDArray[np.uint16]  #: the same memory
+    counts: NDArray[np.int32]  #: how often a part has each pair, (references, _PAIRS)
+
+
+def _memory(references: int) -> _Work:
+    bins = np.empty(_BLOCK, np.uint8)
+    return _Work(
+        np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK, np.int64),
+        np.empty(2 * _LANES), np.zeros((references, _ROWS * _LANES)),
+        bins, bins.view(np.uint16), np.zeros((references, _PAIRS), np.int32),
+    )  # fmt: skip
 
 
 @jit
-def _sum_products(rows, left, right, n):
-    """The sum of the products of two rows' n elements, pairwise; row _PRODUCT is overwritten.
+def _add_distances(values, shift, lanes):
+    """Add distances from `shift`, and their squares, to the lanes: element i to lane i % _LANES.
+
+    The rows of lanes are parts of one array, so that LLVM knows how far they are apart. It does not vectorise the loop
+    otherwise.
+    """
+    for start in range(0, values.size, _LANES):
+        some = values[start : start + _LANES]
+        for j in range(some.size):
+            distance = some[j] - shift
+            lanes[_DISTANCES * _LANES + j] += distance
+            lanes[_SQUARES * _LANES + j] += distance * distance
+
+
+@jit
+def _add_errors(x, y, unit, lanes, bins):
+    """Add x², xy and errors to the lanes, find the largest errors, and number the bin of each error in ulp.
+
+    A bin comes from an error's bits, which is exact; a logarithm could round a power of two into a neighbouring bin.
+    Errors that are NaN are not the largest.
+
+    Args:
+        unit: the exponent of the lowest binade with numbers of its own spacing, and the fraction bits.
+    """
+    lowest, fraction_bits = unit
+    for start in range(0, x.size, _LANES):
+        references, results = x[start : start + _LANES], y[start : start + _LANES]
+        numbers = bins[start : start + _LANES]
+        for j in range(references.size):
+            a, b = references[j], results[j]
+            exponent = _exponent_field(a) if a != 0 else _ZERO_EXPONENT
+            exponent = max(exponent, lowest + 1023)
+            inverse = np.int64(fraction_bits + 2046 - exponent << 52)  # 1/ulp, a power of two
+            error = abs(b - a)
+            ulps = error * inverse.view(np.float64)
+            lanes[_SIGNAL * _LANES + j] += a * a
+            lanes[_PRODUCT * _LANES + j] += a * b
+            lanes[_NOISE * _LANES + j] += error * error
+            lanes[_ULPS * _LANES + j] += ulps
+            most, most_ulps = lanes[_MAX_ERROR * _LANES + j], lanes[_MAX_ULPS * _LANES + j]
+            lanes[_MAX_ERROR * _LANES + j] = error if error > most else most
+            lanes[_MAX_ULPS * _LANES + j] = ulps if ulps > most_ulps else most_ulps
+            power = _exponent_field(ulps) - 1023
+            number = min(max(power, LOWEST - 1), HIGHEST) - LOWEST + 2
+            numbers[j] = number if ulps != 0 else 0
+
+
+@jit
+def _exponent_field(x):
+    """The exponent field of a float64."""
+    return (np.float64(x).view(np.int64) >> 52) & 0x7FF
+
+
+@jit
+def _add_lanes(lanes):
+    """Add the lanes of each row pairwise: the sum becomes the row's first element.
 
     Slices have offsets that LLVM knows not to be negative, without which it does not vectorise these loops.
     """
-    x, y, sums = rows[left], rows[right], rows[_PRODUCT]
-    half = (n + 1) // 2
-    upper_x, upper_y = x[half:n], y[half:n]
-    for i in range(upper_x.size):
-        sums[i] = x[i] * y[i] + upper_x[i] * upper_y[i]
-    if n % 2:
-        sums[half - 1] = x[half - 1] * y[half - 1]
-    while half > 1:
-        n, half = half, (half + 1) // 2
-        upper = sums[half:n]
-        for i in range(upper.size):
-            sums[i] += upper[i]
-    return sums[0]
+    for start in range(0, lanes.size, _LANES):
+        sums, half = lanes[start : start + _LANES], _LANES
+        while half > 1:
+            upper = sums[half // 2 : half]
+            for j in range(upper.size):
+                sums[j] += upper[j]
+            half //= 2
 
 
 @jit
-def _add_moments(moments, n, shift, total, squares):
-    """Add n elements, given Σ(x−shift) and Σ(x−shift)², to MOMENTS (Chan et al., 1979)."""
+def _add_moments(values, lanes, moments):
+    """Add values to MOMENTS (Chan et al., 1979)."""
+    n = values.size
     if n == 0:
         return
+    shift = values[0]
+    for j in range(lanes.size):
+        lanes[j] = 0.0
+    _add_distances(values, shift, lanes)
+    _add_lanes(lanes)
+    total, squares = lanes[_DISTANCES * _LANES], lanes[_SQUARES * _LANES]
     spread = max(squares - total * total / n, 0.0)
     count, distance = moments.count + n, shift + total / n - moments.average
     moments.spread += spread + distance * distance * (moments.count * (n / count))
@@ -110,101 +184,80 @@ def _add_moments(moments, n, shift, total, squares):
 
 
 @jit
-def drop_lost(rows, bits, n):
-    """Move the elements with a finite result to the front of rows _X and _Y; return how many they are."""
-    lost = 0
-    for i in range(n):
-        lost += (bits[_Y, i] >> 52) & 0x7FF == 0x7FF
-    if lost == 0:
-        return n
+def _find_finite(y, places):
+    """How many elements are finite; their places, if not all are."""
     finite = 0
-    for i in range(n):
-        if (bits[_Y, i] >> 52) & 0x7FF != 0x7FF:
-            rows[_X, finite], rows[_Y, finite] = rows[_X, i], rows[_Y, i]
-            finite += 1
+    for i in range(y.size):
+        finite += y[i] - y[i] == 0
+    if finite < y.size:
+        finite = 0
+        for i in range(y.size):
+            if y[i] - y[i] == 0:
+                places[finite] = i
+                finite += 1
     return finite
 
 
 @jit
-def measure_errors(rows, bits, n, unit):
-    """Rows _ERROR and _ULPS from _X and _Y.
-
-    Args:
-        rows, bits: the work as float64, and its bits as int64.
-        unit: the exponent of the lowest binade with numbers of its own spacing, and the fraction bits.
-    """
-    for i in range(n):  # the bits of 1/ulp, a power of two
-        exponent = (bits[_X, i] >> 52) & 0x7FF if rows[_X, i] != 0 else _ZERO_EXPONENT
-        exponent = max(exponent, unit[0] + 1023)
-        bits[_ULPS, i] = (unit[1] + 2046 - exponent) << 52
-    for i in range(n):
-        rows[_ERROR, i] = abs(rows[_Y, i] - rows[_X, i])
-        rows[_ULPS, i] *= rows[_ERROR, i]
-
-
-@jit
-def count_errors(rows, bits, n, sums):
-    """Count errors in ulp by bins, and find the largest errors; rows _PRODUCT and _TOTAL are overwritten.
-
-    The bins come from the bits, which is exact; a logarithm could round a power of two into a neighbouring bin.
-    Neighbours are counted in different tables: an addition need not wait for the one before it. Errors that are NaN
-    are not the largest.
-    """
-    places, counts = bits[_PRODUCT], bits[_TOTAL]
-    most, largest = 0, 0
-    for i in range(n):
-        error, ulps = bits[_ERROR, i], bits[_ULPS, i]
-        power = ((ulps >> 52) & 0x7FF) - 1023
-        number = min(max(power, LOWEST - 1), HIGHEST) - LOWEST + 2
-        places[i] = (number if ulps else 0) + (i & _TABLES - 1) * _TABLE
-        most = max(most, ulps if ulps <= _INFINITY else 0)
-        largest = max(largest, error if error <= _INFINITY else 0)
-    counts[: _TABLES * _TABLE] = 0
-    for i in range(n):
-        counts[np.uintp(places[i])] += 1
-    for table in range(_TABLES):
-        for number in range(BINS):
-            sums.histogram[number] += counts[table * _TABLE + number]
-    places[0], places[1] = most, largest
-    sums.max_ulps = max(sums.max_ulps, rows[_PRODUCT, 0])
-    sums.max_error = max(sums.max_error, rows[_PRODUCT, 1])
-
-
-@jit
-def _add_block(rows, bits, n, unit, sums):
-    """Add the n elements of rows _X and _Y to a record of SUMS; arguments are those of `measure_errors`."""
-    shift_x = rows[_X, 0]
-    for i in range(n):
-        rows[_DX, i] = rows[_X, i] - shift_x
-    finite = drop_lost(rows, bits, n)
-    shift_y = rows[_Y, 0]
-    for i in range(finite):
-        rows[_DY, i] = rows[_Y, i] - shift_y
-    measure_errors(rows, bits, finite, unit)
-    count_errors(rows, bits, finite, sums)
-    for k in range(len(_PAIRS)):
-        size = n if k >= len(_PAIRS) - 2 else finite
-        left, right = _PAIRS[k]
-        rows[_TOTAL, k] = _sum_products(rows, left, right, size) if size else 0.0
-    sums.count += finite
-    sums.lost += n - finite
-    sums.signal += rows[_TOTAL, 0]
-    sums.product += rows[_TOTAL, 1]
-    sums.power += rows[_TOTAL, 2]
-    sums.noise += rows[_TOTAL, 3]
-    sums.ulps += rows[_TOTAL, 4]
-    _add_moments(sums.result, finite, shift_y, rows[_TOTAL, 5], rows[_TOTAL, 6])
-    _add_moments(sums.reference, n, shift_x, rows[_TOTAL, 7], rows[_TOTAL, 8])
+def _pick(values, places, picked):
+    """Copy the elements at some places, one after another; `picked` may be the same array as `values`."""
+    for i in range(picked.size):
+        picked[i] = values[places[i]]
 
 
 # -- parts -------------------------------------------------------------------------------------------
 
 
 @jit
-def _copy(array, first, n, rows, row):
-    """Copy n elements of an array into a row."""
-    for i in range(first, first + n):
-        rows[row, i - first] = array[i]
+def _add_block(result, references, i, n, unit, work, sums, part):
+    """Add elements [i, i + n) to a part; arguments are those of `_add_parts`."""
+    (codes, values), y = result, work.y[:n]
+    if codes.size:
+        for j in range(n):
+            y[j] = values[codes[i + j]]
+    else:
+        for j in range(n):
+            y[j] = values[i + j]
+    finite = _find_finite(y, work.places)
+    if finite < n:
+        y = work.y[:finite]
+        _pick(work.y, work.places, y)
+    _add_moments(y, work.moments, sums[0, part].result)
+    for k in range(len(sums)):
+        one, x = sums[k, part], references[k][i : i + n]
+        one.count += finite
+        one.lost += n - finite
+        _add_moments(x, work.moments, one.reference)
+        if finite < n:
+            _pick(x, work.places, work.x[:finite])
+            x = work.x[:finite]
+        _add_errors(x, y, unit, work.lanes[k], work.bins)
+        if finite % 2:
+            work.bins[finite] = _NO_BIN
+        counts = work.counts[k]
+        for pair in work.pairs[: (finite + 1) // 2]:
+            counts[np.intp(pair)] += 1
+
+
+@jit
+def _finish_part(lanes, counts, sums):
+    """Put lanes and counts of a part into a record of SUMS; they are zero afterwards."""
+    _add_lanes(lanes[: _SUM_ROWS * _LANES])
+    sums.signal, sums.product = lanes[_SIGNAL * _LANES], lanes[_PRODUCT * _LANES]
+    sums.noise, sums.ulps = lanes[_NOISE * _LANES], lanes[_ULPS * _LANES]
+    for j in range(_LANES):
+        sums.max_error = max(sums.max_error, lanes[_MAX_ERROR * _LANES + j])
+        sums.max_ulps = max(sums.max_ulps, lanes[_MAX_ULPS * _LANES + j])
+    for j in range(lanes.size):
+        lanes[j] = 0.0
+    for upper in range(BINS + 1):
+        for lower in range(BINS + 1):
+            pair = upper << 8 | lower
+            if upper != _NO_BIN:
+                sums.histogram[upper] += counts[pair]
+            if lower != _NO_BIN:
+                sums.histogram[lower] += counts[pair]
+            counts[pair] = 0
 
 
 @jit
@@ -215,24 +268,22 @@ def _add_parts(part, stop, result, references, size, unit, work, sums):
         result: codes (uint16, 1-D) and the value of each code; or no codes, and values (float64, 1-D).
         references: two arrays (float64, 1-D), the second one perhaps empty.
         size: elements of a group.
-        work: ones (_ROWS, _BLOCK), and their bits.
+        unit: see `_add_errors`.
+        work: a `_Work`.
         sums: SUMS (references, parts).
     """
-    (codes, values), (rows, bits) = result, work
     parts = (size + _PART - 1) // _PART
     while part < stop:
         first = part // parts * size
         start, end = first + part % parts * _PART, first + min((part % parts + 1) * _PART, size)
         for i in range(start, end, _BLOCK):
             n = min(_BLOCK, end - i)
-            for k in range(len(sums)):
-                _copy(references[k], i, n, rows, _X)
-                if codes.size:
-                    for j in range(n):
-                        rows[_Y, j] = values[codes[i + j]]
-                else:
-                    _copy(values, i, n, rows, _Y)
-                _add_block(rows, bits, n, unit, sums[k, part])
+            _add_block(result, references, i, n, unit, work, sums, part)
+        for k in range(len(sums)):
+            one, first_one = sums[k, part], sums[0, part]
+            _finish_part(work.lanes[k], work.counts[k], one)
+            one.result.count, one.result.average = first_one.result.count, first_one.result.average
+            one.result.spread = first_one.result.spread
         part += 1
 
 
@@ -265,10 +316,9 @@ def add(
     unit = lowest_exponent(fmt), fmt.fraction_bits
 
     def work(some: slice) -> None:
-        rows = np.ones((_ROWS, _BLOCK))
         _add_parts(
             some.start, some.stop, (codes, values), (first, second), size, unit,
-            (rows, rows.view(np.int64)), sums,
+            _memory(len(references)), sums,
         )  # fmt: skip
 
     share(work, slices(groups * parts, -(-groups * parts // (8 * threads))), threads)

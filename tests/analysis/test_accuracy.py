@@ -16,7 +16,7 @@ from hfp8sim.analysis.accuracy import (
     retention,
     sqnr_db,
 )
-from hfp8sim.formats import FloatFormat, formats, get_format
+from hfp8sim.formats import formats, get_format
 
 DLFLOAT = get_format("dlfloat16")
 
@@ -24,15 +24,6 @@ DLFLOAT = get_format("dlfloat16")
 def measured(result: list[float], reference: list[float], fmt: str = "dlfloat16") -> Accuracy:
     y, x = np.array(result)[None], np.array(reference)[None]
     return accuracy(sums.add(y, get_format(fmt), [x]))
-
-
-def errors_in_ulps(y: np.ndarray, x: np.ndarray, fmt: FloatFormat) -> np.ndarray:
-    """Errors in ulp of at most one block."""
-    rows = np.ones((9, 1024))
-    rows[0, : x.size], rows[1, : y.size] = x, y
-    unit = sums.lowest_exponent(fmt), fmt.fraction_bits
-    sums.measure_errors(rows, rows.view(np.int64), x.size, unit)
-    return rows[5, : x.size]
 
 
 def test_against_the_formulas() -> None:
@@ -103,14 +94,34 @@ def test_retention_of_references_that_do_not_vary() -> None:
 
 
 def test_references_that_are_nan_are_not_the_largest_error() -> None:
-    actual = measured([1.0, 2.0, 4.0], [1.5, math.nan, 4.0])
-    assert actual.max_error == 0.5 and actual.max_ulp == 0.5 / 2**-9
+    """Nor do they hide one: in the same lane of partial sums, too."""
+    for between in (0, 63):
+        equal = [2.0] * between
+        actual = measured([1.0, *equal, 2.0, 4.0], [1.5, *equal, math.nan, 4.0])
+        assert actual.max_error == 0.5 and actual.max_ulp == 0.5 / 2**-9
 
 
 def test_every_error_of_a_block_is_counted() -> None:
-    """Equal ones that follow one another, too."""
+    """Equal ones that follow one another, too, and the last one of an odd number."""
     powers = np.array([2.0**p for p in HISTOGRAM_POWERS])
-    assert histogram(np.repeat(powers, 50)).tolist() == [0, 0, *[50] * len(powers)]
+    assert histogram(np.repeat(powers, 51)).tolist() == [0, 0, *[51] * len(powers)]
+
+
+@pytest.mark.parametrize("shape", [(2, 70001), (30, 701)])
+def test_references_have_histograms_of_their_own(shape) -> None:
+    """Groups of several parts, and several groups that one thread adds."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=shape)
+    y = x + 0.01 * rng.normal(size=x.shape)
+    other = y + 1e-4
+    both = sums.add(y, DLFLOAT, (x, other))
+    for reference, part in zip((x, other), both):
+        ulps = np.abs(y - reference) * 2.0 ** (9 - np.floor(np.log2(np.abs(reference))))
+        powers = np.clip(np.floor(np.log2(ulps)), HISTOGRAM_POWERS[0] - 1, HISTOGRAM_POWERS[-1])
+        expected = np.bincount(
+            (powers.astype(int) - HISTOGRAM_POWERS[0] + 2).ravel(), minlength=len(HISTOGRAM_BINS)
+        )
+        assert accuracy(part).histogram == tuple(expected)
 
 
 def test_wide_codes_are_decoded_without_a_table() -> None:
@@ -142,9 +153,8 @@ def test_ulp_is_the_distance_to_the_next_number(name: str) -> None:
     values = values[values >= fmt.min_positive]
     if fmt.lowest != "subnormal":  # the lowest binade lacks its first number
         values = values[values >= fmt.min_normal]
-    for i in range(0, len(values) - 1, 1000):
-        some = values[i : i + 1001]
-        assert (errors_in_ulps(some[1:], some[:-1], fmt) == 1).all()
+    total = sums.add(values[None, 1:], fmt, [values[None, :-1]])
+    assert total["max_ulps"].max() == 1 and total["ulps"].sum() == len(values) - 1
 
 
 def test_reference_of_zero_counts_as_one_in_the_binade_below_one() -> None:
@@ -152,11 +162,9 @@ def test_reference_of_zero_counts_as_one_in_the_binade_below_one() -> None:
 
 
 def histogram(in_ulps: np.ndarray) -> np.ndarray:
-    """Counts by bins of errors in ulp."""
-    rows, total = np.ones((9, 1024)), np.zeros(1, sums.SUMS)
-    rows[5, : in_ulps.size] = in_ulps
-    sums.count_errors(rows, rows.view(np.int64), in_ulps.size, total[0])
-    return total["histogram"][0]
+    """Counts by bins of errors in ulp: of results whose reference is zero, which counts as 1/2."""
+    results = in_ulps[None] * 2.0 ** -(DLFLOAT.fraction_bits + 1)
+    return sums.add(results, DLFLOAT, [np.zeros_like(results)])["histogram"].sum((0, 1, 2))
 
 
 @given(st.floats(min_value=0, max_value=1e30, allow_subnormal=False))
