@@ -21,6 +21,7 @@ from hfp8sim.verify import c_reference
 from hfp8sim.verify.check import Result
 from hfp8sim.verify.coverage import Coverage
 from hfp8sim.verify.vectors import DOT_LENGTH, UNITS, Field, Request, dot_parts, request
+from hfp8sim.workloads.readers.npz import load_arrays
 
 #: Values of a character in `_DIGITS`: a digit that is unknown to a simulator, and what is no digit.
 _UNKNOWN, _OTHER = 16, 17
@@ -110,19 +111,12 @@ def _placed(path: Path, asked: Request, high: str, low: str, name: str, count: s
 
 
 def _read_npz(path: Path) -> VectorFile:
-    try:
-        with np.load(path) as stored:
-            columns = {name: stored[name] for name in stored.files}
-        unit, about = str(columns.pop("unit")), str(columns.pop("about"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (ValueError, KeyError):
-        raise InputError(f"{path} is not a file of vectors") from None
-    columns.pop("coverage", None)
+    columns = load_arrays(path)
+    unit, about, _ = (str(columns.pop(name, "")) for name in ("unit", "about", "coverage"))
     if unit not in UNITS:
         raise InputError(f"{path} is not a file of vectors")
     stated, asked = _asked(path, unit, about)
-    no = np.zeros(len(columns.get("result", ())), np.bool_)
+    no = np.zeros(columns["result"].size if "result" in columns else 0, np.bool_)
     return _checked(VectorFile(path, asked, stated, columns, dict.fromkeys(columns, no)))
 
 
@@ -130,6 +124,8 @@ def _asked(path: Path, unit: str, about: str) -> tuple[dict[str, Any], Request]:
     try:
         stated = json.loads(about)
         profile, phase = stated["profile"], stated["phase"]
+        if not isinstance(profile, str) or not isinstance(phase, str):
+            raise TypeError
     except (ValueError, KeyError, TypeError):
         raise InputError(
             f"{path}: its arguments must be a JSON object with profile and phase"
@@ -149,20 +145,28 @@ def _asked(path: Path, unit: str, about: str) -> tuple[dict[str, Any], Request]:
 
 
 def _checked(file: VectorFile) -> VectorFile:
-    """The file, if it has the fields of its unit with numbers that they can hold."""
-    size = len(file.columns.get("result", ()))
+    """The file, if it has the fields of its unit with numbers that they can hold; the numbers as uint32.
+
+    The C reference computes with what it is given: it must get no other numbers.
+    """
+    size, columns = len(file.unknown.get("result", ())), {}
     for field in file.request.fields():
         column = file.columns.get(field.name)
         if column is None and field.name in (*_MASKS, "flags"):
             continue
         shape = (size, field.count) if field.count > 1 else (size,)
-        if column is None or column.shape != shape or not size:
-            raise InputError(f"{file.path}: it must have numbers of shape {shape} for {field.name}")
+        if column is None or column.dtype.kind not in "ui" or column.shape != shape or not size:
+            raise InputError(
+                f"{file.path}: it must have whole numbers of shape {shape} for {field.name}"
+            )
         limit = len(MODES) if field.name == "mode" else 1 << field.bits
-        if field.name not in _ANSWERS and int(column.max()) >= limit:
-            row = int(np.argmax(column.reshape(size, -1).max(axis=1)))
-            raise InputError(f"{file.path}: vector {row}: {field.name} must be below {limit:#x}")
-    return file
+        limit = 1 << 32 if field.name in _ANSWERS else limit
+        outside = (column < 0) | (column >= limit)
+        if outside.any():
+            row = int(np.argmax(outside.reshape(size, -1).any(axis=1)))
+            raise InputError(f"{file.path}: vector {row}: {field.name} must be 0..{limit - 1:#x}")
+        columns[field.name] = column.astype(np.uint32)
+    return dataclasses.replace(file, columns=columns)
 
 
 def with_answers(file: VectorFile, path: str | Path) -> VectorFile:

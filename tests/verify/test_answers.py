@@ -122,7 +122,7 @@ def test_answers_alone(tmp_path: Path) -> None:
         (OLD.replace("4d_7f", "4d7"), "vector 0 has 19 digits; must be 20"),
         (OLD.replace("4d_7f", "4d_7g"), "vector 0: .* is not hexadecimal"),
         (OLD.replace("4d_7f", "4d_7x"), "vector 0: b has a digit x"),
-        (OLD.replace("1_000000", "9_000000"), "vector 1: mode must be below 0x9"),
+        (OLD.replace("1_000000", "9_000000"), "vector 1: mode must be 0..0x8"),
         (OLD[: OLD.rindex("0_000000")], "it has no vectors"),
     ],
 )
@@ -132,6 +132,40 @@ def test_damaged_vectors_are_named(tmp_path: Path, text: str, message: str) -> N
     with pytest.raises(InputError, match=message) as raised:
         read_vectors(path)
     assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mode": np.full(4, -1)}, r"vector 0: mode must be 0\.\.0x8"),
+        ({"a": np.array([1, 2, 256, 3])}, r"vector 2: a must be 0\.\.0xff"),
+        ({"result": np.full(4, 1 << 40)}, r"vector 0: result must be 0\.\.0xffffffff"),
+        ({"acc": np.ones(4)}, r"it must have whole numbers of shape \(4,\) for acc"),
+        ({"b": np.ones((4, 2), int)}, r"it must have whole numbers of shape \(4,\) for b"),
+        ({"result": np.uint32(3)}, "it must have whole numbers of shape"),
+        ({"unit": np.array("div")}, "is not a file of vectors"),
+        ({"about": np.array('{"profile": "hfp8", "phase": []}')}, "with profile and phase"),
+    ],
+)
+def test_npz_with_other_numbers_is_refused(
+    tmp_path: Path, changes: dict[str, np.ndarray], message: str
+) -> None:
+    """C takes a rounding mode for a number of a table: a wrong one would end the process."""
+    path = write_set(vectors("fma", count=4), tmp_path, ["npz"])[0]
+    with np.load(path) as stored:
+        columns = dict(stored) | changes
+    np.savez(path, **columns)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=message) as raised:
+        read_vectors(path)
+    assert str(raised.value).startswith(str(path)) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("size", [0, 10, 500])
+def test_torn_npz_is_refused(tmp_path: Path, size: int) -> None:
+    path = write_set(vectors("fma", count=4), tmp_path, ["npz"])[0]
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(InputError, match="torn, or not"):
+        read_vectors(path)
 
 
 def test_answers_of_another_count_are_refused(tmp_path: Path) -> None:
