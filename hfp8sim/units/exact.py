@@ -9,6 +9,7 @@ from __future__ import annotations
 from hfp8sim._numba.jit import jit
 from hfp8sim.formats.rounding import bit_length
 from hfp8sim.formats.vocabulary import Facts
+from hfp8sim.units.sums import WIDTH
 
 _LOW32 = 0xFFFFFFFF
 
@@ -37,35 +38,45 @@ def exact_add(limbs, base, sig, exp):
 @jit
 def exact_take(limbs, base):
     """The register as (sig, exp, sticky) of `sums`, exact but for a sticky bit; clears it."""
-    carry = 0
-    for i in range(limbs.size):
-        limb = limbs[i] + carry
-        carry = limb >> 32
-        limbs[i] = limb & _LOW32
-    negative = carry < 0
+    negative = carry_limbs(limbs, 0) < 0
     if negative:  # two's complement of the whole register
-        carry = 1
         for i in range(limbs.size):
-            limb = (limbs[i] ^ _LOW32) + carry
-            carry = limb >> 32
-            limbs[i] = limb & _LOW32
-    i = limbs.size - 1
-    while i > 0 and limbs[i] == 0:
-        i -= 1
-    sig, exp, sticky = limbs[i], base + 32 * i, False
-    while i > 0 and bit_length(sig) <= 29:  # room for one more limb
-        i -= 1
-        sig, exp = sig << 32 | limbs[i], exp - 32
-    if i > 0:
-        take = 61 - bit_length(sig)
-        i -= 1
-        sig = sig << take | limbs[i] >> (32 - take)
-        exp -= take
-        sticky = limbs[i] & ((1 << (32 - take)) - 1) != 0
-        while i > 0:
-            i -= 1
-            sticky = sticky or limbs[i] != 0
+            limbs[i] ^= _LOW32
+        carry_limbs(limbs, 1)
+    sig, exp, sticky = leading_bits(limbs, base)
     limbs[:] = 0
     if negative:
         return (-sig - 1 if sticky else -sig), exp, sticky
     return sig, exp, sticky
+
+
+@jit
+def carry_limbs(limbs, carry):
+    """Add `carry` to the lowest limb and bring every limb into 0..2^32 − 1; the carry out of the highest one."""
+    for i in range(limbs.size):
+        limb = limbs[i] + carry
+        carry = limb >> 32
+        limbs[i] = limb & _LOW32
+    return carry
+
+
+@jit
+def leading_bits(limbs, base):
+    """The 61 leading bits of a register without carries, (sig, exp), and whether a bit below them is 1."""
+    i = limbs.size - 1
+    while i > 0 and limbs[i] == 0:
+        i -= 1
+    sig, exp = limbs[i], base + 32 * i
+    while i > 0 and bit_length(sig) <= WIDTH - 32:  # room for one more limb
+        i -= 1
+        sig, exp = sig << 32 | limbs[i], exp - 32
+    if i == 0:
+        return sig, exp, False
+    take = WIDTH - bit_length(sig)  # bits of the next limb, 0..31
+    i -= 1
+    below = limbs[i] & ((1 << (32 - take)) - 1)
+    sig, exp = sig << take | limbs[i] >> (32 - take), exp - take
+    while i > 0 and below == 0:
+        i -= 1
+        below = limbs[i]
+    return sig, exp, below != 0

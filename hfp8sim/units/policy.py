@@ -17,7 +17,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError, located, unknown
 from hfp8sim.network import Layer, Workload
 from hfp8sim.units import Profile, get_profile
 
@@ -40,33 +40,39 @@ _QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 
 def parse(policy: PolicyLike | None) -> Rules:
     """The rules of a policy in order; `InputError` for what is no rule or no profile."""
-    if not policy:
-        return ()
-    if isinstance(policy, str):
-        pairs: list[tuple[str, str | Profile]] = []
-        for part in _PARTS.findall(policy):
-            rule, _, name = (word.strip() for word in part.rpartition("="))
-            if not rule or not name:
-                raise InputError(
-                    f"policy {part.strip()!r}: write it as rule=profile, as in first=fp16,last=fp16"
-                )
-            if quoted := _QUOTED.fullmatch(rule):
-                rule = quoted[1].replace('""', '"')
-            pairs.append((rule, name))
-    else:
-        try:
-            pairs = [(r, p) for r, p in (policy.items() if isinstance(policy, Mapping) else policy)]
-        except (TypeError, ValueError):
-            raise InputError(f"policy is {policy!r:.60}; it must be rules with profiles") from None
     rules = []
-    for rule, profile in pairs:
+    for rule, profile in rule_pairs(policy):
+        with located(f"policy {rule}"):
+            rules.append((rule, get_profile(profile)))
+    return tuple(rules)
+
+
+def rule_pairs(policy: PolicyLike | None) -> list[tuple[str, str | Profile]]:
+    """The rules of a policy in order, each with what it gives to a layer; `InputError` for what is no rule."""
+    if not policy:
+        return []
+    if isinstance(policy, str):
+        return [_pair(part) for part in _PARTS.findall(policy)]
+    try:
+        pairs = [(r, p) for r, p in (policy.items() if isinstance(policy, Mapping) else policy)]
+    except (TypeError, ValueError):
+        raise InputError(f"policy is {policy!r:.60}; it must be rules with profiles") from None
+    for rule, _ in pairs:
         if not isinstance(rule, str):
             raise InputError(f"policy {rule!r}: a rule must be a text")
-        try:
-            rules.append((rule, get_profile(profile)))
-        except InputError as error:
-            raise InputError(f"policy {rule}: {error}") from None
-    return tuple(rules)
+    return pairs
+
+
+def _pair(part: str) -> tuple[str, str]:
+    """The rule and the profile's name of one `rule=profile`."""
+    rule, _, name = (word.strip() for word in part.rpartition("="))
+    if not rule or not name:
+        raise InputError(
+            f"policy {part.strip()!r}: write it as rule=profile, as in first=fp16,last=fp16"
+        )
+    if quoted := _QUOTED.fullmatch(rule):
+        rule = quoted[1].replace('""', '"')
+    return rule, name
 
 
 def assign(workload: Workload, profile: Profile, rules: Rules) -> list[tuple[Profile, str]]:

@@ -22,6 +22,8 @@ from hfp8sim.units.random import SOURCES
 
 #: The largest magnitude of a scale's exponent: the register `post.scale` holds the sum of two.
 MAX_SCALE = 256
+#: Products of a chunk at most, as the machine's register holds.
+MAX_CHUNK_LENGTH = (1 << 31) - 1
 
 #: The roles of A and B in each phase, as the fields of a profile name them.
 _ROLES = {"fwd": ("a", "b"), "dgrad": ("error", "b"), "wgrad": ("a", "error")}
@@ -109,6 +111,10 @@ class Profile:
             raise unknown("multiplier", self.multiplier, list(MULTIPLIERS))
         if self.streams not in STREAMS:
             raise unknown("kind of bit streams", self.streams, list(STREAMS))
+        if not isinstance(self.name, str) or not self.name.strip():
+            raise InputError(
+                f"profile name is {self.name!r:.60}; it must be a text that is not empty"
+            )
         problem = (
             self._integer_problem()
             or self._step_problem()
@@ -129,6 +135,8 @@ class Profile:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 return f"{name} is {value!r}, must be an integer ≥ 0"
+        if self.chunk_length > MAX_CHUNK_LENGTH:
+            return f"chunk_length is {self.chunk_length}, must be 0..{MAX_CHUNK_LENGTH}"
         if not 1 <= self.random_bits <= MAX_RANDOM_BITS:
             return f"random_bits is {self.random_bits}, must be 1..{MAX_RANDOM_BITS}"
         for name in ("a_scale", "b_scale", "error_scale"):
@@ -292,10 +300,15 @@ def profiles(multiplier: str | None = None) -> list[str]:
 
     Args:
         multiplier: only those with this one: "exact", "unipolar" or "bipolar".
+
+    Raises:
+        InputError: an unknown multiplier.
     """
     names = PROFILES.names()
     if multiplier is None:
         return names
+    if multiplier not in MULTIPLIERS:
+        raise unknown("multiplier", multiplier, list(MULTIPLIERS))
     return [name for name in names if PROFILES.find(name).multiplier == multiplier]
 
 

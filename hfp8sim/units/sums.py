@@ -18,7 +18,7 @@ from hfp8sim.formats.rounding import bit_length, round_pack, scaled
 from hfp8sim.formats.vocabulary import Facts
 
 #: Bits of a significand that sums keep.
-_WIDTH = 61
+WIDTH = 61
 #: An exponent below that of every number.
 NO_EXPONENT = -(1 << 30)
 
@@ -46,7 +46,7 @@ def add(sig1, exp1, sticky1, sig2, exp2, sticky2):
         return sig2, exp2, sticky2
     if sig2 == 0:
         return sig1, exp1, sticky1
-    exp = max(min(exp1, exp2), max(top(sig1, exp1), top(sig2, exp2)) - _WIDTH)
+    exp = max(min(exp1, exp2), max(top(sig1, exp1), top(sig2, exp2)) - WIDTH)
     sig1, sticky1 = scaled(sig1, exp1 - exp, sticky1)
     sig2, sticky2 = scaled(sig2, exp2 - exp, sticky2)
     return sig1 + sig2, exp, sticky1 or sticky2
@@ -65,7 +65,7 @@ def add3(sig1, exp1, sig2, exp2, sig3, exp3):
         sig1, exp1, sig3, exp3 = sig3, exp3, sig1, exp1
     if top(sig2, exp2) < top(sig3, exp3):
         sig2, exp2, sig3, exp3 = sig3, exp3, sig2, exp2
-    if sig2 == 0 or top(sig1, exp1) - min(exp1, exp2) < _WIDTH:
+    if sig2 == 0 or top(sig1, exp1) - min(exp1, exp2) < WIDTH:
         sig, exp, sticky = add(sig1, exp1, False, sig2, exp2, False)
         return add(sig, exp, sticky, sig3, exp3, False)
     sig, exp, sticky = add(sig2, exp2, False, sig3, exp3, False)

@@ -36,3 +36,10 @@ def test_sum_rounding_beside_a_field_it_sets_is_refused(field: str) -> None:
 def test_unknown_field_suggests_the_word() -> None:
     with pytest.raises(InputError, match="did you mean sum_rounding"):
         get_profile("hfp8").replace(sum_roundin="to-odd")
+
+
+def test_field_has_its_name_in_sweeps_too() -> None:
+    """`hfp8sim sweep` varies `profile.chunk_length`; `--set` and `--vary` take both names."""
+    changed = changed_profile("hfp8", ["profile.chunk_length=8"])
+    assert changed == changed_profile("hfp8", [" chunk_length=8"])
+    assert changed.chunk_length == 8
