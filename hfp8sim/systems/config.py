@@ -35,6 +35,10 @@ class System:
     summary: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise InputError(f"system name is {self.name!r:.60}; it must be a text")
+        if not isinstance(self.link, Link):
+            raise InputError(f"system {self.name}: link is {self.link!r:.60}; it must be a Link")
         chips = self.chips
         whole = isinstance(chips, int) and not isinstance(chips, bool)
         if not whole or not 1 <= chips <= MAX_CHIPS:
@@ -65,8 +69,8 @@ def load_system(path: str | Path | System) -> System:
     """
     if isinstance(path, System):
         return path
-    path = Path(path)
     table = read_toml(path)
+    path = Path(path)
     link = table.get("link", {})
     if not isinstance(link, dict):
         raise InputError(f"{path}: [link] must be a table")

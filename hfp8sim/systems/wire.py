@@ -91,12 +91,13 @@ def adacomp(
 
     Args:
         bins: bin length of convolutions, and of linear layers.
-        per_bin: elements that are sent of each bin; no bin is empty.
+        per_bin: elements that are sent of each bin, or all of a shorter one; no bin is empty.
     """
+    check_whole_number(learners, "learners", 1)
     rows = []
     for layer in layers:
         length = bins[layer.linear]
-        sent = per_bin * math.ceil(layer.count / length)
+        sent = min(per_bin * math.ceil(layer.count / length), layer.count)
         packet = adacomp_bytes(layer.count, length, sent)
         rows.append(
             Sent(layer.name, "all-gather of packets", (learners - 1) * packet, learners - 1)
@@ -114,6 +115,7 @@ def scalecom(
         width: bytes of a value.
         chunks: one index in each chunk of `rate` elements, else any.
     """
+    check_whole_number(learners, "learners", 1)
     rows = []
     for layer in layers:
         k = max(math.ceil(layer.count / rate), 1)
@@ -135,7 +137,7 @@ def gossip(
         width: bytes of a weight, or of a difference.
         differences: these are sent, with a byte for the exponent of each layer.
     """
-    neighbours = min(learners - 1, 2)
+    neighbours = min(check_whole_number(learners, "learners", 1) - 1, 2)
     return [
         Sent(
             layer.name, "weights to neighbours", neighbours * (width * layer.count + differences),

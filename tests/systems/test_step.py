@@ -188,6 +188,13 @@ def test_damaged_system_is_refused(tmp_path: Path, old: str, new: str, message: 
         load_system(tmp_path / "s.toml")
 
 
+def test_system_refuses_other_records() -> None:
+    with pytest.raises(InputError, match="system s: link is 3; it must be a Link"):
+        System("s", 4, 3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="system name is 3; it must be a text"):
+        System(3, 4, Link(1.0))  # type: ignore[arg-type]
+
+
 def test_absent_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         load_system(tmp_path / "none.toml")

@@ -44,6 +44,18 @@ def test_layers_in_16_bits_gather_two_bytes():
         wire.layer_weights([("a", 1, False)], ["c"])
 
 
+@pytest.mark.parametrize("protocol", [wire.hfp8, wire.adacomp, wire.scalecom, wire.gossip])
+def test_protocols_refuse_no_learner(protocol):
+    with pytest.raises(InputError, match="learners is 0, must be at least 1"):
+        protocol([wire.Weights("a", 3)], 0)
+
+
+def test_adacomp_sends_no_more_than_the_weights():
+    """A bias of three elements has one bin, of which there are no five elements to send."""
+    (row,) = wire.adacomp([wire.Weights("a", 3)], 2)
+    assert row.bytes == wire.adacomp_bytes(3, 50, 3)
+
+
 def test_one_learner_sends_nothing():
     for rows in (wire.hfp8(RESNET50, 1), wire.adacomp(RESNET50, 1), wire.scalecom(RESNET50, 1)):
         assert wire.total(rows) == 0
