@@ -28,6 +28,7 @@ def write_whole(path: str | Path, write: Callable[[IO[Any]], object], binary: bo
     a link, the file that it leads to is written. A pipe or a character device is written to as it is. Texts
     are in UTF-8. `InputError` for what the system refuses, and for a folder, a socket or a block device.
     """
+    check_path(path)
     path = Path(path)
     if "\0" in str(path):
         raise InputError(f"cannot write {str(path)!r}: no file name holds a null character")
@@ -42,6 +43,12 @@ def write_whole(path: str | Path, write: Callable[[IO[Any]], object], binary: bo
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     return path
+
+
+def check_path(path: object) -> None:
+    """`InputError` unless an argument can be the path of a file."""
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path is {path!r:.60}; it must be the path of a file")
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:

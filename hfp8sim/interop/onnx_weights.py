@@ -50,7 +50,8 @@ def quantise_onnx(
         source, target: `.onnx` files; target is written whole or not at all, without external data.
         fmt: a format of at most 8 bits: its name, its record, or a dtype.
         rounding: a mode of `hs.convert` that takes no random bits.
-        scaled: whether each weight has the smallest scale 2^exponent at which none of its elements saturates.
+        scaled: whether each weight has the smallest scale 2^exponent at which none of its elements saturates, and at
+            which its dtype, float32 or float16, holds the value of every code below that.
 
     Returns:
         The weights as operands, by name.
@@ -75,7 +76,7 @@ def quantise_onnx(
     graph = model.graph
     for tensor in list(_weights(onnx, graph)):
         values = onnx.numpy_helper.to_array(tensor)
-        exponent = _exponent(values, record) if scaled else 0
+        exponent = max(_exponent(values, record), _lowest(values, record)) if scaled else 0
         operand = Operand.encode(values, record, rounding=rounding, exponent=exponent)
         weights[tensor.name] = operand
         write = _dequantized if typed else _looked_up
@@ -134,6 +135,12 @@ def _exponent(values: np.ndarray, fmt: FloatFormat) -> int:
         return 0
     exponent = math.frexp(largest / fmt.max)[1]
     return exponent - 1 if largest <= math.ldexp(fmt.max, exponent - 1) else exponent
+
+
+def _lowest(values: np.ndarray, fmt: FloatFormat) -> int:
+    """The smallest e at which all numbers of a format, times 2^e, are multiples of the dtype's smallest number."""
+    smallest = math.frexp(float(np.finfo(values.dtype).smallest_subnormal))[1] - 1
+    return smallest - fmt.facts.min_exp
 
 
 def _dequantized(onnx: Any, graph: Any, tensor: Any, operand: Operand) -> list[Any]:

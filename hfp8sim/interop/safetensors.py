@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hfp8sim.arrays import checked_array, code_bits, coded_name
 from hfp8sim.errors import InputError, located, one_line
-from hfp8sim.files import write_whole
+from hfp8sim.files import check_path, write_whole
 from hfp8sim.formats import FloatFormat, get_format
 from hfp8sim.formats.dtypes import FORMAT_OF_DTYPE
 from hfp8sim.ops import Operand
@@ -64,6 +64,18 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any] | O
     Raises:
         InputError: no such file, a damaged one, a tensor of another dtype.
     """
+    return load_with_metadata(path)[0]
+
+
+def load_with_metadata(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, NDArray[Any] | Operand], dict[str, str]]:
+    """The tensors of a file, as `load_safetensors` gives them, and all texts of its metadata, by name.
+
+    Raises:
+        InputError: as `load_safetensors`.
+    """
+    check_path(path)
     source = Path(path)
     with located(source):
         try:
@@ -73,15 +85,14 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, NDArray[Any] | O
             raise InputError(error.strerror or str(error)) from None
         header, start = _header(data)
         metadata = header.pop(_METADATA, {})
-        if not isinstance(metadata, dict):
+        if not isinstance(metadata, dict) or not all(isinstance(x, str) for x in metadata.values()):
             raise InputError(f"{_METADATA} must be an object of texts")
-        return {
-            name: _tensor(data[start:], name, entry, metadata) for name, entry in header.items()
-        }
+        content = data[start:]
+        return {name: _tensor(content, name, x, metadata) for name, x in header.items()}, metadata
 
 
 def save_safetensors(
-    path: str | os.PathLike[str],
+    path: str | Path,
     tensors: Mapping[str, ArrayLike | Operand],
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
@@ -100,6 +111,8 @@ def save_safetensors(
     """
     if not isinstance(tensors, Mapping):
         raise InputError(f"tensors is {tensors!r:.60}; it must be arrays by name")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InputError(f"metadata is {metadata!r:.60}; it must be texts by name")
     texts = dict(metadata or {})
     if not all(isinstance(text, str) for pair in texts.items() for text in pair):
         raise InputError("metadata must be texts by name")
@@ -123,7 +136,7 @@ def save_safetensors(
         for name in order:
             file.write(np.ascontiguousarray(stored[name][1]).tobytes())
 
-    return write_whole(Path(path), write, binary=True)
+    return write_whole(path, write, binary=True)
 
 
 # -- writing -----------------------------------------------------------------------------------------

@@ -102,6 +102,26 @@ def test_weight_that_ends_at_the_largest_number_is_not_scaled_further(tmp_path: 
     assert weight.exponent == 3 and (weight.values() == matrix).all()
 
 
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("size", [1e-5, 1e-3, 0.05])
+def test_small_weights_of_binary16_keep_their_values(tmp_path: Path, fmt: str, size: float) -> None:
+    """The scale is of the weight's dtype: binary16 has no 2^−25, and a scale of 0 would make all weights 0."""
+    matrix = (size * MATRIX / np.abs(MATRIX).max()).astype(np.float16)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, (4, 4))],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, (4, 5))],
+        [numpy_helper.from_array(matrix, "w")],
+    )  # fmt: skip
+    path = tmp_path / "half.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), str(path))
+    weight = hs.quantise_onnx(path, tmp_path / "q.onnx", fmt)["w"]
+    model = onnx.load(str(tmp_path / "q.onnx"))
+    (weights,) = ReferenceEvaluator(model).run(None, {"x": np.eye(4, dtype=np.float16)})
+    np.testing.assert_array_equal(weights, weight.values())
+    assert weights.any() and weight.saturated == 0
+
+
 def test_recent_model_keeps_its_opset(tmp_path: Path) -> None:
     hs.quantise_onnx(save(tmp_path / "net.onnx", 21), tmp_path / "q.onnx")
     assert onnx.load(str(tmp_path / "q.onnx")).opset_import[0].version == 21
