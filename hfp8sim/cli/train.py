@@ -20,7 +20,7 @@ from hfp8sim.cli.common import (
     say,
 )
 from hfp8sim.cli.options import BatchOption, MachineOption, WorkloadArgument
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, check_whole_number
 
 if TYPE_CHECKING:
     from hfp8sim.training.runs import Run, StepRecord
@@ -101,6 +101,8 @@ def train(
         raise InputError("--resume needs --out, the directory with the checkpoints")
     if every < 1:
         raise InputError(f"--every is {every}, must be at least 1")
+    if threads is not None:
+        check_whole_number(threads, "threads", 1)
     if watch is not None and out is None:
         raise InputError("--watch needs --out, the directory for its pages")
     defaults = training_defaults(network)

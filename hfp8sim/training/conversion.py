@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
-from hfp8sim.errors import InputError, unknown
+from hfp8sim.errors import InputError, located, unknown
 from hfp8sim.recipes import Recipe, get_recipe, recipes
 from hfp8sim.training import attention, layers, recurrent, steps
 from hfp8sim.training.emulation import NUMBERS_PER_MODULE, Arithmetic, Emulation, Products
 from hfp8sim.training.encoding import learns_alpha
 from hfp8sim.training.interception import NormalisedResult, Scope, not_emulated
+from hfp8sim.units.policy import PolicyLike, rule_pairs
 from hfp8sim.units.profile import Profile, get_profile, profiles
 from hfp8sim.units.sites import BINARY32
 
@@ -57,7 +58,6 @@ UNSUPPORTED = (nn.Bilinear, nn.modules.lazy.LazyModuleMixin)
 #: What a layer gets: a profile, KEEP, or None: the recipe's own arithmetic.
 Value = Profile | str | None
 Rule = tuple[str, Value]
-PolicyLike = str | Mapping[str, str | Profile] | Sequence[tuple[str, str | Profile]]
 
 
 def convert(
@@ -94,8 +94,7 @@ def convert(
         InputError: a layer that cannot be emulated and that the policy does not keep, an unknown profile, a
             rule that fits no module.
     """
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model is {type(model).__name__}; it must be a torch.nn.Module")
+    check_module(model)
     recipe = recipe_of(recipe)
     restore(model)
     if not recipe.emulated:
@@ -123,6 +122,12 @@ def convert(
     return model
 
 
+def check_module(model: Any) -> None:
+    """`InputError` unless the argument `model` is a module of PyTorch."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model is {type(model).__name__}; it must be a torch.nn.Module")
+
+
 def recipe_of(recipe: str | Recipe | Profile) -> Recipe:
     """A recipe by name, file or record; or the recipe of a profile alone."""
     if isinstance(recipe, str) and recipe not in recipes() and recipe in profiles():
@@ -134,6 +139,7 @@ def recipe_of(recipe: str | Recipe | Profile) -> Recipe:
 
 def restore(model: nn.Module) -> nn.Module:
     """Undo `convert`: PyTorch computes everything again. A model that is not converted stays as it is."""
+    check_module(model)
     for module in model.modules():
         plain = _PLAIN.get(type(module))
         if plain is not None:
@@ -153,6 +159,7 @@ def restore(model: nn.Module) -> nn.Module:
 
 def describe(model: nn.Module) -> list[dict[str, str]]:
     """For each emulated layer of a model its `name`, `kind` and `profile`, in the order of `model.modules()`."""
+    check_module(model)
     return [
         {"name": name, "kind": type(module).__name__, "profile": module.products.profile.name}
         for name, module in model.named_modules()
@@ -166,6 +173,19 @@ def emulation_of(model: nn.Module) -> Emulation:
     Raises:
         InputError: a model without emulated products.
     """
+    emulation = find_emulation(model)
+    if emulation is None:
+        raise InputError("the model is not converted: hfp8sim.training.convert(model)")
+    return emulation
+
+
+def find_emulation(model: nn.Module) -> Emulation | None:
+    """What the layers and the functions of a converted model share; None of a model that is not converted.
+
+    Raises:
+        InputError: no module of PyTorch.
+    """
+    check_module(model)
     for module in model.modules():
         if is_emulated(module):
             emulation: Emulation = module.products.emulation
@@ -174,7 +194,7 @@ def emulation_of(model: nn.Module) -> Emulation:
             scope = getattr(hook, "__self__", None)
             if isinstance(scope, Scope):
                 return scope.emulation
-    raise InputError("the model is not converted: hfp8sim.training.convert(model)")
+    return None
 
 
 def quantiser_parameters(model: nn.Module) -> list[Any]:
@@ -182,6 +202,7 @@ def quantiser_parameters(model: nn.Module) -> list[Any]:
 
     `make_optimiser` has them; give them to any other optimiser.
     """
+    check_module(model)
     found: dict[int, Any] = {}
     for module in model.modules():
         if is_emulated(module):
@@ -260,18 +281,11 @@ def _require_supported(name: str, module: nn.Module, value: Value) -> None:
 
 def _parse(policy: PolicyLike) -> list[Rule]:
     """The rules of a policy in order."""
-    if isinstance(policy, str):
-        pairs: list[tuple[str, str | Profile]] = []
-        for part in filter(None, (part.strip() for part in policy.split(","))):
-            rule, _, value = (word.strip() for word in part.rpartition("="))
-            if not rule or not value:
-                raise InputError(
-                    f"policy {part!r}: write it as rule=profile, as in first=fp16,last=fp16"
-                )
-            pairs.append((rule, value))
-    else:
-        pairs = list(policy.items() if isinstance(policy, Mapping) else policy)
-    return [(rule, KEEP if value == KEEP else get_profile(value)) for rule, value in pairs]
+    rules: list[Rule] = []
+    for rule, value in rule_pairs(policy):
+        with located(f"policy {rule}"):
+            rules.append((rule, KEEP if value == KEEP else get_profile(value)))
+    return rules
 
 
 def _assign(named: list[tuple[str, nn.Module]], rules: list[Rule]) -> list[Value]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from hfp8sim.errors import InputError
 from hfp8sim.recipes import Recipe, get_recipe
-from hfp8sim.training.conversion import PolicyLike, emulation_of
+from hfp8sim.training.conversion import emulation_of
 from hfp8sim.training.inference import (
     NORMS,
     Evaluation,
@@ -19,6 +19,7 @@ from hfp8sim.training.inference import (
     quantise,
     retune_batchnorm,
 )
+from hfp8sim.units.policy import PolicyLike
 
 Tensor = Any  #: PyTorch's
 

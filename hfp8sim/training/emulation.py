@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from hfp8sim import ops
-from hfp8sim.errors import InputError
+from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.network import PHASES
 from hfp8sim.network.streams import STREAMS_PER_PHASE, phase_stream
 from hfp8sim.ops import convolutions, updates
@@ -27,6 +27,7 @@ from hfp8sim.training import encoding, volumes
 from hfp8sim.training.encoding import Encoded
 from hfp8sim.training.recording import Recorder
 from hfp8sim.training.scales import Scales
+from hfp8sim.units.accumulator import check_source
 from hfp8sim.units.profile import Profile, get_profile
 from hfp8sim.units.random import step_stream
 from hfp8sim.units.sites import BINARY32, Draw, Place, Site
@@ -57,6 +58,12 @@ class Emulation:
     scales: Scales = dataclasses.field(default_factory=Scales)  #: of operands, and PACT's α
     #: Whether operands are binary32 and sums exact, while calibration looks at them.
     observing: bool = False
+
+    def __post_init__(self) -> None:
+        check_source(self.seed, 0)
+        if self.threads is not None:
+            check_whole_number(self.threads, "threads", 1)
+        check_whole_number(self.step, "first_step", 0)
 
     @contextlib.contextmanager
     def observe(self) -> Iterator[None]:

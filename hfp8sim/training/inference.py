@@ -14,8 +14,9 @@ from torch import nn
 from hfp8sim.errors import InputError, unknown
 from hfp8sim.recipes import Recipe
 from hfp8sim.training import findings
-from hfp8sim.training.conversion import PolicyLike, convert, emulation_of
+from hfp8sim.training.conversion import convert, emulation_of
 from hfp8sim.training.findings import LayerFinding
+from hfp8sim.units.policy import PolicyLike
 from hfp8sim.units.profile import Profile
 
 Tensor = Any  #: PyTorch's

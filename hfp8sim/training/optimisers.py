@@ -64,8 +64,12 @@ class Optimiser(torch.optim.Optimizer):
         threads: int | None, count_stuck: bool,
     ) -> None:  # fmt: skip
         rate = defaults["lr"]
-        if not (rate >= 0 and math.isfinite(rate)):
-            raise InputError(f"lr is {rate}; it must be at least 0 and finite")
+        try:
+            usable = rate >= 0 and math.isfinite(rate)
+        except TypeError:  # neither a number nor a tensor of one
+            usable = False
+        if not usable:
+            raise InputError(f"lr is {rate!r:.60}; it must be at least 0 and finite")
         self.loss_scale = _loss_scale(loss_scale)
         self.scale = self.loss_scale.begin()
         self.seed, self.threads, self.count_stuck = seed, threads, count_stuck
@@ -309,8 +313,9 @@ def parameter_groups(
         update: of every parameter with two or more axes that belongs to an emulated layer.
         other: of biases, normalisations and layers that are kept; `master` by default. PACT's α always follow `master`.
     """
-    from hfp8sim.training.conversion import is_emulated, quantiser_parameters
+    from hfp8sim.training.conversion import check_module, is_emulated, quantiser_parameters
 
+    check_module(model)
     master = Update("master", update.optimiser, nesterov=update.nesterov)
     other = master if other is None else other
     weights: list[Any] = []

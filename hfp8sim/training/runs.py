@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import io
 import itertools
 import math
-import pickle
 import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +25,7 @@ from hfp8sim.training.inference import Evaluation, evaluate
 from hfp8sim.training.losses import cross_entropy
 from hfp8sim.training.networks import NETWORKS, make_network
 from hfp8sim.training.optimisers import StepCounts, make_optimiser
-from hfp8sim.training.weights import load_weights, read_weights
+from hfp8sim.training.weights import load_weights, read_saved, read_weights
 from hfp8sim.units.accumulator import check_source
 
 Tensor = Any  #: PyTorch's
@@ -230,13 +230,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     Raises:
         InputError: a file that cannot be read or is no checkpoint.
     """
-    try:
-        saved = torch.load(path, weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        first = str(error).split("\n")[0]
-        raise InputError(f"{path}: not a checkpoint: {first}") from None
+    saved = read_saved(path, "a checkpoint")
     if not isinstance(saved, dict) or not isinstance(saved.get("settings"), dict):
         raise InputError(f"{path}: not a checkpoint of hfp8sim train")
     return saved
@@ -306,6 +300,8 @@ def network_for(name: str, data: Data) -> nn.Module:
         make = pkgutil.resolve_name(name)
         if not callable(make):
             raise InputError(f"it is a {type(make).__name__}; it must be a function or a class")
+        if _needs_arguments(make):
+            raise InputError("it needs arguments; it must be a function or a class without any")
         model = make()
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"network {name}: {error}") from None
@@ -314,3 +310,14 @@ def network_for(name: str, data: Data) -> nn.Module:
             f"network {name} returned {type(model).__name__}; it must return a torch.nn.Module"
         )
     return model
+
+
+def _needs_arguments(make: Callable[..., Any]) -> bool:
+    """Whether a function or a class cannot be called without arguments, as far as its signature says."""
+    try:
+        inspect.signature(make).bind()
+    except TypeError:
+        return True
+    except ValueError:  # compiled code has no signature
+        return False
+    return False

@@ -14,8 +14,7 @@ from hfp8sim.machine import get_machine
 from hfp8sim.report.report import Report
 from hfp8sim.report.training import StepReport, StepRow, TrainingLog
 from hfp8sim.simulation.run import simulate
-from hfp8sim.training.conversion import is_emulated
-from hfp8sim.training.emulation import Emulation
+from hfp8sim.training.conversion import find_emulation, is_emulated
 from hfp8sim.training.recording import Recorder
 
 #: Multiply-accumulates of one layer and phase beyond which a sample of its outputs is measured.
@@ -64,7 +63,7 @@ class Watch:
         self.log = TrainingLog(name, own | (facts or {}))
         self.reports: dict[int, Report] = {}
         self.done = 0  # steps
-        self.emulation = _emulation(model)
+        self.emulation = find_emulation(model)
         self._scale = self._next_scale()
         self._arm()
 
@@ -161,12 +160,3 @@ def read_log(path: Path) -> TrainingLog:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise InputError(f"{path}: {reason}") from None
     return TrainingLog.from_json(content, str(path))
-
-
-def _emulation(model: nn.Module) -> Emulation | None:
-    """The emulation that the layers of a converted model share; None of a model that is not converted."""
-    for module in model.modules():
-        if is_emulated(module):
-            emulation: Emulation = module.products.emulation
-            return emulation
-    return None

@@ -1,41 +1,33 @@
 """Weights of trained networks: read from files of several kinds, and written as values or as codes.
 
-A safetensors file is eight bytes with the size of a header, little-endian, the header in JSON, and the tensors one after
-the other (huggingface.co/docs/safetensors). The header of a file of codes names each code's format.
+The metadata of a safetensors file of codes have the format and the scales of each tensor.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import math
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from hfp8sim.errors import InputError
-from hfp8sim.files import write_whole
+from hfp8sim.errors import InputError, located, one_line
+from hfp8sim.files import check_path, write_whole
+from hfp8sim.formats import get_format
+from hfp8sim.interop.safetensors import load_with_metadata, save_safetensors
+from hfp8sim.ops import Operand
 from hfp8sim.training.conversion import is_emulated, weight_parts
 from hfp8sim.training.encoding import Encoded
 from hfp8sim.training.functions import array
 from hfp8sim.workloads.readers.onnx_model import import_onnx
 
 Tensor = Any  #: PyTorch's
-
-#: Data types of safetensors.
-_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U8": "u1", "U16": "<u2", "U32": "<u4", "BOOL": "?",
-}  # fmt: skip
-_NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
-_METADATA = "__metadata__"
-#: The longest header that a reader takes, as in the library.
-_LONGEST_HEADER = 100_000_000
 
 
 class WeightFile(NamedTuple):
@@ -58,17 +50,12 @@ def read_weights(path: str | Path) -> WeightFile:
     """
     suffix = Path(path).suffix.lower()
     if suffix == ".safetensors":
-        arrays, _ = read_safetensors(path)
-        return WeightFile({name: torch.from_numpy(x) for name, x in arrays.items()})
+        values, texts = load_with_metadata(path)
+        with located(path):
+            return WeightFile({name: _tensor(name, x, texts) for name, x in values.items()})
     if suffix == ".onnx":
         return WeightFile(_initialisers(path))
-    try:
-        saved = torch.load(path, weights_only=True, map_location="cpu")
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError) as error:
-        first = str(error).split("\n")[0]
-        raise InputError(f"{path}: not a file of torch.save: {first}") from None
+    saved = read_saved(path, "a file of torch.save")
     settings = emulation = None
     if isinstance(saved, dict) and isinstance(saved.get("model"), dict):
         settings, emulation = (
@@ -80,6 +67,29 @@ def read_weights(path: str | Path) -> WeightFile:
     if not tensors or not saved:
         raise InputError(f"{path}: no state_dict: it must hold tensors by name")
     return WeightFile(saved, settings, emulation)
+
+
+def read_saved(path: str | Path, what: str) -> Any:
+    """What torch.save has written into a file, in memory; no code in the file runs.
+
+    Args:
+        what: the file should be, for errors.
+
+    Raises:
+        InputError: a file that cannot be read, that is of another kind, or that holds objects beside tensors, numbers,
+            texts, lists and dicts.
+    """
+    check_path(path)
+    try:
+        return torch.load(path, weights_only=True, map_location="cpu")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from None
+    except pickle.UnpicklingError:  # PyTorch's text advises to run the file's code
+        raise InputError(
+            f"{path}: not {what}: it must hold tensors, numbers and texts, as a state_dict does"
+        ) from None
+    except Exception as error:  # damaged files: of zip, of PyTorch, of Python
+        raise InputError(f"{path}: not {what}: {one_line(error)}") from None
 
 
 def load_weights(
@@ -97,7 +107,7 @@ def load_weights(
         model.load_state_dict((weights or read_weights(path)).state, strict=True)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).split("\n")[1:] if line.strip()]
-        raise InputError(f"{path}: not weights of this network: {' '.join(lines[:1])}") from None
+        raise InputError(f"{path}: not weights of this network: {one_line(lines[0])}") from None
     return model
 
 
@@ -120,55 +130,20 @@ def _initialisers(path: str | Path) -> dict[str, Tensor]:
 # -- safetensors ---------------------------------------------------------------------------------------
 
 
-def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays of a safetensors file, and its metadata.
-
-    Raises:
-        InputError: a file that cannot be read or is damaged.
-    """
+def _tensor(name: str, value: NDArray[Any] | Operand, texts: Mapping[str, str]) -> Tensor:
+    """A tensor of a safetensors file; codes of `hs.save_safetensors` and of `save_quantised` become their values."""
+    if isinstance(value, Operand):
+        return torch.from_numpy(value.values())
+    if f"{name}.format" not in texts or f"{name}.scales" not in texts:
+        return torch.from_numpy(np.array(value))
+    fmt = get_format(texts[f"{name}.format"])
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror or error}") from None
-    size = int.from_bytes(content[:8], "little")
-    if len(content) < 8 or size > min(len(content) - 8, _LONGEST_HEADER):
-        raise InputError(f"{path}: not a safetensors file")
-    try:
-        header = json.loads(content[8 : 8 + size])
-        metadata = header.pop(_METADATA, {})
-        arrays = {}
-        for name, entry in header.items():
-            first, stop = entry["data_offsets"]
-            dtype = np.dtype(_DTYPES[entry["dtype"]])
-            data = content[8 + size + first : 8 + size + stop]
-            arrays[name] = np.frombuffer(data, dtype).reshape(entry["shape"]).copy()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged safetensors file: {error}") from None
-    return arrays, metadata
-
-
-def write_safetensors(
-    path: str | Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]
-) -> Path:
-    """Write arrays into a safetensors file, whole or not at all.
-
-    Raises:
-        InputError: what the system refuses.
-    """
-    header: dict[str, Any] = {_METADATA: metadata}
-    blocks, offset = [], 0
-    for name, x in arrays.items():
-        block = np.ascontiguousarray(x, x.dtype.newbyteorder("<")).tobytes()
-        header[name] = {
-            "dtype": _NAMES[x.dtype], "shape": list(x.shape),
-            "data_offsets": [offset, offset + len(block)],
-        }  # fmt: skip
-        blocks.append(block)
-        offset += len(block)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    content = b"".join([len(text).to_bytes(8, "little"), text, *blocks])
-    return write_whole(path, lambda file: file.write(content), binary=True)
+        scales = [float(scale) for scale in texts[f"{name}.scales"].split()]
+        parts = np.split(value, len(scales))
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"tensor {name!r}: its scales are damaged: {one_line(error)}") from None
+    decoded = [Operand(part, fmt).values() * scale for part, scale in zip(parts, scales)]
+    return torch.from_numpy(np.concatenate(decoded, dtype=np.float32, casting="same_kind"))
 
 
 # -- quantised weights ---------------------------------------------------------------------------------
@@ -208,15 +183,15 @@ def save_quantised(model: nn.Module, path: str | Path) -> Path:
     encoded = encoded_weights(model)
     state = {name: x.detach().cpu() for name, x in model.state_dict().items()}
     if Path(path).suffix.lower() == ".safetensors":
-        arrays = {name: x.numpy() for name, x in state.items()}
+        tensors: dict[str, Any] = dict(state)
         metadata = {"format": "pt"}
         for name, operands in encoded.items():
-            arrays[name] = np.concatenate([encoded.operand.codes for encoded in operands])
+            tensors[name] = np.concatenate([encoded.operand.codes for encoded in operands])
             metadata[f"{name}.format"] = operands[0].operand.format.name
             metadata[f"{name}.scales"] = " ".join(
                 repr(math.ldexp(encoded.step, encoded.operand.exponent)) for encoded in operands
             )
-        return write_safetensors(path, arrays, metadata)
+        return save_safetensors(path, tensors, metadata)
     for name, operands in encoded.items():
         values = np.concatenate([operand.values() for operand in operands])
         state[name] = torch.from_numpy(values).to(state[name].dtype)

@@ -51,6 +51,8 @@ def test_train_watches_and_goes_on_after_a_resume(run: Run, tmp_path) -> None:  
         (["train", "cnn", "--watch", "5"], "--watch needs --out"),
         (["train", "resnet9"], "unknown network 'resnet9'"),
         (["train", "cnn", "--weights", "no.pt"], "no.pt: No such file"),
+        (["train", "cnn", "--threads", "0"], "hfp8sim: threads is 0, must be at least 1"),
+        (["train", "hfp8sim:gemm"], "network hfp8sim:gemm: it needs arguments"),
     ],
 )
 def test_bad_arguments_are_one_line(run: Run, arguments, text) -> None:  # noqa: F811

@@ -266,6 +266,33 @@ def test_bad_models_and_policies_are_refused_before_the_first_step(model, policy
         training.convert(model, policy=policy)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        training.convert, training.restore, training.describe, training.emulation_of,
+        training.quantiser_parameters,
+    ],
+)  # fmt: skip
+def test_calls_refuse_what_is_no_module(call):
+    with pytest.raises(hs.InputError, match=r"model is NoneType; it must be a torch\.nn\.Module"):
+        call(None)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"threads": 0}, "threads is 0, must be at least 1"),
+        ({"seed": -1}, "seed is -1, must be 0"),
+        ({"first_step": 1.5}, "first_step is 1.5; it must be a whole number"),
+        ({"policy": 3}, "policy is 3; it must be rules with profiles"),
+        ({"policy": {3: "fp16"}}, "policy 3: a rule must be a text"),
+    ],
+)
+def test_bad_options_are_refused_before_the_first_step(options, text):
+    with pytest.raises(hs.InputError, match=text):
+        training.convert(nn.Linear(2, 2), **options)
+
+
 def test_product_that_is_not_emulated_names_its_module():
     model = training.convert(nn.Sequential(Bilinear()))
     with pytest.raises(hs.InputError, match="module 0 calls a product that is not emulated"):

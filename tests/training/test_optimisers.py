@@ -233,6 +233,10 @@ def test_bad_settings_and_states_are_refused():
     for rate in (-1.0, float("nan"), float("inf")):
         with pytest.raises(InputError, match=f"lr is {rate}; it must be at least 0 and finite"):
             training.make_optimiser(net, "hfp8", "adam", lr=rate)
+    with pytest.raises(InputError, match="lr is 'fast'; it must be at least 0 and finite"):
+        training.SGD(net.parameters(), "fast")
+    with pytest.raises(InputError, match=r"model is NoneType; it must be a torch\.nn\.Module"):
+        training.make_optimiser(None, "hfp8", lr=0.1)
     optimiser = training.SGD(net.parameters(), 0.1)
     with pytest.raises(InputError, match="not saved by an optimiser of hfp8sim"):
         optimiser.load_state_dict(torch.optim.SGD(net.parameters(), 0.1).state_dict())

@@ -178,3 +178,20 @@ def test_bad_settings_are_named():
         training.Watch(nn.Linear(2, 2), every=0)
     with pytest.raises(InputError, match="nope"):
         training.Watch(nn.Linear(2, 2), machine="nope")
+    with pytest.raises(InputError, match=r"model is NoneType; it must be a torch\.nn\.Module"):
+        training.Watch(None)
+
+
+class Scores(nn.Module):
+    """A product in the model's own code, and no layer of torch.nn."""
+
+    def forward(self, x):
+        return x @ x.T
+
+
+def test_watch_reports_products_of_a_model_without_layers():
+    model = training.convert(Scores(), policy="")
+    watch = training.Watch(model, every=1, threads=1)
+    model(torch.rand(4, 6)).sum()
+    report = watch.after_step(1.0)
+    assert report is not None and [row["phase"] for row in report.layers] == ["fwd"]

@@ -9,13 +9,13 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
+import hfp8sim as hs  # noqa: E402
 from hfp8sim import InputError, get_format, training  # noqa: E402
+from hfp8sim.interop.safetensors import load_with_metadata  # noqa: E402
 from hfp8sim.training.weights import (  # noqa: E402
     load_weights,
-    read_safetensors,
     read_weights,
     save_quantised,
-    write_safetensors,
 )
 
 
@@ -38,6 +38,14 @@ class Net(nn.Module):
 
 
 X = torch.ones(2, 1, 4, 4)
+
+#: The header of a safetensors file of codes with one scale that is none.
+CODES = json.dumps(
+    {
+        "__metadata__": {"w.format": "hfp8-143", "w.scales": "1 one"},
+        "w": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]},
+    }
+).encode()
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,7 @@ def test_saved_values_load_into_the_plain_network(quantised, tmp_path):
 
 def test_saved_codes_have_named_formats(quantised, tmp_path):
     path = save_quantised(quantised, tmp_path / "net.safetensors")
-    arrays, metadata = read_safetensors(path)
+    arrays, metadata = load_with_metadata(path)
     values = load_weights(Net(), save_quantised(quantised, tmp_path / "net.pt")).state_dict()
     assert set(arrays) == set(values)
     assert arrays["conv.weight"].dtype == np.uint8 and arrays["head.weight"].dtype == np.uint16
@@ -82,25 +90,28 @@ def test_saved_codes_have_named_formats(quantised, tmp_path):
     assert len(metadata["attention.in_proj_weight.scales"].split()) == 3
 
 
-def test_safetensors_are_those_of_the_library(tmp_path):
-    """The layout of the format's documentation, byte by byte; a file of the library is read."""
-    path = tmp_path / "x.safetensors"
-    x = np.arange(6, dtype=np.float32).reshape(2, 3).T
-    write_safetensors(path, {"x": x, "n": np.array(7, np.uint8)}, {"k": "v"})
-    content = path.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    assert size % 8 == 0
-    assert json.loads(content[8 : 8 + size]) == {
-        "__metadata__": {"k": "v"},
-        "x": {"dtype": "F32", "shape": [3, 2], "data_offsets": [0, 24]},
-        "n": {"dtype": "U8", "shape": [], "data_offsets": [24, 25]},
-    }
-    assert np.array_equal(np.frombuffer(content, "<f4", 6, 8 + size), [0, 3, 1, 4, 2, 5])
-    arrays, metadata = read_safetensors(path)
-    assert np.array_equal(arrays["x"], x) and arrays["n"] == 7 and metadata == {"k": "v"}
-    header = b'{"y":{"dtype":"I64","shape":[1],"data_offsets":[0,8]}}'
-    path.write_bytes(len(header).to_bytes(8, "little") + header + (5).to_bytes(8, "little"))
-    assert torch.equal(read_weights(path).state["y"], torch.tensor([5]))
+def test_saved_codes_are_read_as_their_values(quantised, tmp_path):
+    """Codes in place of weights would load without an error, and be a thousand times too large."""
+    coded = load_weights(Net(), save_quantised(quantised, tmp_path / "net.safetensors"))
+    plain = load_weights(Net(), save_quantised(quantised, tmp_path / "net.pt"))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(coded.state_dict()[name], value), name
+
+
+def test_codes_of_other_libraries_are_read_as_their_values(tmp_path):
+    """BF16 is the dtype of most weights that are published."""
+    linear = nn.Linear(2, 3).to(torch.bfloat16)
+    state = linear.state_dict() | {"bias": hs.Operand.encode([0.5, 1.0, -2.0], "hfp8-143")}
+    path = hs.save_safetensors(tmp_path / "net.safetensors", state)
+    loaded = load_weights(nn.Linear(2, 3), path)
+    assert torch.equal(loaded.weight, linear.weight.float())
+    assert loaded.bias.tolist() == [0.5, 1.0, -2.0]
+
+
+def test_model_of_bfloat16_is_saved_as_codes(tmp_path):
+    model = training.quantise(nn.Linear(4, 2).to(torch.bfloat16), "hfp8")
+    read = read_weights(save_quantised(model, tmp_path / "net.safetensors")).state
+    assert torch.equal(read["bias"], model.bias.float())
 
 
 def test_onnx_initialisers_are_weights(tmp_path):
@@ -125,12 +136,17 @@ def test_onnx_initialisers_are_weights(tmp_path):
         ("x.onnx", b"no file", "not an ONNX file"),
         ("x.safetensors", b"short", "not a safetensors file"),
         ("x.safetensors", (99).to_bytes(8, "little") + b"{}", "not a safetensors file"),
-        ("x.safetensors", (2).to_bytes(8, "little") + b"[]", "damaged safetensors file"),
+        ("x.safetensors", (2).to_bytes(8, "little") + b"[]", "the header must be an object"),
         (
             "x.safetensors",
             (58).to_bytes(8, "little")
             + b'{"y":{"dtype":"I64","shape":[1],"data_offsets":[0,80]}}   ',
-            "damaged safetensors file",
+            "are not those of I64",
+        ),
+        (
+            "x.safetensors",
+            (len(CODES)).to_bytes(8, "little") + CODES + bytes(4),
+            "x.safetensors: tensor 'w': its scales are damaged",
         ),
     ],
 )
@@ -163,3 +179,11 @@ def test_full_disk_leaves_the_old_file(quantised, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="No space left"):
         save_quantised(quantised, path)
     assert path.read_bytes() == before
+
+
+def test_file_with_objects_is_refused_without_advice_to_run_it(tmp_path):
+    """PyTorch's own error is long, and says how to run the file's code."""
+    torch.save(nn.Linear(2, 2), tmp_path / "x.pt")
+    with pytest.raises(InputError, match="it must hold tensors, numbers and texts") as error:
+        read_weights(tmp_path / "x.pt")
+    assert "weights_only" not in str(error.value) and "\n" not in str(error.value)

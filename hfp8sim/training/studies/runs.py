@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from hfp8sim.recipes import Recipe, get_recipe
-from hfp8sim.training.conversion import PolicyLike, convert, is_emulated
+from hfp8sim.training.conversion import convert, is_emulated
 from hfp8sim.training.runs import Run, Settings
 from hfp8sim.training.studies.frame import Values
+from hfp8sim.units.policy import PolicyLike
 
 #: Steps at the end of a run whose mean loss is its training loss.
 _LAST = 20
