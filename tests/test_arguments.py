@@ -33,6 +33,9 @@ def timed(**arguments: Any) -> object:
     return simulate("digits-cnn", time_only=True, **arguments)
 
 
+LAYER = Layer("f", "linear", 3, 2, 4)
+
+
 def with_tensor(value: Any) -> object:
     return Layer("f", "linear", 3, 2, 4, tensors={"x": value})
 
@@ -109,6 +112,55 @@ CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: hs.save_safetensors("x", any_), "tensors is None; it must be arrays by name"),
     (lambda: with_tensor(RAGGED), "layer 'f', tensor x is no array"),
     (lambda: with_tensor(masked(X)), "layer 'f', tensor x is a masked array"),
+    (
+        lambda: hs.save_safetensors("x", {"a": A}, any_ or 3),
+        "metadata is 3; it must be texts by name",
+    ),
+    (lambda: hs.save_safetensors("x", {"a": A}, {"a": any_}), "metadata must be texts by name"),
+    (lambda: hs.save_safetensors("x", {"__metadata__": A}), "is no name of a tensor"),
+    (lambda: hs.save_safetensors("x", {"a": A.astype(complex)}), "a: a safetensors file holds no"),
+    (lambda: hs.save_safetensors(any_, {"a": A}), "path is None; it must be the path of a file"),
+    (lambda: hs.load_safetensors(any_), "path is None; it must be the path of a file"),
+    (lambda: hs.gemm(A, B, status=any_ or 3), "status is 3; it must be an hs.Status"),
+    (lambda: hs.batched(A, B, status=any_ or 3), "status is 3; it must be an hs.Status"),
+    (
+        lambda: hs.conv_fwd(A[None, :, :, None], B[None, :2, :2, None], status=any_ or 3),
+        "status is 3; it must be an hs.Status",
+    ),
+    (lambda: timed(events_every=4), "events_every=4 needs values, and time_only computes none"),
+    (lambda: hs.calibrate("digits-cnn", seed=-1), "seed is -1, must be 0"),
+    (lambda: hs.calibrate("digits-cnn", "hfp9", "none"), "unknown profile 'hfp9'"),
+    (lambda: hs.calibrate("digits-cnn", method="percentile=101"), "a P above 0 and at most 100"),
+    (lambda: hs.predictions("digits-cnn", phases=["back"]), "unknown phase 'back'"),
+    (lambda: hs.predictions("digits-cnn", policy="fc9=fp16"), "unknown policy rule 'fc9'"),
+    (lambda: hs.Workload("w", ()), "workload 'w' has no layer; it needs at least one"),
+    (lambda: hs.Workload("w", (any_,)), "its layers are .* they must be Layer records"),
+    (lambda: hs.Workload("w", (LAYER, LAYER)), "workload 'w': two layers are named 'f'"),
+    (
+        lambda: hs.Workload("w", (LAYER,), notes="ab"),  # type: ignore[arg-type]
+        "workload 'w': its notes are 'ab'; they must be a list of texts",
+    ),
+    (lambda: hs.Workload("w", (LAYER,), missing=(any_,)), "its missing are .* a list of texts"),
+    (lambda: hs.Workload("w", (LAYER,)).macs("fwd"), r"it must be a list, as in \['fwd'\]"),
+    (lambda: hs.Workload("w", (LAYER,)).macs(["back"]), "unknown phase 'back'"),
+    (
+        lambda: hs.register_profile(hs.get_profile("hfp8").replace(chunk_length=3)),
+        "profile name 'hfp8' is taken by a different profile",
+    ),
+    (lambda: hs.p3109(2, 1), "binary2p1se: K must be 3..16"),
+    (lambda: hs.p3109(16, 4), "binary16p4se: K must be 3..16 and P such that 1..11 exponent bits"),
+    (lambda: hs.p3109(8, 8), "binary8p8se: K must be 3..16 and P such that"),
+    (lambda: hs.p3109(8, 3, signed=any_), "signed is None; it must be True or False"),
+    (lambda: hs.p3109(8, 3, extended=any_ or 1), "extended is 1; it must be True or False"),
+    (lambda: hs.compare(any_), "a comparison takes a list of reports, not None"),
+    (lambda: hs.profiles("analog"), "unknown multiplier 'analog'; known: exact"),
+    (
+        lambda: hs.get_profile("hfp8").replace(chunk_length=2**31),
+        r"chunk_length is 2147483648, must be 0\.\.2147483647",
+    ),
+    (lambda: hs.get_profile("hfp8").replace(name=3), "profile name is 3; it must be a text"),
+    (lambda: hs.get_profile("hfp8").replace(name=" "), "profile name is ' '; it must be a text"),
+    (lambda: timed(system=3), "3: it must be the path of a TOML file"),
     (lambda: load_workload(3), "workload is 3; it must be a name, a path or a Workload"),  # type: ignore[arg-type]
     (lambda: load_workload("resnet18", batch=2**64), "18446744073709551616"),
     (lambda: hs.get_machine(3), "machine is 3; it must be a name, a path or a Machine"),  # type: ignore[arg-type]

@@ -85,9 +85,12 @@ def p3109(k: int, p: int, signed: bool = True, extended: bool = True) -> FloatFo
         InputError: K outside 3..16, or a P that leaves no exponent bit, or more than 11.
     """
     k, p = check_whole_number(k, "K", 0), check_whole_number(p, "P", 0)
+    for argument, value in (("signed", signed), ("extended", extended)):
+        if not isinstance(value, bool):
+            raise InputError(f"{argument} is {value!r:.60}; it must be True or False")
     name = f"binary{k}p{p}{'s' if signed else 'u'}{'e' if extended else 'f'}"
     exponent_bits = k - p if signed else k - p + 1
-    if not 3 <= k <= 16 or not 1 <= p <= k - signed or not 1 <= exponent_bits <= 11:
+    if not 3 <= k <= 16 or not 1 <= p <= k - signed or exponent_bits > 11:
         raise InputError(
             f"{name}: K must be 3..16 and P such that 1..11 exponent bits are left (float64 holds no more)"
         )

@@ -383,14 +383,9 @@ class Workload:
     calibration: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, Iterable) or isinstance(self.layers, str):
-            raise InputError(
-                f"workload {self.name!r}: its layers are {self.layers!r:.60}; they must be Layer records"
-            )
-        object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "notes", tuple(self.notes))
-        object.__setattr__(self, "warnings", tuple(self.warnings))
-        object.__setattr__(self, "missing", tuple(self.missing))
+        kinds = {"layers": Layer, "notes": str, "warnings": str, "missing": str}
+        for name, kind in kinds.items():
+            object.__setattr__(self, name, self._records(name, kind))
         if not self.layers:
             raise InputError(f"workload {self.name!r} has no layer; it needs at least one")
         seen: set[str] = set()
@@ -398,6 +393,18 @@ class Workload:
             if layer.name in seen:
                 raise InputError(f"workload {self.name!r}: two layers are named {layer.name!r}")
             seen.add(layer.name)
+
+    def _records(self, name: str, kind: type) -> tuple[Any, ...]:
+        """A field that holds records of one kind, as a tuple; `InputError` for anything else."""
+        value = getattr(self, name)
+        if isinstance(value, Iterable) and not isinstance(value, str):
+            records = tuple(value)
+            if all(isinstance(record, kind) for record in records):
+                return records
+        wanted = "Layer records" if kind is Layer else "a list of texts"
+        raise InputError(
+            f"workload {self.name!r}: its {name} are {value!r:.60}; they must be {wanted}"
+        )
 
     def __repr__(self) -> str:
         layers = "1 layer" if len(self) == 1 else f"{len(self)} layers"
@@ -431,7 +438,7 @@ class Workload:
 
     def macs(self, phases: Iterable[str] = ("fwd",)) -> int:
         """Multiply-accumulates of the given phases, over the layers that have them."""
-        selected = tuple(phases)
+        selected = check_phases(phases)
         return sum(
             layer.shape(phase).macs
             for layer in self.layers

@@ -27,6 +27,7 @@ from hfp8sim.ops.results import (
     Results,
     Status,
     allocate_result,
+    check_status,
     count_nan_results,
     has_special,
     result_writer,
@@ -342,6 +343,7 @@ class _Work:
             raise InputError(
                 f"profile {self.profile.name} multiplies by bit streams: convolutions take exact products"
             )
+        check_status(status)
         self.seed, self.stream = seed, stream
         self.threads, self.events = thread_count(threads), events
         self.out_dtype, self.status = out_dtype, status

@@ -20,6 +20,7 @@ from hfp8sim.ops.results import (
     Results,
     Status,
     allocate_result,
+    check_status,
     count_nan_results,
     has_special,
     result_writer,
@@ -197,6 +198,7 @@ class Product(NamedTuple):
         profile, a, b, leading = self
         depth, exponent, fmt = a.shape[-1], a.exponent + b.exponent, profile.result_format
         shape = *leading, a.shape[-2], b.shape[-1]
+        check_status(status)
         result = allocate_result(shape, fmt, exponent, out_dtype, out)
         if out is not None and share_memory(out, a, b):
             answer = self.compute(

@@ -33,6 +33,12 @@ class Status:
         self.nonfinite = False
 
 
+def check_status(status: Status | None) -> None:
+    """`InputError` unless the argument `status` can take a product's flags."""
+    if status is not None and not isinstance(status, Status):
+        raise InputError(f"status is {status!r:.60}; it must be an hs.Status")
+
+
 def allocate_result(
     shape: tuple[int, ...],
     fmt: FloatFormat,

@@ -86,6 +86,8 @@ class ComparisonRecord:
 
 def check_reports(reports: Sequence[ReportRecord]) -> None:
     """`InputError` for fewer than two reports, or reports without a common layer and phase."""
+    if not isinstance(reports, Sequence):
+        raise InputError(f"a comparison takes a list of reports, not {reports!r:.60}")
     for report in reports:
         if not hasattr(report, "layers"):
             raise InputError(f"a comparison takes reports, not {report!r:.60}")

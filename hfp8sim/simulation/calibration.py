@@ -20,6 +20,7 @@ from hfp8sim.network import PHASES, Layer, Scaling, Workload, check_phases
 from hfp8sim.simulation.quantise import quantise
 from hfp8sim.simulation.scaling import REGISTER_BIASES, TENSOR_OF, base_name, has_bias_register
 from hfp8sim.units import Profile, get_profile
+from hfp8sim.units.accumulator import check_source
 from hfp8sim.units.policy import PolicyLike, assign, parse
 from hfp8sim.units.profile import MAX_SCALE, operand_roles
 from hfp8sim.workloads import load_workload
@@ -96,10 +97,11 @@ def calibrate(
         workload = load_workload(workload)
     batch = on if on is None or isinstance(on, Workload) else load_workload(on)
     chosen, selected = Method.of(method), check_phases(phases)
+    check_source(seed, 0)
+    profiles = assign(workload, get_profile(profile), parse(policy))
     if chosen.name == "none":
         plain = tuple(layer.replace(calibration={}) for layer in workload)
         return dataclasses.replace(workload, layers=plain, calibration="")
-    profiles = assign(workload, get_profile(profile), parse(policy))
     layers = tuple(
         layer.replace(calibration=_scalings(layer, own, chosen, selected, seed, batch))
         for layer, (own, _) in zip(workload, profiles, strict=True)

@@ -110,6 +110,8 @@ def simulate(
     machine = get_machine(chips.machine if chips is not None and chips.machine else machine)
     if time_only and calibrate not in (None, "none"):
         raise InputError(f"calibrate={calibrate!r} needs values, and time_only computes none")
+    if time_only and events_every != 1:
+        raise InputError(f"events_every={events_every} needs values, and time_only computes none")
     if calibrate is None and calibrate_on is not None:
         raise InputError("calibrate_on needs a method: calibrate max, percentile or mse")
     if calibrate is not None:

@@ -44,7 +44,8 @@ def _assignment(text: str, profile: Profile) -> tuple[str, Any]:
     """The field and the value of one `key=value`."""
     key, equals, value = text.partition("=")
     if not equals:
-        raise InputError(f"--set {text!r}: write it as key=value")
+        raise InputError(f"{text!r}: write it as key=value, as in chunk_length=32")
+    key = key.strip().removeprefix("profile.")  # as a sweep's key has it
     if key not in SETTABLE:
         raise unknown("profile field", key, SETTABLE)
     if key in TOGETHER or not isinstance(getattr(profile, key), int):
@@ -52,7 +53,7 @@ def _assignment(text: str, profile: Profile) -> tuple[str, Any]:
     try:
         return key, int(value)
     except ValueError:
-        raise InputError(f"--set {key}={value}: {key} must be an integer") from None
+        raise InputError(f"{key}={value}: {key} must be an integer") from None
 
 
 def combinations(varied: Sequence[str]) -> Iterator[dict[str, str]]:

@@ -609,6 +609,11 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["compare", "GEMMS", "--vary", "seed=1,x"], "seed must be an integer"),
         (["compare", "GEMMS", "--vary", "chunks=1,2"], "unknown profile field 'chunks'"),
         (["compare", "GEMMS", "--vary", "machine=rapid-core,raptor"], "unknown machine 'raptor'"),
+        (
+            ["compare", "GEMMS", "--vary", "profile.chunks=1,2"],
+            "unknown profile field 'chunks'; did you mean",
+        ),
+        (["run", "GEMMS", "--time-only", "--events", "4"], "events_every=4 needs values"),
         (["compare", "GEMMS", "--vary", "seed=1"], "needs two values or more"),
         (["compare", "GEMMS", "--vary", "seed=1,2", "--columns", "sqnr"], "unknown column 'sqnr'"),
         (["run", "GEMMS", "--columns", "macs"], "--columns goes with --format csv, not table"),

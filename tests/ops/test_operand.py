@@ -82,6 +82,12 @@ def test_operand_is_immutable() -> None:
         (lambda: Operand([0], "hfp8-413"), "unknown format 'hfp8-413'"),
         (lambda: Operand([0], FORMAT, 5000), r"exponent is 5000, must be -400\.\.400"),
         (lambda: Operand([0], FORMAT, 1.5), "exponent is 1.5; it must be a whole number"),  # type: ignore[arg-type]
+        (lambda: Operand([0], FORMAT, -401), r"exponent is -401, must be -400\.\.400"),
+        (
+            lambda: Operand.encode([0.0], FORMAT, exponent="1"),  # type: ignore[arg-type]
+            "exponent is '1'; it must be a whole number",
+        ),
+        (lambda: Operand.encode([0.0], FORMAT, exponent=401), "exponent is 401, must be -400"),
         (lambda: Operand.encode([0.0], FORMAT, exponent=-401), "exponent is -401, must be -400"),
         (
             lambda: gemm(Operand([[0]], FORMAT), [[0]], a_format="hfp8-152"),

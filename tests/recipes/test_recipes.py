@@ -12,6 +12,7 @@ import pytest
 
 from hfp8sim.errors import InputError
 from hfp8sim.recipes import Recipe, describe, get_recipe, load_recipe, recipes, register_recipe
+from hfp8sim.recipes.defaults import training_defaults
 from hfp8sim.recipes.record import MEANINGS, OPERANDS, SITES, changed_recipe, keys
 from hfp8sim.units.sites import BINARY32, STOCHASTIC, Site
 from hfp8sim.units.update import RULES
@@ -228,6 +229,14 @@ def test_registered_recipe() -> None:
     assert get_recipe("mine") is mine
     with pytest.raises(InputError, match="is taken by a different recipe"):
         register_recipe(get_recipe("fp8-2018").replace(name="mine"))
+
+
+def test_defaults_depend_on_the_kind_of_network() -> None:
+    """A language model learns characters with Adam; all other networks classify digits with SGD."""
+    text, images = training_defaults("transformer"), training_defaults("cnn")
+    assert (text.data, text.optimiser, text.decay) == ("help-text", "adam", 0.0)
+    assert (images.data, images.optimiser, images.decay) == ("digits", "sgd", 5e-4)
+    assert training_defaults("module:network") == images
 
 
 def test_json_values_are_complete() -> None:
