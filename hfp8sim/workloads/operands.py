@@ -268,7 +268,7 @@ class _Tensor:
 
     def _draw(self, block: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
         """One block; its random stream is keyed by seed, layer, tensor and block."""
-        from hfp8sim.workloads.normals import normals  # loads the compiler
+        from hfp8sim.kernels.normals import normals  # loads the compiler
 
         name = zlib.crc32(self.layer.name.encode())
         law = distribution(self.layer, self.key)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hfp8sim.workloads import normals
+from hfp8sim.kernels import normals
 
 #: A size with some thousand deviates of the tail, and sizes about a buffer of words.
 SIZES = [3_000_001, 0, 1, 5, 1023, 1024, 1025]
@@ -15,12 +15,12 @@ def numpy_normals(key: list[int], size: int) -> np.ndarray:
 
 def test_words_are_those_of_pcg64() -> None:
     generator = np.random.PCG64([3, 5])
-    state, words = normals._state(generator), np.empty(2048, np.uint32)
-    normals.fill_words(state, words[:48])
-    normals.fill_words(state, words[48:])
-    expected = generator.random_raw(1024)
-    np.testing.assert_array_equal(words[::2], expected & 0xFFFFFFFF)
-    np.testing.assert_array_equal(words[1::2], expected >> 32)
+    source = normals.source_of(generator)
+    for _ in range(3):
+        normals.fill_words(source)
+        expected = generator.random_raw(source.words.size // 2)
+        np.testing.assert_array_equal(source.words[::2], expected & 0xFFFFFFFF)
+        np.testing.assert_array_equal(source.words[1::2], expected >> 32)
 
 
 def test_product_has_its_upper_half() -> None:
