@@ -259,6 +259,13 @@ def check_folder(path: str | Path) -> None:
         raise InputError(f"cannot write into {path}: {error.strerror or error}") from None
 
 
+def check_target(path: str | Path) -> None:
+    """`check_folder` for the folder of a file that is written after hours of work; it must be no folder itself."""
+    check_folder(Path(path).parent)
+    if Path(path).is_dir():
+        raise InputError(f"cannot write {path}: it is a folder")
+
+
 def cache_folder() -> Path:
     """The folder for what is kept between runs: `HFP8SIM_CACHE_DIR`, or `hfp8sim` in the user's cache folder.
 

@@ -17,7 +17,7 @@ import pytest
 
 from hfp8sim import files
 from hfp8sim.errors import InputError
-from hfp8sim.files import write_folder, write_text, write_whole
+from hfp8sim.files import check_target, write_folder, write_text, write_whole
 
 OLD, NEW = "old\n", "new: é\n"
 
@@ -262,3 +262,10 @@ def test_files_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / ".hfp8sim-0.tmp").write_text("of another process")
     write_text(tmp_path / "f", NEW)
     assert names(tmp_path) == {"f", ".hfp8sim-0.tmp"}
+
+
+def test_target_of_long_work_is_checked_before_it(tmp_path: Path) -> None:
+    check_target(tmp_path / "new" / "file")
+    assert not [*(tmp_path / "new").iterdir()]
+    with pytest.raises(InputError, match="new: it is a folder"):
+        check_target(tmp_path / "new")

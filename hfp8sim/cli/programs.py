@@ -239,7 +239,7 @@ def execute(
     ] = None,
 ) -> None:
     """Run a program on the machine: values, events, and where its cycles went."""
-    from hfp8sim.files import write_text
+    from hfp8sim.files import check_target, write_text
     from hfp8sim.isa.program import check_inputs
     from hfp8sim.machine import execute as execute_program
     from hfp8sim.machine import get_machine
@@ -248,6 +248,8 @@ def execute(
 
     for written in (out, timeline):
         check_not_source(written, program, inputs, machine)
+        if written is not None:
+            check_target(written)
     code, target = read_program(program), get_machine(machine)
     if (inputs is None) == (draw is None):
         raise InputError("give either the inputs' .npz or --draw SEED")

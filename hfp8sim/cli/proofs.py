@@ -45,7 +45,7 @@ def verify(
     pair of an addition and every binary32 of a conversion; after an interrupt it resumes.
     """
     from hfp8sim import verify as module
-    from hfp8sim.files import cache_folder
+    from hfp8sim.files import cache_folder, check_target
 
     checks = module.checks(exhaustive)
     for text in only or []:
@@ -57,6 +57,9 @@ def verify(
             print(f"{check.name}: {check.inputs}; {check.against}")
         return 0
     state_path = state or (cache_folder() / "verify-state.json" if exhaustive else None)
+    for path in (state, junit):
+        if path is not None:
+            check_target(path)
     if state_path is not None and fresh:
         state_path.unlink(missing_ok=True)
     try:

@@ -137,13 +137,13 @@ def _run_one(
 
 def _check_timeline(path: Path | None, options: RunOptions) -> None:
     """`InputError` if a timeline is asked for that is impossible or cannot be written, before the run starts."""
-    from hfp8sim.files import check_folder
+    from hfp8sim.files import check_target
     from hfp8sim.machine import get_machine
     from hfp8sim.timing import check_timeline
 
     if path is not None:
         check_timeline(options.time_model or get_machine(options.machine).time_model)
-        check_folder(path.parent)
+        check_target(path)
 
 
 def _simulated(

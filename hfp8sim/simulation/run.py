@@ -9,6 +9,7 @@ from hfp8sim.errors import InputError, check_whole_number
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.machine import Machine, get_machine
 from hfp8sim.network import PHASES, Workload, check_phases
+from hfp8sim.network.records import MAX_SIZE
 from hfp8sim.report.columns import Row
 from hfp8sim.report.record import Origin
 from hfp8sim.report.report import Report
@@ -104,7 +105,7 @@ def simulate(
         check_whole_number(threads, "threads", 1)
     if max_macs is not None:
         check_whole_number(max_macs, "max_macs", 1)
-    check_whole_number(events_every, "events_every", 1)
+    check_whole_number(events_every, "events_every", 1, MAX_SIZE)
     phases = check_phases(phases)
     chips = None if system is None else _checked_system(system, machine, phases)
     machine = get_machine(chips.machine if chips is not None and chips.machine else machine)

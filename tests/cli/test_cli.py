@@ -592,6 +592,12 @@ def refused(answer: tuple[int, str, str], says: str) -> None:
         (["run", "GEMMS", "--out", "/proc/none"], "cannot write into /proc/none"),
         (["run", "GEMMS", "--out", "GEMMS"], "cannot write into"),
         (["run", "GEMMS", "--timeline", "/proc/t.json"], "cannot write into /proc"),
+        (["run", "GEMMS", "--timeline", "/"], "cannot write /: it is a folder"),
+        (["exec", "x.s", "--draw", "1", "--timeline", "/"], "cannot write /: it is a folder"),
+        (["exec", "x.s", "--draw", "1", "--out", "/"], "cannot write /: it is a folder"),
+        (["verify", "--junit", "/"], "cannot write /: it is a folder"),
+        (["verify", "--fresh", "--state", "/"], "cannot write /: it is a folder"),
+        (["run", "GEMMS", "--events", str(1 << 70)], "events_every is 1180591620717411303424"),
         (
             ["run", "GEMMS", "--timeline", "t.json", "--time-model", "scalesim-os"],
             "time model scalesim-os has no timeline; use pipelined",

@@ -43,6 +43,15 @@ def test_exact_sum_of_wide_products() -> None:
         compare(profile, WIDE, WIDE, a, codes(full, full, full * 2.0**-31)[:, None])
 
 
+def test_exact_negative_sum_loses_no_bit() -> None:
+    """One unit of the register's lowest bit is far below −1; rounded toward zero it would still show."""
+    profile = Profile(
+        "p", accumulator="binary32", between_chunks="binary32", chunk_length=0, products_per_step=0,
+        rounding="toward-zero",
+    )  # fmt: skip
+    compare(profile, WIDE, WIDE, codes(-1.0)[None, :], codes(1.0)[:, None])
+
+
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_exact_sum_with_distant_tail(sign: float) -> None:
     """A tie that something 200 binades below decides."""
