@@ -115,13 +115,26 @@ def _multiply_tile(typingctx, a, b, pairs, sums):  # type: ignore[no-untyped-def
 
 
 @jit
+def _pair(table, even, odd):
+    """The numbers of two codes as an element of a panel: int32, the first one in the lower half."""
+    return np.int64(table[even]) & 0xFFFF | np.int64(table[odd]) << 16
+
+
+@jit
+def _numbers_of(pair):
+    """The two numbers of an element of a panel."""
+    word = np.int64(pair)
+    return word << 48 >> 48, word >> 16
+
+
+@jit
 def pack_columns(b, table, panels, norms):
     """Pack B.
 
     Args:
         b: codes (K, N).
         table: `_Integers.table` of their format.
-        panels: int16 (blocks of k, panels of columns, _DEPTH // 2, 2·_COLUMNS).
+        panels: int32 (blocks of k, panels of columns, _DEPTH // 2, _COLUMNS).
         norms: memory for int64 (N,).
 
     Returns:
@@ -133,42 +146,61 @@ def pack_columns(b, table, panels, norms):
             norms[j] = 0
         start = block * _DEPTH
         depth = min(_DEPTH, b.shape[0] - start)
-        for k in range(depth):
-            for j in range(b.shape[1]):
-                x = table[b[start + k, j]]
-                unfit |= x == _UNFIT
-                panels[block, j // _COLUMNS, k // 2, 2 * (j % _COLUMNS) + k % 2] = x
-                norms[j] += np.int64(x) * np.int64(x)
+        for k in range(0, depth, 2):
+            # The second number of a last pair is zero, whatever A's panel has there.
+            whole = k + 1 < depth
+            kept, even, odd = -1 if whole else 0xFFFF, b[start + k], b[start + k + whole]
+            for j in range(0, b.shape[1], _COLUMNS):
+                target, some = panels[block, j // _COLUMNS, k // 2], even[j : j + _COLUMNS]
+                others, own = odd[j : j + _COLUMNS], norms[j : j + _COLUMNS]
+                for c in range(some.size):
+                    target[c] = _pair(table, some[c], others[c]) & kept
+                for c in range(some.size):
+                    x, y = _numbers_of(target[c])
+                    unfit |= (x == _UNFIT) | (y == _UNFIT)
+                    own[c] += x * x + y * y
         for j in range(b.shape[1]):
-            if depth % 2:  # the pair's second product is zero, whatever A's panel has there
-                panels[block, j // _COLUMNS, depth // 2, 2 * (j % _COLUMNS) + 1] = 0
             most = max(most, norms[j])
     return -1 if unfit else most
 
 
 @jit
-def _pack_rows(a, first, rows, start, depth, table, panels, exceptions, count):
+def _pack_rows(a, first, rows, start, depth, table, panels, line, exceptions, count):
     """Pack rows of A, from `first` on, and elements of k, from `start` on.
 
     Args:
+        line: memory for a row: int32 (_DEPTH // 2,), and the same as int16.
         exceptions: int64 (most, 2): row and k of elements that do not fit.
         count: of exceptions so far.
 
     Returns:
         The largest squared norm of a row; how many exceptions there are, at most one more than `exceptions` has room for.
     """
-    most = 0
+    most, (pairs, halves) = 0, line
     for i in range(rows):
-        norm = 0
-        for k in range(depth):
-            x = table[a[first + i, start + k]]
-            if x == _UNFIT:
-                x = np.int16(0)
-                if count < len(exceptions):
-                    exceptions[count, 0], exceptions[count, 1] = first + i, start + k
-                count = min(count + 1, len(exceptions) + 1)
-            panels[i // _ROWS, k // 2, 2 * (i % _ROWS) + k % 2] = x
-            norm += np.int64(x) * np.int64(x)
+        codes = a[first + i, start : start + depth]
+        for p in range(depth // 2):
+            pairs[p] = _pair(table, codes[2 * p], codes[2 * p + 1])
+        if depth % 2:
+            pairs[depth // 2] = _pair(table, codes[depth - 1], codes[depth - 1]) & 0xFFFF
+        norm, unfit = 0, False
+        packed = pairs[: (depth + 1) // 2]
+        for p in range(packed.size):
+            x, y = _numbers_of(packed[p])
+            unfit |= (x == _UNFIT) | (y == _UNFIT)
+            norm += x * x + y * y
+        if unfit:
+            norm = 0
+            for k in range(depth):
+                if halves[k] == _UNFIT:
+                    halves[k] = 0
+                    if count < len(exceptions):
+                        exceptions[count, 0], exceptions[count, 1] = first + i, start + k
+                    count = min(count + 1, len(exceptions) + 1)
+                norm += np.int64(halves[k]) * np.int64(halves[k])
+        target, row = panels[i // _ROWS], i % _ROWS
+        for p in range(packed.size):
+            target[p, row] = packed[p]
         most = max(most, norm)
     return most, count
 
@@ -195,14 +227,14 @@ def multiply_rows(a, b, span, table, panels, numbers, unit, work, product):
         panels: of B, by `pack_columns`.
         numbers: of A's codes and of B's codes.
         unit: of the sums.
-        work: memory: panels of A, int16 (_BLOCK_ROWS // _ROWS, _DEPTH // 2, 2·_ROWS); a tile of sums, int32 (_ROWS, _COLUMNS);
-            exceptions, int64 (most, 2).
+        work: memory: panels of A, int32 (_BLOCK_ROWS // _ROWS, _DEPTH // 2, _ROWS); `line` of `_pack_rows`; a tile of sums,
+            int32 (_ROWS, _COLUMNS); exceptions, int64 (most, 2).
         product: float64 (M, N).
 
     Returns:
         The largest squared norm of a row of a block; −1 if there are too many exceptions.
     """
-    rows_packed, sums, exceptions = work
+    rows_packed, line, sums, exceptions = work
     most, found, (depth, columns) = 0, 0, b.shape
     a_address, b_address = np.int64(rows_packed.ctypes.data), np.int64(panels.ctypes.data)
     for top in range(span[0], span[1], _BLOCK_ROWS):
@@ -210,7 +242,9 @@ def multiply_rows(a, b, span, table, panels, numbers, unit, work, product):
         for block in range(panels.shape[0]):
             k = block * _DEPTH
             size = min(_DEPTH, depth - k)
-            norm, found = _pack_rows(a, top, rows, k, size, table, rows_packed, exceptions, found)
+            norm, found = _pack_rows(
+                a, top, rows, k, size, table, rows_packed, line, exceptions, found
+            )
             most = max(most, norm)
             if found > len(exceptions):
                 return -1
@@ -252,8 +286,8 @@ def integer_product(
         return None
     left, right = units
     memory = _WORKSPACE
-    shape = -(-depth // _DEPTH), -(-n // _COLUMNS), _DEPTH // 2, 2 * _COLUMNS
-    panels = memory.array("b", shape, np.int16)
+    shape = -(-depth // _DEPTH), -(-n // _COLUMNS), _DEPTH // 2, _COLUMNS
+    panels = memory.array("b", shape, np.int32)
     column_norm = pack_columns(b, right.table, panels, np.empty(n, np.int64))
     if column_norm < 0:
         return None
@@ -263,8 +297,10 @@ def integer_product(
 
     def multiply(rows: slice) -> None:
         room = max((rows.stop - rows.start) * depth // _ELEMENTS_PER_EXCEPTION, 1)
+        line = memory.array("line", (_DEPTH // 2,), np.int32)
         work = (
-            memory.array("a", (_BLOCK_ROWS // _ROWS, _DEPTH // 2, 2 * _ROWS), np.int16),
+            memory.array("a", (_BLOCK_ROWS // _ROWS, _DEPTH // 2, _ROWS), np.int32),
+            (line, line.view(np.int16)),
             memory.array("sums", (_ROWS, _COLUMNS), np.int32),
             np.empty((room, 2), np.int64),
         )

@@ -105,6 +105,14 @@ def test_sums_just_below_the_limit_are_exact() -> None:
             np.testing.assert_array_equal(product, expected(a[:, :k], b[:k], HFP8, HFP8))
 
 
+def test_last_of_an_odd_number_of_products_counts_once() -> None:
+    """5·15·2^10·13·2^11 units: half a pair more would exceed 31 bits."""
+    step = HFP8.facts.min_exp
+    a = HFP8.encode(np.full((6, 5), np.ldexp(1.875, step + 17)))
+    b = HFP8.encode(np.full((5, 64), np.ldexp(1.625, step + 14)))
+    assert integer_product(a, b, HFP8, HFP8) is not None
+
+
 def test_a_large_row_in_an_early_block_is_refused() -> None:
     a, b = np.zeros((500, 512), np.uint8), HFP8.encode(np.full((512, 64), 0.25))
     a[0, :256] = HFP8.encode(16.0)
