@@ -5,6 +5,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from hfp8sim._numba.interpreted import nothing_interpreted
 from hfp8sim.errors import InputError
 from hfp8sim.formats import get_format
 from hfp8sim.lowering import Finish, lower_layer
@@ -14,6 +15,13 @@ from hfp8sim.ops import gemm
 from hfp8sim.testing.strategies import profiles
 from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs
+
+
+@pytest.fixture(autouse=True)
+def compiled_loop():
+    """Short programs run in the compiled loop, too, which goes on from tile to tile by itself."""
+    with nothing_interpreted():
+        yield
 
 
 def check(

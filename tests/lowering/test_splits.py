@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hfp8sim._numba.interpreted import nothing_interpreted
 from hfp8sim.errors import InputError
 from hfp8sim.isa import decode, disassemble
 from hfp8sim.isa.segments import segments
@@ -43,6 +45,13 @@ PROFILES = [
     get_profile("rapid").replace(sum_order="chain", chunk_length=7),
 ]
 GRIDS = [(1, 4, 2), (1, 2, 4), (1, 1, 8), (1, 8, 1), (3, 2, 1), (2, 2, 2), (3, 1, 2), (1, 3, 2)]
+
+
+@pytest.fixture(autouse=True)
+def compiled_loop() -> Iterator[None]:
+    """Short programs run in the compiled loop, too, which goes on from tile to tile by itself."""
+    with nothing_interpreted():
+        yield
 
 
 def assert_bits(layer, phase, profile, split, machine=RING, threads=1, tile=None, seed=0):  # type: ignore[no-untyped-def]

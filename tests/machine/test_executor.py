@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from hfp8sim._numba.interpreted import nothing_interpreted
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
@@ -18,6 +19,13 @@ from hfp8sim.simulation.values import count_gated
 from hfp8sim.units.profile import get_profile
 from tests.lowering.layers import expected, layer_inputs, unfolded
 from tests.machine.test_check import BODY, HEAD
+
+
+@pytest.fixture(autouse=True)
+def compiled_loop():
+    """Short programs run in the compiled loop, too, which goes on from tile to tile by itself."""
+    with nothing_interpreted():
+        yield
 
 
 def operands(rng=None, m=8, k=32, n=16):
