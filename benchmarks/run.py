@@ -140,7 +140,10 @@ def page(document: dict[str, Any]) -> str:
         for row in rows:
             if row["group"] == group:
                 ratio, target = row["ratio"], row["target"]
-                figures = "" if ratio is None else f"{ratio:.2g}", "" if target is None else target
+                figures = (
+                    "" if ratio is None else f"{ratio:.2g}",
+                    "" if target is None else f"{target:.3g}",
+                )
                 speed = f"{row['speed']:.3g} {row['unit']}"
                 lines.append(f"| {row['name']} | {speed} | {figures[0]} | {figures[1]} | {row['baseline']} |")  # fmt: skip
     return "\n".join(lines)

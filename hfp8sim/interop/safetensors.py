@@ -101,7 +101,8 @@ def save_safetensors(
     Args:
         path: the file; `.safetensors` by convention.
         tensors: arrays, tensors of PyTorch and operands, by name.
-        metadata: further texts.
+        metadata: further texts. Those whose names begin with `hfp8sim.` belong to the tensors of another file: they
+            are left out.
 
     Returns:
         The path.
@@ -113,7 +114,7 @@ def save_safetensors(
         raise InputError(f"tensors is {tensors!r:.60}; it must be arrays by name")
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InputError(f"metadata is {metadata!r:.60}; it must be texts by name")
-    texts = dict(metadata or {})
+    texts = {k: v for k, v in (metadata or {}).items() if not str(k).startswith(_PREFIX)}
     if not all(isinstance(text, str) for pair in texts.items() for text in pair):
         raise InputError("metadata must be texts by name")
     stored = {name: _stored(name, value, texts) for name, value in tensors.items()}

@@ -13,6 +13,7 @@ import pytest
 import hfp8sim as hs
 from hfp8sim.errors import InputError
 from hfp8sim.formats import FloatFormat
+from hfp8sim.interop.safetensors import load_with_metadata
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(3, 5)).astype(np.float32)
@@ -58,6 +59,17 @@ def test_tensors_come_back(tmp_path: Path) -> None:
             assert isinstance(got, hs.Operand)
             assert (got.format, got.exponent) == (expected.format, expected.exponent)
             np.testing.assert_array_equal(got.codes, expected.codes)
+
+
+def test_metadata_of_another_file_describe_no_tensor(tmp_path: Path) -> None:
+    """A caller that decodes the codes and saves them with the metadata that it has read."""
+    path = hs.save_safetensors(tmp_path / "a", {"w": TENSORS["hfp8"]}, {"made by": "a test"})
+    tensors, texts = load_with_metadata(path)
+    assert "hfp8sim.w" in texts
+    again = hs.save_safetensors(tmp_path / "b", {"w": tensors["w"].values()}, texts)  # type: ignore[union-attr]
+    loaded, kept = load_with_metadata(again)
+    assert kept == {"made by": "a test"}
+    np.testing.assert_array_equal(np.asarray(loaded["w"]), TENSORS["hfp8"].values())
 
 
 def test_file_is_mapped_and_aligned(tmp_path: Path) -> None:
