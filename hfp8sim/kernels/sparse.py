@@ -16,16 +16,19 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import config, jit
-from hfp8sim._numba.simd import F32, F64, I16, I64, Code, Lanes
+from hfp8sim._numba.simd import F32, F64, I16, I32, I64, Code, Lanes, vector
 from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.target import processor_has
 from hfp8sim.kernels.workers import share, slices
+from hfp8sim.kernels.zeros import count_nonzero
 
 #: The register tile: vectors of float64.
 _VECTORS, _LANES = 8, 8
 _COLUMNS = _VECTORS * _LANES
 #: Rows of B's block, which stays in the first-level cache.
 _DEPTH = 48
+#: Elements of A that are listed at once.
+_LISTED = 16
 #: Rows of A whose lists are made at once.
 _ROWS = 256
 #: Multiply-accumulates below which BLAS takes less time than to load or compile this module's functions.
@@ -86,12 +89,44 @@ def pack_columns(b, panels):
     return finite
 
 
+@intrinsic
+def _list_vector(typingctx, elements, k, places):  # type: ignore[no-untyped-def]
+    """Number the elements of a vector that are not zero.
+
+    Args:
+        elements: address of _LISTED float32.
+        k: number of the first one.
+        places: address of their numbers, uint16; after the last one, others are written, _LISTED in all.
+
+    Returns:
+        How many there are.
+    """
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        code = Code(builder)
+        lanes = Lanes(code, 32, _LISTED)
+        bits = lanes.load(code.pointer(values[0], F32), 0, lanes.words) & 0x7FFFFFFF
+        numbers = code.value(values[1]).cut(I32).splat(_LISTED) + code.numbers(range(_LISTED), I32)
+        some = bits.differs(0)
+        name = f"x86.avx512.mask.compress.v{_LISTED}i32"
+        numbers = code.call(name, lanes.words, numbers, lanes.const(0), some)
+        code.pointer(values[2], I16).store(numbers.cut(vector(I16, _LISTED)), align=2)
+        return some.count().ir
+
+    address = types.int64
+    return types.int64(address, types.int64, address), codegen
+
+
 @jit
 def _list_terms(row, skip, i, places, counts):
     """Number the elements of row number i of A in each block of k; those that are not zero, if `skip`."""
     for block in range(len(counts)):
         some, own, n = row[block * _DEPTH : (block + 1) * _DEPTH], places[block, i], 0
-        for k in range(some.size):
+        elements, numbers = np.int64(some.ctypes.data), np.int64(own.ctypes.data)
+        listed = some.size // _LISTED * _LISTED if skip else 0
+        for k in range(0, listed, _LISTED):  # the vector ends within the block's memory: n ≤ k
+            n += _list_vector(elements + 4 * k, k, numbers + 2 * n)
+        for k in range(listed, some.size):
             own[n] = np.uint16(k)
             n += some[k] != 0 or not skip
         counts[block, i] = n
@@ -152,7 +187,7 @@ def sparse_product(
     (m, depth), n = a.shape, b.shape[1]
     if m * depth * n < _LEAST_MACS or n < _LEAST_COLUMNS or not available():
         return None
-    if np.count_nonzero(a != 0) > _LARGEST_SHARE * a.size:
+    if count_nonzero(a) > _LARGEST_SHARE * a.size:
         return None
     memory, blocks = _WORKSPACE, -(-depth // _DEPTH)
     panels = memory.array("b", (-(-n // _COLUMNS), depth, _COLUMNS), np.float32)

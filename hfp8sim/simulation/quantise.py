@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat
 from hfp8sim.formats.vocabulary import ZEROS, Zero
+from hfp8sim.kernels.zeros import count_nonzero
 from hfp8sim.ops import convert
 from hfp8sim.units import Profile
 
@@ -70,9 +71,9 @@ def quantise(
         tensor, fmt, profile.operand_rounding, profile.operand_overflow,
         bits=profile.random_bits, seed=seed, stream=stream,
     )  # fmt: skip
-    nonzero, flushed = int(np.count_nonzero(tensor != 0)), 0  # booleans: five times as fast
+    nonzero, flushed = count_nonzero(tensor), 0
     if ZEROS.index(fmt.zero) != Zero.NONE:
-        flushed = nonzero - int(np.count_nonzero(codes & codes.dtype.type(fmt.facts.mag_mask)))
+        flushed = nonzero - count_nonzero(codes, int(fmt.facts.mag_mask))
     return Quantised(
         codes, fmt, nonzero, counts["saturated"], counts["underflowed"], max(flushed, 0)
     )
