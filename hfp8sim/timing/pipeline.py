@@ -104,6 +104,7 @@ PIPELINE = layout(
     accumulators=REGIONS,
     intervals=np.int64,  # number of busy intervals
     busy=(INTERVAL, (_MAX_INTERVALS,)),  # disjoint, in order
+    peak=np.int64,  # most busy intervals since `steady` looked last
     waiting=np.int64,  # number of stores that wait
     stores=(STORE, (_MAX_STORES,)),  # in the order of the program
     cores=np.int64,  # that share the channel in this segment
@@ -201,6 +202,7 @@ def _insert_interval(pipe, place, start, end):
     for i in range(pipe.intervals, place, -1):
         pipe.busy[i] = pipe.busy[i - 1]
     pipe.intervals += 1
+    pipe.peak = max(pipe.peak, pipe.intervals)
     pipe.busy[place].start, pipe.busy[place].end = start, end
 
 
@@ -331,6 +333,7 @@ def _reset(pipe):
     clocks.weights_free = clocks.last_block = clocks.weights_start = clocks.weights_ready = 0
     clocks.result_ready = clocks.loaded = clocks.floor = 0
     pipe.scratchpad.count = pipe.accumulators.count = pipe.intervals = 0
+    pipe.peak = 0
     pipe.fetched = 0
 
 

@@ -3,8 +3,8 @@
 Each unit executes its instructions in program order: loads, weights, array, post, stores. An instruction
 starts when its unit is free, the rows it reads have been written, and the rows it writes have been read by
 all instructions before it. Loads and stores share one channel, which serves requests in order of time.
-Nothing is simulated cycle by cycle: an instruction costs a few comparisons, so the model's run time is linear
-in the number of executed instructions.
+Nothing is simulated cycle by cycle: an instruction costs a few comparisons. Iterations of loops that only repeat
+what the ones before them did are not executed either (`steady`).
 
 Every cycle is booked to one part when the array's clock advances. The cycles of a tile itself go to `compute`
 and `weight_load`, a gap before a tile goes to what the tile waited for. docs/machine.md has the formulas.
@@ -17,10 +17,11 @@ import numpy as np
 
 from hfp8sim._numba.jit import jit
 from hfp8sim.isa.dispatch import dispatch
-from hfp8sim.isa.table import INSTRUCTIONS, UNITS, opcodes_with
+from hfp8sim.isa.table import INSTRUCTIONS, OP, UNITS, opcodes_with
 from hfp8sim.machine.sequencer import step
 from hfp8sim.machine.state import FAULT
 from hfp8sim.timing.costs import FAMILIES
+from hfp8sim.timing.steady import skip_periods
 
 _BARRIER, _MULTIPLIES = opcodes_with("barrier"), opcodes_with("multiplies")
 #: For each opcode, the number of its unit in `UNITS`, or −1.
@@ -43,7 +44,7 @@ def _record_span(span, op, segment, start, end):
 
 
 @jit
-def run(words, core, regs, boxes, op, pipe, model, active, segments, spans):
+def run(words, core, regs, boxes, op, pipe, model, active, segments, spans, steady):
     """Time the program on one core, from barrier to barrier. Each segment begins at cycle 0.
 
     Args:
@@ -53,6 +54,7 @@ def run(words, core, regs, boxes, op, pipe, model, active, segments, spans):
         active: cores that share the channel, int64 for each segment.
         segments: a `SEGMENT` record for each segment, filled.
         spans: `TIMELINE_SPAN` records, filled as far as there are any.
+        steady: the core's `Steady` tables. With empty ones every instruction is executed.
 
     Returns:
         (fault of `step`, index of its instruction, instructions that have a place in the timeline).
@@ -74,3 +76,6 @@ def run(words, core, regs, boxes, op, pipe, model, active, segments, spans):
             number += 1
             if core.halted:
                 return FAULT.none, 0, pipe.executed
+        if steady.tracks.size > 0 and core.depth > 0:
+            if core.pc == core.loops[core.depth - 1].start:
+                skip_periods(words, core, regs, pipe, steady, number, op.opcode == OP.loop)

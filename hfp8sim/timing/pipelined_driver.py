@@ -13,16 +13,19 @@ from hfp8sim._numba.interpreted import interpreted
 from hfp8sim._numba.layouts import record
 from hfp8sim.isa import LINE, Program
 from hfp8sim.isa.segments import Segment, segments
-from hfp8sim.isa.table import UNITS
-from hfp8sim.machine.check import INTERPRETED, examine, refuse
+from hfp8sim.isa.table import LOW, MASK, OP, OPCODE_LOW, UNITS
+from hfp8sim.machine.check import INTERPRETED, refuse
 from hfp8sim.machine.config import Machine
 from hfp8sim.machine.loops import start
 from hfp8sim.machine.state import FAULT, RESOLVED, fault_text
 from hfp8sim.timing import pipelined
 from hfp8sim.timing.parts import LayerTime, Parts
 from hfp8sim.timing.pipeline import MODEL, PARTS, PIPELINE, SEGMENT, TIMELINE_SPAN
+from hfp8sim.timing.steady import no_steady_tables, steady_tables
 
 _NO_SPANS = np.zeros(0, TIMELINE_SPAN)
+#: Whether whole periods of loops are skipped. It changes no result.
+SKIPPING = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,36 +89,79 @@ def _run(
     Returns:
         `SEGMENT` records (cores, segments), and the number of timeline spans of each core.
     """
-    words, size = program.words.astype(np.int64), program.dram_lines * LINE
     active = np.array([min(each.cores, machine.cores) for each in segments(program)], np.int64)
-    model = _model_record(machine)
     cores = int(active.max(initial=1))
     results = np.zeros((cores, len(active)), SEGMENT)
     counts = []
     for core in range(cores) if only is None else (only,):
-        state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
-        pipe = record(PIPELINE)
-        pipe.number = core
-        arguments = (
-            words, state, regs, boxes, record(RESOLVED), pipe, model, active, results[core], spans
-        )  # fmt: skip
-        fault, index, count = _model(program, machine, arguments)(*arguments)
+        skipping = SKIPPING and spans.size == 0 and machine.ring.turnaround == 0
+        fault, index, count = _run_core(
+            program, machine, core, active, results[core], spans, skipping
+        )
+        if (
+            fault != FAULT.none and skipping
+        ):  # To name the first instruction that fails, execute all.
+            fault, index, count = _run_core(
+                program, machine, core, active, results[core], spans, False
+            )
         if fault != FAULT.none:
-            raise refuse(program, int(index), fault_text(fault))
-        counts.append(int(count))
+            raise refuse(program, index, fault_text(fault))
+        counts.append(count)
     # A core beyond the active ones of a segment does nothing in it.
     for number, busy_cores in enumerate(active):
         results[busy_cores:, number] = np.zeros(1, SEGMENT)
     return results, counts
 
 
-def _model(program: Program, machine: Machine, arguments: tuple[Any, ...]) -> Any:
-    """The model's loop over a program: compiled, or interpreted if the program is short."""
-    instructions = examine(program, machine).instructions
-    if instructions > INTERPRETED.left(pipelined.run, *arguments):
-        return pipelined.run
-    INTERPRETED.spend(instructions)
-    return interpreted(pipelined.run)
+def _run_core(
+    program: Program,
+    machine: Machine,
+    core: int,
+    active: NDArray[np.int64],
+    results: NDArray[Any],
+    spans: NDArray[Any],
+    skipping: bool,
+) -> tuple[int, int, int]:
+    """Run the compiled model on one core.
+
+    Args:
+        active: cores that share the channel, for each segment.
+        results: `SEGMENT` records (segments,), filled.
+        skipping: whether whole periods of loops are skipped (`steady`).
+
+    Returns:
+        As `pipelined.run`.
+    """
+    words, size = program.words.astype(np.int64), program.dram_lines * LINE
+    state, regs, boxes = start(words, core, machine.cores, machine.array.columns, size)
+    pipe, model = record(PIPELINE), _model_record(machine)
+    pipe.number = core
+    arguments: tuple[Any, ...] = (
+        words, state, regs, boxes, record(RESOLVED), pipe, model, active, results, spans,
+        no_steady_tables(),
+    )  # fmt: skip
+    instructions = _count_instructions(words)
+    if instructions <= INTERPRETED.left(pipelined.run, *arguments):
+        INTERPRETED.spend(instructions)
+        return interpreted(pipelined.run)(*arguments)  # type: ignore[no-any-return]
+    if skipping:
+        arguments = (*arguments[:-1], steady_tables(state, boxes, pipe, results))
+    fault, index, count = pipelined.run(*arguments)
+    return int(fault), int(index), int(count)
+
+
+def _count_instructions(words: NDArray[np.int64]) -> int:
+    """Instructions that one core executes if it is alone."""
+    total, factors, stops = 0, [1], [words.size]
+    for index, word in enumerate(words.tolist()):
+        while index == stops[-1]:
+            factors.pop()
+            stops.pop()
+        total += factors[-1]
+        if word >> OPCODE_LOW == OP.loop:
+            factors.append(factors[-1] * (word & MASK.count))
+            stops.append(index + 1 + (word >> LOW.body & MASK.body))
+    return total
 
 
 def _model_record(machine: Machine) -> Any:
