@@ -283,6 +283,10 @@ class Value:
             return self._new(self.code.builder.ctpop(self.ir))
         return self.code.call(f"ctpop.v{self.lanes}i{self.bits}", self.type, self)
 
+    def lowest_one(self) -> Value:
+        """The number of the lowest bit that is 1, of an integer that is not zero."""
+        return self._new(self.code.builder.cttz(self.ir, ir.Constant(ir.IntType(1), 1)))
+
     def count(self) -> Value:
         """How many lanes of a comparison are true, int64. (Scalar units do it, beside the vector's.)"""
         return self.mask().widened(I64).population()
@@ -584,11 +588,11 @@ class Lanes:
         """+∞ in all lanes."""
         return Value(self.code, ir.Constant(self.floats, [float("inf")] * self.lanes))
 
-    def load(self, address: Pointer, offset: int, kind: Type) -> Value:
+    def load(self, address: Pointer, offset: Value | int, kind: Type) -> Value:
         """The vector `offset` elements after an address of elements."""
         return (address + offset).load(kind, align=self._align)
 
-    def store(self, value: Value, address: Pointer, offset: int) -> None:
+    def store(self, value: Value, address: Pointer, offset: Value | int) -> None:
         """Write a vector `offset` elements after an address of elements."""
         (address + offset).store(value, align=self._align)
 

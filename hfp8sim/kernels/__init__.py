@@ -13,6 +13,7 @@ from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, Outcome, multiply
 from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, value_writer, write_results
 from hfp8sim.kernels.memory import Reused, Workspace
+from hfp8sim.kernels.nonzeros import LARGEST_SHARE
 from hfp8sim.kernels.pack import Scan, encode, scan, step_number
 from hfp8sim.kernels.panels import (
     Accumulators,
@@ -42,6 +43,7 @@ from hfp8sim.kernels.zero_products import count_nonzero, nonzero
 __all__ = [
     "BLOCKING",
     "EVENTS",
+    "LARGEST_SHARE",
     "MACS_PER_CALL",
     "MACS_WORTH_THREADS",
     "PANEL",

@@ -15,6 +15,8 @@ PANEL = 16
 WIDEST = 3
 #: Columns of B in a panel of binary16 numbers, see `half.py`. A panel of A's has PANEL rows.
 HALF_COLUMNS = 32
+#: Steps of a row that a word lists, see `nonzeros.list_panel`.
+WORD = 64
 
 #: Kinds of events, in the order of the array of counts.
 SWAMPED, OVERFLOWED, UNDERFLOWED = range(3)

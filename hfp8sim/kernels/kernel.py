@@ -4,7 +4,7 @@ Names follow XNNPACK's manner: `f32_away_chop_8x3v_lag5__avx512dq` has lanes of 
 away from zero, after an adder that chops; its tile has 8 rows of 3 vectors, rounding lags 5 rows behind; and it
 is compiled for AVX-512DQ. Defaults are left out; the order of the parts is:
 
-    lane · half · lanewise · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
+    lane · half · lanewise · sparse · products · order · intra-chunk mode, adder · inter-chunk mode, adder · tile · lag · group
     · overflow · underflow · opening · counting · target
 """
 
@@ -44,6 +44,8 @@ class Kernel(NamedTuple):
     lanewise: bool = False
     #: Tiles whose sums stay in binary16's window are computed by the kernel `of_halves`.
     half: bool = False
+    #: Steps with a zero of A are left out; the register tile is one row, and the kernel computes a panel of them.
+    sparse: bool = False
 
     @classmethod
     def of(cls, form: Form, counting: Counting, target: Target) -> Kernel:
@@ -68,7 +70,7 @@ class Kernel(NamedTuple):
     @property
     def narrow(self) -> Kernel:
         """The kernel for the panels of columns that are left over by tiles more than one panel wide."""
-        if self.panels == 1:
+        if self.panels == 1 or self.sparse:
             return self
         tiling = targets.arranged(self.form, self.counting, 2 * self.tiling.rows, 1)
         return self._replace(tiling=tiling)
@@ -82,6 +84,12 @@ class Kernel(NamedTuple):
             overflow=Overflow.IMPOSSIBLE, underflow=Underflow.IMPOSSIBLE,
         )  # fmt: skip
         return Kernel.of(form, Counting.NONE, self.target)
+
+    @property
+    def of_nonzeros(self) -> Kernel:
+        """The kernel that computes the same, and leaves out steps with a zero of A."""
+        vectors = self.target.sparse
+        return self._replace(tiling=Tiling(1, vectors, lag=0, group=vectors), sparse=True)
 
     @property
     def in_halves(self) -> bool:
@@ -116,6 +124,8 @@ class Kernel(NamedTuple):
             parts.append("half")
         if self.lanewise:
             parts.append("lanewise")
+        if self.sparse:
+            parts.append("sparse")
         if form.products != 1:
             parts.append(f"{form.products}p")
         if form.order is not Order.FUSED:
@@ -160,7 +170,10 @@ class Kernel(NamedTuple):
         parts = _Parts(text.split("_"))
         lane = Lane(parts.number("f", "", Lane.FLOAT32))
         half, lanewise = parts.skip("half"), parts.skip("lanewise")
+        sparse = parts.skip("sparse")
         if (half or lane is Lane.FLOAT16) and TARGETS[target].half is None:
+            raise ValueError
+        if sparse and not TARGETS[target].sparse:
             raise ValueError
         products = parts.number("", "p", 1)
         order = parts.member(Order, Order.FUSED)
@@ -176,7 +189,7 @@ class Kernel(NamedTuple):
         form = form._replace(opening=parts.member(Opening, _usual_opening(form)))
         counting = parts.member(Counting, Counting.NONE)
         tiling = Tiling(rows, vectors, lag, group)
-        return cls(form, tiling, counting, TARGETS[target], lanewise, half)
+        return cls(form, tiling, counting, TARGETS[target], lanewise, half, sparse)
 
 
 def _usual_opening(form: Form) -> Opening:

@@ -16,7 +16,8 @@ from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim.kernels.form import HALF_COLUMNS, PANEL
 from hfp8sim.kernels.half import BOUNDS_BYTES, bounds_of, in_window, tile_panels
-from hfp8sim.kernels.microkernel import HALF_TILE, KERNEL, TILE
+from hfp8sim.kernels.microkernel import HALF_TILE, KERNEL, SPARSE_TILE, TILE
+from hfp8sim.kernels.nonzeros import LARGEST_SHARE, list_panel, words_of
 from hfp8sim.kernels.numbers import NUMBERS
 
 #: Packed panels of one operand. A lane is the float of the kernel, 4 or 8 bytes.
@@ -40,6 +41,9 @@ JOB = layout(
     tile=TILE,  # what the macrokernel passes to the microkernel
     half_kernel=np.int64,  # address of a `KERNEL` in lanes of binary16, where the plan has a window
     half_tile=HALF_TILE,
+    sparse_kernel=np.int64,  # address of a sparse `KERNEL`, where the plan may leave out zeros of A
+    sparse_tile=SPARSE_TILE,
+    nonzeros=np.int64,  # address of the words of `list_rows`, uint64; 0: no zeros are left out
     a=PANELS,
     b=PANELS,
     # Address of the sums of open chunks, lane floats (row panels, column panels, PANEL, PANEL); or, unless
@@ -57,6 +61,9 @@ JOB = layout(
     from_zero=np.int64,  # 1: sums begin at zero, whatever the accumulators hold
     keeps_chunks=np.int64,  # 1: the sum of an open chunk is needed by a later job
 )
+
+#: Bytes of a sparse tile's columns of B in a chunk, above which they leave the first-level cache between two rows.
+_B_BYTES = 1 << 15
 
 
 @jit
@@ -84,12 +91,80 @@ def multiply_halves(job, kernel, i, j, first, count):
         call(kernel.function, address_of(tile))
 
 
+@jit
+def list_rows(job, words):
+    """List the elements of a job's rows that are not zero; how many they are.
+
+    The range of k is that of one chunk at a time. Its lists follow those of the range before it, and those of a panel
+    follow those of the panel before it.
+
+    Args:
+        words: of a range.
+    """
+    depth, lists, count = job.a.depth, job.nonzeros, 0
+    for i in range(job.row_panels):
+        first, left = 0, job.steps_left
+        while first < job.steps:
+            many = min(left, job.steps - first)
+            values = job.a.values + (i * depth + first) * PANEL * 4
+            count += list_panel(values, many, lists)
+            first, left, lists = first + many, job.steps_per_chunk, lists + words * PANEL * 8
+    return count
+
+
+@jit
+def multiply_nonzeros(job):
+    """Multiply A with as many column panels as sparse tiles cover, if A has enough zeros to be left out.
+
+    Returns:
+        How many column panels, from the first one on, are done.
+    """
+    if job.nonzeros == 0:
+        return 0
+    kernel, tile, length = (
+        record_at(job.sparse_kernel, KERNEL),
+        job.sparse_tile,
+        job.steps_per_chunk,
+    )
+    columns = job.column_panels // kernel.panels * kernel.panels
+    if columns == 0 or kernel.panels * length * PANEL * 4 > _B_BYTES:
+        return 0
+    steps, words = job.steps, words_of(length)
+    if list_rows(job, words) > LARGEST_SHARE * job.row_panels * PANEL * steps:
+        return 0
+    depth, chunks = job.a.depth * PANEL, job.a.chunks * PANEL
+    ranges = 1 + -(-max(steps - job.steps_left, 0) // length)
+    tile.numbers, tile.counts, tile.keeps = job.numbers, job.counts, job.keeps_chunks
+    tile.b_stride, tile.columns_stride, tile.chunks_stride = depth, depth, chunks
+    first, left, chunk = 0, job.steps_left, 0
+    while first < steps:
+        # One range of k: `tile.steps` steps of chunk number `chunk`, from `first` on.
+        tile.steps = min(left, steps - first)
+        tile.opens, tile.fresh = left == length, job.from_zero and first == 0
+        tile.close = tile.steps == left or job.closes
+        for j in range(0, columns, kernel.panels):
+            b = (j * depth + first * PANEL) * 4
+            tile.b, tile.columns = job.b.values + b, job.b.words + b
+            tile.chunk_columns = job.b.chunk_words + (j * chunks + chunk * PANEL) * 4
+            for i in range(job.row_panels):
+                a = (i * depth + first * PANEL) * 4
+                tile.a, tile.rows = job.a.values + a, job.a.words + a
+                tile.chunk_rows = job.a.chunk_words + (i * chunks + chunk * PANEL) * 4
+                tile.nonzeros = job.nonzeros + (i * ranges + chunk) * words * PANEL * 8
+                cell = (i * job.column_panels + j) * PANEL * PANEL * 4
+                tile.chunk, tile.total = job.chunk + cell * tile.keeps, job.total + cell
+                call(kernel.function, address_of(tile))
+        first, left, chunk = first + tile.steps, length, chunk + 1
+    return columns
+
+
 @functools.cache
-def loop_nest(half: bool) -> Any:
+def loop_nest(half: bool, sparse: bool = False) -> Any:
     """The compiled macrokernel, see `run` inside.
 
     Args:
         half: tiles whose sums stay in its window are computed in lanes of binary16. Else there is no code for them.
+        sparse: zeros of A are left out where there are many. Else there is no code for it.
     """
 
     @jit
@@ -121,7 +196,11 @@ def loop_nest(half: bool) -> Any:
         block = max(1, kernel.block_bytes // (length * bytes_per_step)) * length
         tile.numbers, tile.counts, tile.length = job.numbers, job.counts, length
         tile.b_stride, tile.columns_stride, tile.chunks_stride = depth, words, chunk_words
-        first, chunks = 0, 0
+        first, chunks, column0 = 0, 0, 0
+        if sparse:
+            column0 = multiply_nonzeros(job)
+            if column0 == column_panels:
+                return
         while True:
             # One block of k: `many` steps from `first` on; `chunks` counts the chunks before it.
             many = min(steps - first, block - length + left)
@@ -131,7 +210,7 @@ def loop_nest(half: bool) -> Any:
             tile.close = job.closes if last else 0
             tile.fresh = job.from_zero if first == 0 else 0
             for i0 in range(0, row_panels, group):
-                j = 0
+                j = column0
                 while j < column_panels:
                     count = panels if j + panels <= column_panels else 1
                     if half:

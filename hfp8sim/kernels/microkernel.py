@@ -46,9 +46,9 @@ from hfp8sim._numba.calls import address
 from hfp8sim._numba.jit import jit
 from hfp8sim._numba.layouts import layout
 from hfp8sim._numba.simd import ADDRESS, I64, Block, Code, Value, function
-from hfp8sim.kernels.form import Opening
+from hfp8sim.kernels.form import PANEL, SWAMPED, WORD, Opening
 from hfp8sim.kernels.kernel import Kernel
-from hfp8sim.kernels.steps import DIRECTIONS, Tile, close_chunk, write_step
+from hfp8sim.kernels.steps import DIRECTIONS, SparseOperands, Tile, close_chunk, write_step
 from hfp8sim.kernels.target import Direction, Implementation
 
 _STATE = {
@@ -113,6 +113,27 @@ HALF_TILE = layout(
     wide=np.int64,
 )
 
+#: The argument of a sparse microkernel: rows of a panel, one after another, over a range of k in one chunk.
+SPARSE_TILE = layout(
+    a=np.int64,
+    b=np.int64,
+    rows=np.int64,
+    columns=np.int64,
+    chunk_rows=np.int64,
+    chunk_columns=np.int64,
+    nonzeros=np.int64,  # `nonzeros.list_panel` of A's panel
+    **_STATE,
+    steps=np.int64,
+    opens=np.int64,  # not 0: the range begins a chunk, whose sums are zero; else they are read
+    close=np.int64,  # not 0: the range ends a chunk
+    fresh=np.int64,  # not 0: running totals begin as zeros
+    keeps=np.int64,  # not 0: sums are written
+    b_stride=np.int64,
+    columns_stride=np.int64,
+    chunks_stride=np.int64,
+    wide=np.int64,
+)
+
 #: What of a kernel the loops around it read.
 KERNEL = layout(
     function=np.int64,  # address of the microkernel
@@ -138,6 +159,7 @@ _STRIDES = {
 def _arguments(kernel: Kernel) -> tuple[list[str], list[str]]:
     """Names of the addresses and of the integers that a kernel's function takes."""
     layout = HALF_TILE if kernel.in_halves else LANEWISE_TILE if kernel.lanewise else TILE
+    layout = SPARSE_TILE if kernel.sparse else layout
     names = list(layout.names or ())[:-1]
     return names[: names.index("steps")], names[names.index("steps") :]
 
@@ -155,7 +177,8 @@ def build(module: Any, kernel: Kernel) -> Any:
             for name, argument in zip(names, arguments)
         }
         integers = [code.value(x) for x in arguments[len(names) :]]
-        _Range(code, kernel, pointers, dict(zip(numbers, integers, strict=True))).write()
+        control = _SparseRange if kernel.sparse else _Range
+        control(code, kernel, pointers, dict(zip(numbers, integers, strict=True))).write()
 
     kinds = [ADDRESS] * len(names) + [I64] * len(numbers)
     return function(module, kernel.name, kinds, write, kernel.strict)
@@ -214,10 +237,11 @@ class _Range:
         self._steps(opening, chunk, done)
         tile.store(tile.state_of(code.write_to(done)))
 
-    def _clear_totals(self) -> None:
+    def _clear_totals(self) -> list[Value]:
         """Set the running totals to zero."""
         for r, v in self.tile.cells:
             self.tile.store_total(self.tile.total.zero(), r, v)
+        return []
 
     def _open(self, opening: Block, chunk: Block) -> None:
         """Write the beginning of a chunk, with its first step where that is exact."""
@@ -244,6 +268,81 @@ class _Range:
         state = close_chunk(tile, number, state)
         begun = [now, integers["length"], number + 1, *state]
         code.choose(last, (done, state), (opening, begun))
+
+
+class _SparseRange(_Range):
+    """The control flow of a sparse kernel: the rows of a panel, and of each the steps whose element of A is not zero.
+
+    All steps are rounded: where the sum of a chunk's first step is exact, its rounding changes nothing.
+    """
+
+    def _chunks(self) -> None:
+        """Write the loop over rows."""
+        code, tile = self.code, self.tile
+        none = code.number(0)
+        state = tile.zero_state()
+        taken, *counts = code.repeat(PANEL, self._row, [none, *state.counts, *state.masks])
+        state = tile.state_of([*state.sums, *state.most, *counts])
+        # A step that is left out would have left its sums unchanged.
+        left_out = (self.integers["steps"] * PANEL - taken) * self.kernel.columns
+        if tile.counts_events:
+            state.counts[SWAMPED] = state.counts[SWAMPED] + left_out
+            tile.store_counts(state)
+
+    def _row(self, row: Value, values: list[Value]) -> list[Value]:
+        """Write the range of one row.
+
+        Args:
+            values: steps that have been taken, and the counts of events.
+
+        Returns:
+            The same after the row.
+        """
+        code, tile, integers = self.code, self.tile, self.integers
+        assert isinstance(tile.operands, SparseOperands)
+        tile.operands.number = self.row = row
+        taken, *counts = values
+        code.seldom(integers["fresh"].differs(0), self._clear_totals, [])
+        zeros = tile.zero_state()
+
+        def read() -> list[Value]:
+            return [*tile.loaded_state().sums, *zeros.most]
+
+        sums = code.seldom(integers["opens"].equals(0), read, [*zeros.sums, *zeros.most])
+        words = integers["steps"] + (WORD - 1) >> 6
+        taken, *state = code.repeat(words, self._word, [taken, *sums, *counts])
+
+        closing, done = code.block("close"), code.block("done", state)
+        code.choose(integers["close"].differs(0), (closing, []), (done, state))
+        code.write_to(closing)
+        code.jump(done, close_chunk(tile, code.number(0), state))
+        state = code.write_to(done)
+        code.seldom(integers["keeps"].differs(0), lambda: self._store(state), [])
+        now = tile.state_of(state)
+        return [taken, *now.counts, *now.masks]
+
+    def _word(self, word: Value, values: list[Value]) -> list[Value]:
+        """Write the steps of a row that one word lists."""
+        tile = self.tile
+        taken, *state = values
+        bits = (tile.operands.pointers["nonzeros"] + (word * PANEL + self.row)).load()
+
+        def step(i: Value, values: list[Value]) -> list[Value]:
+            left, *state = values
+            number = word * WORD + left.lowest_one()
+            return [left & left - 1, *write_step(tile, number, state, count=taken + i)]
+
+        count = bits.population()
+        _, *state = self.code.repeat(count, step, [bits, *state])
+        return [taken + count, *state]
+
+    def _store(self, values: list[Value]) -> list[Value]:
+        """Write the sums of a row to memory."""
+        tile = self.tile
+        sums = tile.poisoned(tile.state_of(values))
+        for (r, v), value in zip(tile.cells, sums, strict=True):
+            tile.step.store(value, tile.operands.pointers["chunk"], tile.operands.cell(r, v))
+        return []
 
 
 @intrinsic(prefer_literal=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels import pack
-from hfp8sim.kernels.form import HALF_COLUMNS, PANEL, WIDEST
+from hfp8sim.kernels.form import HALF_COLUMNS, PANEL, WIDEST, WORD
 from hfp8sim.kernels.half import BOUNDS, BOUNDS_BYTES, LARGEST
 from hfp8sim.kernels.memory import Fresh
 from hfp8sim.kernels.select import Plan
@@ -97,6 +97,14 @@ def allocate_panels(
             chunks = -(-(k0 + depth) // plan.chunk_length) - k0 // plan.chunk_length
         chunk_words = memory.array(name + "chunk words", (count, chunks, PANEL), np.uint32)
     return Panels(values, exponents, words, chunk_words)
+
+
+def allocate_nonzeros(
+    plan: Plan, rows: int, depth: int, memory: Fresh = _FRESH
+) -> NDArray[np.uint64]:
+    """Memory for the lists of elements of A that are not zero, see `nonzeros.list_panel`."""
+    ranges, words = depth // plan.chunk_length + 2, -(-plan.chunk_length // WORD)
+    return memory.array("nonzeros", (count_panels(rows), ranges * words, PANEL), np.uint64)
 
 
 class Halves(NamedTuple):

@@ -106,6 +106,7 @@ class Plan:
     formats: tuple[FloatFormat, ...] = ()  #: of the operands
     window: Window | None = None  #: of tiles in lanes of binary16; None: there are none
     share: Share | None = None  #: how much of a product they compute, where that is known
+    sparse: bool = False  #: zeros of A are left out where there are many
 
     @property
     def name(self) -> str:
@@ -157,7 +158,7 @@ class Plan:
     @functools.cached_property
     def function(self) -> int:
         """The address of the macrokernel."""
-        return address(macrokernel.loop_nest(self.window is not None))
+        return address(macrokernel.loop_nest(self.window is not None, self.sparse))
 
     @functools.cached_property
     def kernel_table(self) -> NDArray[np.void]:
@@ -170,6 +171,25 @@ class Plan:
         """An array of one `microkernel.KERNEL` in lanes of binary16; the plan has a window."""
         assert self.kernel is not None
         return kernel_table(self.kernel.of_halves)
+
+    @functools.cached_property
+    def sparse_table(self) -> NDArray[np.void]:
+        """An array of one `microkernel.KERNEL` that leaves out zeros of A; the plan is `sparse`."""
+        assert self.kernel is not None
+        return kernel_table(self.kernel.of_nonzeros)
+
+    @functools.cached_property
+    def leaving_out_zeros(self) -> Plan:
+        """This plan, if possible with zeros of A left out where there are many.
+
+        Steps that add zero must change no sum, and be counted as unchanged.
+        """
+        kernel = self.kernel
+        if kernel is None or not kernel.target.sparse or not self.counts_zero_sums:
+            return self
+        if not kernel.form.one_product or kernel.form.lane is not Lane.FLOAT32:
+            return self
+        return dataclasses.replace(self, sparse=True)
 
     def packer(self, code_bytes: int) -> int:
         """The address of the function that packs codes of so many bytes."""

@@ -96,7 +96,7 @@ class Operands:
     def begin(self) -> None:
         """Write what comes before the first step."""
 
-    def cell(self, row: int, vector: int) -> int:
+    def cell(self, row: int, vector: int) -> Value | int:
         """The place of a vector of outputs in the state in memory."""
         panel, place = divmod(vector * self.kernel.lanes, PANEL)
         return (panel * PANEL + row) * PANEL + place
@@ -120,6 +120,24 @@ class LanewiseOperands(Operands):
         element = self._steps[index] + self.strides[name] * panel + self._rows[row]
         pointer = self.pointers[name] + element
         return lanes.load(pointer, place, vector_of(pointer.element, lanes.lanes))
+
+
+class SparseOperands(Operands):
+    """Operands of a sparse kernel, whose tile is one row of a panel."""
+
+    #: Panels of rows, see `microkernel.SPARSE_TILE`.
+    _OF_ROWS = ("a", "rows", "chunk_rows")
+    #: The number of the row in its panel.
+    number: Value
+
+    def at(self, name: str, index: Value, vector: int = 0) -> Pointer:
+        """The address of row `index` of a panel, there of the tile's row, or of one of its vectors of columns."""
+        place = super().at(name, index, vector)
+        return place + self.number if name in self._OF_ROWS else place
+
+    def cell(self, row: int, vector: int) -> Value:
+        """The place of a vector of outputs in the state in memory."""
+        return self.number * PANEL + super().cell(row, vector)
 
 
 class HalfOperands(Operands):
@@ -163,6 +181,8 @@ class Tile:
         operands = LanewiseOperands if kernel.lanewise else Operands
         if kernel.in_halves:
             operands = HalfOperands
+        if kernel.sparse:
+            operands = SparseOperands
         self.operands = operands(code, kernel, pointers, strides)
         numbers = pointers["numbers"]
         self.intra = Rounding(self.step, kernel, numbers, "halves" if kernel.in_halves else "intra")
@@ -227,6 +247,11 @@ class Tile:
         pointers = self.operands.pointers
         for (r, v), value in zip(self.cells, sums, strict=True):
             self.step.store(value, pointers["chunk"], self.operands.cell(r, v))
+        self.store_counts(state)
+
+    def store_counts(self, state: State) -> None:
+        """Add the counts to those in memory."""
+        pointers = self.operands.pointers
         for event, count in enumerate(state.counts):
             count = count + self.ring.total(event, state.masks[event])
             place = pointers["counts"] + event
@@ -289,14 +314,15 @@ class Tile:
 
 
 def write_step(
-    tile: Tile, number: Value, values: list[Value], opening: bool = False
-) -> list[Value]:
+    tile: Tile, number: Value, values: list[Value], opening: bool = False, count: Value | None = None
+) -> list[Value]:  # fmt: skip
     """Write one step.
 
     Args:
         number: of the step in the range.
         values: of the state before it.
         opening: it is a chunk's first one, of which nothing is rounded.
+        count: of the steps before it, where their numbers are not consecutive.
 
     Returns:
         The values of the state after it.
@@ -308,7 +334,9 @@ def write_step(
     aligned = tile.form.order is Order.ALIGNED
     add = _aligned_adder(tile, number, state.sums) if aligned else _product_adder(tile, number)
     random = _random_addends(tile, number)
-    counter = tile.ring.counter(number, state.masks) if tile.counts_events else Counter()
+    counter = Counter()
+    if tile.counts_events:
+        counter = tile.ring.counter(number if count is None else count, state.masks)
     for first in range(0, len(state.sums), tiling.group):
         group = range(first, min(first + tiling.group, len(state.sums)))
         _step_of_group(tile, group, state, add, None if opening else random, counter)
@@ -372,9 +400,9 @@ def _random_addends(tile: Tile, number: Value) -> Callable[[int], Value | None]:
 
 def _swamped(tile: Tile, old: Value, new: Value, s: Value, product: Value) -> Value:
     """Whether a sum stayed what it was; but for `Counting.UNCHANGED`, though something was added to it."""
-    same = old.equals(new)
     if tile.kernel.counting is Counting.UNCHANGED:
-        return same
+        return old.words().equals(new.words())  # no sum is -0, and integers are compared faster
+    same = old.equals(new)
     if tile.form.order is Order.SERIAL:  # an exact sum changes if something is added
         same = same & s.differs(old)
     else:

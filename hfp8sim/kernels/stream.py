@@ -42,6 +42,7 @@ from hfp8sim.kernels.panels import (
     Panels,
     allocate_accumulators,
     allocate_halves,
+    allocate_nonzeros,
     allocate_panels,
     count_panels,
     packing_parameters,
@@ -249,6 +250,10 @@ class Stream:
             self.table["kernel"]["half_kernel"] = plan.half_table.ctypes.data
             if whole:
                 self._add_halves(rows, 1 if b else columns, depth, memory)
+        if plan.sparse:
+            self.table["kernel"]["sparse_kernel"] = plan.sparse_table.ctypes.data
+            self.nonzeros = allocate_nonzeros(plan, rows, max_k, memory)
+            self.table["kernel"]["nonzeros"] = self.nonzeros.ctypes.data
         self.set_keys(keys)
 
     def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:

@@ -115,6 +115,9 @@ class Target(NamedTuple):
     implementation: Implementation = Implementation.VECTORS
     blocking: Blocking = BLOCKING
     half: HalfLanes | None = None  #: lanes of binary16; None: they would gain nothing
+    #: Vectors of the one row of a register tile that leaves out steps with a zero of A; 0: no kernel does. Their
+    #: roundings take as long as the latency of a row's step.
+    sparse: int = 0
 
     def lanes_of(self, lane: Lane) -> int:
         """Lanes of a vector of floats of another type than float32."""
@@ -136,26 +139,26 @@ _TILES_LOOPS = Tiles((16, 1), (16, 1), (16, 1), (16, 1), (16, 1))
 
 def _x86(
     name: str, features: str, lanes: int, tiles: Tiles, vrange: bool = False, ordered: str = "",
-    half: HalfLanes | None = None,
+    half: HalfLanes | None = None, sparse: int = 0,
 ) -> Target:  # fmt: skip
     needs = frozenset(f"+{feature}" for feature in features.split())
     return Target(
         name, _X86, needs, lanes, "+fma" in needs, Direction.MXCSR, tiles,
-        flush=True, vrange=vrange, ordered=ordered, half=half,
+        flush=True, vrange=vrange, ordered=ordered, half=half, sparse=sparse,
     )  # fmt: skip
 
 
 def _avx512(name: str, features: str = "", half: HalfLanes | None = None) -> Target:
     """AVX-512 with VRANGE, and with more features."""
     needs = f"avx512f avx512dq fma {features}"
-    return _x86(name, needs, 16, _TILES_32, vrange=True, ordered="v", half=half)
+    return _x86(name, needs, 16, _TILES_32, vrange=True, ordered="v", half=half, sparse=4)
 
 
 #: Instruction sets; the first one that the processor has is used.
 _ROWS = (
     _avx512("avx512fp16", "avx512bw avx512fp16", HalfLanes((8, 3))),
     _avx512("avx512dq"),
-    _x86("avx512", "avx512f fma", 16, _TILES_32, ordered="v"),
+    _x86("avx512", "avx512f fma", 16, _TILES_32, ordered="v", sparse=4),
     _x86("avx2fma", "avx2 fma", 8, _TILES_16),
     _x86("avx2", "avx2", 8, _TILES_16),
     _x86("sse2", "", 4, _TILES_16),

@@ -30,6 +30,10 @@ Codes = NDArray[np.unsignedinteger[Any]]
 Counts = NDArray[np.int64]
 #: Bytes of packed values of A and B that a stream holds at most.
 _STREAM_BYTES = kernels.BLOCKING.stream_bytes
+#: Multiply-accumulates of a GEMM below which kernels that leave out zeros are not compiled.
+_LEAST_MACS = 1 << 23
+#: Elements of A in which zeros are counted before.
+_SAMPLE = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +103,26 @@ class Plans:
                     self._plans[key] = Plan(None, "an operand is overwritten on the way")
                 else:
                     scans = kernels.scan(codes[0], a), kernels.scan(codes[1], b)
-                    self._plans[key] = kernels.plan(profile, a, b, *scans, depth, self._count)
+                    plan = kernels.plan(profile, a, b, *scans, depth, self._count)
+                    if _leaves_out_zeros(codes, a, depth):
+                        plan = plan.leaving_out_zeros
+                    self._plans[key] = plan
             return self._plans[key]
+
+
+def _leaves_out_zeros(codes: tuple[Codes, Codes], fmt: FloatFormat, depth: int) -> bool:
+    """Whether kernels that leave out zeros of A are worth their compilation.
+
+    Args:
+        codes: of A, in any order, and of B.
+        fmt: of A.
+        depth: K.
+    """
+    a, b = codes
+    if a.size * b.size < _LEAST_MACS * max(depth, 1):
+        return False
+    some = a.reshape(-1)[:: max(a.size // _SAMPLE, 1)]
+    return int(kernels.nonzero(some[:, None], fmt)[0]) <= kernels.LARGEST_SHARE * some.size
 
 
 class CoreState(NamedTuple):

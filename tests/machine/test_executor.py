@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+from hfp8sim import kernels
 from hfp8sim._numba.interpreted import nothing_interpreted
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
@@ -98,6 +99,44 @@ def test_k_ranges_count_their_own_events(profile, stream_bytes, monkeypatch):
         for threads in (1, 4):
             execution = execute(program, codes, count=True, threads=threads)
             assert (execution.events, execution.gated) == (events, gated)
+
+
+@pytest.mark.parametrize("profile", ["hfp8", "fp8-2018"])
+def test_tiles_leave_out_zeros(profile, monkeypatch):
+    """Tiles of an A with many zeros have the events of `gemm`, on one thread and on several."""
+    monkeypatch.setattr(multiplier, "_LEAST_MACS", 1)
+    monkeypatch.setattr(multiplier, "MACS_WORTH_THREADS", 1)
+    rng, conv = np.random.default_rng(12), Conv(2, 6, 6, 16, 70, (3, 3), padding=(1, 1, 1, 1))
+    for layer in (Layer("fc", "linear", 50, 130, 200), Layer.from_conv("c", conv)):
+        codes = layer_inputs(layer, "fwd", profile, rng)
+        codes["x"][rng.random(codes["x"].shape) < 0.5] = 0
+        a, b = unfolded(layer, "fwd", codes)
+        product, events = gemm(a[0], b[0], profile, events=True)
+        program = lower_layer(layer, "fwd", profile=profile)
+        for threads in (1, 4):
+            execution = execute(program, codes, count=True, threads=threads)
+            assert execution.events == events
+            np.testing.assert_array_equal(execution.outputs["y"].reshape(product.shape), product)
+
+
+@pytest.mark.parametrize("zeros, least_macs, leaves_out", [
+    (0.5, 1, True), (0.5, 50 * 200 * 130 + 1, False), (0.1, 1, False), (0.2, 1, True),
+])  # fmt: skip
+def test_few_zeros_and_small_products_need_no_other_kernel(
+    zeros, least_macs, leaves_out, monkeypatch
+):
+    monkeypatch.setattr(multiplier, "_LEAST_MACS", least_macs)
+    chosen, get = [], multiplier.Plans.get
+    monkeypatch.setattr(
+        multiplier.Plans, "get", lambda *args: chosen.append(get(*args)) or chosen[-1]
+    )
+    rng, layer = np.random.default_rng(13), Layer("fc", "linear", 50, 130, 200)
+    codes = layer_inputs(layer, "fwd", "hfp8", rng)
+    codes["x"][...] = np.maximum(codes["x"] & 0x7F, 1)
+    codes["x"].reshape(-1)[rng.permutation(codes["x"].size) < zeros * codes["x"].size] = 0
+    execute(lower_layer(layer, "fwd", profile="hfp8"), codes, count=True, threads=1)
+    can = bool(kernels.host_target().sparse)
+    assert {plan.sparse for plan in chosen} == {leaves_out and can}
 
 
 def test_csrw_between_tiles_changes_the_stream():
