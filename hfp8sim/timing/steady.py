@@ -368,6 +368,14 @@ def _equal_blocks(regs, a, b, size):
 
 
 @jit
+def _steps_within(unit, a, b, size, step):
+    """By how many steps tiles from a and from b on may move and stay in their units: one line of the grid, one tap
+    or one block. There they load what they load now."""
+    room = min(unit - a % unit, unit - b % unit) - size
+    return room // step if room > 0 else 0
+
+
+@jit
 def _equal_iterations(core, regs, track, before, loop):
     """From this iteration on, how many have tiles of the same sizes as a period earlier.
 
@@ -380,13 +388,22 @@ def _equal_iterations(core, regs, track, before, loop):
     blocks = regs[CSR.b_block] > 0 and counter == COUNTER.k
     if not (image or blocks):
         return most
-    for number in range(most):
-        a, b = (before + number * loop.stride) * size, (value + number * loop.stride) * size
+    number, step = 0, loop.stride * size
+    while number < most:
+        a, b = before * size + number * step, value * size + number * step
         if image and not _equal_boxes(core, regs, track, counter, a, b, size):
             return number
         if blocks and not _equal_blocks(regs, a, b, size):
             return number
-    return most
+        same = _LATEST
+        if blocks:
+            same = _steps_within(regs[CSR.b_block], a, b, size, step)
+        if image and (counter == COUNTER.i) == (track.image == _IMAGE):
+            same = min(same, _steps_within(regs[CSR.grid_width], a, b, size, step))
+        elif image:
+            same = min(same, _steps_within(regs[CSR.image_channels], a, b, size, step))
+        number += same + 1
+    return min(number, most)
 
 
 # -- loops -------------------------------------------------------------------------------------------
