@@ -103,6 +103,8 @@ def train(
         raise InputError(f"--every is {every}, must be at least 1")
     if threads is not None:
         check_whole_number(threads, "threads", 1)
+    if watch is not None and watch < 1:
+        raise InputError(f"--watch is {watch}, must be at least 1")
     if watch is not None and out is None:
         raise InputError("--watch needs --out, the directory for its pages")
     defaults = training_defaults(network)

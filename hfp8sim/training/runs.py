@@ -290,6 +290,8 @@ def network_for(name: str, data: Data) -> nn.Module:
     """A network for some data: one of ours, or the user's own."""
     if ":" not in name:
         if name == "transformer":
+            if data.train.targets is not None:
+                raise InputError(f"network {name} takes a text, and {data.name} has images")
             return make_network(name, data.classes)
         if name in NETWORKS and data.train.targets is None:
             raise InputError(f"network {name} takes images, and {data.name} is a text")
@@ -309,6 +311,8 @@ def network_for(name: str, data: Data) -> nn.Module:
         raise InputError(
             f"network {name} returned {type(model).__name__}; it must return a torch.nn.Module"
         )
+    if not any(True for _ in model.parameters()):
+        raise InputError(f"network {name} has no parameter to train")
     return model
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from torch import nn
 
 from hfp8sim.errors import InputError, located, one_line
 from hfp8sim.files import check_path, write_whole
-from hfp8sim.formats import get_format
 from hfp8sim.interop.safetensors import load_with_metadata, save_safetensors
 from hfp8sim.ops import Operand
 from hfp8sim.training.conversion import is_emulated, weight_parts
@@ -63,7 +63,9 @@ def read_weights(path: str | Path) -> WeightFile:
             for name in ("settings", "emulation")
         )
         saved = saved["model"]
-    tensors = isinstance(saved, dict) and all(isinstance(x, torch.Tensor) for x in saved.values())
+    tensors = isinstance(saved, dict) and all(
+        isinstance(name, str) and isinstance(x, torch.Tensor) for name, x in saved.items()
+    )
     if not tensors or not saved:
         raise InputError(f"{path}: no state_dict: it must hold tensors by name")
     return WeightFile(saved, settings, emulation)
@@ -81,15 +83,17 @@ def read_saved(path: str | Path, what: str) -> Any:
     """
     check_path(path)
     try:
-        return torch.load(path, weights_only=True, map_location="cpu")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files of other programs, which are refused
+            return torch.load(path, weights_only=True, map_location="cpu")
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from None
     except pickle.UnpicklingError:  # PyTorch's text advises to run the file's code
         raise InputError(
             f"{path}: not {what}: it must hold tensors, numbers and texts, as a state_dict does"
         ) from None
-    except Exception as error:  # damaged files: of zip, of PyTorch, of Python
-        raise InputError(f"{path}: not {what}: {one_line(error)}") from None
+    except Exception:  # damaged files: of zip, of PyTorch, of Python
+        raise InputError(f"{path}: torn, or not {what}") from None
 
 
 def load_weights(
@@ -136,14 +140,24 @@ def _tensor(name: str, value: NDArray[Any] | Operand, texts: Mapping[str, str]) 
         return torch.from_numpy(value.values())
     if f"{name}.format" not in texts or f"{name}.scales" not in texts:
         return torch.from_numpy(np.array(value))
-    fmt = get_format(texts[f"{name}.format"])
+    with located(f"tensor {name!r}"):
+        codes = Operand(value, texts[f"{name}.format"])
+        scales = _scales(texts[f"{name}.scales"])
+        if codes.ndim < 1 or codes.shape[0] % len(scales):
+            raise InputError(f"its shape {codes.shape} has no {len(scales)} equal parts")
+        factors = np.repeat(scales, codes.shape[0] // len(scales)).astype(np.float32)
+        return torch.from_numpy((codes.values().T * factors).T.copy())
+
+
+def _scales(text: str) -> list[float]:
+    """The numbers of a text, one or more."""
     try:
-        scales = [float(scale) for scale in texts[f"{name}.scales"].split()]
-        parts = np.split(value, len(scales))
-    except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"tensor {name!r}: its scales are damaged: {one_line(error)}") from None
-    decoded = [Operand(part, fmt).values() * scale for part, scale in zip(parts, scales)]
-    return torch.from_numpy(np.concatenate(decoded, dtype=np.float32, casting="same_kind"))
+        scales = [float(scale) for scale in text.split()]
+    except ValueError:
+        scales = []
+    if not scales:
+        raise InputError(f"its scales are {text!r:.60}; they must be numbers")
+    return scales
 
 
 # -- quantised weights ---------------------------------------------------------------------------------

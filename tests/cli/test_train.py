@@ -48,6 +48,7 @@ def test_train_watches_and_goes_on_after_a_resume(run: Run, tmp_path) -> None:  
         (["train", "cnn", "--recipe", "hfp9"], "unknown recipe 'hfp9'"),
         (["train", "cnn", "--set", "update.bits=3"], "unknown recipe key 'update.bits'"),
         (["train", "cnn", "--every", "0"], "--every is 0, must be at least 1"),
+        (["train", "cnn", "--watch", "0", "--out", "x"], "--watch is 0, must be at least 1"),
         (["train", "cnn", "--watch", "5"], "--watch needs --out"),
         (["train", "resnet9"], "unknown network 'resnet9'"),
         (["train", "cnn", "--weights", "no.pt"], "no.pt: No such file"),

@@ -203,6 +203,8 @@ def test_fifty_steps_give_the_same_weights_in_every_way(tmp_path):
         ({"network": "no.module:f"}, "network no.module:f: No module named 'no'"),
         ({"network": "tests.training.test_runs:scalar"}, "must return a torch.nn.Module"),
         ({"network": "cnn", "data": "help-text"}, "network cnn takes images"),
+        ({"network": "transformer"}, "network transformer takes a text, and digits has images"),
+        ({"network": "torch.nn:Identity"}, "network torch.nn:Identity has no parameter to train"),
         ({"data": "mnist"}, "unknown data set 'mnist'"),
         ({"recipe": "hfp9"}, "unknown recipe 'hfp9'"),
         ({"steps": 0}, "steps is 0"),

@@ -146,7 +146,7 @@ def test_onnx_initialisers_are_weights(tmp_path):
         (
             "x.safetensors",
             (len(CODES)).to_bytes(8, "little") + CODES + bytes(4),
-            "x.safetensors: tensor 'w': its scales are damaged",
+            "x.safetensors: tensor 'w': its scales are '1 one'; they must be numbers",
         ),
     ],
 )
@@ -187,3 +187,25 @@ def test_file_with_objects_is_refused_without_advice_to_run_it(tmp_path):
     with pytest.raises(InputError, match="it must hold tensors, numbers and texts") as error:
         read_weights(tmp_path / "x.pt")
     assert "weights_only" not in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("codes", "scales", "text"),
+    [
+        (np.zeros(4, np.uint8), "", "tensor 'w': its scales are ''; they must be numbers"),
+        (np.zeros(4, np.uint8), "1 2 3", r"tensor 'w': its shape \(4,\) has no 3 equal parts"),
+        (np.zeros((), np.uint8), "1", r"tensor 'w': its shape \(\) has no 1 equal parts"),
+        (np.zeros(4, np.float32), "1", "tensor 'w': codes must hold hfp8-143 codes"),
+    ],
+)
+def test_codes_that_do_not_fit_their_scales_are_refused(tmp_path, codes, scales, text):
+    texts = {"w.format": "hfp8-143", "w.scales": scales}
+    path = hs.save_safetensors(tmp_path / "x.safetensors", {"w": codes}, texts)
+    with pytest.raises(InputError, match=text):
+        read_weights(path)
+
+
+def test_state_dict_without_names_is_refused(tmp_path):
+    torch.save({3: torch.zeros(2)}, tmp_path / "x.pt")
+    with pytest.raises(InputError, match="no state_dict: it must hold tensors by name"):
+        read_weights(tmp_path / "x.pt")
