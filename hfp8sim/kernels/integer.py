@@ -31,6 +31,7 @@ from hfp8sim.formats import FloatFormat
 from hfp8sim.kernels.memory import Workspace
 from hfp8sim.kernels.target import processor_has
 from hfp8sim.kernels.workers import share, slices
+from hfp8sim.kernels.zeros import largest_word
 
 Codes = NDArray[np.unsignedinteger[Any]]
 
@@ -63,10 +64,16 @@ class _Integers(NamedTuple):
 
 
 @functools.lru_cache(64)
+def _numbers(fmt: FloatFormat) -> NDArray[np.float64]:
+    """The number of each code."""
+    return fmt.table()
+
+
+@functools.lru_cache(64)
 def _integers(fmt: FloatFormat, exponent: int) -> _Integers:
     """The numbers of a format of at most 8 bits in units of 2^exponent."""
     unit = math.ldexp(1.0, exponent)
-    numbers = fmt.table()
+    numbers = _numbers(fmt)
     scaled = numbers / unit
     fits = np.isfinite(scaled) & (np.abs(scaled) < -_UNFIT)
     table = np.where(fits, scaled, 0).astype(np.int16)
@@ -336,5 +343,5 @@ def _units(
 def _largest(codes: Codes, fmt: FloatFormat) -> float:
     """The largest magnitude of a number among codes."""
     facts = fmt.facts
-    magnitude = int((codes & codes.dtype.type(facts.mag_mask)).max())
-    return abs(float(fmt.decode(codes.dtype.type(min(magnitude, facts.max_mag)))))
+    magnitude = int(largest_word(codes.reshape(-1), int(facts.mag_mask)))
+    return abs(float(_numbers(fmt)[min(magnitude, facts.max_mag)]))

@@ -172,6 +172,13 @@ def multiply_rows(a, panels, skip, span, work, product):
                 target[c] = sums[i, c]
 
 
+@jit
+def multiply_blocks(a, panels, skip, span, work, product):
+    """`multiply_rows` for any number of rows."""
+    for first in range(span[0], span[1], _ROWS):
+        multiply_rows(a, panels, skip, (first, min(first + _ROWS, span[1])), work, product)
+
+
 def sparse_product(
     a: NDArray[np.float32], b: NDArray[np.float32], threads: int = 1
 ) -> NDArray[np.float64] | None:
@@ -201,9 +208,10 @@ def sparse_product(
             memory.array("block", (_DEPTH, _COLUMNS), np.float64),
             memory.array("sums", (_ROWS, _COLUMNS), np.float64),
         )
-        multiply_rows(a, panels, skip, (rows.start, rows.stop), work, product)
+        multiply_blocks(a, panels, skip, (rows.start, rows.stop), work, product)
 
-    share(multiply, slices(m, _ROWS), threads)
+    per_thread = -(-m // threads)
+    share(multiply, slices(m, -(-per_thread // _ROWS) * _ROWS), threads)
     return product
 
 

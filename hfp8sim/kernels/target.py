@@ -222,6 +222,7 @@ def processor_has(feature: str) -> bool:
     return f"+{feature}" in _features().split(",")
 
 
+@functools.cache
 def _features() -> str:
     """The features of the processor that Numba compiles for, as LLVM spells them."""
     features: str = cpu_target.target_context.codegen().magic_tuple()[2]

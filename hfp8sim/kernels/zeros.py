@@ -1,4 +1,4 @@
-"""How many elements of an array are not zero, by vectors."""
+"""How many elements of an array are not zero, and the largest one, by vectors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from hfp8sim._numba.jit import config, jit
-from hfp8sim._numba.simd import Code, integer, vector
+from hfp8sim._numba.simd import I64, Code, integer, vector
 
 #: Bytes of a vector.
 _VECTOR = 64
@@ -44,6 +44,31 @@ def _count_vectors(typingctx, words, address, mask, vectors):
     return types.int64(words, types.int64, types.int64, types.int64), codegen
 
 
+@intrinsic
+def _largest_of_vectors(typingctx, words, address, mask, vectors):
+    """The largest of the words of some vectors, of which the bits of the mask count; arguments as above."""
+    bits = words.dtype.bitwidth
+
+    def codegen(context, builder, signature, arguments):
+        code = Code(builder)
+        lanes = 8 * _VECTOR // bits
+        kind = vector(integer(bits), lanes)
+        source = code.pointer(arguments[1], kind)
+        kept = code.value(arguments[2]).cut(integer(bits)).splat(lanes)
+
+        def compare(i, most):
+            some = (source + i).load(align=1) & kept
+            return [some.where(some.is_above(most[0]), most[0])]
+
+        most = code.repeat(code.value(arguments[3]), compare, [code.number(0, kind)])[0]
+        while most.lanes > 1:
+            low, high = most.parts(most.lanes // 2)
+            most = high.where(high.is_above(low), low)
+        return most.extracted(0).widened(I64).ir
+
+    return types.int64(words, types.int64, types.int64, types.int64), codegen
+
+
 @jit
 def count_words(words, mask):
     """How many unsigned integers, contiguous and 1-D, have a bit of a mask."""
@@ -52,6 +77,16 @@ def count_words(words, mask):
     for i in range(vectors * (_VECTOR // words.itemsize), words.size):
         total += (np.int64(words[i]) & mask) != 0
     return total
+
+
+@jit
+def largest_word(words, mask):
+    """The largest of the bits of a mask in unsigned integers, contiguous and 1-D; 0 if there are none."""
+    vectors = words.nbytes // _VECTOR
+    most = _largest_of_vectors(words, np.int64(words.ctypes.data), mask, vectors)
+    for i in range(vectors * (_VECTOR // words.itemsize), words.size):
+        most = max(most, np.int64(words[i]) & mask)
+    return most
 
 
 def count_nonzero(array: NDArray[Any], mask: int = -1) -> int:

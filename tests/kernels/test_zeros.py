@@ -1,10 +1,11 @@
-"""Elements that are not zero, against NumPy's count."""
+"""Elements that are not zero, and the largest, against NumPy's."""
 
 import numpy as np
 import pytest
 
+from hfp8sim._numba.jit import config
 from hfp8sim.kernels import zeros
-from hfp8sim.kernels.zeros import count_nonzero
+from hfp8sim.kernels.zeros import count_nonzero, largest_word
 
 
 @pytest.fixture(autouse=True)
@@ -29,3 +30,16 @@ def test_codes_are_counted_by_the_bits_of_a_mask(dtype, mask: int) -> None:
     for array in (codes, codes[1:70], codes[:960].reshape(4, -1)[:, 1:]):
         kept = array & dtype(mask & 0xFF) if mask > 0 else array
         assert count_nonzero(array, mask) == np.count_nonzero(kept)
+
+
+@pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [0, 1, 31, 64, 65, 1000])
+def test_largest_word_is_found_at_every_place(dtype, size: int) -> None:
+    words = np.random.default_rng(size).integers(0, 100, size).astype(dtype)
+    for i in range(0, size, 7):
+        some = words.copy()
+        some[i] = 0xFF
+        assert largest_word(some, 0xFF) == 0xFF
+        assert largest_word(some, 0x7F) == 0x7F
+    assert largest_word(words, 0x7F) == words.max(initial=0)
