@@ -12,7 +12,7 @@ proofs and measurements.
 from hfp8sim.kernels.form import EVENTS, PANEL, SWAMPED
 from hfp8sim.kernels.gemm import MACS_PER_CALL, MACS_WORTH_THREADS, Outcome, multiply
 from hfp8sim.kernels.jobs import Writer, code_writer, pack_codes, value_writer, write_results
-from hfp8sim.kernels.memory import Pool, Reused, Workspace
+from hfp8sim.kernels.memory import Reused, Workspace
 from hfp8sim.kernels.nonzeros import LARGEST_SHARE
 from hfp8sim.kernels.pack import Scan, encode, scan, step_number
 from hfp8sim.kernels.panels import (
@@ -55,7 +55,6 @@ __all__ = [
     "Outcome",
     "Panels",
     "Plan",
-    "Pool",
     "Reused",
     "Scan",
     "Stream",

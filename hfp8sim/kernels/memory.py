@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,31 +58,6 @@ class Reused(Fresh):
             if size <= REUSED_BYTES:
                 self._buffers[name] = buffer
         return buffer
-
-
-class Pool:
-    """Memories that are lent, one after another, to whoever needs some for a while.
-
-    Args:
-        most: memories that are kept for the next borrower.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._free: deque[Reused] = deque(maxlen=most)
-
-    def take(self, count: int) -> list[Reused]:
-        """So many memories, each for this caller alone until it gives them back."""
-        memories = []
-        for _ in range(count):
-            try:
-                memories.append(self._free.pop())
-            except IndexError:
-                memories.append(Reused())
-        return memories
-
-    def give_back(self, memories: Iterable[Reused]) -> None:
-        """Nothing uses these any more. Those that an error leaves in doubt are not given back."""
-        self._free.extend(memories)
 
 
 class Workspace(Reused, threading.local):

@@ -34,12 +34,11 @@ class Core:
         plans: shared by all cores.
         count: also count events of the arithmetic and gated multiply-accumulates.
         threads: of each segment, how many may share a tile.
-        memories: as many as the most of these.
     """
 
     def __init__(
         self, program: Program, machine: Machine, dram: NDArray[np.uint8], number: int, cores: int,
-        plans: Plans, count: bool, threads: Sequence[int], memories: Sequence[kernels.Reused],
+        plans: Plans, count: bool, threads: Sequence[int],
     ) -> None:  # fmt: skip
         self.program, self.count, self.plans = program, count, plans
         self.row_bytes = machine.array.columns
@@ -54,8 +53,9 @@ class Core:
         self.now, self.work = _Resolved(*op.item()), _Work(*self.context.work.item())
         self.operands = Operands(self.context)
         self.tile_state = CoreState(regs, boxes, op, scratchpad, self.row_bytes)
+        memories = [kernels.Reused() for _ in range(max(threads))]
         #: Of each segment, the memories of the threads that share a tile.
-        self.memories = [list(memories[:each]) for each in threads]
+        self.memories = [memories[:each] for each in threads]
         self.sums = Sums()
         #: The sums of the current tile; None before the first.
         self.sum: Sum | None = None

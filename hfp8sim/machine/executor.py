@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hfp8sim import kernels
 from hfp8sim.floating_point import standard_arithmetic
 from hfp8sim.isa import Program, image, instruction_text, outputs
 from hfp8sim.isa.segments import segments
@@ -32,8 +31,6 @@ Log = Callable[[str], object]
 
 #: Seconds after which `execute` checks again whether interrupted cores have ended.
 _JOIN_SECONDS = 0.1
-#: The memories of the last programs' cores, for those of the next: new pages cost as much as small tiles.
-_MEMORIES = kernels.Pool(most=8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +76,8 @@ def execute(
     busy = [min(segment.cores, threads) for segment in segments(program)]
     # Threads without a core of their own share the tiles of the others.
     helpers, plans = [threads // cores for cores in busy], Plans(count, findings.stale_operands)
-    memories = [_MEMORIES.take(max(helpers)) for _ in range(max(busy))]
     cores = [
-        Core(program, machine, dram, number, max(busy), plans, count, helpers, memories[number])
+        Core(program, machine, dram, number, max(busy), plans, count, helpers)
         for number in range(max(busy))
     ]
     interpret_if_short(cores, findings.instructions)
@@ -91,8 +87,6 @@ def execute(
         run(cores[0], MAX_STEPS, threading.Barrier(1))
     else:
         _run_together(cores)
-    for own in memories:
-        _MEMORIES.give_back(own)
     return _execution(program, dram, findings, cores, count)
 
 

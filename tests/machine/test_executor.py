@@ -13,7 +13,7 @@ from hfp8sim._numba.interpreted import nothing_interpreted
 from hfp8sim.errors import InputError
 from hfp8sim.isa import assemble, disassemble
 from hfp8sim.lowering import LayerPhase, lower_layer, lower_workload
-from hfp8sim.machine import execute, executor, get_machine, interpreter, multiplier
+from hfp8sim.machine import execute, get_machine, interpreter, multiplier
 from hfp8sim.network import Conv, Layer, phase_stream
 from hfp8sim.ops import Events, gemm
 from hfp8sim.simulation.values import count_gated
@@ -137,26 +137,6 @@ def test_few_zeros_and_small_products_need_no_other_kernel(
     execute(lower_layer(layer, "fwd", profile="hfp8"), codes, count=True, threads=1)
     can = bool(kernels.host_target().sparse)
     assert {plan.sparse for plan in chosen} == {leaves_out and can}
-
-
-def test_memories_are_lent_to_one_program_after_another(monkeypatch):
-    """A program leaves its cores' memories to the next one, unless it ended with an error."""
-    pool, inputs, program = kernels.Pool(most=2), operands(), assemble(HEAD + BODY)
-    monkeypatch.setattr(executor, "_MEMORIES", pool)
-    for _ in range(2):
-        assert np.array_equal(execute(program, inputs, threads=1).outputs["y"], product(inputs))
-    (first,) = pool.take(1)
-    second, third = pool.take(2)
-    assert first._buffers and not second._buffers and second is not third
-    pool.give_back([first])
-
-    def fail(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(executor, "run", fail)
-        execute(program, inputs, threads=1)
-    assert first not in pool.take(2)
 
 
 def test_csrw_between_tiles_changes_the_stream():
