@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import llvmlite.binding as llvm
-from numba.core import compiler, sigutils, typing
+from numba.core import compiler, sigutils, types, typing
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import _FunctionCompiler
@@ -156,8 +156,15 @@ class LinkedDispatcher(CPUDispatcher):  # type: ignore[misc]
             self._cache.end_turn(sig)
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        """What Numba's type inference asks for at a call by compiled code."""
+        """What Numba's type inference asks for at a call by compiled code.
+
+        Numba would compile a callee anew for each integer that a caller writes as a constant. All integers are one type
+        here. LLVM still knows the constant, once the callee is linked.
+        """
         signature, args = self._callee_compiler.fold_argument_types(args, kws)
+        args = tuple(
+            types.unliteral(arg) if isinstance(arg, types.IntegerLiteral) else arg for arg in args
+        )
         callee = self._callee(tuple(args))
         name = self.py_func.__name__
         template = typing.make_concrete_template(

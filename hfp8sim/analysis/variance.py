@@ -30,7 +30,8 @@ def _fully_swamped(ratio: float, loss: float, n: int) -> tuple[float, float]:
     that full swamping, |sum| ≥ `ratio`·|term|, first happens at step i."""
     weight = retained = 0.0
     # Below √i = ratio/38.5 the probability is 0: erfc of a larger argument underflows in binary64.
-    first = max(2, int(loss) + 1, int((ratio / 38.5) ** 2) + 1)
+    root = ratio / 38.5
+    first = max(2, int(loss) + 1, int(root * root) + 1)
     before = math.erfc(ratio / math.sqrt(2.0 * (first - 1)))
     for i in range(first, n):
         now = math.erfc(ratio / math.sqrt(2.0 * i))

@@ -151,49 +151,12 @@ def add_range(stream, a, b, k0, k_count):
 
 
 @jit
-def _describe_panels(record, panels):
-    """Fill in a `macrokernel.PANELS`."""
-    record.values, record.exponents = panels.values.ctypes.data, panels.exponents.ctypes.data
-    record.words, record.chunk_words = panels.words.ctypes.data, panels.chunk_words.ctypes.data
-    record.depth = panels.values.shape[1]
-    record.steps, record.chunks = panels.words.shape[1], panels.chunk_words.shape[1]
-
-
-@jit
 def copy_panels(record, panels):
     """Let a `macrokernel.PANELS` be another one."""
     record.values, record.exponents = panels.values, panels.exponents
     record.words, record.chunk_words = panels.words, panels.chunk_words
     record.depth, record.steps, record.chunks = panels.depth, panels.steps, panels.chunks
     record.halves, record.bounds = panels.halves, panels.bounds
-
-
-@jit
-def _describe_job(job, function, kernel, a, b, chunk, total, numbers, counts):
-    """Fill in what of a `JOB` does not depend on the range of k."""
-    job.function, job.kernel = function, kernel.ctypes.data
-    _describe_panels(job.a, a)
-    _describe_panels(job.b, b)
-    job.chunk, job.total = chunk.ctypes.data, total.ctypes.data
-    job.numbers, job.counts = numbers.ctypes.data, counts.ctypes.data
-
-
-@jit
-def _describe_stream(
-    address, function, pack_a, pack_b, write, kernel, a, b, chunk, total, numbers, counts, params,
-    result_bytes, products, chunk_length, depth, max_rows, max_columns, max_k,
-):  # fmt: skip
-    """Fill in a `STREAM`, but for the packing parameters. The first arguments are addresses."""
-    stream = stream_at(address)
-    stream.a.function, stream.b.function, stream.out.function = pack_a, pack_b, write
-    _describe_panels(stream.a.panels, a)
-    _describe_panels(stream.b.panels, b)
-    _describe_job(stream.kernel, function, kernel, a, b, chunk, total, numbers, counts)
-    stream.out.params, stream.out.total = params.ctypes.data, total.ctypes.data
-    stream.out.column_step = result_bytes
-    stream.products, stream.chunk_length, stream.depth = products, chunk_length, depth
-    stream.max_rows, stream.max_columns, stream.max_k = max_rows, max_columns, max_k
-    stream.packed_a.group = stream.packed_b.group = -1
 
 
 @jit
@@ -206,6 +169,44 @@ def _write(address, results, row_step, column_step, rows, columns):
     out = stream_at(address).out
     out.column_step = column_step
     write_results(out, results, row_step, rows, columns)
+
+
+@jit
+def _pack(address, view, k0, k_count):
+    pack_codes(record_at(address, PACKING), view, k0, k_count, k0, 0)
+
+
+# -- records that compiled code reads ------------------------------------------------------------------
+
+# Plain Python: these run once for a shape, and would take a quarter of a second to compile.
+
+
+def _place(x: NDArray[Any]) -> int:
+    """The address of an array; 0 if it has no elements."""
+    return x.ctypes.data if x.size else 0
+
+
+def _describe_panels(panels: Panels, *records: NDArray[np.void]) -> None:
+    """Fill in `macrokernel.PANELS` of zeros, but for binary16 numbers."""
+    fields = {
+        "values": _place(panels.values), "exponents": _place(panels.exponents),
+        "words": _place(panels.words), "chunk_words": _place(panels.chunk_words),
+        "depth": panels.values.shape[1],
+        "steps": panels.words.shape[1], "chunks": panels.chunk_words.shape[1],
+    }  # fmt: skip
+    for name, number in fields.items():
+        if number:
+            for record in records:
+                record[name] = number
+
+
+def _describe_job(job: NDArray[np.void], plan: Plan, sums: Accumulators, counts: Counts) -> None:
+    """Fill in what of a `JOB` depends neither on the range of k nor on the panels."""
+    job["function"], job["kernel"] = plan.function, plan.kernel_table.ctypes.data
+    job["chunk"], job["total"] = _place(sums.chunk), _place(sums.total)
+    job["numbers"], job["counts"] = plan.numbers.ctypes.data, counts.ctypes.data
+    if plan.window:
+        job["half_kernel"] = plan.half_table.ctypes.data
 
 
 # -- the stream --------------------------------------------------------------------------------------
@@ -245,27 +246,36 @@ class Stream:
         self.table = np.zeros(1, STREAM) if table is None else table
         #: Of the record.
         self.address: int = self.table.ctypes.data
-        self._fill_table(rows, columns, depth, max_k)
-        if plan.window:
-            self.table["kernel"]["half_kernel"] = plan.half_table.ctypes.data
-            if whole:
-                self._add_halves(rows, 1 if b else columns, depth, memory)
+        self._fill_table(depth, (rows, columns, max_k))
+        if plan.window and whole:
+            self._add_halves(rows, 1 if b else columns, depth, memory)
         if plan.sparse:
             self.table["kernel"]["sparse_kernel"] = plan.sparse_table.ctypes.data
             self.nonzeros = allocate_nonzeros(plan, rows, max_k, memory)
             self.table["kernel"]["nonzeros"] = self.nonzeros.ctypes.data
         self.set_keys(keys)
 
-    def _fill_table(self, rows: int, columns: int, depth: int, max_k: int) -> None:
-        plan = self.plan
-        assert plan.kernel is not None
-        a_format, b_format, _ = self.formats
-        _describe_stream(
-            self.address, plan.function, plan.packer(a_format.dtype.itemsize),
-            plan.packer(b_format.dtype.itemsize), address(self.writer.function),
-            plan.kernel_table, self.a, self.b, self.accumulators.chunk, self.accumulators.total, plan.numbers,
-            self.counts, self.writer.params, self.writer.result_bytes, plan.products, plan.chunk_length, depth, rows, columns, max_k,
-        )  # fmt: skip
+    def _fill_table(self, depth: int, most: tuple[int, int, int]) -> None:
+        """Fill in the record, but for the packing parameters and for binary16 numbers.
+
+        Args:
+            most: rows, columns and k that there is memory for.
+        """
+        plan, table = self.plan, self.table
+        job, out = table["kernel"], table["out"]
+        for side, fmt, panels in zip("ab", self.formats, (self.a, self.b)):
+            packing = table[side]
+            packing["function"] = plan.packer(fmt.dtype.itemsize)
+            _describe_panels(panels, packing["panels"], job[side])
+        _describe_job(job, plan, self.accumulators, self.counts)
+        out["function"] = address(self.writer.function)
+        out["params"] = self.writer.params.ctypes.data
+        out["total"] = job["total"]
+        out["column_step"] = self.writer.result_bytes
+        table["products"], table["chunk_length"] = plan.products, plan.chunk_length
+        table["depth"] = depth
+        table["max_rows"], table["max_columns"], table["max_k"] = most
+        self.forget_packed()
 
     def _add_halves(self, rows: int, columns: int, depth: int, memory: Fresh) -> None:
         """Add panels of binary16 numbers."""
@@ -341,7 +351,9 @@ def pack_operand(
     job = np.zeros(1, PACKING)
     if halves is not None:
         _point_to_halves(job["panels"], halves)
-    _pack(job, function, parameters, panels, view(codes, first), k0, codes.shape[1])
+    job["function"], job["params"] = function, parameters.ctypes.data
+    _describe_panels(panels, job["panels"])
+    _pack(job.ctypes.data, view(codes, first), k0, codes.shape[1])
     return panels
 
 
@@ -369,15 +381,6 @@ def _point_to_halves(panels: NDArray[np.void], halves: Halves) -> None:
     panels["bounds"] = halves.bounds.ctypes.data
 
 
-@jit
-def _pack(table, function, parameters, panels, view, k0, k_count):
-    """Fill panels that begin at k0; `table` is an array of one `PACKING`."""
-    job = table[0]
-    job.function, job.params = function, parameters.ctypes.data
-    _describe_panels(job.panels, panels)
-    pack_codes(job, view, k0, k_count, k0, 0)
-
-
 def accumulate(
     plan: Plan, a: Panels, b: Panels, sums: Accumulators, *, k0: int = 0, last: bool,
     halves: tuple[Halves, Halves] | None = None,
@@ -395,28 +398,17 @@ def accumulate(
     """
     per_chunk, step0 = plan.steps_per_chunk, plan.step_number(k0)
     counts, job = np.zeros(EVENTS, np.int64), np.zeros(1, JOB)
-    if plan.window:
-        job["half_kernel"] = plan.half_table.ctypes.data
+    _describe_job(job, plan, sums, counts)
+    for side, packed in zip("ab", (a, b)):
+        _describe_panels(packed, job[side])
     for side, panels in zip("ab", halves or ()):
         _point_to_halves(job[side], panels)
-    _accumulate(
-        job, plan.function, plan.kernel_table, a, b, sums.chunk, sums.total, plan.numbers,
-        counts, a.values.shape[1] // plan.products, per_chunk - step0 % per_chunk, per_chunk, last, sums.whole,
-    )  # fmt: skip
+    job["row_panels"], job["column_panels"] = sums.total.shape[:2]
+    job["steps"], job["steps_per_chunk"] = a.values.shape[1] // plan.products, per_chunk
+    job["steps_left"] = per_chunk - step0 % per_chunk
+    job["closes"], job["from_zero"], job["keeps_chunks"] = last, sums.whole, not sums.whole
+    call(plan.function, job.ctypes.data)
     return counts
-
-
-@jit
-def _accumulate(
-    table, function, kernel, a, b, chunk, total, numbers, counts, steps, left, per_chunk, last, whole
-):  # fmt: skip
-    """Run a kernel on packed panels; `table` is an array of one `JOB`."""
-    job = table[0]
-    _describe_job(job, function, kernel, a, b, chunk, total, numbers, counts)
-    job.row_panels, job.column_panels = total.shape[0], total.shape[1]
-    job.steps, job.steps_left, job.steps_per_chunk = steps, left, per_chunk
-    job.closes, job.from_zero, job.keeps_chunks = last, whole, not whole
-    call(function, address_of(job))
 
 
 _WORKSPACE = Workspace()

@@ -153,7 +153,8 @@ def _count_tile(tiles, rows, columns, k0, stop):
     counts.gated += rows * columns * (stop - k0) - nonzero
     events = array_at(stream.kernel.counts, (kernels.EVENTS,), np.int64)
     if tiles.counts_zero_steps:
-        lanes = -(-rows // kernels.PANEL) * -(-columns // kernels.PANEL) * kernels.PANEL**2
+        tiles_of_panels = -(-rows // kernels.PANEL) * -(-columns // kernels.PANEL)
+        lanes = tiles_of_panels * kernels.PANEL * kernels.PANEL  # `**` would be compiled for it
         events[kernels.SWAMPED] -= lanes * (stop - k0) - nonzero
     if stop == stream.depth:
         for i in range(kernels.EVENTS):
