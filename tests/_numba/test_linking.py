@@ -217,3 +217,20 @@ def test_loaded_code_allocates_where_only_a_callee_does(tmp_path: Path) -> None:
     assert [(output.returncode, output.stdout.split()) for output in outputs] == [
         (0, ["27"]), (0, ["27", "1"]),
     ]  # fmt: skip
+
+
+@jit
+def _plus(x, y):
+    return x + y
+
+
+@jit
+def _plus_constants(x):
+    return _plus(_plus(x, 1), 2)
+
+
+@pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+def test_callee_is_compiled_once_for_all_constants() -> None:
+    assert _plus_constants.py_func(4) == 7
+    _plus_constants._callee((numba.int64,))
+    assert len(_plus._callees) == 1
