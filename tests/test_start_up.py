@@ -24,7 +24,7 @@ NOT_FOR_A_GEMM = (
     "multiprocessing", "asyncio", "numpy.ma",
 )  # fmt: skip
 #: Modules of the package that are loaded at most.
-MOST_FOR_A_GEMM, MOST_FOR_HELP = 67, 22
+MOST_FOR_A_GEMM, MOST_FOR_HELP = 68, 22
 NOT_FOR_HELP = ("numpy", "numba", "llvmlite", "jinja2", "ctypes", "multiprocessing", "asyncio")
 
 

@@ -22,8 +22,8 @@ from hfp8sim.units.random import SOURCES
 
 #: The largest magnitude of a scale's exponent: the register `post.scale` holds the sum of two.
 MAX_SCALE = 256
-#: Products of a chunk at most, as the machine's register holds.
-MAX_CHUNK_LENGTH = (1 << 31) - 1
+#: Products of a chunk at most: compiled code counts them in int64. The machine's register holds fewer.
+MAX_CHUNK_LENGTH = 1 << 62
 
 #: The roles of A and B in each phase, as the fields of a profile name them.
 _ROLES = {"fwd": ("a", "b"), "dgrad": ("error", "b"), "wgrad": ("a", "error")}
