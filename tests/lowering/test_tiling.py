@@ -70,6 +70,24 @@ def test_image_elements_equal_the_count_tile_by_tile(conv, phase, data):
     assert (total[0, 0], largest[0, 0]) == elements_tile_by_tile(*cut)
 
 
+@pytest.mark.parametrize(
+    ("phase", "conv"),
+    [
+        ("fwd", Conv(1, 3, 1, 1, 1, (2, 1), stride=(2, 1), padding=(2, 3, 0, 0))),
+        ("fwd", Conv(2, 10, 9, 1, 1, (2, 1), stride=(2, 1), padding=(4, 2, 0, 4))),
+        ("dgrad", Conv(1, 3, 1, 1, 1, (2, 1), padding=(0, 1, 0, 0), dilation=(2, 1))),
+    ],
+)
+def test_largest_tile_between_unequal_paddings(phase, conv):
+    """Of tiles that start in different lines, the one whose middle is nearest to the image's reads most."""
+    image = phase_gemm(Layer.from_conv("c", conv), phase).a.image
+    rows = conv.batch * image.grid[0] * image.grid[1]
+    for size in range(1, rows + 1):
+        total, largest = elements_of_cuts(image, rows, [size], 2, [1])
+        tiles = elements_tile_by_tile(registers(image), rows, size, 2, 1)
+        assert (total[0, 0], largest[0, 0]) == tiles
+
+
 @pytest.mark.parametrize("budget", [0, 10**6])
 def test_elements_of_all_cuts_are_those_of_each(budget, monkeypatch):
     """Interpreted within the budget, which then has fewer steps by at least one for each tile; or compiled."""

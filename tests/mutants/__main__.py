@@ -95,11 +95,13 @@ def run_one(bug: Bug, cache: Path | None = None) -> tuple[Bug, bool, str, float]
                 return bug, False, built.stderr, time.monotonic() - begun
         shared = None if bug.room == "_numba" else cache
         process = pytest(folder, bug.tests, bug.compiled, shared, TIME_LIMIT)
-    # pytest returns 1 where tests failed; any other code is a mistake in the TOML file.
+    # pytest returns 1 where tests failed, a negative number is the signal that ended it: the bug crashed the process.
+    # Any other code is a mistake in the TOML file.
     passed = [test for test in bug.tests if not failed(test, process.stdout)]
     output = "".join(f"passed: {test}\n" for test in passed)
     output += process.stdout[-2000:] + process.stderr[-500:]
-    return bug, process.returncode == 1 and not passed, output, time.monotonic() - begun
+    found = process.returncode < 0 or (process.returncode == 1 and not passed)
+    return bug, found, output, time.monotonic() - begun
 
 
 def failed(test: str, output: str) -> bool:
