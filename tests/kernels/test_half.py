@@ -192,6 +192,11 @@ def test_sums_beyond_the_accumulator(mode: str, lowest: str, overflow: str) -> N
     y[:, :96] = np.sign(y[:, :96]) * 2.0 ** rng.integers(-3, 1, y[:, :96].shape)
     x[80:], y[:, 0] = 256, 4  # the total of such chunks overflows, without an underflow anywhere
     y[:, 16:32] = 0
+    x[24], x[24, :5], y[:5, 150] = (
+        0,
+        2.0**-9,
+        2.0**-9,
+    )  # each product underflows, their sum would not
     profile = HFP8.replace(
         rounding=mode, accumulator=narrow, between_chunks=narrow, chunk_length=8, overflow=overflow
     )
