@@ -18,6 +18,13 @@ _VECTOR = 64
 _LEAST_ELEMENTS = 1 << 16
 
 
+def _vectors_and_mask(code, bits, arguments):
+    """Of the arguments of the intrinsics below: a pointer to vectors of words, and a vector of the mask."""
+    lanes = 8 * _VECTOR // bits
+    source = code.pointer(arguments[1], vector(integer(bits), lanes))
+    return source, code.value(arguments[2]).cut(integer(bits)).splat(lanes)
+
+
 @intrinsic
 def _count_vectors(typingctx, words, address, mask, vectors):
     """How many words of some vectors have a bit of the mask.
@@ -30,10 +37,7 @@ def _count_vectors(typingctx, words, address, mask, vectors):
 
     def codegen(context, builder, signature, arguments):
         code = Code(builder)
-        lanes = 8 * _VECTOR // bits
-        kind = vector(integer(bits), lanes)
-        source = code.pointer(arguments[1], kind)
-        kept = code.value(arguments[2]).cut(integer(bits)).splat(lanes)
+        source, kept = _vectors_and_mask(code, bits, arguments)
 
         def add(i, total):
             found = (source + i).load(align=1) & kept
@@ -51,16 +55,13 @@ def _largest_of_vectors(typingctx, words, address, mask, vectors):
 
     def codegen(context, builder, signature, arguments):
         code = Code(builder)
-        lanes = 8 * _VECTOR // bits
-        kind = vector(integer(bits), lanes)
-        source = code.pointer(arguments[1], kind)
-        kept = code.value(arguments[2]).cut(integer(bits)).splat(lanes)
+        source, kept = _vectors_and_mask(code, bits, arguments)
 
         def compare(i, most):
             some = (source + i).load(align=1) & kept
             return [some.where(some.is_above(most[0]), most[0])]
 
-        most = code.repeat(code.value(arguments[3]), compare, [code.number(0, kind)])[0]
+        most = code.repeat(code.value(arguments[3]), compare, [code.number(0, source.element)])[0]
         while most.lanes > 1:
             low, high = most.parts(most.lanes // 2)
             most = high.where(high.is_above(low), low)

@@ -37,7 +37,6 @@ from hfp8sim.machine.boxes import image_lines
 from hfp8sim.machine.state import BOX, CORE, ceil_div
 from hfp8sim.timing.pipeline import PIPELINE, SEGMENT
 
-_OPCODE_LOW = OPCODE_LOW
 _LATEST = (1 << 63) - 1
 
 #: What is known of an open loop.
@@ -416,7 +415,7 @@ def _read_body(words, loop, track):
     for counter in range(track.inner.size):
         track.inner[counter] = 0
     for i in range(loop.start, loop.stop):
-        word, opcode = words[i], words[i] >> _OPCODE_LOW
+        word, opcode = words[i], words[i] >> OPCODE_LOW
         if opcode == OP.loop:
             track.inner[word >> LOW.counter & MASK.counter] = 1
         elif opcode == OP.ld and word & FLAG.image:
